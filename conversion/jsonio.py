@@ -1,0 +1,124 @@
+"""Reading annotation files with errors that name file, record, field and cure; shared by every format of this package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vng.errors import DataError, Problem
+
+T = TypeVar("T")
+OnProblem = Callable[[Problem], None]
+
+_KINDS: dict[type, str] = {str: "a string", int: "an integer", float: "a number", list: "a list", dict: "an object", bool: "true or false"}
+_MISSING = object()
+
+
+class Reader:
+    """One JSON object of an annotation file, read field by field; every fault becomes a DataError naming the place."""
+
+    def __init__(self, value: Any, file: Path | str, record: str, path: str = "") -> None:
+        self.file, self.record, self.path = file, record, path
+        if not isinstance(value, dict):
+            raise DataError(file, record, path, f"expected an object, got {_show(value)}", "mend this record")
+        self.value = value
+
+    def _at(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def error(self, key: str, reason: str, cure: str = "mend this record") -> DataError:
+        """A DataError about one field of this object."""
+        return DataError(self.file, self.record, self._at(key), reason, cure)
+
+    def get(self, key: str, kind: type, default: Any = _MISSING) -> Any:
+        """The field `key`, which must be of `kind` (an int serves as float); `default` where it may be missing."""
+        value = self.value.get(key, _MISSING)
+        if value is _MISSING:
+            if default is not _MISSING:
+                return default
+            raise self.error(key, "this key is missing")
+        right = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if not right or (isinstance(value, bool) and kind is not bool):
+            raise self.error(key, f"expected {_KINDS[kind]}, got {_show(value)}")
+        return value
+
+    def optional(self, key: str, kind: type) -> Any:
+        """As `get`, but null or missing gives None."""
+        return None if self.value.get(key) is None else self.get(key, kind)
+
+    def child(self, key: str) -> Reader:
+        """The object at `key`."""
+        return Reader(self.get(key, dict), self.file, self.record, self._at(key))
+
+    def children(self, key: str) -> list[Reader]:
+        """The list of objects at `key`."""
+        items = self.get(key, list)
+        return [Reader(item, self.file, self.record, f"{self._at(key)}[{i}]") for i, item in enumerate(items)]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def load_json(path: Path) -> Any:
+    """A whole JSON file; DataError naming line and column where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(path, "", "", "no such file", "check the path") from error
+    except IsADirectoryError as error:
+        raise DataError(path, "", "", "this is a folder, a file is expected", "check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"byte {error.start}", "", "this is not UTF-8 text", "fetch the file again") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError(path, place, "", f"broken JSON: {error.msg}", "mend or fetch the file again") from error
+
+
+def iterate_json_lines(
+    path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None
+) -> Iterator[T]:
+    """Parse a JSON-lines file one line at a time.
+
+    Args:
+        path: the file; blank lines are skipped.
+        parse: makes a record of the line's value and its name ("line 7"); raises DataError.
+        on_problem: takes each bad line and the rest goes on; None raises at the first.
+    """
+    try:
+        lines = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError(path, "", "", "no such file", "check the path") from error
+    with lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            record = f"line {number}"
+            try:
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    message = getattr(error, "msg", "not UTF-8 text")
+                    raise DataError(path, record, "", f"broken JSON: {message}", "mend or remove this line") from error
+                yield parse(value, record)
+            except DataError as error:
+                if on_problem is None:
+                    raise
+                on_problem(error.problem)
+
+
+def write_json_lines(values: Iterator[Any] | list[Any], path: Path) -> None:
+    """Write one JSON value a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write one JSON file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,289 @@
+"""The official Video Narrative Grounding trio: meta_expressions.json, extra_masks.json and the data set's own masks.
+
+OVIS-VNG and UVO-VNG in, `Video` records out, and back without loss of narratives, expressions or masks.
+UVO is sparse (about three annotated frames a video) and is known by `ytid`; its lists are padded with null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from conversion.jsonio import OnProblem, Reader, load_json, write_json
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem
+from vng.frames import find_frames, open_frames
+from vng.masks import RLE, from_json
+from vng.narratives import Expression, Narrative, check_span
+
+META, EXTRA, ORIG = "meta_expressions.json", "extra_masks.json", "orig_masks.json"
+OVIS_LEAK = (
+    "OVIS-VNG train and test are both parts of OVIS train: a model trained on OVIS train has seen the test masks"
+)
+
+
+@dataclass(frozen=True)
+class TrioFiles:
+    """Where the three files of a VNG set lie."""
+
+    meta: Path
+    extra_masks: Path
+    orig_masks: Path
+
+    @staticmethod
+    def of(folder: Path) -> TrioFiles:
+        """The trio as `write_trio` lays it out in a folder."""
+        return TrioFiles(folder / META, folder / EXTRA, folder / ORIG)
+
+
+def read_trio(
+    files: TrioFiles,
+    frames_root: Path | None = None,
+    dataset: str = "VNG",
+    split: str = "test",
+    on_problem: OnProblem | None = None,
+) -> Iterator[Video]:
+    """Read a VNG set video by video, in the order of their names as the official reader takes them.
+
+    Args:
+        files: the trio.
+        frames_root: folder of frames or videos; None gives records without pixels.
+        dataset, split: what the rows are called.
+        on_problem: takes every bad video or expression and the rest goes on; None raises DataError at the first.
+    """
+    masks = _MaskFiles(files)
+    videos = Reader(load_json(files.meta), files.meta, "").child("videos")
+    for name in sorted(videos.value):
+        try:
+            yield _read_video(Reader(videos.value[name], files.meta, name), masks, frames_root, dataset, split, on_problem)
+        except DataError as error:
+            if on_problem is None:
+                raise
+            on_problem(error.problem)
+    for problem in masks.problems:
+        if on_problem is not None:
+            on_problem(problem)
+
+
+class _MaskFiles:
+    """Annotations by id over both mask files; the first of duplicate ids wins, ids of the two files are disjoint."""
+
+    def __init__(self, files: TrioFiles) -> None:
+        self.problems: list[Problem] = []
+        self.annotations: dict[Any, tuple[str, Reader]] = {}
+        self.infos: dict[tuple[str, Any], Reader] = {}
+        for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
+            top = Reader(load_json(path), path, "")
+            for info in top.children("videos"):
+                self.infos.setdefault((source, info.value.get("id")), info)
+            seen = set()
+            for annotation in top.children("annotations"):
+                key = annotation.value.get("id")
+                if key in seen:
+                    reason = "this annotation id repeats: the first one is used"
+                    self.problems.append(Problem(str(path), f"annotation {key}", "id", reason, kind="note"))
+                    continue
+                seen.add(key)
+                if key in self.annotations:
+                    raise DataError(path, f"annotation {key}", "id", "this id is in both mask files; they must be disjoint")
+                self.annotations[key] = (source, annotation)
+        extra_infos = [info for (source, _), info in self.infos.items() if source == "extra_masks"]
+        self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
+
+    def info_of(self, source: str, annotation: Reader) -> Reader | None:
+        """The video entry an annotation points at; the other file's where its own has none."""
+        key = annotation.value.get("video_id")
+        other = "extra_masks" if source == "orig_masks" else "orig_masks"
+        return self.infos.get((source, key)) or self.infos.get((other, key))
+
+
+def _read_video(
+    reader: Reader,
+    masks: _MaskFiles,
+    frames_root: Path | None,
+    dataset: str,
+    split: str,
+    on_problem: OnProblem | None,
+) -> Video:
+    names = tuple(str(name) for name in reader.get("frames", list))
+    narratives = tuple(
+        Narrative(child.get("actor_name", str), child.get("description", str))
+        for child in reader.children("actor_narratives")
+    )
+    objects: dict[str, VideoObject] = {}
+    expressions: list[Expression] = []
+    for index in range(len(table := reader.child("expressions").value)):
+        try:
+            if str(index) not in table:
+                raise reader.error(f"expressions.{index}", f"keys must run 0..{len(table) - 1}, this one is missing")
+            child = Reader(table[str(index)], reader.file, reader.record, f"expressions.{index}")
+            expressions.append(_read_expression(child, narratives, names, masks, objects))
+        except DataError as error:
+            if on_problem is None:
+                raise
+            on_problem(error.problem)
+    height, width = _size_of(objects.values(), masks)
+    record = Video(
+        reader.record, dataset, split, height, width, 0.0, names, narratives, tuple(expressions), tuple(objects.values())
+    )
+    return record if frames_root is None else _with_frames(record, frames_root)
+
+
+def _read_expression(
+    reader: Reader, narratives: tuple[Narrative, ...], names: tuple[str, ...], masks: _MaskFiles, objects: dict[str, VideoObject]
+) -> Expression:
+    actor = reader.get("narrative_actor_idx", int)
+    if not 0 <= actor < len(narratives):
+        raise reader.error("narrative_actor_idx", f"narrative {actor} of {len(narratives)}")
+    start, end = reader.get("noun_phrase_start_idx", int), reader.get("noun_phrase_end_idx", int)
+    description = narratives[actor].description
+    try:
+        check_span(description, start, end)
+    except ValueError as error:
+        raise reader.error("noun_phrase_start_idx", str(error)) from error
+    raw_id = reader.value.get("obj_id")
+    if raw_id not in masks.annotations:
+        raise reader.error("obj_id", f"object {raw_id!r} is in neither mask file", "check --orig-masks and --extra-masks")
+    key = str(raw_id)
+    if key not in objects:
+        source, annotation = masks.annotations[raw_id]
+        objects[key] = VideoObject(key, description[start:end], source, _segmentations(source, annotation, names, masks))
+    return Expression(actor, start, end, key)
+
+
+def _segmentations(source: str, annotation: Reader, names: tuple[str, ...], masks: _MaskFiles) -> tuple[RLE | None, ...]:
+    raw = annotation.get("segmentations", list)
+    rles: list[RLE | None] = []
+    for index, value in enumerate(raw):
+        try:
+            rles.append(from_json(value))
+        except ValueError as error:
+            raise annotation.error(f"{annotation.value.get('id')}.segmentations[{index}]", str(error)) from error
+    info = masks.info_of(source, annotation)
+    if masks.sparse and info is not None:
+        files = info.get("file_names", list)
+        if len(files) != len(rles):
+            raise annotation.error("segmentations", f"{len(rles)} masks for {len(files)} file_names")
+        dense: list[RLE | None] = [None] * len(names)
+        place = {_frame_number(name): index for index, name in enumerate(names)}
+        for file, rle in zip(files, rles, strict=True):
+            number = _frame_number(file)
+            if number not in place:
+                raise annotation.error("file_names", f"frame {file!r} is not among the video's frames")
+            dense[place[number]] = rle
+        return tuple(dense)
+    if len(rles) != len(names):
+        raise annotation.error(
+            f"{annotation.value.get('id')}.segmentations", f"{len(rles)} masks for {len(names)} frames of the video"
+        )
+    return tuple(rles)
+
+
+def _frame_number(name: str) -> int | str:
+    stem = PurePosixPath(str(name)).stem
+    digits = re.search(r"(\d+)$", stem)
+    return int(digits.group(1)) if digits else stem
+
+
+def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, int]:
+    for item in objects:
+        for rle in item.segmentations:
+            if rle is not None:
+                return rle.size
+        info = masks.info_of(item.source, masks.annotations[_original_id(item.object_id, masks)][1])
+        if info is not None:
+            return info.get("height", int), info.get("width", int)
+    return 0, 0
+
+
+def _original_id(key: str, masks: _MaskFiles) -> Any:
+    return next(raw for raw in masks.annotations if str(raw) == key)
+
+
+def _with_frames(record: Video, frames_root: Path) -> Video:
+    frames = open_frames(find_frames(frames_root, record.video_id))
+    by_number = {_frame_number(name): index for index, name in enumerate(frames.names)}
+    indices = []
+    for name in record.frame_names:
+        index = frames.position.get(name, by_number.get(_frame_number(name)))
+        if index is None:
+            raise DataError(frames.source, record.video_id, "frames", f"no frame {name!r}", "extract all frames again")
+        indices.append(index)
+    size = frames.size
+    if record.height and (record.height, record.width) != size:
+        reason = f"frames of {size[0]}x{size[1]}, masks of {record.height}x{record.width}"
+        raise DataError(frames.source, record.video_id, "size", reason, "extract the frames at the masks' size")
+    return replace(record, height=size[0], width=size[1], fps=frames.fps, frames=frames.subset(indices))
+
+
+def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
+    """Write records as the official trio into a folder.
+
+    Objects whose source is "orig_masks" go to orig_masks.json, all others to extra_masks.json.
+    """
+    meta: dict[str, Any] = {}
+    files = {source: {"videos": [], "annotations": [], "categories": []} for source in ("orig_masks", "extra_masks")}
+    ids: dict[str, str] = {}
+    for number, video in enumerate(videos, 1):
+        meta[video.video_id] = _meta_json(video)
+        info = {
+            "id": number,
+            "width": video.width,
+            "height": video.height,
+            "length": len(video.frame_names),
+            "file_names": [f"{video.video_id}/{name}.jpg" for name in video.frame_names],
+        }
+        for content in files.values():
+            content["videos"].append(info)
+        for item in video.objects:
+            if item.object_id in ids:
+                reason = f"object id is already used in video {ids[item.object_id]!r}; the trio needs ids that differ"
+                raise DataError(video.dataset, video.video_id, f"objects.{item.object_id}", reason)
+            ids[item.object_id] = video.video_id
+            source = "orig_masks" if item.source == "orig_masks" else "extra_masks"
+            files[source]["annotations"].append(_annotation_json(video, item, number))
+    files["extra_masks"]["info"] = {"description": "Extra masks of a Video Narrative Grounding set, written by vng"}  # type: ignore[assignment]
+    trio = TrioFiles.of(folder)
+    write_json({"videos": meta}, trio.meta)
+    write_json(files["extra_masks"], trio.extra_masks)
+    write_json(files["orig_masks"], trio.orig_masks)
+    return trio
+
+
+def _meta_json(video: Video) -> dict[str, Any]:
+    return {
+        "frames": list(video.frame_names),
+        "actor_narratives": [
+            {"actor_idx": index, "actor_name": narrative.actor_name, "description": narrative.description}
+            for index, narrative in enumerate(video.narratives)
+        ],
+        "expressions": {
+            str(index): {
+                "narrative_actor_idx": expression.narrative,
+                "noun_phrase_start_idx": expression.start,
+                "noun_phrase_end_idx": expression.end,
+                "obj_id": official_id(expression.object_id),
+            }
+            for index, expression in enumerate(video.expressions)
+        },
+    }
+
+
+def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, Any]:
+    return {
+        "id": official_id(item.object_id),
+        "video_id": number,
+        "video_name": video.video_id,
+        "height": video.height,
+        "width": video.width,
+        "category_id": 1,
+        "segmentations": [None if rle is None else rle.as_dict() for rle in item.segmentations],
+    }
+
+
+def official_id(object_id: str) -> int | str:
+    """An id as the official files carry it: an integer wherever that loses nothing (ids exceed 2^32)."""
+    return int(object_id) if object_id.isdecimal() and str(int(object_id)) == object_id else object_id

@@ -1,0 +1,243 @@
+"""Video Localized Narratives (VidLN): narratives with mouse traces, one video a JSON line. Read, write, and cut traces.
+
+Format: FORMATS facts in docs/formats.md; publisher: google/video-localized-narratives.
+Trace coordinates are normalised to [0, 1] and may lie slightly outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
+from vng.narratives import check_span
+
+# The publisher lets the last word's segment run on without end; this is "for ever" in milliseconds.
+_FOREVER_MS = 99_999_999
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One pointer position: normalised x, y on key frame `kf_idx` at an absolute time in milliseconds."""
+
+    x: float
+    y: float
+    time_ms: int
+    kf_idx: int
+
+
+@dataclass(frozen=True)
+class AlignedWord:
+    """When a word of the caption was spoken, in milliseconds after the recording's start."""
+
+    word: str
+    start: int  # character span in the caption
+    end: int
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class ActorNarrative:
+    """What one annotator says about one actor, with the mouse trace drawn meanwhile."""
+
+    actor_name: str
+    caption: str
+    keyframe_selection_indices: tuple[int, ...]
+    recording_start_ms: int
+    traces_start_ms: int
+    recording_filename: str
+    traces: tuple[tuple[TracePoint, ...], ...]
+    noun_segments: tuple[tuple[int, int], ...]
+    time_alignment: tuple[AlignedWord, ...]
+
+
+@dataclass(frozen=True)
+class VidLN:
+    """The Video Localized Narrative of one video."""
+
+    vidln_id: int
+    dataset_id: str
+    video_id: str
+    annotator_id: str | int
+    keyframe_names: tuple[str, ...]
+    narratives: tuple[ActorNarrative, ...]
+    source: str = field(default="", compare=False)  # file and line it was read from, for messages
+
+
+def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
+    """Read a VidLN file video by video; bad lines go to `on_problem`, or raise DataError where it is None."""
+    return iterate_json_lines(path, lambda value, record: _parse(Reader(value, path, record)), on_problem)
+
+
+def write_vidln(videos: list[VidLN], path: Path) -> None:
+    """Write VidLN JSON lines in the publisher's layout."""
+    write_json_lines([as_json(video) for video in videos], path)
+
+
+def _parse(reader: Reader) -> VidLN:
+    names = tuple(reader.get("keyframe_names", list))
+    narratives = tuple(_parse_narrative(child, len(names)) for child in reader.children("actor_narratives"))
+    annotator = reader.value.get("annotator_id", "")
+    return VidLN(
+        reader.get("vidln_id", int),
+        reader.get("dataset_id", str),
+        reader.get("video_id", str),
+        annotator,
+        names,
+        narratives,
+        f"{reader.file}: {reader.record}",
+    )
+
+
+def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
+    caption = reader.get("caption", str)
+    spans = []
+    for index, span in enumerate(reader.get("noun_segments", list, default=[])):
+        try:
+            start, end = (int(edge) for edge in span)
+            check_span(caption, start, end)
+        except (TypeError, ValueError) as error:
+            raise reader.error(f"noun_segments[{index}]", str(error)) from error
+        spans.append((start, end))
+    selection = tuple(reader.get("keyframe_selection_indices", list))
+    if any(not isinstance(i, int) or not 0 <= i < n_keyframes for i in selection):
+        raise reader.error("keyframe_selection_indices", f"{list(selection)} with {n_keyframes} key frames")
+    return ActorNarrative(
+        reader.get("actor_name", str),
+        caption,
+        selection,
+        reader.get("recording_start_time_ms_since_epoch", int),
+        reader.get("traces_start_time_ms_since_epoch", int, default=0),
+        reader.get("recording_filename", str, default=""),
+        _parse_traces(reader, n_keyframes),
+        tuple(spans),
+        tuple(_parse_word(child, caption) for child in reader.children("time_alignment")),
+    )
+
+
+def _parse_traces(reader: Reader, n_keyframes: int) -> tuple[tuple[TracePoint, ...], ...]:
+    parts = []
+    for index, part in enumerate(reader.get("traces", list)):
+        points = []
+        for position, raw in enumerate(part):
+            child = Reader(raw, reader.file, reader.record, f"{reader.path}.traces[{index}][{position}]")
+            point = TracePoint(
+                float(child.get("x", float)),
+                float(child.get("y", float)),
+                child.get("time_ms_since_epoch", int),
+                child.get("kf_idx", int),
+            )
+            if not 0 <= point.kf_idx < n_keyframes:
+                raise child.error("kf_idx", f"key frame {point.kf_idx} of {n_keyframes}")
+            points.append(point)
+        parts.append(tuple(points))
+    return tuple(parts)
+
+
+def _parse_word(reader: Reader, caption: str) -> AlignedWord:
+    start, end = reader.get("referenced_word_start_idx", int), reader.get("referenced_word_end_idx", int)
+    try:
+        check_span(caption, start, end)
+    except ValueError as error:
+        raise reader.error("referenced_word_start_idx", str(error)) from error
+    return AlignedWord(
+        reader.get("referenced_word", str), start, end, reader.get("start_ms", int), reader.get("end_ms", int)
+    )
+
+
+def as_json(video: VidLN) -> dict[str, Any]:
+    """The publisher's JSON object of one video."""
+    return {
+        "vidln_id": video.vidln_id,
+        "dataset_id": video.dataset_id,
+        "video_id": video.video_id,
+        "annotator_id": video.annotator_id,
+        "keyframe_names": list(video.keyframe_names),
+        "actor_narratives": [_narrative_json(narrative) for narrative in video.narratives],
+    }
+
+
+def _narrative_json(narrative: ActorNarrative) -> dict[str, Any]:
+    return {
+        "actor_name": narrative.actor_name,
+        "keyframe_selection_indices": list(narrative.keyframe_selection_indices),
+        "recording_start_time_ms_since_epoch": narrative.recording_start_ms,
+        "traces_start_time_ms_since_epoch": narrative.traces_start_ms,
+        "caption": narrative.caption,
+        "traces": [
+            [{"x": p.x, "y": p.y, "time_ms_since_epoch": p.time_ms, "kf_idx": p.kf_idx} for p in part]
+            for part in narrative.traces
+        ],
+        "noun_segments": [list(span) for span in narrative.noun_segments],
+        "time_alignment": [
+            {
+                "start_ms": word.start_ms,
+                "end_ms": word.end_ms,
+                "referenced_word": word.word,
+                "referenced_word_start_idx": word.start,
+                "referenced_word_end_idx": word.end,
+            }
+            for word in narrative.time_alignment
+        ],
+        "recording_filename": narrative.recording_filename,
+    }
+
+
+Trace = tuple[tuple[TracePoint, ...], ...]
+
+
+def trace_segment(narrative: ActorNarrative, start: int, end: int) -> Trace:
+    """The part of the mouse trace drawn while caption[start:end] was spoken.
+
+    From the start of the first overlapping word to the start of the word after the last one (both included); a trace
+    that leaves the interval and comes back is cut into parts.
+
+    Returns:
+        Parts of one or more TracePoints in time order; empty where no word of the span was aligned or nothing drawn.
+    """
+    words = sorted(narrative.time_alignment, key=lambda word: word.start_ms)
+    matching = [i for i, word in enumerate(words) if min(end, word.end) > max(start, word.start)]
+    if not matching:
+        return ()
+    last = matching[-1]
+    stop = words[last + 1].start_ms if last + 1 < len(words) else words[last].end_ms + _FOREVER_MS
+    begin = narrative.recording_start_ms + words[matching[0]].start_ms
+    return _split(narrative.traces, lambda point: begin <= point.time_ms <= narrative.recording_start_ms + stop)
+
+
+def _split(traces: Trace, keep: Any) -> Trace:
+    parts: list[tuple[TracePoint, ...]] = []
+    for part in traces:
+        current: list[TracePoint] = []
+        for point in part:
+            if keep(point):
+                current.append(point)
+            elif current:
+                parts.append(tuple(current))
+                current = []
+        if current:
+            parts.append(tuple(current))
+    return tuple(parts)
+
+
+def by_keyframe(segment: Trace) -> dict[int, np.ndarray]:
+    """Key frame index -> float64 [P, 2] normalised (x, y) of the segment's points on it, in time order."""
+    positions: dict[int, list[tuple[float, float]]] = {}
+    for part in segment:
+        for point in part:
+            positions.setdefault(point.kf_idx, []).append((point.x, point.y))
+    return {index: np.asarray(xy) for index, xy in sorted(positions.items())}
+
+
+def best_keyframe(segment: Trace) -> int | None:
+    """The key frame on which the segment covers the largest area (Point-VOS, Sec. 3.2); None for an empty segment.
+
+    Area is that of the box round the points on the key frame, in the frame's own units; a tie goes to the earlier one.
+    """
+    boxes = {index: np.ptp(xy, axis=0).prod() for index, xy in by_keyframe(segment).items()}
+    return max(boxes, key=lambda index: (boxes[index], -index)) if boxes else None

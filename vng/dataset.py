@@ -1,0 +1,503 @@
+"""The one schema of a VNG dataset: one row is one video. Load it, iterate typed records, write it shard by shard.
+
+On disk:
+
+    DATASET/
+      README.md            dataset card (YAML header: splits and files)
+      manifest.json        what made it: settings, versions, counts
+      problems.jsonl       what was left out and why (absent when nothing was)
+      data/<split>-00000-of-00003.parquet
+
+`datasets.load_dataset("DATASET")` and `load_dataset("parquet", data_files="DATASET/data/*.parquet")` both open it.
+`data/` appears only when everything is written, so a dataset is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vng.errors import DataError
+from vng.frames import EncodedFrames, Frames, open_frames
+from vng.masks import RLE, from_json
+from vng.narratives import Expression, Narrative, check_span
+from vng.points import Points
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+DATA_FOLDER, CARD, MANIFEST = "data", "README.md", "manifest.json"
+SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+@lru_cache(maxsize=1)
+def features() -> Features:
+    """The schema as `datasets.Features`."""
+    from datasets import Features, Image, List, Value
+
+    string, int32, float32 = Value("string"), Value("int32"), Value("float32")
+    point = {"frame": int32, "x": float32, "y": float32, "label": Value("int8")}
+    quality = {
+        "point_agreement": float32,  # share of held-out points on the right side; null where none was held out
+        "n_points": int32,  # verified points of the object, held-out ones included; 0 for a trace
+        "n_held_out": int32,
+        "link": string,  # how the object was tied to its nouns: "name", "name+trace", "" where given
+    }
+    return Features(
+        {
+            "video_id": string,
+            "dataset": string,
+            "split": string,
+            "height": int32,
+            "width": int32,
+            "fps": float32,
+            "frame_names": List(string),
+            "frames": List(Image()),
+            "frames_path": string,
+            "narratives": List({"actor_name": string, "description": string}),
+            "expressions": List({"narrative": int32, "start": int32, "end": int32, "object_id": string}),
+            "objects": List(
+                {
+                    "object_id": string,
+                    "name": string,
+                    "source": string,
+                    "quality": quality,
+                    "segmentations": List({"size": List(int32), "counts": string}),
+                    "points": List(point),
+                }
+            ),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far an object's masks can be trusted; see `features` for the fields."""
+
+    point_agreement: float | None = None
+    n_points: int = 0
+    n_held_out: int = 0
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class VideoObject:
+    """One object of a video: its masks over `frame_names` (None where not annotated) and its points."""
+
+    object_id: str
+    name: str
+    source: str  # who made the masks: "orig_masks", "extra_masks", "points/<segmenter>", "trace/<segmenter>"
+    segmentations: tuple[RLE | None, ...]
+    points: Points = field(default_factory=Points.none)
+    quality: Quality = Quality()
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of a VNG dataset, checked when made."""
+
+    video_id: str
+    dataset: str
+    split: str
+    height: int
+    width: int
+    fps: float
+    frame_names: tuple[str, ...]
+    narratives: tuple[Narrative, ...]
+    expressions: tuple[Expression, ...]
+    objects: tuple[VideoObject, ...]
+    frames: Frames | None = None  # None where a record is made without pixels
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise DataError(self.dataset, self.video_id, *problem)
+
+    def _problem(self) -> tuple[str, str] | None:
+        ids = [item.object_id for item in self.objects]
+        if len(set(ids)) != len(ids):
+            return "objects", f"object ids repeat: {sorted({i for i in ids if ids.count(i) > 1})}"
+        for item in self.objects:
+            where = f"objects.{item.object_id}"
+            if len(item.segmentations) != len(self.frame_names):
+                return where, f"{len(item.segmentations)} segmentations for {len(self.frame_names)} frames"
+            for name, rle in zip(self.frame_names, item.segmentations, strict=True):
+                if rle is not None and rle.size != (self.height, self.width):
+                    return f"{where}.{name}", f"mask of size {rle.size}, the frames have {(self.height, self.width)}"
+            if len(item.points) and not 0 <= item.points.frame.min() <= item.points.frame.max() < len(self.frame_names):
+                return f"{where}.points", f"a point names frame {item.points.frame.max()} of {len(self.frame_names)}"
+        for index, expression in enumerate(self.expressions):
+            where = f"expressions.{index}"
+            if not 0 <= expression.narrative < len(self.narratives):
+                return where, f"narrative {expression.narrative} of {len(self.narratives)}"
+            try:
+                check_span(self.narratives[expression.narrative].description, expression.start, expression.end)
+            except ValueError as error:
+                return where, str(error)
+            if expression.object_id not in ids:
+                return where, f"object {expression.object_id!r} is not among the video's objects"
+        return None
+
+    @cached_property
+    def object_by_id(self) -> dict[str, VideoObject]:
+        """Object id -> object."""
+        return {item.object_id: item for item in self.objects}
+
+    def noun(self, expression: Expression) -> str:
+        """The marked words of an expression."""
+        return expression.noun(self.narratives[expression.narrative].description)
+
+    def opened_frames(self) -> Frames:
+        """The frames, or DataError where this record was made without them."""
+        if self.frames is None:
+            raise DataError(self.dataset, self.video_id, "frames", "this video carries no frames", "convert it with --frames")
+        return self.frames
+
+    def as_row(self, embed: bool = True, frames_path: str = "") -> dict[str, Any]:
+        """The row as plain values of the schema; `embed` puts the images into it, else `frames_path` says where."""
+        images = []
+        if embed and self.frames is not None:
+            images = [{"bytes": self.frames.encoded(i), "path": None} for i in range(len(self.frames))]
+        return {
+            "video_id": self.video_id,
+            "dataset": self.dataset,
+            "split": self.split,
+            "height": self.height,
+            "width": self.width,
+            "fps": self.fps,
+            "frame_names": list(self.frame_names),
+            "frames": images,
+            "frames_path": "" if images else frames_path,
+            "narratives": [vars(narrative) for narrative in self.narratives],
+            "expressions": [vars(expression) for expression in self.expressions],
+            "objects": [_object_row(item) for item in self.objects],
+        }
+
+
+def _object_row(item: VideoObject) -> dict[str, Any]:
+    points = item.points
+    return {
+        "object_id": item.object_id,
+        "name": item.name,
+        "source": item.source,
+        "quality": vars(item.quality),
+        "segmentations": [None if rle is None else rle.as_dict() for rle in item.segmentations],
+        "points": [
+            {"frame": int(f), "x": float(x), "y": float(y), "label": int(label)}
+            for f, (x, y), label in zip(points.frame, points.xy, points.label, strict=True)
+        ],
+    }
+
+
+def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None = None) -> Video:
+    """The typed record of a row; `folder` is the dataset's, `frames_root` overrides where linked frames are looked for."""
+    objects = tuple(
+        VideoObject(
+            item["object_id"],
+            item["name"],
+            item["source"],
+            tuple(from_json(rle) for rle in item["segmentations"]),
+            Points(
+                [p["frame"] for p in item["points"]],
+                [(p["x"], p["y"]) for p in item["points"]],
+                [p["label"] for p in item["points"]],
+            ),
+            Quality(**item["quality"]),
+        )
+        for item in row["objects"]
+    )
+    record = Video(
+        **{key: row[key] for key in ("video_id", "dataset", "split", "height", "width", "fps")},
+        frame_names=tuple(row["frame_names"]),
+        narratives=tuple(Narrative(**narrative) for narrative in row["narratives"]),
+        expressions=tuple(Expression(**expression) for expression in row["expressions"]),
+        objects=objects,
+    )
+    return replace(record, frames=_frames_of(row, folder, frames_root))
+
+
+def _frames_of(row: dict[str, Any], folder: Path, frames_root: Path | None) -> Frames | None:
+    if row["frames"]:
+        images = [image["bytes"] for image in row["frames"]]
+        return EncodedFrames(images, row["frame_names"], f"{folder}: {row['video_id']}", row["fps"])
+    if not row["frames_path"]:
+        return None
+    linked = (folder / row["frames_path"]).resolve()
+    if frames_root is not None:
+        linked = frames_root / linked.name
+    if not linked.exists():
+        raise DataError(
+            folder,
+            row["video_id"],
+            "frames_path",
+            f"linked frames are not at {linked}",
+            "move them back, name their folder with --frames, or convert again without --link-frames",
+        )
+    frames = open_frames(linked)
+    missing = [name for name in row["frame_names"] if name not in frames.position]
+    if missing:
+        raise DataError(linked, row["video_id"], "frame_names", f"no frame {missing[0]!r} ({len(missing)} missing)")
+    return frames.subset([frames.position[name] for name in row["frame_names"]])
+
+
+class VngDataset(Sequence[Video]):
+    """A VNG dataset on disk (or on the hub), as a sequence of `Video` records read when asked for.
+
+    Args:
+        path: a folder that `DatasetWriter` made, or a hub id.
+        split: only rows of this split; None takes all.
+        frames_root: where linked frames lie now, if they moved.
+    """
+
+    def __init__(self, path: str | Path, split: str | None = None, frames_root: Path | None = None) -> None:
+        self.path = Path(path)
+        self._frames_root = frames_root
+        self._table = _load_table(path, split)
+        self.video_ids: list[str] = list(self._table["video_id"])
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def __getitem__(self, index: int) -> Video:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return video_from_row(self._table[index], self.path, self._frames_root)
+
+    def __iter__(self) -> Iterator[Video]:
+        return (self[index] for index in range(len(self)))
+
+    @cached_property
+    def expression_counts(self) -> list[int]:
+        """Number of expressions of each video, without reading masks or frames."""
+        return [len(row["expressions"]) for row in self._table.select_columns(["expressions"])]
+
+
+def _load_table(path: str | Path, split: str | None) -> Any:
+    from datasets import Image, List, concatenate_datasets, disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    folder = Path(path)
+    if folder.exists():
+        files = sorted((folder / DATA_FOLDER).glob(f"{split or '*'}-*.parquet"))
+        if not files:
+            partial = (folder / PARTIAL).exists()
+            raise DataError(
+                folder,
+                "",
+                "",
+                "its conversion has not finished" if partial else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
+                "run the same `vng convert` again" if partial else "check the path, or make one with `vng convert`",
+            )
+        table = load_dataset("parquet", data_files=[str(file) for file in files], split="train", features=features())
+    elif len(folder.parts) == 2 and not folder.is_absolute():
+        splits = load_dataset(str(path))
+        table = concatenate_datasets([splits[name] for name in splits if split in (None, name)])
+    else:
+        raise DataError(folder, "", "", "no such dataset folder", "check the path")
+    return table.cast_column("frames", List(Image(decode=False)))
+
+
+PARTIAL = ".partial"
+
+
+class DatasetWriter:
+    """Writes a dataset so that a killed run can go on and end in the same bytes.
+
+    Each video is first a part of its own below `OUT/.partial/`; `finish` joins the parts, in order, into shards and
+    moves them into place last. Parts of a run with other settings are refused, never mixed.
+
+    Args:
+        out: the dataset folder.
+        settings: everything the result depends on; kept as `manifest.json`.
+        shard_bytes: start a new shard once one holds this much.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], shard_bytes: int = 256 << 20) -> None:
+        self.out, self.settings, self.shard_bytes = out, settings, shard_bytes
+        self._partial = out / PARTIAL
+        self._check_same(out / MANIFEST)
+        self.complete = (out / DATA_FOLDER).exists()
+        if not self.complete:
+            self._partial.mkdir(parents=True, exist_ok=True)
+            self._check_same(self._partial / MANIFEST)
+            _write_atomic(self._partial / MANIFEST, _json({"settings": settings}).encode())
+
+    def _check_same(self, manifest: Path) -> None:
+        if not manifest.exists():
+            if manifest.parent == self.out and (self.out / DATA_FOLDER).exists():
+                raise DataError(self.out, "", "", "this folder holds a dataset without manifest", "choose another --out")
+            return
+        earlier = json.loads(manifest.read_text())["settings"]
+        wanted = json.loads(_json(self.settings))
+        different = [key for key in sorted({*earlier, *wanted}) if earlier.get(key) != wanted.get(key)]
+        if different:
+            raise DataError(
+                self.out,
+                "",
+                different[0],
+                f"an earlier run wrote here with {earlier.get(different[0])!r}, now {wanted.get(different[0])!r}",
+                "delete the folder or choose another --out",
+            )
+
+    def _part(self, index: int) -> Path:
+        return self._partial / f"{index:08d}.parquet"
+
+    def done(self, index: int) -> bool:
+        """Whether the part `index` was written by this or an earlier run."""
+        return self._part(index).exists()
+
+    def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Any] = ()) -> None:
+        """Write part `index`: zero or more rows of the schema, and the problems met on the way."""
+        from dataclasses import asdict
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        problem_lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems)
+        _write_atomic(self._part(index).with_suffix(".jsonl"), problem_lines.encode())
+        schema = features().arrow_schema
+        temporary = self._part(index).with_suffix(".tmp")
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+        os.replace(temporary, self._part(index))
+
+    def finish(self, count: int, title: str, description: str) -> dict[str, int]:
+        """Join parts 0..count-1 into shards; returns the totals of the dataset."""
+        missing = [i for i in range(count) if not self.done(i)]
+        if missing:
+            raise DataError(self.out, f"part {missing[0]}", "", f"{len(missing)} of {count} parts are not written yet")
+        final = self._partial / "final"
+        totals, shards = _join_parts([self._part(i) for i in range(count)], final / DATA_FOLDER, self.shard_bytes)
+        problems = b"".join(self._part(i).with_suffix(".jsonl").read_bytes() for i in range(count))
+        totals["problems"] = problems.count(b"\n")
+        manifest = {"settings": self.settings, "totals": totals, "versions": _versions()}
+        _write_atomic(self.out / MANIFEST, _json(manifest).encode())
+        _write_atomic(self.out / CARD, dataset_card(title, description, totals, shards).encode())
+        if problems:
+            _write_atomic(self.out / "problems.jsonl", problems)
+        os.replace(final / DATA_FOLDER, self.out / DATA_FOLDER)
+        self.complete = True
+        import shutil
+
+        shutil.rmtree(self._partial)
+        return totals
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The totals of a finished dataset."""
+        return json.loads((self.out / MANIFEST).read_text())["totals"]
+
+
+def _join_parts(parts: Sequence[Path], folder: Path, shard_bytes: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Stream parts into shards of about `shard_bytes`; returns totals and the number of shards of each split."""
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    totals = dict.fromkeys(("videos", "narratives", "expressions", "objects", "masks", "points"), 0)
+    writers: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for part in parts:
+        table = pq.read_table(part)
+        for row in range(table.num_rows):
+            one = table.slice(row, 1)
+            _count_row(one, totals)
+            split = one["split"][0].as_py() or "train"
+            if split not in writers or sizes[split] >= shard_bytes:
+                if split in writers:
+                    writers[split].close()
+                counts[split] = counts.get(split, 0) + 1
+                writers[split] = pq.ParquetWriter(folder / f"{split}.{counts[split] - 1}", table.schema)
+                sizes[split] = 0
+            writers[split].write_table(one)
+            sizes[split] += part.stat().st_size // max(1, table.num_rows)
+    for writer in writers.values():
+        writer.close()
+    for split, count in counts.items():
+        for index in range(count):
+            os.replace(folder / f"{split}.{index}", folder / SHARD_NAME.format(split=split, index=index, count=count))
+    return totals, counts
+
+
+def _count_row(table: Any, totals: dict[str, int]) -> None:
+    totals["videos"] += 1
+    totals["narratives"] += len(table["narratives"][0])
+    totals["expressions"] += len(table["expressions"][0])
+    for item in table["objects"][0]:
+        totals["objects"] += 1
+        totals["masks"] += sum(rle.is_valid for rle in item["segmentations"])
+        totals["points"] += len(item["points"])
+
+
+def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int]) -> str:
+    """The dataset card: YAML header that `load_dataset` reads, then what is inside and how to read it."""
+    files = "".join(
+        f"  - split: {split}\n    path: {DATA_FOLDER}/{split}-*.parquet\n" for split in sorted(shards)
+    )
+    figures = "\n".join(f"| {name} | {value:,} |" for name, value in totals.items())
+    return f"""---
+pretty_name: {json.dumps(title)}
+task_categories:
+- image-segmentation
+tags:
+- video-narrative-grounding
+- video-object-segmentation
+configs:
+- config_name: default
+  data_files:
+{files}---
+
+# {title}
+
+{description}
+
+| what | number |
+| --- | --- |
+{figures}
+
+One row is one video. `expressions` tie a noun span of a narrative (`description[start:end]`) to an object;
+`objects[].segmentations` holds one COCO RLE per entry of `frame_names`, **null where the frame is not annotated**; an RLE
+without foreground means the object is absent from that frame. `manifest.json` says how the dataset was made,
+`problems.jsonl` what was left out and why.
+
+```python
+from datasets import load_dataset
+rows = load_dataset("parquet", data_files="{DATA_FOLDER}/*.parquet", split="train")
+```
+"""
+
+
+def write_dataset(out: Path, videos: Sequence[Video], title: str, settings: dict[str, Any] | None = None) -> dict[str, int]:
+    """Write records held in memory as one dataset; for small sets, tests and the demo."""
+    writer = DatasetWriter(out, settings or {})
+    if not writer.complete:
+        for index, video in enumerate(videos):
+            writer.write(index, [video.as_row()])
+        writer.finish(len(videos), title, "Written from records in memory.")
+    return writer.totals
+
+
+def _versions() -> dict[str, str]:
+    import datasets
+    import pyarrow
+
+    import vng
+
+    return {"vng": vng.__version__, "datasets": datasets.__version__, "pyarrow": pyarrow.__version__}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

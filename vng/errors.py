@@ -1,0 +1,80 @@
+"""The one family of errors: what came, where, what is wrong with it, and the cure.
+
+`DataError` (exit status 1) blames the user's data, `UsageError` (exit status 2) the call.
+`Problem` is the same knowledge as a record, for work that goes on past a bad record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PROBLEMS_FILE = "problems.jsonl"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one record of the user's data."""
+
+    file: str  # the file it was read from
+    record: str  # which record of that file: a line number, a key, a video
+    field: str  # which field of the record, dotted; "" for the whole record
+    reason: str  # what came and what was expected
+    cure: str = ""  # what to do next
+    kind: str = "error"  # "error": left out of the result; "note": kept, or meant to be left out
+
+    def __str__(self) -> str:
+        place = ": ".join(part for part in (self.file, self.record, self.field) if part)
+        return f"{place}: {self.reason}" + (f"; {self.cure}" if self.cure else "")
+
+
+class VngError(Exception):
+    """Base of every error this package raises on purpose; `exit_status` is what the command returns."""
+
+    exit_status = 1
+
+
+class DataError(VngError):
+    """The user's data is wrong; carries a `Problem`."""
+
+    def __init__(self, file: object, record: object, field: str, reason: str, cure: str = "") -> None:
+        self.problem = Problem(str(file), str(record), field, reason, cure)
+        super().__init__(str(self.problem))
+
+
+class UsageError(VngError):
+    """The call is wrong: an unknown engine, setting or option value."""
+
+    exit_status = 2
+
+
+def one_of(value: str, known: Iterable[str], what: str) -> str:
+    """Return `value` if it is among `known`; raise UsageError naming the choices otherwise."""
+    names = sorted(known)
+    if value not in names:
+        raise UsageError(f"unknown {what} {value!r}; choose one of: {', '.join(names)}")
+    return value
+
+
+def write_problems(problems: Iterable[Problem], path: Path) -> None:
+    """Write problems as JSON lines, one problem a line, in the order given."""
+    lines = [json.dumps(asdict(problem), ensure_ascii=False) for problem in problems]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read what `write_problems` wrote; no file means no problems."""
+    if not path.exists():
+        return []
+    return [Problem(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def summarise(problems: Iterable[Problem]) -> str:
+    """One line per distinct reason with its count, most frequent first; digits are folded together."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for problem in problems:
+        counts[(problem.kind, problem.reason.split(" (")[0])] += 1
+    return "\n".join(f"  {count} x {kind}: {reason}" for (kind, reason), count in counts.most_common())

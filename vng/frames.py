@@ -1,0 +1,254 @@
+"""Frames of a video: a folder of images, a video file, an array or encoded images, read lazily by exact index.
+
+Every source gives RGB uint8 [H, W, 3] and names its frames by file stem; a video file's frames are named by their
+0-based index in six digits, as Point-VOS names them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vng.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
+JPEG_QUALITY = 95
+
+
+class Frames:
+    """A video's frames, read one at a time.
+
+    `frames[i]` is the i-th frame; iteration streams in time order and never holds more than one. Frames of one video
+    have one size: a frame of another size raises DataError naming it.
+    """
+
+    def __init__(self, names: Sequence[str], source: str, fps: float = 0.0) -> None:
+        self.names = list(names)
+        self.source = source  # shown in errors
+        self.fps = fps  # 0 where unknown
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for index in range(len(self)):
+            yield self[index]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """RGB uint8 [H, W, 3]; raises IndexError outside the video, DataError for a frame that cannot be read."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.source}: frame {index} of {len(self)}")
+        image = self._read(index)
+        if image.shape[:2] != self.size:
+            raise DataError(
+                self.source,
+                f"frame {self.names[index]}",
+                "size",
+                f"{image.shape[0]}x{image.shape[1]} pixels, the frames before it have {self.size[0]}x{self.size[1]}",
+                "re-extract the frames of this video at one size",
+            )
+        return image
+
+    def _read(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def encoded(self, index: int) -> bytes:
+        """The frame as image-file bytes (JPEG unless the source already has an encoded file)."""
+        return encode_jpeg(self[index])
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first frame."""
+        height, width = self._read(0).shape[:2]
+        return height, width
+
+    def subset(self, indices: Sequence[int]) -> Frames:
+        """A view on some of the frames, in the order given."""
+        return _Subset(self, indices)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Frame name -> index."""
+        return {name: index for index, name in enumerate(self.names)}
+
+
+class _Subset(Frames):
+    def __init__(self, parent: Frames, indices: Sequence[int]) -> None:
+        super().__init__([parent.names[i] for i in indices], parent.source, parent.fps)
+        self._parent, self._indices = parent, list(indices)
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._parent[self._indices[index]]
+
+    def encoded(self, index: int) -> bytes:
+        return self._parent.encoded(self._indices[index])
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        return self._parent.size
+
+
+class ImageFolder(Frames):
+    """A folder of JPEG or PNG files, ordered by the number in their names."""
+
+    def __init__(self, folder: Path, fps: float = 0.0) -> None:
+        files = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
+        if not files:
+            raise DataError(folder, "", "", "no .jpg or .png files in this folder", "check --frames")
+        super().__init__([p.stem for p in files], str(folder), fps)
+        self._files = files
+
+    def _read(self, index: int) -> np.ndarray:
+        return _decode(self._files[index].read_bytes(), str(self._files[index]))
+
+    def encoded(self, index: int) -> bytes:
+        return self._files[index].read_bytes()
+
+
+class EncodedFrames(Frames):
+    """Images in memory as JPEG or PNG bytes."""
+
+    def __init__(self, images: Sequence[bytes], names: Sequence[str], source: str, fps: float = 0.0) -> None:
+        super().__init__(names, source, fps)
+        self._images = images
+
+    def _read(self, index: int) -> np.ndarray:
+        return _decode(self._images[index], f"{self.source}: frame {self.names[index]}")
+
+    def encoded(self, index: int) -> bytes:
+        return self._images[index]
+
+
+class ArrayFrames(Frames):
+    """An array uint8 [T, H, W, 3], RGB."""
+
+    def __init__(self, array: np.ndarray, names: Sequence[str] | None = None, fps: float = 0.0) -> None:
+        if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8 [T, H, W, 3], got {array.dtype} {list(array.shape)}")
+        super().__init__(names or [f"{i:06d}" for i in range(len(array))], "array", fps)
+        self._array = array
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._array[index]
+
+
+class VideoFile(Frames):
+    """A video file, decoded with PyAV by exact frame index.
+
+    Reading forwards is streaming; reading backwards starts again from the first frame, which is slow but never wrong:
+    seeking by time stamp is inexact in files with variable frame rate.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        self.path = path
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                rate = float(stream.average_rate or 0)
+                count = sum(packet.pts is not None or packet.size > 0 for packet in container.demux(stream))
+        except (av.error.FFmpegError, IndexError) as error:
+            raise DataError(path, "", "", f"this video does not open ({error})", "check that it plays") from error
+        if count == 0:
+            raise DataError(path, "", "", "this video has no frames", "check that it plays")
+        super().__init__([f"{i:06d}" for i in range(count)], str(path), rate)
+        self._decoder: Iterator[np.ndarray] | None = None
+        self._next = 0
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def _decode(self) -> Iterator[np.ndarray]:
+        import av
+
+        with av.open(str(self.path)) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            for frame in container.decode(video=0):
+                image = frame.to_ndarray(format="rgb24")
+                turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _read(self, index: int) -> np.ndarray:
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
+        if self._decoder is None or index < self._next:
+            self._decoder, self._next = self._decode(), 0
+        for image in self._decoder:
+            self._next += 1
+            if self._next > index:
+                self._last = (index, image)
+                return image
+        raise DataError(
+            self.path,
+            f"frame {index}",
+            "",
+            f"the video ends after {self._next} frames, its container announced {len(self)}",
+            "re-encode the video",
+        )
+
+
+def open_frames(path: Path) -> Frames:
+    """Open a folder of images or a video file; raises DataError naming what is wrong."""
+    if path.is_dir():
+        return ImageFolder(path)
+    if path.is_file():
+        return VideoFile(path)
+    raise DataError(path, "", "", "no such folder or video file", "check the path")
+
+
+def find_frames(root: Path, video: str) -> Path:
+    """Where a video's frames lie below `root`: `root/video/` or `root/video.mp4` (or another video suffix).
+
+    The name is data from an annotation file: one that leads out of `root` is refused.
+    """
+    folder = inside(root, video)
+    if folder.is_dir():
+        return folder
+    for suffix in VIDEO_SUFFIXES:
+        candidate = folder.with_name(folder.name + suffix)
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        root, video, "video_name", "no folder of frames and no video file of this name", "check --frames, or fetch it"
+    )
+
+
+def inside(root: Path, name: str) -> Path:
+    """`root / name`, refused with DataError when `name` leads out of `root` or is no usable name."""
+    path = root / name
+    clean = name and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+    if not clean or path.resolve() == root.resolve() or not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(root, repr(name), "name", "this name leads out of its folder", "rename it in the annotations")
+    return path
+
+
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """RGB uint8 [H, W, 3] -> JPEG bytes."""
+    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def _decode(data: bytes, source: str) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise DataError(source, "", "", "this image cannot be decoded", "fetch or extract it again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of an encoded image without decoding its pixels."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.height, image.width
+
+
+def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", path.stem)
+    return [(1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts]

@@ -1,0 +1,134 @@
+"""The one mask codec: COCO compressed RLE.
+
+Two facts are never mixed up: `None` means *not annotated*, an RLE without foreground means *the object is absent*.
+Masks stay RLE until pixels are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+BoolArray = np.ndarray
+
+
+@dataclass(frozen=True)
+class RLE:
+    """One frame's binary mask as COCO compressed RLE: `size` is (height, width), `counts` an ASCII string."""
+
+    size: tuple[int, int]
+    counts: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON and Parquet form: {"size": [h, w], "counts": str}."""
+        return {"size": list(self.size), "counts": self.counts}
+
+    def _coco(self) -> dict[str, Any]:
+        return {"size": list(self.size), "counts": self.counts.encode("ascii")}
+
+
+def encode(mask: BoolArray) -> RLE:
+    """Encode a mask [H, W]; any non-zero pixel is foreground."""
+    if mask.ndim != 2:
+        raise ValueError(f"a mask has shape [H, W], got {list(mask.shape)}")
+    coco = coco_mask.encode(np.asfortranarray(mask != 0).view(np.uint8))
+    return RLE((int(mask.shape[0]), int(mask.shape[1])), coco["counts"].decode("ascii"))
+
+
+def decode(rle: RLE) -> BoolArray:
+    """Decode to bool [H, W]."""
+    return coco_mask.decode(rle._coco()).astype(bool)
+
+
+def decode_many(rles: Sequence[RLE]) -> BoolArray:
+    """Decode N masks of one size to bool [N, H, W]."""
+    if not rles:
+        raise ValueError("decode_many needs at least one mask: the size of none is unknown")
+    return np.moveaxis(coco_mask.decode([rle._coco() for rle in rles]), -1, 0).astype(bool)
+
+
+def area(rle: RLE) -> int:
+    """Number of foreground pixels; 0 means the object is absent."""
+    return int(coco_mask.area(rle._coco()))
+
+
+def empty(height: int, width: int) -> RLE:
+    """The mask of an object that is absent from a frame."""
+    return encode(np.zeros((height, width), bool))
+
+
+def union(rles: Iterable[RLE]) -> RLE:
+    """The union of one or more masks of one size."""
+    merged = coco_mask.merge([rle._coco() for rle in rles])
+    return RLE((int(merged["size"][0]), int(merged["size"][1])), merged["counts"].decode("ascii"))
+
+
+def intersection_over_union(first: RLE, second: RLE) -> float:
+    """IoU in [0, 1] without decoding; two empty masks score 1."""
+    if not area(first) and not area(second):
+        return 1.0
+    return float(coco_mask.iou([first._coco()], [second._coco()], [0])[0, 0])
+
+
+def from_json(value: Mapping[str, Any] | None) -> RLE | None:
+    """Read a segmentation as annotation files carry it.
+
+    Null stays None. `counts` may be a string (compressed) or a list (uncompressed RLE, as older YouTube-VIS files have).
+    Raises ValueError for anything else, and for counts that do not fill `size`.
+    """
+    if value is None:
+        return None
+    try:
+        height, width = (int(side) for side in value["size"])
+        counts = value["counts"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"a segmentation needs size [h, w] and counts, got {str(value)[:80]}") from error
+    if isinstance(counts, list):
+        if sum(counts) != height * width:
+            raise ValueError(f"uncompressed counts sum to {sum(counts)}, size {height}x{width} needs {height * width}")
+        coco = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        counts = coco["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    if not isinstance(counts, str):
+        raise ValueError(f"counts must be a string or a list, got {type(counts).__name__}")
+    filled = _compressed_length(counts)
+    if filled != height * width:
+        raise ValueError(f"counts fill {filled} pixels, size {height}x{width} has {height * width}")
+    return RLE((height, width), counts)
+
+
+def _compressed_length(counts: str) -> int:
+    """Number of pixels a compressed count string covers.
+
+    pycocotools writes past its buffer on counts that are too long, so files are checked before it sees them.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for character in counts.encode("ascii", "replace"):
+        bits = character - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"counts hold {chr(character)!r}, which compressed RLE never does")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    if shift or any(run < 0 for run in runs):
+        raise ValueError("counts are cut short or hold a negative run")
+    return sum(runs)
+
+
+def resize(mask: BoolArray, height: int, width: int) -> BoolArray:
+    """Nearest-neighbour resize of a bool mask [H, W]."""
+    import cv2
+
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)

@@ -1,0 +1,84 @@
+"""Narratives, noun spans and the `[noun]` mark-up.
+
+A noun span is [start, end) in the *raw* description: characters are never collapsed, so offsets keep their meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vng.errors import UsageError
+
+_MARKED = re.compile(r"\\([\[\]\\])|([\[\]])")
+
+
+@dataclass(frozen=True)
+class Narrative:
+    """One actor's description of a video."""
+
+    actor_name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A noun span of a narrative together with the object it means."""
+
+    narrative: int  # index into the video's narratives
+    start: int  # first character of the noun in the description
+    end: int  # one past its last character
+    object_id: str = ""  # "" where the object is not known (a user's own narrative)
+
+    def noun(self, description: str) -> str:
+        """The words of the span."""
+        return description[self.start : self.end]
+
+
+def check_span(description: str, start: int, end: int) -> None:
+    """Raise ValueError unless [start, end) is a non-empty span inside the description."""
+    if not 0 <= start < end <= len(description):
+        raise ValueError(f"span [{start}, {end}) is not inside the caption of {len(description)} characters")
+
+
+def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Split "A [parrot] plays" into the description and the spans of its marked nouns.
+
+    A literal bracket is written `\\[` or `\\]`. Raises UsageError for brackets that do not pair or hold nothing.
+    """
+    plain: list[str] = []
+    spans: list[tuple[int, int]] = []
+    opened: int | None = None
+    length, last = 0, 0
+    for match in _MARKED.finditer(text):
+        piece = text[last : match.start()] + (match.group(1) or "")
+        plain.append(piece)
+        length += len(piece)
+        last = match.end()
+        if match.group(2) == "[":
+            if opened is not None:
+                raise UsageError(f"narrative: '[' at character {match.start()} inside another '['; close it with ']'")
+            opened = length
+        elif match.group(2) == "]":
+            if opened is None:
+                raise UsageError(f"narrative: ']' at character {match.start()} without '['; write \\] for a literal one")
+            if opened == length:
+                raise UsageError(f"narrative: empty brackets at character {match.start()}; put the noun inside")
+            spans.append((opened, length))
+            opened = None
+    if opened is not None:
+        raise UsageError("narrative: a '[' is never closed; write \\[ for a literal one")
+    plain.append(text[last:])
+    return "".join(plain), spans
+
+
+def mark(description: str, spans: list[tuple[int, int]]) -> str:
+    """The inverse of `parse_marked`: brackets round each span, literal brackets escaped."""
+    text = []
+    starts, ends = {s for s, _ in spans}, {e for _, e in spans}
+    for index, character in enumerate(description + "\0"):
+        text.append("]" if index in ends else "")
+        text.append("[" if index in starts else "")
+        if character != "\0":
+            text.append("\\" + character if character in "[]\\" else character)
+    return "".join(text)

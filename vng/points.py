@@ -1,0 +1,125 @@
+"""Points: places in frames with a verdict, and how to draw them from masks.
+
+A point is (x, y) with the pixel centre at integer coordinates, in one frame, with a label.
+Shapes: P points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
+LABEL_NAMES = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of one object over a video."""
+
+    frame: np.ndarray  # int32 [P], index into the video's frame names
+    xy: np.ndarray  # float32 [P, 2], pixels
+    label: np.ndarray  # int8 [P], POSITIVE, NEGATIVE or AMBIGUOUS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame", np.asarray(self.frame, np.int32).reshape(-1))
+        object.__setattr__(self, "xy", np.asarray(self.xy, np.float32).reshape(-1, 2))
+        object.__setattr__(self, "label", np.asarray(self.label, np.int8).reshape(-1))
+        if not len(self.frame) == len(self.xy) == len(self.label):
+            raise ValueError(f"points: {len(self.frame)} frames, {len(self.xy)} positions, {len(self.label)} labels")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: np.ndarray) -> Points:
+        """The points a mask or index array [P] selects."""
+        return Points(self.frame[index], self.xy[index], self.label[index])
+
+    def in_frame(self, frame: int) -> Points:
+        """The points of one frame."""
+        return self[self.frame == frame]
+
+    def of(self, label: int) -> Points:
+        """The points of one label."""
+        return self[self.label == label]
+
+    @staticmethod
+    def none() -> Points:
+        """No points."""
+        return Points(np.empty(0), np.empty((0, 2)), np.empty(0))
+
+    @staticmethod
+    def concatenate(parts: list[Points]) -> Points:
+        """All points of the parts, in order."""
+        if not parts:
+            return Points.none()
+        return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("frame", "xy", "label")))
+
+
+@dataclass(frozen=True)
+class PointPrompts:
+    """What a segmenter is told of one object in one frame.
+
+    `trace` marks positives that come from a mouse trace: pointer positions nobody verified, about a quarter of them
+    off the object (FIELD.md, trace quality).
+    """
+
+    positive: np.ndarray  # float32 [P, 2], (x, y) pixels
+    negative: np.ndarray  # float32 [N, 2]
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positive", np.asarray(self.positive, np.float32).reshape(-1, 2))
+        object.__setattr__(self, "negative", np.asarray(self.negative, np.float32).reshape(-1, 2))
+
+
+def sample_in_mask(
+    mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw up to `count` random foreground pixels at least `min_distance` pixels apart.
+
+    Point-VOS, Sec. 3.1: random positions, d = 20 pixels; when that many do not fit, as many as do.
+
+    Args:
+        mask: bool [H, W].
+        count: how many points at the most.
+        min_distance: pixels, Euclidean; 0 draws without replacement only.
+        rng: the source of randomness.
+
+    Returns:
+        float32 [P, 2] of (x, y), P <= count; empty for an empty mask.
+    """
+    rows, columns = np.nonzero(mask)
+    order = rng.permutation(len(rows))
+    candidates = np.stack([columns, rows], axis=1).astype(np.float32)[order]
+    chosen: list[np.ndarray] = []
+    while len(candidates) and len(chosen) < count:
+        point = candidates[0]
+        chosen.append(point)
+        distance = np.hypot(*(candidates - point).T)
+        candidates = candidates[(distance >= min_distance) & (distance > 0)]
+    return np.asarray(chosen, np.float32).reshape(-1, 2)
+
+
+def read_at(mask: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """The values of a map [H, W] at points [P, 2], nearest pixel; raises ValueError for a point outside."""
+    height, width = mask.shape
+    columns, rows = np.rint(np.asarray(xy).reshape(-1, 2)).astype(int).T
+    outside = (columns < 0) | (rows < 0) | (columns >= width) | (rows >= height)
+    if outside.any():
+        x, y = np.asarray(xy).reshape(-1, 2)[outside][0]
+        raise ValueError(f"point ({x:g}, {y:g}) is outside the frame of {width}x{height} pixels")
+    return mask[rows, columns]
+
+
+def agreement(mask: np.ndarray, xy: np.ndarray, label: np.ndarray) -> tuple[int, int]:
+    """How many positive and negative points a mask [H, W] puts on the right side, and of how many.
+
+    Ambiguous points do not count. Returns (right, all).
+    """
+    known = np.asarray(label) != AMBIGUOUS
+    if not known.any():
+        return 0, 0
+    inside = read_at(mask, np.asarray(xy)[known]).astype(bool)
+    return int((inside == (np.asarray(label)[known] == POSITIVE)).sum()), int(known.sum())
