@@ -22,8 +22,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vng.errors import DataError
+from vng.errors import PROBLEMS_FILE, DataError
 from vng.frames import EncodedFrames, Frames, open_frames
+from vng.manifest import check_same, to_json, versions, write_atomic
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 from vng.points import Points
@@ -320,29 +321,14 @@ class DatasetWriter:
     def __init__(self, out: Path, settings: dict[str, Any], shard_bytes: int = 256 << 20) -> None:
         self.out, self.settings, self.shard_bytes = out, settings, shard_bytes
         self._partial = out / PARTIAL
-        self._check_same(out / MANIFEST)
         self.complete = (out / DATA_FOLDER).exists()
+        if self.complete and not (out / MANIFEST).exists():
+            raise DataError(out, "", "", "this folder holds a dataset without manifest", "choose another --out")
+        check_same(out / MANIFEST, settings, out)
         if not self.complete:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._check_same(self._partial / MANIFEST)
-            _write_atomic(self._partial / MANIFEST, _json({"settings": settings}).encode())
-
-    def _check_same(self, manifest: Path) -> None:
-        if not manifest.exists():
-            if manifest.parent == self.out and (self.out / DATA_FOLDER).exists():
-                raise DataError(self.out, "", "", "this folder holds a dataset without manifest", "choose another --out")
-            return
-        earlier = json.loads(manifest.read_text())["settings"]
-        wanted = json.loads(_json(self.settings))
-        different = [key for key in sorted({*earlier, *wanted}) if earlier.get(key) != wanted.get(key)]
-        if different:
-            raise DataError(
-                self.out,
-                "",
-                different[0],
-                f"an earlier run wrote here with {earlier.get(different[0])!r}, now {wanted.get(different[0])!r}",
-                "delete the folder or choose another --out",
-            )
+            check_same(self._partial / MANIFEST, settings, out)
+            write_atomic(self._partial / MANIFEST, to_json({"settings": settings}))
 
     def _part(self, index: int) -> Path:
         return self._partial / f"{index:08d}.parquet"
@@ -359,7 +345,7 @@ class DatasetWriter:
         import pyarrow.parquet as pq
 
         problem_lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems)
-        _write_atomic(self._part(index).with_suffix(".jsonl"), problem_lines.encode())
+        write_atomic(self._part(index).with_suffix(".jsonl"), problem_lines)
         schema = features().arrow_schema
         temporary = self._part(index).with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
@@ -374,11 +360,11 @@ class DatasetWriter:
         totals, shards = _join_parts([self._part(i) for i in range(count)], final / DATA_FOLDER, self.shard_bytes)
         problems = b"".join(self._part(i).with_suffix(".jsonl").read_bytes() for i in range(count))
         totals["problems"] = problems.count(b"\n")
-        manifest = {"settings": self.settings, "totals": totals, "versions": _versions()}
-        _write_atomic(self.out / MANIFEST, _json(manifest).encode())
-        _write_atomic(self.out / CARD, dataset_card(title, description, totals, shards).encode())
+        manifest = {"settings": self.settings, "totals": totals, "versions": versions()}
+        write_atomic(self.out / MANIFEST, to_json(manifest))
+        write_atomic(self.out / CARD, dataset_card(title, description, totals, shards))
         if problems:
-            _write_atomic(self.out / "problems.jsonl", problems)
+            write_atomic(self.out / PROBLEMS_FILE, problems)
         os.replace(final / DATA_FOLDER, self.out / DATA_FOLDER)
         self.complete = True
         import shutil
@@ -482,22 +468,3 @@ def write_dataset(out: Path, videos: Sequence[Video], title: str, settings: dict
             writer.write(index, [video.as_row()])
         writer.finish(len(videos), title, "Written from records in memory.")
     return writer.totals
-
-
-def _versions() -> dict[str, str]:
-    import datasets
-    import pyarrow
-
-    import vng
-
-    return {"vng": vng.__version__, "datasets": datasets.__version__, "pyarrow": pyarrow.__version__}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

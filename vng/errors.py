@@ -78,3 +78,11 @@ def summarise(problems: Iterable[Problem]) -> str:
     for problem in problems:
         counts[(problem.kind, problem.reason.split(" (")[0])] += 1
     return "\n".join(f"  {count} x {kind}: {reason}" for (kind, reason), count in counts.most_common())
+
+
+class DataErrors(VngError):
+    """Several things are wrong with the user's data; all of them are said at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))

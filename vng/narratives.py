@@ -82,3 +82,27 @@ def mark(description: str, spans: list[tuple[int, int]]) -> str:
         if character != "\0":
             text.append("\\" + character if character in "[]\\" else character)
     return "".join(text)
+
+
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
+
+
+def mirror(description: str, spans: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
+    """The narrative of the mirrored video: "left" and "right" change places, spans move with their words."""
+    pieces: list[str] = []
+    moves: list[tuple[int, int]] = []  # (position in the old text, shift from there on)
+    last, shift = 0, 0
+    for match in _SIDES.finditer(description):
+        word = match.group()
+        other = _OTHER_SIDE.get(word, _OTHER_SIDE[word.lower()])
+        pieces += [description[last : match.start()], other]
+        shift += len(other) - len(word)
+        moves.append((match.end(), shift))
+        last = match.end()
+    pieces.append(description[last:])
+
+    def moved(position: int) -> int:
+        return position + next((s for place, s in reversed(moves) if position >= place), 0)
+
+    return "".join(pieces), [(moved(start), moved(end)) for start, end in spans]

@@ -1,0 +1,247 @@
+"""Nouns of a caption, and which of them an annotated object's name means.
+
+Nouns come from a spaCy pipeline where one is named or installed, from VidLN's own `noun_segments` otherwise. A Point-VOS
+record says only what its object is called; where several nouns carry that name, the mouse trace over each noun is held
+against the record's points. What stays open is reported, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conversion.point_vos import PointRecord
+from conversion.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
+from vng.errors import Problem, UsageError
+from vng.points import NEGATIVE, POSITIVE
+
+NounFinder = Callable[[ActorNarrative], list[tuple[int, int]]]
+DEFAULT_PIPELINE = "en_core_web_sm"
+
+# A noun is given to a record by its trace only when at least half of the trace speaks for it, and clearly more than
+# for any other record of the name.
+LEAST_SUPPORT, LEAST_MARGIN = 0.5, 0.2
+
+
+@dataclass(frozen=True)
+class NounSource:
+    """Where nouns come from: `find` gives the spans of a narrative, `name` goes into the manifest."""
+
+    name: str
+    find: NounFinder
+
+
+def noun_source(choice: str = "auto") -> NounSource:
+    """"auto", "noun_segments", or a spaCy pipeline by name or path.
+
+    "auto" takes spaCy's small English pipeline where it is installed and `noun_segments` otherwise. Raises UsageError
+    for a pipeline that is not there.
+    """
+    if choice == "noun_segments":
+        return NounSource(choice, lambda narrative: list(narrative.noun_segments))
+    import spacy
+
+    try:
+        pipeline = spacy.load(DEFAULT_PIPELINE if choice == "auto" else choice)
+    except OSError as error:
+        if choice == "auto":
+            return noun_source("noun_segments")
+        cure = f"python -m spacy download {choice}, give a path, or use --nouns noun_segments"
+        raise UsageError(f"spaCy pipeline {choice!r} is not installed; {cure}") from error
+    meta = pipeline.meta
+    name = f"spacy:{meta.get('lang', '')}_{meta.get('name', '')}-{meta.get('version', '')}"
+    return NounSource(name, lambda narrative: spacy_nouns(pipeline(narrative.caption)))
+
+
+def spacy_nouns(document: Any) -> list[tuple[int, int]]:
+    """Noun spans of a parsed caption; neighbouring nouns form one span ("clown costume"), as VidLN marks them."""
+    spans: list[tuple[int, int]] = []
+    previous_end = -1
+    for token in document:
+        if token.pos_ not in ("NOUN", "PROPN"):
+            continue
+        start, end = token.idx, token.idx + len(token.text)
+        if spans and previous_end == token.i - 1 and document.text[spans[-1][1] : start] == " ":
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+        previous_end = token.i
+    return spans
+
+
+@dataclass(frozen=True)
+class Noun:
+    """One noun of a video's narratives."""
+
+    narrative: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """A record tied to a noun; `how` is "name" or "name+trace"."""
+
+    record: int
+    noun: Noun
+    how: str
+
+
+def nouns_of(video: VidLN, source: NounSource) -> list[Noun]:
+    """All nouns of a video's narratives, in order."""
+    return [
+        Noun(index, start, end)
+        for index, narrative in enumerate(video.narratives)
+        for start, end in source.find(narrative)
+    ]
+
+
+def name_fits(name: str, caption: str, noun: Noun) -> int:
+    """How well a name fits a noun: 2 when the caption has the whole name there ("baby girl"), 1 when the head noun is
+    the same ("girl"), 0 otherwise. Plural and singular are different objects."""
+    words, before = _words(name), _words(caption[: noun.end])
+    if not words:
+        return 0
+    if before[-len(words) :] == words:
+        return 2
+    return 1 if words[-1] == _words(caption[noun.start : noun.end])[-1:][0] else 0
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w'-]+", text.lower()) or [""]
+
+
+def link_records(
+    video: VidLN,
+    records: Sequence[PointRecord],
+    source: NounSource,
+    size: tuple[int, int],
+    n_frames: int,
+    use_trace: bool = True,
+) -> tuple[list[Link], list[Problem]]:
+    """Tie the records of one video to its nouns.
+
+    A record whose name fits one noun, which no other record claims, is tied by name. Where several nouns or records
+    carry the name, each noun goes to the record its trace speaks for; a record may so get several nouns, as an object is
+    mentioned several times. Records left without a noun are reported.
+
+    Args:
+        video: the narratives. records: its Point-VOS records. source: where nouns come from.
+        size: (height, width) of the frames the points are in.
+        n_frames: length of the video, to judge how near key frames and annotated frames are.
+        use_trace: False leaves everything open that the name alone does not decide.
+    """
+    nouns = nouns_of(video, source)
+    fits = np.array(
+        [[name_fits(r.object_name, video.narratives[n.narrative].caption, n) for n in nouns] for r in records]
+    ).reshape(len(records), len(nouns))
+    best = fits.max(1, initial=0)
+    candidates = (fits > 0) & (fits == best[:, None])  # [records, nouns]
+    links: list[Link] = []
+    problems: list[Problem] = []
+    for index, record in enumerate(records):
+        own = np.flatnonzero(candidates[index])
+        if not len(own):
+            problems.append(_problem(record, f"no noun of the narratives is called {record.object_name!r}"))
+        elif len(own) == 1 and candidates[:, own[0]].sum() == 1:
+            links.append(Link(index, nouns[own[0]], "name"))
+        elif use_trace:
+            won = [j for j in own if _winner(video, records, nouns[j], candidates[:, j], size, n_frames) == index]
+            links += [Link(index, nouns[j], "name+trace") for j in won]
+            if not won:
+                problems.append(_several(record, records, candidates, own, "and no mouse trace tells which is meant"))
+        else:
+            problems.append(_several(record, records, candidates, own, "and the trace is not to be asked"))
+    return links, problems
+
+
+def _several(
+    record: PointRecord, records: Sequence[PointRecord], candidates: np.ndarray, own: np.ndarray, why: str
+) -> Problem:
+    rivals = int(candidates[:, own].any(1).sum())
+    reason = f"{len(own)} nouns and {rivals} records are called {record.object_name!r}, {why}"
+    return _problem(record, reason, "tell them apart in object_name, or leave it out")
+
+
+def _problem(record: PointRecord, reason: str, cure: str = "check object_name against the narratives") -> Problem:
+    file, _, place = record.source.partition(": ")
+    return Problem(file, place or record.key, "object_name", reason, cure)
+
+
+def _winner(
+    video: VidLN,
+    records: Sequence[PointRecord],
+    noun: Noun,
+    claims: np.ndarray,
+    size: tuple[int, int],
+    n_frames: int,
+) -> int | None:
+    """The record a noun's trace speaks for, or None."""
+    support = {i: _support(video, records, int(i), np.flatnonzero(claims), noun, size, n_frames) for i in np.flatnonzero(claims)}
+    known = {i: value for i, value in support.items() if value is not None}
+    if not known:
+        return None
+    ranked = sorted(known.items(), key=lambda item: -item[1])
+    rival = ranked[1][1] if len(ranked) > 1 else 0.0
+    winner, share = ranked[0]
+    return int(winner) if share >= LEAST_SUPPORT and share - rival >= LEAST_MARGIN else None
+
+
+def _support(
+    video: VidLN,
+    records: Sequence[PointRecord],
+    index: int,
+    claimants: np.ndarray,
+    noun: Noun,
+    size: tuple[int, int],
+    n_frames: int,
+) -> float | None:
+    """Share of a noun's trace points that lie nearer to a positive of record `index` than to any point that is not it.
+
+    "Not it" are the record's negatives and the positives of the other claimants. Only key frames near an annotated
+    frame are asked; None where there is none, or no trace.
+    """
+    segment = trace_segment(video.narratives[noun.narrative], noun.start, noun.end)
+    near, total = 0, 0
+    for key, xy in by_keyframe(segment).items():
+        frame = _frame_number(video.keyframe_names[key])
+        own = _points_near(records[index], frame, n_frames)
+        if frame is None or own is None:
+            continue
+        others = [_points_near(records[i], frame, n_frames) for i in claimants if i != index]
+        wrong = [own[NEGATIVE]] + [other[POSITIVE] for other in others if other is not None]
+        trace = xy * np.array([size[1], size[0]]) - 0.5
+        to_own, to_wrong = _distance(trace, own[POSITIVE]), _distance(trace, np.concatenate(wrong))
+        near += int((to_own < to_wrong).sum())
+        total += len(trace)
+    return near / total if total else None
+
+
+def _points_near(record: PointRecord, frame: int | None, n_frames: int) -> dict[int, np.ndarray] | None:
+    """The record's points by label in its annotated frame nearest to `frame`, if that is near enough in time."""
+    numbers = {p.frame_id: _frame_number(p.frame_id) for p in record.points if p.frame_id is not None}
+    known = {name: number for name, number in numbers.items() if number is not None}
+    if frame is None or not known:
+        return None
+    nearest = min(known, key=lambda name: abs(known[name] - frame))
+    if abs(known[nearest] - frame) > max(1, n_frames // 20):
+        return None
+    return {
+        label: np.array([(p.x, p.y) for p in record.points if p.frame_id == nearest and p.label == label]).reshape(-1, 2)
+        for label in (POSITIVE, NEGATIVE)
+    }
+
+
+def _frame_number(name: str | None) -> int | None:
+    digits = re.search(r"(\d+)$", name or "")
+    return int(digits.group(1)) if digits else None
+
+
+def _distance(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if not len(targets):
+        return np.full(len(points), np.inf)
+    return np.linalg.norm(points[:, None] - targets[None], axis=-1).min(1)

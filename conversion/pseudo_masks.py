@@ -1,0 +1,159 @@
+"""Points or a mouse trace -> masks of the objects of one video, with their measured quality.
+
+A share of the verified points is held out before the segmenter sees any; the share of them that the finished mask puts
+on the right side is the object's *point agreement*.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vng.dataset import Quality, VideoObject
+from vng.errors import DataError
+from vng.frames import Frames
+from vng.masks import RLE, decode, empty, encode
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points, agreement
+from vng.propagators import FramePrompts, Propagator
+from vng.segmenters import Segmenter
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class PointedObject:
+    """An object that is known by points only."""
+
+    object_id: str
+    name: str
+    points: Points  # frames are indices into the video's frames
+    trace: bool = False  # points are a mouse trace: positions nobody verified
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class PseudoMaskSettings:
+    """How masks are made; part of the manifest."""
+
+    held_out: float = 0.2  # share of verified points kept from the segmenter
+    seed: int = 0
+
+
+def make_pseudo_masks(
+    frames: Frames,
+    objects: Sequence[PointedObject],
+    segmenter: Segmenter,
+    settings: PseudoMaskSettings,
+    engine: str,
+    propagator: Propagator | None = None,
+) -> tuple[VideoObject, ...]:
+    """Masks for all objects of a video; each annotated frame is looked at once for all of them.
+
+    A frame in which an object has no verified point stays null, one in which it has negatives only becomes an empty
+    mask. With a propagator the frames between get masks too.
+
+    Args:
+        frames: the video's frames. objects: what is known of them.
+        segmenter: points -> masks in one frame. engine: its name, for the objects' `source`.
+        propagator: carries masks to frames without points; None leaves these null.
+
+    Raises:
+        DataError: a point outside its frame, with object and frame.
+    """
+    _check_inside(frames, objects)
+    held = [_held_out(item, settings) for item in objects]
+    rles = _segment_frames(frames, objects, held, segmenter)
+    if propagator is not None:
+        rles = _propagate(frames, rles, propagator)
+    return tuple(_finish(item, out, row, engine) for item, out, row in zip(objects, held, rles, strict=True))
+
+
+def _check_inside(frames: Frames, objects: Sequence[PointedObject]) -> None:
+    height, width = frames.size
+    for item in objects:
+        if item.trace or not len(item.points):
+            continue  # a pointer may leave the frame for a moment; verified points may not
+        x, y = item.points.xy.T
+        outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
+        if outside.any():
+            i = int(np.flatnonzero(outside)[0])
+            raise DataError(
+                frames.source,
+                item.object_id,
+                f"annotated_points ({frames.names[item.points.frame[i]]})",
+                f"point ({x[i]:g}, {y[i]:g}) is outside the frame of {width}x{height} pixels",
+                "check that frames and points have the same resolution",
+            )
+
+
+def _held_out(item: PointedObject, settings: PseudoMaskSettings) -> np.ndarray:
+    """Which points the segmenter never sees, bool [P]: a share of each label in each frame, never its only positive.
+
+    Drawn from (seed, object id), so that it depends neither on other objects nor on the order of work.
+    """
+    points = item.points
+    out = np.zeros(len(points), bool)
+    if item.trace or not settings.held_out:
+        return out
+    rng = np.random.default_rng([settings.seed, zlib.crc32(item.object_id.encode())])
+    for frame in np.unique(points.frame):
+        for label in (POSITIVE, NEGATIVE):
+            here = np.flatnonzero((points.frame == frame) & (points.label == label))
+            expected = settings.held_out * len(here)
+            count = int(expected) + int(rng.random() < expected % 1)
+            count = min(count, max(0, len(here) - 1))
+            out[rng.permutation(here)[:count]] = True
+    return out
+
+
+def _segment_frames(
+    frames: Frames, objects: Sequence[PointedObject], held: Sequence[np.ndarray], segmenter: Segmenter
+) -> list[list[RLE | None]]:
+    rles: list[list[RLE | None]] = [[None] * len(frames) for _ in objects]
+    for t in sorted({int(t) for item in objects for t in item.points.frame}):
+        seen = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]
+        verified = [i for i, points in enumerate(seen) if (points.label != AMBIGUOUS).any()]
+        if not verified:
+            continue
+        prompts = [
+            PointPrompts(seen[i].of(POSITIVE).xy, seen[i].of(NEGATIVE).xy, objects[i].trace) for i in verified
+        ]
+        if any(len(prompt.positive) for prompt in prompts):
+            probabilities = segmenter(frames[t], prompts)
+        for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):
+            rles[i][t] = encode(probabilities[row] > THRESHOLD) if len(prompt.positive) else empty(*frames.size)
+    return rles
+
+
+def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propagator) -> list[list[RLE | None]]:
+    prompts = {
+        t: FramePrompts(masks=tuple(None if row[t] is None else decode(row[t]) for row in rles))  # type: ignore[arg-type]
+        for t in range(len(frames))
+        if any(row[t] is not None for row in rles)
+    }
+    if not prompts:
+        return rles
+    result = [list(row) for row in rles]
+    for t, probabilities in propagator(frames, prompts):
+        for row, probability in zip(result, probabilities, strict=True):
+            if row[t] is None:
+                row[t] = encode(probability > THRESHOLD)
+    return result
+
+
+def _finish(item: PointedObject, held: np.ndarray, row: list[RLE | None], engine: str) -> VideoObject:
+    right, total = 0, 0
+    for t in np.unique(item.points.frame[held]):
+        rle = row[int(t)]
+        if rle is None:
+            continue
+        points = item.points[held].in_frame(int(t))
+        hits, count = agreement(decode(rle), points.xy, points.label)
+        right, total = right + hits, total + count
+    verified = 0 if item.trace else int((item.points.label != AMBIGUOUS).sum())
+    quality = Quality(right / total if total else None, verified, total, item.link)
+    kind = "trace" if item.trace else "points"
+    return VideoObject(item.object_id, item.name, f"{kind}/{engine}", tuple(row), item.points, quality)

@@ -1,0 +1,117 @@
+"""Recipes: YAML files with a `base`, checked against typed settings, with `key=value` overrides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vng.errors import DataError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Settings(BaseModel):
+    """Base of every typed setting: unknown keys are refused, values are checked, records are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
+    """Read a recipe, lay it over its `base`, apply `a.b=value` overrides and check everything at once.
+
+    Raises:
+        DataError: the file is missing or broken YAML.
+        UsageError: an unknown key or a wrong value; all of them in one message, with dotted paths.
+    """
+    tree = _load_tree(find_config(path))
+    for override in overrides:
+        _apply(tree, override)
+    return check_settings(kind, tree, str(path))
+
+
+def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:
+    """Make settings of a plain tree; UsageError lists every mistake."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(item, kind) for item in error.errors()]
+        raise UsageError(f"{source}: " + "; ".join(problems)) from error
+
+
+def find_config(path: Path) -> Path:
+    """The path itself, or the shipped recipe of that name (with or without .yaml and `configs/`)."""
+    if path.is_file():
+        return path
+    relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    for name in (relative, relative.with_name(relative.name + ".yaml")):
+        if (shipped_configs() / name).is_file():
+            return shipped_configs() / name
+    known = sorted(str(p.relative_to(shipped_configs())) for p in shipped_configs().rglob("*.yaml"))
+    raise UsageError(f"{path}: no such recipe; shipped ones: {', '.join(known)}")
+
+
+def shipped_configs() -> Path:
+    """The folder of shipped recipes: `configs/` beside the package in a checkout, `share/vng/configs` when installed."""
+    import sys
+
+    checkout = Path(__file__).resolve().parent.parent / "configs"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "vng" / "configs"
+
+
+def _load_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}" if mark else ""
+        raise DataError(path, place, "", "broken YAML", "mend the recipe") from error
+    if not isinstance(tree, dict):
+        raise DataError(path, "", "", "a recipe is a mapping of settings", "see configs/")
+    base = tree.pop("base", None)
+    return _merge(_load_tree(find_config(path.parent / base)), tree) if base else tree
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UsageError(f"override {override!r}: write key=value, for example optimizer.steps=100")
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"override {override!r}: {parent} is a value, not a group of settings")
+    value = yaml.safe_load(text) if text else ""
+    logger.info("override %s: %r -> %r", key, node.get(last), value)
+    node[last] = value
+
+
+def _explain(item: Any, kind: type[Settings]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_fields_at(kind, item["loc"][:-1]))
+        return f"{place}: unknown setting, known ones: {known}"
+    return f"{place}: {item['msg'].lower()}" + (f", got {item['input']!r}" if item["type"] != "missing" else "")
+
+
+def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:
+    for part in path:
+        field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        kind = field.annotation if field else None
+    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

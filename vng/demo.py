@@ -1,0 +1,224 @@
+"""`vng demo`: the whole path on the procedural world, as the very commands a user would type.
+
+synthesize -> convert points and narratives to pseudo-masks -> pre-train on them -> fine-tune on a few true masks ->
+predict -> evaluate -> a page. Everything is seeded and every figure is of held-out videos.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.errors import VngError
+from vng.manifest import to_json, write_atomic
+
+RunCommand = Callable[[Sequence[str]], int]
+
+
+@dataclass(frozen=True)
+class DemoSizes:
+    """How much of everything; the defaults fit ten minutes on two cores."""
+
+    pretrain_videos: int = 160
+    finetune_videos: int = 60
+    test_videos: int = 24
+    pretrain: str = "configs/demo/pretrain.yaml"
+    finetune: str = "configs/demo/finetune.yaml"
+    overrides: tuple[str, ...] = ()  # of both recipes
+
+
+def run_demo(out: Path, run_command: RunCommand, sizes: DemoSizes | None = None) -> dict[str, Any]:
+    """Run the demo into `out` and return its report (also `report.json` and `index.html` there).
+
+    A demo that was stopped goes on where it was: every command it runs does.
+
+    Raises:
+        VngError: one of its commands failed.
+    """
+    sizes = sizes or DemoSizes()
+    started = time.monotonic()
+    _make_data(out, run_command, sizes)
+    _train_and_score(out, run_command, sizes)
+    report = {
+        "J&F": {name: _read(out / f"{name}.json")["J&F"] * 100 for name in (*MODELS, "swapped_nouns")},
+        "pseudo_masks": _pseudo_mask_quality(out),
+        "seconds": time.monotonic() - started,
+        "peak_memory_bytes": _peak_memory(),
+    }
+    _write_page(out, report)
+    write_atomic(out / "report.json", to_json(report))
+    _print_report(out, report)
+    return report
+
+
+MODELS = ("untrained", "pretrained", "finetuned")
+
+
+def _step(run_command: RunCommand, *arguments: object) -> None:
+    words = [str(argument) for argument in arguments]
+    print("\n$ vng " + shlex.join(words), flush=True)
+    status = run_command(words)
+    if status:
+        raise VngError(f"demo: `vng {shlex.join(words)}` ended with status {status}")
+
+
+def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
+    worlds = {"points": (sizes.pretrain_videos, 11), "masks": (sizes.finetune_videos, 12), "test": (sizes.test_videos, 13)}
+    for name, (videos, seed) in worlds.items():
+        _step(run, "synthesize", "--out", out / f"world_{name}", "--videos", videos, "--seed", seed, "--preset", "easy")
+    world = out / "world_points"
+    _step(run, "convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
+          "--frames", world / "frames", "--out", out / "pseudo")  # fmt: skip
+    for name, folder in (("masks", "true"), ("test", "test"), ("points", "pseudo_truth")):
+        trio = out / f"world_{name}" / "vng"
+        _step(run, "convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
+              "--orig-masks", trio / "orig_masks.json", "--frames", out / f"world_{name}" / "frames",
+              "--out", out / folder, "--dataset", "procedural", "--split", "train")  # fmt: skip
+
+
+def _train_and_score(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
+    pseudo, true = f"data.path={out / 'pseudo'}", f"data.path={out / 'true'}"
+    _step(run, "train", sizes.pretrain, pseudo, f"out={out / 'untrained'}", "optimizer.steps=1", "optimizer.lr=1e-9",
+          "optimizer.lr_backbone=0", "optimizer.lr_text=0", "log_every=1", "save_every=1",
+          *[o for o in sizes.overrides if not o.startswith(("optimizer.steps", "log_every", "save_every"))])  # fmt: skip
+    _step(run, "train", sizes.pretrain, pseudo, f"out={out / 'pretrained'}", *sizes.overrides)
+    _step(run, "train", sizes.finetune, true, f"out={out / 'finetuned'}", f"model.init={out / 'pretrained'}", *sizes.overrides)
+    for name in MODELS:
+        _step(run, "predict", "--model", out / name, "--dataset", out / "test", "--out", out / "results" / name)
+        _step(run, "evaluate", "vng", "--dataset", out / "test", "--results", out / "results" / name,
+              "--json", out / f"{name}.json")  # fmt: skip
+    _step(run, "evaluate", "vng", "--dataset", out / "test", "--results", out / "results" / "finetuned",
+          "--against-others", "--json", out / "swapped_nouns.json")  # fmt: skip
+    _step(run, "inspect", out / "pseudo", "--html", out / "pseudo_page")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _peak_memory() -> int:
+    """Peak resident memory of this process and its largest child, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def _pseudo_mask_quality(out: Path) -> dict[str, float]:
+    """True J of the pseudo-masks, and how well point agreement ranks objects by it."""
+    from scipy.stats import spearmanr
+
+    from vng.dataset import VngDataset
+    from vng.masks import intersection_over_union
+
+    world = _read(out / "world_points" / "truth.json")["videos"]
+    truth = {video.video_id: video for video in VngDataset(out / "pseudo_truth")}
+    scores, agreements = [], []
+    for video in VngDataset(out / "pseudo"):
+        true_id = {item["point_record"]: item["object_id"] for item in world[video.video_id]["objects"]}
+        full = truth[video.video_id]
+        place = {name: t for t, name in enumerate(full.frame_names)}
+        for item in video.objects:
+            true = full.object_by_id[true_id[item.object_id]].segmentations
+            pairs = [
+                (rle, true[place[name]])
+                for name, rle in zip(video.frame_names, item.segmentations, strict=True)
+                if rle is not None
+            ]
+            if item.quality.point_agreement is not None and pairs:
+                scores.append(float(np.mean([intersection_over_union(a, b) for a, b in pairs])))  # type: ignore[arg-type]
+                agreements.append(item.quality.point_agreement)
+    correlation = spearmanr(agreements, scores).statistic if len(scores) > 1 else float("nan")
+    return {"mean_J": float(np.mean(scores)), "agreement_rank_correlation": float(correlation)}
+
+
+def _write_page(out: Path, report: dict[str, Any]) -> None:
+    from vng.viewer import embed_image, render_page
+
+    jf, pseudo = report["J&F"], report["pseudo_masks"]
+    figures = [
+        ("J&F fine-tuned", f"{jf['finetuned']:.1f}"),
+        ("J&F pre-trained on points only", f"{jf['pretrained']:.1f}"),
+        ("J&F against another object's mask", f"{jf['swapped_nouns']:.1f}"),
+        ("J&F untrained", f"{jf['untrained']:.1f}"),
+        ("pseudo-masks, mean J", f"{pseudo['mean_J']:.2f}"),
+        ("agreement ranks J (Spearman)", f"{pseudo['agreement_rank_correlation']:.2f}"),
+        ("seconds", f"{report['seconds']:.0f}"),
+        ("peak memory", f"{report['peak_memory_bytes'] / 2**30:.1f} GiB"),
+    ]
+    sections = [
+        {"title": "Held-out videos", "text": "Each noun in its own colour; best, middle and worst narratives by J&F.",
+         "cards": _example_cards(out)},
+        {"title": "Pre-training on pseudo-masks", "image": embed_image(out / "pretrained" / "curves.png")},
+        {"title": "Fine-tuning on true masks", "image": embed_image(out / "finetuned" / "curves.png")},
+    ]  # fmt: skip
+    lead = "Points and narratives in, a scored and visible grounder out: the whole path on a procedural world."
+    footer = "Written by vng demo. The pseudo-masks are shown in pseudo_page/index.html."
+    render_page(out / "index.html", title="vng demo", lead=lead, figures=figures, sections=sections, footer=footer)
+
+
+def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
+    """Narratives of the test set, best, middle and worst, as contact sheets with a film."""
+    from vng.dataset import VngDataset
+    from vng.evaluation.narrative import ExpressionScore
+    from vng.grounding import GroundingResult
+    from vng.masks import encode
+    from vng.viewer import colour, contact_sheet, embed_image, marked_html, write_overlay_video
+
+    dataset = VngDataset(out / "test")
+    scores = [ExpressionScore(**s) for s in _read(out / "finetuned.json")["expressions"]]
+    narratives: dict[tuple[int, int], list[ExpressionScore]] = {}
+    for score in scores:
+        index = dataset.video_ids.index(score.video)
+        narrative = dataset[index].expressions[score.expression].narrative
+        narratives.setdefault((index, narrative), []).append(score)
+    ranked = sorted(narratives, key=lambda key: -np.mean([s.j + s.f for s in narratives[key]]))
+    third = max(1, count // 3)
+    middle = len(ranked) // 2
+    chosen = [*ranked[:third], *ranked[middle : middle + third], *ranked[-third:]]
+    cards = []
+    for number, key in enumerate(dict.fromkeys(chosen)):
+        video, group = dataset[key[0]], narratives[key]
+        spans = tuple((video.expressions[s.expression].start, video.expressions[s.expression].end) for s in group)
+        rles = tuple(
+            tuple(encode(_read_png(out, video.video_id, s.expression, name)) for name in video.frame_names) for s in group
+        )
+        text = video.narratives[key[1]].description
+        result = GroundingResult(video.opened_frames(), text, spans, rles, np.zeros(len(group)), np.zeros((len(group), 1)))
+        film = out / "films" / f"{number}.mp4"
+        write_overlay_video(result.frames, rles, text, spans, film)
+        contact_sheet(result.frames, rles, text, spans, out / "films" / f"{number}.png", count=4)
+        colours = [colour(i) for i in range(len(spans))]
+        note = "J&F " + ", ".join(f"{s.noun} {50 * (s.j + s.f):.0f}" for s in group)
+        cards.append(
+            {
+                "title": video.video_id,
+                "image": embed_image(out / "films" / f"{number}.png"),
+                "video": f"films/{number}.mp4",
+                "narratives": [{"actor": video.narratives[key[1]].actor_name, "html": marked_html(text, spans, colours)}],
+                "note": note,
+            }
+        )
+    return cards
+
+
+def _read_png(out: Path, video: str, expression: int, name: str) -> np.ndarray:
+    import cv2
+
+    return cv2.imread(str(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+
+
+def _print_report(out: Path, report: dict[str, Any]) -> None:
+    print("\nheld-out procedural videos, J&F:")
+    for name, value in report["J&F"].items():
+        print(f"  {name:16}{value:6.1f}")
+    quality = report["pseudo_masks"]
+    print(f"pseudo-masks: mean J {quality['mean_J']:.2f}, agreement ranks J {quality['agreement_rank_correlation']:.2f}")
+    print(f"{report['seconds']:.0f} s, {report['peak_memory_bytes'] / 2**30:.1f} GiB at most\n{out / 'index.html'}")

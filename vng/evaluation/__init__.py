@@ -1,0 +1,1 @@
+"""Scores: `metrics` has the measures, the other files one protocol each."""

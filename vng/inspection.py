@@ -1,0 +1,150 @@
+"""What is in a dataset: figures, quality of the masks, problems found, and a gallery to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vng.dataset import Video, VideoObject, VngDataset
+from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
+from vng.masks import area
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
+from vng.viewer import colour, embed_image, marked_html, object_sheet, render_page
+
+MAX_CARDS = 40
+
+
+@dataclass
+class Inspection:
+    """Running figures of a dataset, one video at a time."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    links: Counter[str] = field(default_factory=Counter)
+    agreements: list[float] = field(default_factory=list)
+    area_shares: list[float] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, video: Video, path: Path) -> None:
+        """Count one video and note what is odd about it."""
+        self.counts["videos"] += 1
+        self.counts["frames"] += len(video.frame_names)
+        self.counts["narratives"] += len(video.narratives)
+        self.counts["expressions"] += len(video.expressions)
+        nouns = Counter(video.noun(e).lower() for e in video.expressions)
+        objects_of = {noun: {e.object_id for e in video.expressions if video.noun(e).lower() == noun} for noun in nouns}
+        self.counts["ambiguous expressions"] += sum(n for noun, n in nouns.items() if len(objects_of[noun]) > 1)
+        for item in video.objects:
+            self._add_object(video, item, path)
+        if not video.expressions:
+            self._note(path, video, "expressions", "no expression: the video trains and tests nothing")
+        self._check_frames(video, path)
+
+    def _add_object(self, video: Video, item: VideoObject, path: Path) -> None:
+        self.counts["objects"] += 1
+        self.sources[item.source] += 1
+        if item.quality.link:
+            self.links[item.quality.link] += 1
+        for label, name in ((POSITIVE, "positive points"), (NEGATIVE, "negative points"), (AMBIGUOUS, "ambiguous points")):
+            self.counts[name] += int((item.points.label == label).sum())
+        areas = [area(rle) for rle in item.segmentations if rle is not None]
+        self.counts["masks"] += len(areas)
+        self.counts["null masks"] += len(item.segmentations) - len(areas)
+        self.counts["empty masks"] += sum(a == 0 for a in areas)
+        self.area_shares += [a / (video.height * video.width) for a in areas if a]
+        if item.quality.point_agreement is not None:
+            self.agreements.append(item.quality.point_agreement)
+            if item.quality.point_agreement < 0.7:
+                reason = f"point agreement is low ({item.quality.point_agreement:.2f})"
+                self._note(path, video, f"objects.{item.object_id}", reason)
+        if not any(areas):
+            self._note(path, video, f"objects.{item.object_id}", "no mask with a single pixel")
+
+    def _check_frames(self, video: Video, path: Path) -> None:
+        if video.frames is None:
+            self._note(path, video, "frames", "this video carries no frames")
+            return
+        try:
+            size = video.frames.size
+        except DataError as error:
+            self.problems.append(error.problem)
+            return
+        if size != (video.height, video.width):
+            self._note(path, video, "frames", f"frames of {size}, the row says {(video.height, video.width)}")
+
+    def _note(self, path: Path, video: Video, where: str, reason: str) -> None:
+        self.problems.append(Problem(str(path), video.video_id, where, reason, kind="note"))
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures as plain values."""
+        return {
+            "counts": dict(self.counts),
+            "sources": dict(self.sources),
+            "links": dict(self.links),
+            "point_agreement": _summary(self.agreements),
+            "mask_area_share": _summary(self.area_shares),
+            "problems": len(self.problems),
+        }
+
+
+def _summary(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return {"mean": float(np.mean(values)), "p10": float(low), "median": float(middle), "p90": float(high)}
+
+
+def inspect_dataset(path: Path, html: Path | None = None, frames_root: Path | None = None, progress: bool = True) -> Inspection:
+    """Read a dataset through; with `html` (a folder) also write `index.html` there, a page that stands alone.
+
+    What the conversion left out (`problems.jsonl`) is among the problems.
+    """
+    dataset = VngDataset(path, frames_root=frames_root)
+    inspection = Inspection(problems=read_problems(path / PROBLEMS_FILE))
+    cards = []
+    shown = set(np.linspace(0, len(dataset) - 1, min(MAX_CARDS, len(dataset))).round().astype(int).tolist())
+    for index, video in enumerate(tqdm(dataset, total=len(dataset), desc="inspect", unit="video", disable=not progress)):
+        inspection.add(video, path)
+        if html is not None and index in shown and video.frames is not None:
+            cards.append(_card(video))
+    if html is not None:
+        _write_page(inspection, cards, path, html)
+    return inspection
+
+
+def _card(video: Video) -> dict[str, Any]:
+    colours = {item.object_id: colour(i) for i, item in enumerate(video.objects)}
+    narratives = []
+    for number, narrative in enumerate(video.narratives):
+        own = [e for e in video.expressions if e.narrative == number]
+        html = marked_html(narrative.description, [(e.start, e.end) for e in own], [colours[e.object_id] for e in own])
+        narratives.append({"actor": narrative.actor_name, "html": html})
+    known = [o.quality.point_agreement for o in video.objects if o.quality.point_agreement is not None]
+    note = f"{len(video.frame_names)} frames of {video.width}x{video.height}, {len(video.objects)} objects"
+    if known:
+        note += f", point agreement {min(known):.2f} to {max(known):.2f}"
+    return {"title": video.video_id, "image": embed_image(object_sheet(video)), "narratives": narratives, "note": note}
+
+
+def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path, html: Path) -> None:
+    figures = [(name, f"{value:,}") for name, value in inspection.counts.items()]
+    sections: list[dict[str, Any]] = [
+        {"title": "Where masks come from", "header": ("source", "objects"), "rows": sorted(inspection.sources.items())}
+    ]
+    summaries = [("point agreement", _summary(inspection.agreements)), ("mask area, share of the frame", _summary(inspection.area_shares))]
+    rows = [(name, *(f"{s[k]:.3f}" for k in ("mean", "p10", "median", "p90"))) for name, s in summaries if s]
+    sections.append({"title": "Quality", "header": ("measure", "mean", "10 %", "median", "90 %"), "rows": rows})
+    reasons = Counter((problem.kind, problem.reason.split(" (")[0]) for problem in inspection.problems)
+    table = [(count, kind, reason) for (kind, reason), count in reasons.most_common(30)]
+    text = "" if table else "None found."
+    sections.append({"title": "Problems", "text": text, "header": ("count", "kind", "reason"), "rows": table})
+    sections.append({"title": "Videos", "text": f"{len(cards)} of {inspection.counts['videos']} videos, every object in its own colour, its points as discs.", "cards": cards})
+    lead = "A Video Narrative Grounding dataset: nouns of narratives and the objects they mean."
+    render_page(
+        html / "index.html", title=path.name, lead=lead, figures=figures, sections=sections, footer=f"vng inspect {path}"
+    )

@@ -1,0 +1,54 @@
+"""What a long run writes beside its result: settings and versions, and the rule that runs of other settings never mix."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vng.errors import DataError
+
+_PACKAGES = ("vng", "torch", "transformers", "accelerate", "datasets", "pyarrow", "numpy", "opencv-python-headless")
+
+
+def to_json(value: Any) -> str:
+    """Stable, readable JSON: sorted keys, one value a line."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a result depends on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:
+    """Raise DataError naming the first setting in which an earlier run in `out` differs; no manifest, no complaint."""
+    if not manifest.exists():
+        return
+    earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
+    wanted = json.loads(to_json(settings))
+    different = [key for key in sorted({*earlier, *wanted}) if earlier.get(key) != wanted.get(key)]
+    if different:
+        key = different[0]
+        raise DataError(
+            out,
+            "",
+            key,
+            f"an earlier run wrote here with {earlier.get(key)!r}, now {wanted.get(key)!r}",
+            "delete the folder or choose another one",
+        )

@@ -1,0 +1,1 @@
+"""Networks only, in Hugging Face form: they know neither datasets nor training."""

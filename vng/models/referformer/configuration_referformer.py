@@ -1,0 +1,83 @@
+"""Configuration of the narrative grounder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+
+class ReferFormerConfig(PretrainedConfig):
+    """Sizes and switches of ReferFormer for Video Narrative Grounding; the defaults are the published model's.
+
+    Args:
+        backbone_config: any `transformers` backbone with four stages of stride 4, 8, 16, 32.
+        text_config: any `transformers` text encoder.
+        d_model, encoder_layers, decoder_layers, attention_heads, feedforward_dim, num_points: the deformable transformer.
+        num_feature_levels: maps the transformer sees: the last three of the backbone and further ones at half size.
+        num_queries: queries a frame and noun.
+        mask_dim, controller_layers, dynamic_mask_channels: the dynamic mask head.
+        relative_coordinates: give the mask head each pixel's offset from the query's reference point.
+        with_box_refine: refine boxes from layer to layer.
+        dropout: in transformer, fusion blocks and text projection.
+        freeze_batch_norm: keep the backbone's batch statistics fixed (right for a pre-trained backbone).
+        freeze_text_encoder: leave the text encoder as it is.
+        *_weight: weights of the losses, and of the same terms in the matching.
+    """
+
+    model_type = "referformer_vng"
+
+    def __init__(
+        self,
+        backbone_config: dict[str, Any] | PretrainedConfig | None = None,
+        text_config: dict[str, Any] | PretrainedConfig | None = None,
+        d_model: int = 256,
+        encoder_layers: int = 4,
+        decoder_layers: int = 4,
+        attention_heads: int = 8,
+        feedforward_dim: int = 2048,
+        num_points: int = 4,
+        num_feature_levels: int = 4,
+        num_queries: int = 5,
+        mask_dim: int = 256,
+        controller_layers: int = 3,
+        dynamic_mask_channels: int = 8,
+        relative_coordinates: bool = True,
+        with_box_refine: bool = True,
+        dropout: float = 0.1,
+        freeze_batch_norm: bool = True,
+        freeze_text_encoder: bool = False,
+        class_weight: float = 2.0,
+        box_weight: float = 5.0,
+        giou_weight: float = 2.0,
+        mask_weight: float = 2.0,
+        dice_weight: float = 5.0,
+        **kwargs: Any,
+    ) -> None:
+        if backbone_config is None:
+            backbone_config = {"model_type": "resnet", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+        if text_config is None:
+            text_config = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514}
+        self.backbone_config = _as_config(backbone_config)
+        self.text_config = _as_config(text_config)
+        self.d_model, self.encoder_layers, self.decoder_layers = d_model, encoder_layers, decoder_layers
+        self.attention_heads, self.feedforward_dim, self.num_points = attention_heads, feedforward_dim, num_points
+        self.num_feature_levels, self.num_queries, self.mask_dim = num_feature_levels, num_queries, mask_dim
+        self.controller_layers, self.dynamic_mask_channels = controller_layers, dynamic_mask_channels
+        self.relative_coordinates, self.with_box_refine, self.dropout = relative_coordinates, with_box_refine, dropout
+        self.freeze_batch_norm, self.freeze_text_encoder = freeze_batch_norm, freeze_text_encoder
+        self.class_weight, self.box_weight, self.giou_weight = class_weight, box_weight, giou_weight
+        self.mask_weight, self.dice_weight = mask_weight, dice_weight
+        super().__init__(**kwargs)
+
+    @property
+    def sub_configs(self) -> dict[str, Any]:  # type: ignore[override]
+        """Nested configurations, for `transformers`."""
+        return {"backbone_config": AutoConfig, "text_config": AutoConfig}
+
+
+def _as_config(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
+    if isinstance(value, dict):
+        value = dict(value)
+        return AutoConfig.for_model(value.pop("model_type"), **value)
+    return value

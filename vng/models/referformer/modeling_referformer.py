@@ -1,0 +1,625 @@
+"""ReferFormer for Video Narrative Grounding (RF-VNG).
+
+ReferFormer: Wu et al., CVPR 2022. RF-VNG: Voigtlaender et al., CVPR 2023, Sec. 4.2: the queries are conditioned on the
+averaged token features of the marked noun instead of the sentence. The noun enters at the decoder alone, so everything
+before it is computed once for all nouns of a narrative.
+
+Shapes: B clips, T frames, N nouns, L tokens, Q queries a frame and noun, C = d_model channels, S pixels over all
+feature levels, H x W image, h x w = H/4 x W/4 mask features. Padding masks follow `transformers`: True is valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoBackbone, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.models.deformable_detr.modeling_deformable_detr import (
+    DeformableDetrMultiscaleDeformableAttention as DeformableAttention,
+)
+from transformers.utils import ModelOutput
+
+from vng.models.referformer.configuration_referformer import ReferFormerConfig
+from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
+
+
+@dataclass
+class ReferFormerOutput(ModelOutput):
+    """Output of the grounder; N nouns are padded, `noun_valid` says which count.
+
+    Attributes:
+        loss: scalar, where labels were given.
+        loss_terms: unweighted class, box, giou, mask, dice of the last layer.
+        logits: float [B, N, T, Q], whether a query shows the object in a frame.
+        boxes: float [B, N, T, Q, 4], (cx, cy, w, h) in [0, 1].
+        masks: float [B, N, T, Q, h, w], mask logits.
+        reference_points: float [B, N, T, Q, 2], where the last layer looked, (x, y) in [0, 1].
+    """
+
+    loss: Tensor | None = None
+    loss_terms: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+    reference_points: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything before the decoder: one clip with one narrative, shared by its nouns."""
+
+    tokens: Tensor  # [B, L, text width], the text encoder's last hidden states
+    memory: Tensor  # [B*T, S, C]
+    memory_valid: Tensor  # bool [B*T, S]
+    valid_ratios: Tensor  # [B*T, levels, 2]
+    shapes: list[tuple[int, int]]
+    mask_features: Tensor  # [B, T, mask_dim, h, w]
+    sizes: Tensor  # float [B, 2], (height, width) without padding
+
+
+def sine_position_1d(valid: Tensor, channels: int) -> Tensor:
+    """Sine code of token positions: bool [B, L] -> [B, L, C], positions scaled to 2 pi."""
+    position = valid.cumsum(1, dtype=torch.float32)
+    position = position / (position[:, -1:] + 1e-6) * 2 * math.pi
+    return _sine(position, channels)
+
+
+def sine_position_2d(valid: Tensor, channels: int) -> Tensor:
+    """Sine code of pixel positions: bool [B, H, W] -> [B, C, H, W], pixel centres scaled to 2 pi; y first."""
+    y, x = (valid.cumsum(axis, dtype=torch.float32) for axis in (1, 2))
+    y = (y - 0.5) / (y[:, -1:, :] + 1e-6) * 2 * math.pi
+    x = (x - 0.5) / (x[:, :, -1:] + 1e-6) * 2 * math.pi
+    return torch.cat([_sine(y, channels // 2), _sine(x, channels // 2)], -1).permute(0, 3, 1, 2)
+
+
+def _sine(position: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
+    step = torch.arange(channels, dtype=torch.float32, device=position.device)
+    angle = position[..., None] / temperature ** (2 * (step // 2) / channels)
+    return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], -1).flatten(-2)
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """logit of a probability, clamped away from 0 and 1."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, width: int, hidden: int, out: int, layers: int = 3) -> None:
+        super().__init__()
+        widths = [width] + [hidden] * (layers - 1) + [out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., out]."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def _attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    """Batch-first attention [B, L, C]; `valid` is bool [B, keys], True where a key may be seen."""
+    padding = None if valid is None or bool(valid.all()) else ~valid
+    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+
+
+class EarlyFusion(nn.Module):
+    """Vision-language early fusion: each pixel is scaled by what it reads from the narrative's tokens."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        super().__init__()
+        self.multihead_attn = nn.MultiheadAttention(config.d_model, config.attention_heads, batch_first=True)
+
+    def forward(self, features: Tensor, text: Tensor, text_valid: Tensor, text_position: Tensor) -> Tensor:
+        """features [B, T, C, h, w], text [B, L, C] -> [B, T, C, h, w]."""
+        b, t, c, h, w = features.shape
+        pixels = features.permute(0, 1, 3, 4, 2).reshape(b, t * h * w, c)
+        pixels = pixels * _attend(self.multihead_attn, pixels, text + text_position, text, text_valid)
+        return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
+
+
+class VisionLanguageBlock(nn.Module):
+    """Post-norm block of the pixel decoder: self-attention over the clip (reduced by `reduction`), text, feed-forward."""
+
+    def __init__(self, config: ReferFormerConfig, reduction: int) -> None:
+        super().__init__()
+        c, heads, dropout = config.d_model, config.attention_heads, config.dropout
+        self.reduction = reduction
+        self.self_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
+        self.linear1, self.linear2 = nn.Linear(c, config.feedforward_dim), nn.Linear(config.feedforward_dim, c)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(c), nn.LayerNorm(c), nn.LayerNorm(c)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, position: Tensor, valid: Tensor, text: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
+        b, t, c, h, w = x.shape
+        attended = self._self_attention(x, position, valid)
+        pixels = x.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
+        where = position.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
+        pixels = self.norm1(pixels + self.dropout(attended))
+        tokens, tokens_valid, tokens_position = text
+        read = _attend(self.multihead_attn, pixels + where, tokens + tokens_position, tokens, tokens_valid)
+        pixels = self.norm2(pixels + self.dropout(read))
+        pixels = self.norm3(pixels + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(pixels))))))
+        return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
+
+    def _self_attention(self, x: Tensor, position: Tensor, valid: Tensor) -> Tensor:
+        b, t, c, h, w = x.shape
+        small = (max(1, h // self.reduction), max(1, w // self.reduction))
+        query = F.interpolate((x + position).flatten(0, 1), size=small)
+        value = F.interpolate(x.flatten(0, 1), size=small)
+        keep = F.interpolate(valid.float(), size=small).bool().flatten(1)
+        flat = [m.view(b, t, c, -1).transpose(2, 3).reshape(b, -1, c) for m in (query, value)]
+        out = _attend(self.self_attn, flat[0], flat[0], flat[1], keep)
+        out = out.reshape(b * t, *small, c).permute(0, 3, 1, 2)
+        if self.reduction > 1:
+            out = F.interpolate(out, size=(h, w), mode="bilinear", align_corners=False)
+        return out.view(b, t, c, h, w).permute(0, 1, 3, 4, 2).reshape(b, -1, c)
+
+
+class ConvNorm(nn.Conv2d):
+    """Convolution without bias, then group norm."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.GroupNorm(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, h, w] -> [B, outputs, h, w]."""
+        return self.norm(super().forward(x))
+
+
+class PixelDecoder(nn.Module):
+    """Cross-modal feature pyramid: encoder memory at strides 32, 16, 8 and the backbone's stride 4 -> mask features."""
+
+    def __init__(self, config: ReferFormerConfig, stem_channels: int) -> None:
+        super().__init__()
+        c = config.d_model
+        for stage, (channels, reduction) in enumerate(zip([stem_channels, c, c, c], (8, 4, 2, 1), strict=True), 1):
+            self.add_module(f"adapter_{stage}", ConvNorm(channels, c, 1))
+            self.add_module(f"layer_{stage}", ConvNorm(c, c, 3))
+            self.add_module(f"cross_attn_{stage}", VisionLanguageBlock(config, reduction))
+        self.mask_features = nn.Conv2d(c, config.mask_dim, 3, padding=1)
+
+    def forward(
+        self, maps: list[Tensor], positions: list[Tensor], valids: list[Tensor], text: tuple[Tensor, Tensor, Tensor]
+    ) -> Tensor:
+        """maps at strides 4..32, each [B, T, channels, h, w] -> [B, T, mask_dim, h, w] at stride 4."""
+        y: Tensor | None = None
+        for stage in (4, 3, 2, 1):
+            x = maps[stage - 1]
+            b, t = x.shape[:2]
+            x = getattr(self, f"adapter_{stage}")(x.flatten(0, 1)).unflatten(0, (b, t))
+            x = getattr(self, f"cross_attn_{stage}")(x, positions[stage - 1], valids[stage - 1], text).flatten(0, 1)
+            if y is not None:
+                x = x + F.interpolate(y, size=x.shape[-2:], mode="nearest")
+            y = F.relu(getattr(self, f"layer_{stage}")(x))
+        assert y is not None
+        return self.mask_features(y).unflatten(0, (b, t))
+
+
+def _deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
+    sizes = SimpleNamespace(
+        d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
+    )
+    module = DeformableAttention(sizes, num_heads=config.attention_heads, n_points=config.num_points)
+    # Deformable DETR's start: each head looks in its own direction, farther with each point, with equal weights.
+    angle = torch.arange(module.n_heads, dtype=torch.float32) * (2 * math.pi / module.n_heads)
+    direction = torch.stack([angle.cos(), angle.sin()], -1)
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    steps = torch.arange(1, module.n_points + 1, dtype=torch.float32)
+    offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, module.n_levels, -1, -1)
+    _starts(module.sampling_offsets, init.zeros_, offsets.reshape(-1))
+    _starts(module.attention_weights, init.zeros_, torch.zeros(module.attention_weights.out_features))
+    return module
+
+
+class FeedForward(nn.Module):
+    """Residual feed-forward with post-norm, shared in form by encoder and decoder layers."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(config.d_model, config.feedforward_dim)
+        self.linear2 = nn.Linear(config.feedforward_dim, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        return self.norm(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+
+
+class EncoderLayer(nn.Module):
+    """Deformable self-attention over all levels of one frame."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        super().__init__()
+        self.self_attn = _deformable_attention(config)
+        self.norm1 = nn.LayerNorm(config.d_model)
+        self.feedforward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, position: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
+        """x, position [B*T, S, C]; reference [B*T, S, levels, 2] -> [B*T, S, C]."""
+        attended = self.self_attn(
+            x + position, attention_mask=valid, encoder_hidden_states=x, reference_points=reference, **levels
+        )[0]
+        return self.feedforward(self.norm1(x + self.dropout(attended)))
+
+
+class DecoderLayer(nn.Module):
+    """Queries of one noun see each other; queries of all nouns read the same memory."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        super().__init__()
+        c = config.d_model
+        self.self_attn = nn.MultiheadAttention(c, config.attention_heads, dropout=config.dropout, batch_first=True)
+        self.cross_attn = _deformable_attention(config)
+        self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
+        self.feedforward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, position: Tensor, memory: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
+        """x [B*T, N, Q, C], position [Q, C], reference [B*T, N*Q, levels, 2 or 4] -> [B*T, N, Q, C]."""
+        bt, n, q, c = x.shape
+        noun = x.reshape(bt * n, q, c)
+        with_position = noun + position
+        noun = self.norm2(noun + self.dropout(_attend(self.self_attn, with_position, with_position, noun, None)))
+        query = (noun + position).view(bt, n * q, c)
+        read = self.cross_attn(
+            query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels
+        )[0]
+        return self.feedforward(self.norm1(noun.view(bt, n, q, c) + self.dropout(read.view(bt, n, q, c))))
+
+
+class ReferFormerForVNG(PreTrainedModel):
+    """The narrative grounder: a clip, a narrative and noun spans in; per noun, class, box and mask of Q queries a frame out."""
+
+    config_class = ReferFormerConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012
+    _supports_sdpa = True
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        super().__init__(config)
+        c = config.d_model
+        self.backbone = AutoBackbone.from_config(config.backbone_config)
+        channels = self.backbone.channels
+        if len(channels) != 4:
+            raise ValueError(f"backbone_config must name four out_features (strides 4 to 32), got {len(channels)}")
+        self.text_encoder = _text_model(config.text_config)
+        projections = [self._project(width, c, 1) for width in channels[1:]]
+        width = channels[-1]
+        for _ in range(config.num_feature_levels - 3):
+            projections.append(self._project(width, c, 3))
+            width = c
+        self.input_proj = nn.ModuleList(projections)
+        self.resizer_fc = nn.Linear(config.text_config.hidden_size, c)
+        self.resizer_norm = nn.LayerNorm(c, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+        self.fusion_module = EarlyFusion(config)
+        self.level_embed = nn.Parameter(torch.zeros(config.num_feature_levels, c))
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.query_embed = nn.Embedding(config.num_queries, c)
+        self.reference_points = nn.Linear(c, 2)
+        heads = config.decoder_layers if config.with_box_refine else 1  # without refinement the layers share one
+        rare = torch.full((1,), -math.log(99.0))  # a query shows an object with probability 0.01 at first
+        self.class_embed = nn.ModuleList(_starts(nn.Linear(c, 1), None, rare) for _ in range(heads))
+        self.bbox_embed = nn.ModuleList(MLP(c, c, 4) for _ in range(heads))
+        for index, head in enumerate(self.bbox_embed):  # boxes start at the reference point, small
+            small = torch.tensor([0.0, 0.0, -2.0, -2.0] if index == 0 else [0.0] * 4)
+            _starts(head.layers[-1], init.zeros_, small)
+        self.pixel_decoder = PixelDecoder(config, channels[0])
+        self.controller = MLP(c, c, sum(self._weight_counts()) + sum(self._bias_counts()))
+        self.freeze()
+        self.post_init()
+
+    @staticmethod
+    def _project(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
+        _starts(convolution, None, torch.zeros(outputs))
+        return nn.Sequential(convolution, nn.GroupNorm(32, outputs))
+
+    def _weight_counts(self) -> list[int]:
+        k, layers = self.config.dynamic_mask_channels, self.config.controller_layers
+        first = (self.config.mask_dim + 2 * self.config.relative_coordinates) * k
+        return [first] + [k * k] * (layers - 2) + [k]
+
+    def _bias_counts(self) -> list[int]:
+        return [self.config.dynamic_mask_channels] * (self.config.controller_layers - 1) + [1]
+
+    def freeze(self) -> None:
+        """Stop gradients where the configuration says so; call again after an encoder was replaced."""
+        if self.config.freeze_text_encoder:
+            self.text_encoder.requires_grad_(False)
+        if self.config.freeze_batch_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ReferFormerForVNG:
+        """As `nn.Module.train`, but frozen batch norm keeps its statistics."""
+        super().train(mode)
+        if self.config.freeze_batch_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # transformers initialises leaves first and then leaves them alone, so every rule must act on the leaf itself.
+        if hasattr(module, "initial"):
+            module.initial(module)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, nn.MultiheadAttention):
+            init.xavier_uniform_(module.in_proj_weight)
+            init.zeros_(module.in_proj_bias)
+        elif isinstance(module, ReferFormerForVNG):
+            init.normal_(module.level_embed)
+
+    def encode(self, pixel_values: Tensor, pixel_mask: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Scene:
+        """Everything that does not depend on the nouns, once for a clip and a narrative.
+
+        Args:
+            pixel_values: float [B, T, 3, H, W], H and W multiples of 32.
+            pixel_mask: bool [B, T, H, W], True where there is image.
+            input_ids, attention_mask: int [B, L], the narrative.
+        """
+        b, t = pixel_values.shape[:2]
+        tokens = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        text_valid = attention_mask.bool()
+        words = self._resize_text(tokens)
+        text = (words, text_valid, sine_position_1d(text_valid, self.config.d_model).to(words.dtype))
+        maps = list(self.backbone(pixel_values.flatten(0, 1)).feature_maps)
+        frame_mask = pixel_mask.flatten(0, 1)
+        sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
+        stem_valid = _shrink(frame_mask, maps[0].shape[-2:])
+        stem_position = sine_position_2d(stem_valid, self.config.d_model).to(maps[0].dtype)
+        memory, shapes, ratios = self._encode_levels(sources, valids, positions)
+        levels = [m.unflatten(0, (b, t)) for m in [maps[0], *_unflatten(memory, shapes)[:3]]]
+        where = [m.unflatten(0, (b, t)) for m in [stem_position, *positions[:3]]]
+        seen = [m.unflatten(0, (b, t)) for m in [stem_valid, *valids[:3]]]
+        mask_features = self.pixel_decoder(levels, where, seen, text)
+        sizes = torch.stack([pixel_mask[:, 0].any(2).sum(1), pixel_mask[:, 0].any(1).sum(1)], -1).float()
+        valid = torch.cat([v.flatten(1) for v in valids], 1)
+        return Scene(tokens, memory, valid, ratios, shapes, mask_features, sizes)
+
+    def _resize_text(self, features: Tensor) -> Tensor:
+        return self.dropout(self.resizer_norm(self.resizer_fc(features)))
+
+    def _levels(
+        self, maps: list[Tensor], mask: Tensor, b: int, t: int, text: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The transformer's input maps after early fusion: features, validity, positions, each a list over levels."""
+        sources: list[Tensor] = []
+        valids: list[Tensor] = []
+        positions: list[Tensor] = []
+        for level, projection in enumerate(self.input_proj):
+            inputs = maps[level + 1] if level < 3 else (maps[-1] if level == 3 else sources[-1])
+            projected = projection(inputs)
+            valid = _shrink(mask, projected.shape[-2:])
+            fused = self.fusion_module(projected.unflatten(0, (b, t)), *text)
+            sources.append(fused.flatten(0, 1))
+            valids.append(valid)
+            positions.append(sine_position_2d(valid, self.config.d_model).to(projected.dtype))
+        return sources, valids, positions
+
+    def _encode_levels(
+        self, sources: list[Tensor], valids: list[Tensor], positions: list[Tensor]
+    ) -> tuple[Tensor, list[tuple[int, int]], Tensor]:
+        shapes = [(int(s.shape[-2]), int(s.shape[-1])) for s in sources]
+        x = torch.cat([s.flatten(2).transpose(1, 2) for s in sources], 1)
+        position = torch.cat(
+            [p.flatten(2).transpose(1, 2) + self.level_embed[i] for i, p in enumerate(positions)], 1
+        )
+        valid = torch.cat([v.flatten(1) for v in valids], 1)
+        ratios = torch.stack([_valid_ratio(v) for v in valids], 1)
+        reference = _encoder_reference(shapes, ratios)
+        levels = _level_arguments(shapes, x.device)
+        for layer in self.encoder:
+            x = layer(x, position, levels, valid, reference)
+        return x, shapes, ratios
+
+    def noun_features(self, scene: Scene, noun_tokens: Tensor) -> Tensor:
+        """The conditional query of each noun: mean of its tokens' hidden states, then projected.
+
+        Args:
+            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none.
+
+        Returns:
+            [B, N, C].
+        """
+        weight = noun_tokens.to(scene.tokens.dtype)
+        mean = torch.einsum("bnl,blc->bnc", weight, scene.tokens) / weight.sum(-1, keepdim=True).clamp(min=1)
+        return self._resize_text(mean)
+
+    def decode(self, scene: Scene, noun_tokens: Tensor, all_layers: bool = False) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Per decoder layer (only the last unless `all_layers`): logits [B, N, T, Q], boxes [B, N, T, Q, 4],
+        masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2]."""
+        b, n, _ = noun_tokens.shape
+        t, q = scene.mask_features.shape[1], self.config.num_queries
+        noun = self.noun_features(scene, noun_tokens)
+        x = noun[:, None, :, None].expand(b, t, n, q, -1).reshape(b * t, n, q, -1)
+        position = self.query_embed.weight
+        reference = self.reference_points(position).sigmoid().expand(b * t, n, q, 2)
+        levels = _level_arguments(scene.shapes, x.device)
+        outputs = []
+        for index, layer in enumerate(self.decoder):
+            looked_at = reference
+            scale = scene.valid_ratios if reference.shape[-1] == 2 else scene.valid_ratios.repeat(1, 1, 2)
+            sample = reference.flatten(1, 2)[:, :, None] * scale[:, None]
+            x = layer(x, position, scene.memory, levels, scene.memory_valid, sample)
+            head = index if self.config.with_box_refine else 0
+            boxes = self.bbox_embed[head](x)
+            before = inverse_sigmoid(reference)
+            boxes = torch.cat([boxes[..., : before.shape[-1]] + before, boxes[..., before.shape[-1] :]], -1).sigmoid()
+            if self.config.with_box_refine:
+                reference = boxes.detach()
+            if all_layers or index == len(self.decoder) - 1:
+                masks = self._dynamic_masks(scene, x, reference[..., :2])
+                logits = self.class_embed[head](x)[..., 0]
+                outputs.append(tuple(_nouns_first(v, b, t) for v in (logits, boxes, masks, looked_at[..., :2])))
+        return outputs  # type: ignore[return-value]
+
+    def _dynamic_masks(self, scene: Scene, x: Tensor, reference: Tensor) -> Tensor:
+        """Each query writes a small convolution and applies it to the frame's mask features; [B*T, N, Q, h, w].
+
+        The first layer is split in features and coordinates, so that features are never copied per query.
+        """
+        b, t, _, h, w = scene.mask_features.shape
+        bt, n, q, _ = x.shape
+        k, layers = self.config.dynamic_mask_channels, self.config.controller_layers
+        parameters = self.controller(x).view(bt, n * q, -1)
+        pieces = parameters.split(self._weight_counts() + self._bias_counts(), -1)
+        features = scene.mask_features.flatten(0, 1)
+        first = pieces[0].view(bt, n * q, k, -1)
+        y = torch.einsum("bqkc,bchw->bqkhw", first[..., : self.config.mask_dim], features)
+        if self.config.relative_coordinates:
+            size = scene.sizes.flip(-1).repeat_interleave(t, 0)[:, None]  # (width, height)
+            centre = reference.reshape(bt, n * q, 2) * size
+            grid_x = torch.arange(w, device=x.device, dtype=x.dtype) * 4 + 2
+            grid_y = torch.arange(h, device=x.device, dtype=x.dtype) * 4 + 2
+            wx, wy = first[..., -2], first[..., -1]  # [bt, nq, k]
+            y = y + (wx[..., None] * (centre[..., None, :1] - grid_x))[..., None, :]
+            y = y + (wy[..., None] * (centre[..., None, 1:] - grid_y))[..., :, None]
+        y = y + pieces[layers].view(bt, n * q, k, 1, 1)
+        for layer in range(1, layers):
+            outputs = 1 if layer == layers - 1 else k
+            weight = pieces[layer].view(bt, n * q, outputs, k)
+            y = torch.einsum("bqok,bqkhw->bqohw", weight, F.relu(y))
+            y = y + pieces[layers + layer].view(bt, n * q, outputs, 1, 1)
+        return y.view(bt, n, q, h, w)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        noun_tokens: Tensor,
+        pixel_mask: Tensor | None = None,
+        target_masks: Tensor | None = None,
+        target_annotated: Tensor | None = None,
+        target_weight: Tensor | None = None,
+        **_: object,
+    ) -> ReferFormerOutput:
+        """Ground all nouns of B narratives in B clips.
+
+        Args:
+            pixel_values: float [B, T, 3, H, W], normalised, H and W multiples of 32.
+            input_ids, attention_mask: int [B, L].
+            noun_tokens: bool [B, N, L].
+            pixel_mask: bool [B, T, H, W], True where there is image; None: everywhere.
+            target_masks: bool [B, N, T, H, W], with it the loss is computed.
+            target_annotated: bool [B, N, T], False for frames without annotation and for padded nouns.
+            target_weight: float [B, N], weight of each noun's object in the loss; None: 1.
+        """
+        if pixel_mask is None:
+            pixel_mask = torch.ones_like(pixel_values[:, :, 0], dtype=torch.bool)
+        scene = self.encode(pixel_values, pixel_mask, input_ids, attention_mask)
+        outputs = self.decode(scene, noun_tokens, all_layers=target_masks is not None)
+        logits, boxes, masks, looked_at = outputs[-1]
+        result = ReferFormerOutput(logits=logits, boxes=boxes, masks=masks, reference_points=looked_at)
+        if target_masks is not None:
+            assert target_annotated is not None
+            result.loss, result.loss_terms = self._loss(outputs, scene, target_masks, target_annotated, target_weight)
+        return result
+
+    def _loss(
+        self, outputs: list, scene: Scene, masks: Tensor, annotated: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        counts = annotated.any(-1)  # [B, N]
+        sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
+        weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
+        targets = make_targets(masks[counts], annotated[counts], sizes, weights[counts])
+        names = {"class": "class_weight", "box": "box_weight", "giou": "giou_weight", "mask": "mask_weight", "dice": "dice_weight"}
+        factors = {name: getattr(self.config, attribute) for name, attribute in names.items()}
+        total = outputs[-1][0].sum() * 0.0
+        terms: dict[str, Tensor] = {}
+        for logits, boxes, mask_logits, _ in outputs:
+            layer = Prediction(logits[counts].float(), boxes[counts].float(), mask_logits[counts].float())
+            terms = losses(layer, targets, factors)
+            total = total + sum(factors[name] * value for name, value in terms.items())
+        return total, {name: value.detach() for name, value in terms.items()}
+
+
+def _text_model(config: object) -> nn.Module:
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False)
+    except TypeError:  # encoders without a pooler take no such argument
+        return AutoModel.from_config(config)
+
+
+def _starts(layer: nn.Module, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
+    """Give a layer its own initial values, for `_init_weights`: weights by a function (None: Xavier), bias as it is."""
+
+    def initial(module: nn.Module) -> None:
+        (weight or init.xavier_uniform_)(module.weight)
+        init.copy_(module.bias, bias)
+
+    layer.initial = initial  # type: ignore[assignment]
+    return layer
+
+
+def _shrink(mask: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Nearest-neighbour resize of bool [B, H, W] to a map's size."""
+    return F.interpolate(mask[None].float(), size=tuple(size))[0].bool()
+
+
+def _valid_ratio(valid: Tensor) -> Tensor:
+    """Share of a padded map that is image: bool [B, h, w] -> [B, 2] as (x, y)."""
+    height, width = valid.shape[1:]
+    return torch.stack([valid[:, 0].sum(1) / width, valid[:, :, 0].sum(1) / height], -1)
+
+
+def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
+    """Each pixel's own position at every level: [B*T, S, levels, 2] in [0, 1]."""
+    points = []
+    for level, (h, w) in enumerate(shapes):
+        y, x = torch.meshgrid(
+            torch.arange(h, device=ratios.device) + 0.5, torch.arange(w, device=ratios.device) + 0.5, indexing="ij"
+        )
+        y = y.reshape(-1)[None] / (ratios[:, None, level, 1] * h)
+        x = x.reshape(-1)[None] / (ratios[:, None, level, 0] * w)
+        points.append(torch.stack([x, y], -1))
+    return torch.cat(points, 1)[:, :, None] * ratios[:, None]
+
+
+def _level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
+    spatial = torch.tensor(shapes, device=device)
+    start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
+    return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}
+
+
+def _unflatten(memory: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    """[B*T, S, C] -> one [B*T, C, h, w] a level."""
+    pieces = memory.split([h * w for h, w in shapes], 1)
+    return [p.transpose(1, 2).unflatten(2, shape) for p, shape in zip(pieces, shapes, strict=True)]
+
+
+def _nouns_first(value: Tensor, b: int, t: int) -> Tensor:
+    """[B*T, N, ...] -> [B, N, T, ...]."""
+    return value.unflatten(0, (b, t)).transpose(1, 2)

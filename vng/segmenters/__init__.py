@@ -1,0 +1,33 @@
+"""Segmenters: an image and points in, one mask per object out. They know nothing of videos.
+
+A new engine is one file with a class that follows `Segmenter`, and one line in `ENGINES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from vng.errors import one_of
+from vng.points import PointPrompts
+
+# name -> "module:class"; the module is imported only when the engine is asked for
+ENGINES = {"classical": "vng.segmenters.classical:ClassicalSegmenter"}
+DEFAULT = "classical"
+
+
+class Segmenter(Protocol):
+    """Points of all objects of a frame in one call, so that the image is looked at once."""
+
+    def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        """image uint8 [H, W, 3] RGB, K prompts -> probabilities float32 [K, H, W] in [0, 1]."""
+        ...
+
+
+def load(name: str = DEFAULT, **options: Any) -> Segmenter:
+    """Make a segmenter by name; raises UsageError for an unknown one. `options` go to the engine."""
+    module, _, attribute = ENGINES[one_of(name, ENGINES, "segmenter")].partition(":")
+    return getattr(import_module(module), attribute)(**options)

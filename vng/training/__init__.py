@@ -1,0 +1,1 @@
+"""One Accelerate loop; per task its clips, losses and recipe."""

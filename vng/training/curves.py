@@ -1,0 +1,30 @@
+"""Loss curves as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plot_curves(log: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the loss and its terms over the steps, logarithmic, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [record["step"] for record in log]
+    terms = [name for name in (log[0] if log else {}) if name not in ("step", "loss", "lr")]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    left.plot(steps, [record["loss"] for record in log], color="black", linewidth=1.2)
+    left.set(title="loss (weighted, all decoder layers)", xlabel="step", yscale="log")
+    for name in terms:
+        right.plot(steps, [max(record[name], 1e-6) for record in log], label=name, linewidth=1.0)
+    right.set(title="terms of the last layer", xlabel="step", yscale="log")
+    if terms:
+        right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.25, which="both")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

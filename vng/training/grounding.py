@@ -1,0 +1,81 @@
+"""The grounding task: model, processor and clips of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoBackbone, AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from vng.dataset import VngDataset
+from vng.models.referformer.configuration_referformer import ReferFormerConfig
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
+from vng.training.clips import ClipSampler, Collator
+from vng.training.loop import Task
+from vng.training.settings import GroundingRecipe, ModelSettings
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def build_grounding(recipe: GroundingRecipe) -> Task:
+    """Model, samples and saver of a grounding recipe."""
+    data = recipe.data
+    dataset = VngDataset(data.path, data.split, data.frames_root)
+    model, processor = build_model(recipe.model, dataset, data.short_side, data.long_side)
+
+    def save(trained: nn.Module, folder: Path) -> None:
+        assert isinstance(trained, ReferFormerForVNG)
+        trained.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    return Task(
+        model,
+        lambda length: ClipSampler(dataset, data, processor, recipe.seed, length),
+        Collator(processor),
+        save,
+    )
+
+
+def build_model(
+    settings: ModelSettings, dataset: VngDataset, short_side: int, long_side: int
+) -> tuple[ReferFormerForVNG, ReferFormerProcessor]:
+    """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
+    if settings.init is not None:
+        model = ReferFormerForVNG.from_pretrained(settings.init)
+        tokenizer = AutoTokenizer.from_pretrained(settings.init)
+        return model, ReferFormerProcessor(tokenizer, short_side, long_side)
+    tokenizer = _tokenizer(settings, dataset)
+    sizes = dict(settings.sizes)
+    text = settings.text_encoder
+    if isinstance(text, dict):
+        text = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **text}
+    config = ReferFormerConfig(_backbone_config(settings.backbone), _text_config(text), **sizes)
+    model = ReferFormerForVNG(config)
+    if isinstance(settings.backbone, str):
+        model.backbone = AutoBackbone.from_pretrained(settings.backbone, out_features=STAGES)
+    if isinstance(settings.text_encoder, str):
+        model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
+    model.freeze()
+    return model, ReferFormerProcessor(tokenizer, short_side, long_side)
+
+
+def _tokenizer(settings: ModelSettings, dataset: VngDataset) -> PreTrainedTokenizerBase:
+    if settings.tokenizer != "train":
+        return AutoTokenizer.from_pretrained(settings.tokenizer)
+    texts = [narrative.description for video in dataset for narrative in video.narratives]
+    limit = 512
+    if isinstance(settings.text_encoder, dict):
+        limit = settings.text_encoder.get("max_position_embeddings", 514) - 2  # RoBERTa counts from pad_token_id + 1
+    return train_tokenizer(texts, settings.vocab_size, limit)
+
+
+def _backbone_config(value: str | dict[str, Any]) -> Any:
+    if isinstance(value, str):
+        return AutoConfig.from_pretrained(value, out_features=STAGES)
+    return {"out_features": STAGES, **value}
+
+
+def _text_config(value: str | dict[str, Any]) -> Any:
+    return AutoConfig.from_pretrained(value) if isinstance(value, str) else value

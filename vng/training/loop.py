@@ -1,0 +1,246 @@
+"""The training loop: any model that returns `.loss`, any sampler whose item i depends on (seed, i) alone.
+
+Resumption is exact by construction: data, dropout and learning rate of a step are functions of (seed, step), so a
+checkpoint holds weights, optimizer state and the step, and nothing else matters.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from vng.errors import UsageError, VngError
+from vng.manifest import check_same, to_json, versions, write_atomic
+from vng.training.curves import plot_curves
+from vng.training.settings import GroundingRecipe, OptimizerSettings
+
+logger = logging.getLogger(__name__)
+
+MANIFEST, LOG, CURVES, CHECKPOINTS = "training.json", "log.jsonl", "curves.png", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task brings to the loop."""
+
+    model: nn.Module  # returns an output with `loss` and `loss_terms`
+    samples: Callable[[int], Dataset]  # length -> samples; item i depends on (seed, i) alone
+    collate: Callable[[list[Any]], dict[str, Tensor]]
+    save: Callable[[nn.Module, Path], None]  # write the trained model, loadable by from_pretrained
+
+
+def learning_rate(step: int, settings: OptimizerSettings) -> float:
+    """The factor on every learning rate at a step, in (0, 1]."""
+    if step < settings.warmup:
+        return (step + 1) / (settings.warmup + 1)
+    progress = step / settings.steps
+    if settings.schedule == "cosine":
+        return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * progress)))
+    if settings.schedule == "steps":
+        return 0.1 ** sum(progress >= drop for drop in settings.drops)
+    return 1.0
+
+
+def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """AdamW groups: backbone, text encoder and the rest, each with its own rate; frozen parameters are left out."""
+    rates = {"backbone": settings.lr_backbone, "text_encoder": settings.lr_text}
+    groups: dict[str, list[nn.Parameter]] = {"backbone": [], "text_encoder": [], "rest": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            prefix = name.split(".", 1)[0]
+            groups[prefix if prefix in rates else "rest"].append(parameter)
+    rest = {"rest": settings.lr, **rates}
+    return [{"params": p, "lr": rest[n], "base_lr": rest[n], "name": n} for n, p in groups.items() if p]
+
+
+def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], progress: bool = True) -> float:
+    """Train, or go on with a stopped run; returns the last logged loss.
+
+    The run folder then holds the model (`from_pretrained` opens it), `training.json` (settings, versions), `log.jsonl`
+    and `curves.png`. Stopped at any moment and called again, it ends as an uninterrupted run.
+
+    Raises:
+        DataError: the folder holds a run with other settings.
+        UsageError: `save_every` is no multiple of `log_every`.
+        VngError: the loss is not finite.
+    """
+    if recipe.save_every % recipe.log_every:
+        raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
+    settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
+    check_same(recipe.out / MANIFEST, settings, recipe.out)
+    if (recipe.out / "config.json").exists():
+        logger.info("%s: already trained", recipe.out)
+        return _read_log(recipe.out)[-1]["loss"]
+    set_seed(recipe.seed)
+    accelerator = Accelerator(
+        mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.optimizer.accumulate, step_scheduler_with_optimizer=False
+    )
+    if accelerator.is_main_process:
+        recipe.out.mkdir(parents=True, exist_ok=True)
+        write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
+    accelerator.wait_for_everyone()
+    task = build(recipe)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(task.model, recipe.optimizer), weight_decay=recipe.optimizer.weight_decay
+    )
+    model, optimizer = accelerator.prepare(task.model, optimizer)
+    start = _resume(accelerator, recipe)
+    loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _finish(accelerator.unwrap_model(model), task, recipe)
+    accelerator.wait_for_everyone()
+    return loss
+
+
+def _run_steps(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    task: Task,
+    recipe: GroundingRecipe,
+    start: int,
+    progress: bool,
+) -> float:
+    batches = iter(_loader(accelerator, task, recipe, start))
+    bar = tqdm(
+        total=recipe.optimizer.steps,
+        initial=start,
+        desc=f"train {recipe.out.name}",
+        unit="step",
+        disable=not progress or not accelerator.is_main_process,
+        mininterval=1.0,
+    )
+    window: list[dict[str, Tensor]] = []
+    loss = float("nan")
+    model.train()
+    for step in range(start, recipe.optimizer.steps):
+        window.append(_train_step(accelerator, model, optimizer, batches, recipe, step))
+        bar.update()
+        if (step + 1) % recipe.log_every == 0 or step + 1 == recipe.optimizer.steps:
+            loss = _log(accelerator, window, recipe, step + 1)
+            bar.set_postfix(loss=f"{loss:.3f}")
+            window = []
+        if (step + 1) % recipe.save_every == 0 and step + 1 < recipe.optimizer.steps:
+            _save_checkpoint(accelerator, recipe, step + 1)
+    bar.close()
+    return loss if start < recipe.optimizer.steps else _read_log(recipe.out)[-1]["loss"]
+
+
+def _loader(accelerator: Accelerator, task: Task, recipe: GroundingRecipe, start: int) -> DataLoader:
+    o = recipe.optimizer
+    per_step = o.batch_size * o.accumulate * accelerator.num_processes
+    total = o.steps * per_step
+    samples = Subset(task.samples(total), range(start * per_step, total))
+    loader = DataLoader(
+        samples,
+        batch_size=o.batch_size,
+        collate_fn=task.collate,
+        num_workers=recipe.workers,
+        persistent_workers=recipe.workers > 0,
+    )
+    return accelerator.prepare_data_loader(loader)
+
+
+def _train_step(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, batches: Any, recipe: GroundingRecipe, step: int
+) -> dict[str, Tensor]:
+    """One optimizer step; returns the loss and its terms, averaged over the accumulated passes."""
+    factor = learning_rate(step, recipe.optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    # Dropout of a step must not depend on the steps before it, or resumption would not be exact.
+    torch.manual_seed((recipe.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
+    terms: dict[str, Tensor] = {}
+    for _ in range(recipe.optimizer.accumulate):
+        batch = next(batches)
+        with accelerator.accumulate(model):
+            output = model(**batch)
+            accelerator.backward(output.loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        for name, value in {"loss": output.loss.detach(), **output.loss_terms}.items():
+            terms[name] = terms.get(name, 0) + value / recipe.optimizer.accumulate
+    return terms
+
+
+def _log(accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: GroundingRecipe, step: int) -> float:
+    """Append the window's means to log.jsonl; raises VngError on a loss that is not finite."""
+    means = {name: torch.stack([terms[name] for terms in window]).mean() for name in window[0]}
+    means = accelerator.reduce(means, reduction="mean")
+    record: dict[str, Any] = {"step": step} | {name: float(value) for name, value in means.items()}
+    record["lr"] = recipe.optimizer.lr * learning_rate(step - 1, recipe.optimizer)
+    if not np.isfinite(record["loss"]):
+        raise VngError(f"{recipe.out}: the loss is {record['loss']} at step {step}; lower optimizer.lr or set precision=no")
+    if accelerator.is_main_process:
+        with (recipe.out / LOG).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    return record["loss"]
+
+
+def _read_log(out: Path) -> list[dict[str, Any]]:
+    path = out / LOG
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _save_checkpoint(accelerator: Accelerator, recipe: GroundingRecipe, step: int) -> None:
+    """Write checkpoints/step-N whole or not at all, then drop older ones."""
+    folder = recipe.out / CHECKPOINTS
+    target = folder / f"step-{step:08d}"
+    temporary = target.with_suffix(".tmp")
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(temporary), safe_serialization=True)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        os.replace(temporary, target)
+        for old in _checkpoints(recipe.out)[: -recipe.keep_checkpoints]:
+            shutil.rmtree(old)
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return sorted(p for p in (out / CHECKPOINTS).glob("step-*") if p.suffix != ".tmp")
+
+
+def _resume(accelerator: Accelerator, recipe: GroundingRecipe) -> int:
+    """Load the newest checkpoint and cut the log to it; returns the step to go on from."""
+    found = _checkpoints(recipe.out)
+    step = int(found[-1].name.split("-")[1]) if found else 0
+    if found:
+        accelerator.load_state(str(found[-1]))
+        logger.info("resume from step %d", step)
+    if accelerator.is_main_process:
+        kept = [record for record in _read_log(recipe.out) if record["step"] <= step]
+        write_atomic(recipe.out / LOG, "".join(json.dumps(record) + "\n" for record in kept))
+    accelerator.wait_for_everyone()
+    return step
+
+
+def _finish(model: nn.Module, task: Task, recipe: GroundingRecipe) -> None:
+    """Curves, then the model; config.json comes last, so a folder that has one is complete."""
+    plot_curves(_read_log(recipe.out), recipe.out / CURVES)
+    temporary = recipe.out / "model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    task.save(model, temporary)
+    for file in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+        os.replace(file, recipe.out / file.name)
+    temporary.rmdir()
+    shutil.rmtree(recipe.out / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,258 @@
+"""Seeing: overlays with every noun in its own colour, contact sheets, MP4 that browsers play, and HTML pages.
+
+Shapes: N nouns or objects, T frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import textwrap
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vng.dataset import Video
+from vng.frames import Frames
+from vng.masks import RLE, decode
+from vng.points import NEGATIVE, POSITIVE, Points
+
+OPACITY = 0.45
+_POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous ones are white
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """The colour of the index-th noun, RGB; neighbours in order are far apart in hue."""
+    hue = (0.0 + index * 0.61803398875) % 1.0
+    lightness = (0.55, 0.66, 0.48)[index % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def overlay(image: np.ndarray, masks: Sequence[np.ndarray | None], colours: Sequence[tuple[int, int, int]] | None = None) -> np.ndarray:
+    """Paint masks over an image: tint inside, a solid outline; None paints nothing.
+
+    Args:
+        image: uint8 [H, W, 3]. masks: N of bool [H, W] or None.
+        colours: RGB a mask; None takes `colour(i)`.
+    """
+    result = image.copy()
+    for index, mask in enumerate(masks):
+        if mask is None or not mask.any():
+            continue
+        tint = np.array(colours[index] if colours else colour(index), np.float32)
+        result[mask] = ((1 - OPACITY) * result[mask] + OPACITY * tint).astype(np.uint8)
+        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(result, outline, -1, tint.tolist(), max(1, round(min(image.shape[:2]) / 240)))
+    return result
+
+
+def draw_points(image: np.ndarray, points: Points, positive: tuple[int, int, int] | None = None) -> np.ndarray:
+    """Draw points as discs: positives green (or `positive`), negatives red, ambiguous white."""
+    radius = max(1, round(min(image.shape[:2]) / 110))
+    for (x, y), label in zip(points.xy, points.label, strict=True):
+        inner = positive if positive and label == POSITIVE else _POINT_COLOURS.get(int(label), (255, 255, 255))
+        centre = (round(float(x)), round(float(y)))
+        cv2.circle(image, centre, radius + 1, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(image, centre, radius, inner, -1, cv2.LINE_AA)
+    return image
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def caption_strip(
+    description: str, spans: Sequence[tuple[int, int]], width: int, colours: Sequence[tuple[int, int, int]] | None = None
+) -> np.ndarray:
+    """The caption as an image uint8 [h, width, 3], its nouns in their colours."""
+    size = max(11, min(20, width // 34))
+    font, line_height = _font(size), round(size * 1.5)
+    colour_at = {}
+    for index, (start, end) in enumerate(spans):
+        colour_at |= dict.fromkeys(range(start, end), colours[index] if colours else colour(index))
+    average = font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27
+    lines = _wrap(description, max(8, int((width - 12) / average)))
+    strip = Image.new("RGB", (width, line_height * len(lines) + 8), (24, 24, 28))
+    draw = ImageDraw.Draw(strip)
+    for row, (start, text) in enumerate(lines):
+        x = 6.0
+        for offset, character in enumerate(text):
+            draw.text((x, row * line_height + 4), character, font=font, fill=colour_at.get(start + offset, (235, 235, 235)))
+            x += font.getlength(character)
+    return np.asarray(strip)
+
+
+def _wrap(text: str, width: int) -> list[tuple[int, str]]:
+    """Lines with the position of their first character in the text."""
+    lines, position = [], 0
+    for line in textwrap.wrap(text, width, drop_whitespace=True, break_on_hyphens=False) or [""]:
+        position = max(0, text.find(line, position))
+        lines.append((position, line))
+        position += len(line)
+    return lines
+
+
+def overlay_frames(
+    frames: Frames,
+    rles: Sequence[Sequence[RLE | None]],
+    description: str,
+    spans: Sequence[tuple[int, int]],
+    least_width: int = 480,
+) -> Iterator[np.ndarray]:
+    """Frames with overlays, the caption below; small videos are enlarged so that the caption can be read."""
+    factor = max(1, -(-least_width // frames.size[1]))
+    strip = caption_strip(description, spans, frames.size[1] * factor)
+    for t, image in enumerate(frames):
+        if factor > 1:
+            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        masks = [None if row[t] is None else _enlarge(decode(row[t]), factor) for row in rles]  # type: ignore[arg-type]
+        yield np.concatenate([overlay(image, masks), strip])
+
+
+def _enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
+    return mask if factor == 1 else np.repeat(np.repeat(mask, factor, 0), factor, 1)
+
+
+def write_video(frames: Iterator[np.ndarray], path: Path, fps: float = 10.0) -> None:
+    """Write RGB frames as H.264 in MP4, playable in browsers (yuv420p, index in front); written whole or not at all."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        stream.pix_fmt = "yuv420p"
+        opened = False
+        for image in frames:
+            image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
+            if not opened:
+                stream.height, stream.width = image.shape[:2]
+                opened = True
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    temporary.replace(path)
+
+
+def write_overlay_video(
+    frames: Frames, rles: Sequence[Sequence[RLE | None]], description: str, spans: Sequence[tuple[int, int]], path: Path
+) -> None:
+    """An MP4 of the video with every noun in its colour and its word in the caption."""
+    write_video(overlay_frames(frames, rles, description, spans), path, frames.fps or 8.0)
+
+
+def contact_sheet(
+    frames: Frames,
+    rles: Sequence[Sequence[RLE | None]],
+    description: str,
+    spans: Sequence[tuple[int, int]],
+    path: Path,
+    columns: int = 4,
+    count: int = 8,
+) -> None:
+    """A PNG of `count` frames spread over the video, with overlays and the caption."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    tiles = []
+    for t in chosen.tolist():
+        masks = [None if row[t] is None else decode(row[t]) for row in rles]  # type: ignore[arg-type]
+        tiles.append(_tile(overlay(frames[t], masks), 320, frames.names[t]))
+    sheet = grid(tiles, columns)
+    strip = caption_strip(description, spans, sheet.shape[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([strip, sheet])).save(path)
+
+
+def _tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
+    height = round(image.shape[0] * width / image.shape[1])
+    interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    tile = cv2.resize(image, (width, height), interpolation=interpolation)
+    if label:
+        picture = Image.fromarray(tile)
+        draw = ImageDraw.Draw(picture)
+        draw.text((5, 3), label, font=_font(13), fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+        tile = np.asarray(picture)
+    return tile
+
+
+def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Tiles of one size in rows; missing ones are dark."""
+    columns = min(columns, len(tiles))
+    blank = np.full_like(tiles[0], 24)
+    padded = [*tiles, *[blank] * (-len(tiles) % columns)]
+    return np.concatenate([np.concatenate(padded[i : i + columns], 1) for i in range(0, len(padded), columns)])
+
+
+def object_sheet(video: Video, count: int = 5, points: bool = True) -> np.ndarray:
+    """A row of frames of a dataset's video with all its objects' masks and points; uint8 [h, w, 3].
+
+    Frames are those in which most objects are annotated, in time order.
+    """
+    frames = video.opened_frames()
+    annotated = np.array([[rle is not None for rle in item.segmentations] for item in video.objects])
+    weight = annotated.sum(0) if len(annotated) else np.zeros(len(frames))
+    spread = np.array_split(np.arange(len(frames)), min(count, len(frames)))
+    chosen = [int(part[weight[part].argmax()]) for part in spread]
+    tiles = []
+    for t in chosen:
+        masks = [None if o.segmentations[t] is None else decode(o.segmentations[t]) for o in video.objects]  # type: ignore[arg-type]
+        image = overlay(frames[t], masks)
+        factor = max(1, 320 // image.shape[1])
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+        if points:
+            for index, item in enumerate(video.objects):
+                here = item.points.in_frame(t)
+                scaled = Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label)
+                image = draw_points(image, scaled, positive=colour(index))
+        tiles.append(_tile(image, 320, frames.names[t]))
+    return grid(tiles, len(tiles))
+
+
+def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
+    """A caption as HTML with coloured nouns; everything else escaped."""
+    from html import escape
+
+    starts = {start: (end, colours[i]) for i, (start, end) in enumerate(spans)}
+    pieces, position = [], 0
+    while position < len(description):
+        if position in starts:
+            end, rgb = starts[position]
+            style = "background:rgb({},{},{})".format(*rgb)
+            pieces.append(f'<mark style="{style}">{escape(description[position:end])}</mark>')
+            position = end
+        else:
+            pieces.append(escape(description[position]))
+            position += 1
+    return "".join(pieces)
+
+
+def render_page(path: Path, **content: Any) -> None:
+    """Write an HTML page from `templates/page.html`; it stands alone, without network."""
+    from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(["html"])
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("page.html").render(**content), encoding="utf-8")
+
+
+def embed_image(image: np.ndarray | Path, quality: int = 85) -> str:
+    """An image as a data URL, for pages that stand alone."""
+    import base64
+    import mimetypes
+
+    from vng.frames import encode_jpeg
+
+    if isinstance(image, Path):
+        kind = mimetypes.guess_type(image.name)[0] or "image/png"
+        data = image.read_bytes()
+    else:
+        kind, data = "image/jpeg", encode_jpeg(image, quality)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
