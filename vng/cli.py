@@ -406,13 +406,25 @@ def _report(totals: dict[str, int], as_json: bool) -> None:
     print(json.dumps(totals) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As argparse, but overrides may stand on both sides of an option (argparse takes one run of them only)."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = getattr(arguments, "overrides", None)
+    if rest and (overrides is None or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*(overrides or []), *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "transformers", "datasets", "absl"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = _parse(argv)
     except SystemExit as stop:  # argparse has said what is wrong
         return int(stop.code or 0)
     try:

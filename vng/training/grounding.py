@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoBackbone, AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from vng.dataset import VngDataset
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
@@ -54,7 +54,8 @@ def build_model(
     config = ReferFormerConfig(_backbone_config(settings.backbone), _text_config(text), **sizes)
     model = ReferFormerForVNG(config)
     if isinstance(settings.backbone, str):
-        model.backbone = AutoBackbone.from_pretrained(settings.backbone, out_features=STAGES)
+        # The class itself, not AutoBackbone: that asks the hub even for a local folder.
+        model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
         model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
     model.freeze()

@@ -163,11 +163,11 @@ def _train_step(
     factor = learning_rate(step, recipe.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    # Dropout of a step must not depend on the steps before it, or resumption would not be exact.
-    torch.manual_seed((recipe.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
     terms: dict[str, Tensor] = {}
-    for _ in range(recipe.optimizer.accumulate):
+    for passed in range(recipe.optimizer.accumulate):
         batch = next(batches)
+        # Dropout must not depend on what came before, or resumption would not be exact; the loader draws numbers too.
+        torch.manual_seed(((recipe.seed * 1_000_003 + step) * 1009 + passed) * 4099 + accelerator.process_index)
         with accelerator.accumulate(model):
             output = model(**batch)
             accelerator.backward(output.loss)
