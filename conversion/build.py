@@ -379,6 +379,10 @@ def _trace_masks(
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
     made = _pseudo_masks(frames, reduced, options, problems)
+    for item in made:
+        if all(rle is None for rle in item.segmentations):
+            reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
+            problems.append(Problem(video.source, video.video_id, f"objects.{item.object_id}", reason, kind="note"))
     points = {item.object_id: item.points for item in objects}
     return tuple(replace(item, points=points[item.object_id]) for item in made)
 

@@ -53,7 +53,8 @@ def make_pseudo_masks(
     """Masks for all objects of a video; each annotated frame is looked at once for all of them.
 
     A frame in which an object has no verified point stays null, one in which it has negatives only becomes an empty
-    mask. With a propagator the frames between get masks too.
+    mask. Where an object has positives and the segmenter finds nothing, the frame stays null as well: it is not absent.
+    With a propagator the frames between get masks too.
 
     Args:
         frames: the video's frames. objects: what is known of them.
@@ -124,7 +125,10 @@ def _segment_frames(
         if any(len(prompt.positive) for prompt in prompts):
             probabilities = segmenter(frames[t], prompts)
         for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):
-            rles[i][t] = encode(probabilities[row] > THRESHOLD) if len(prompt.positive) else empty(*frames.size)
+            if not len(prompt.positive):
+                rles[i][t] = empty(*frames.size)
+            elif (mask := probabilities[row] > THRESHOLD).any():  # the object is there: nothing found is not absence
+                rles[i][t] = encode(mask)
     return rles
 
 

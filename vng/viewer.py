@@ -189,8 +189,8 @@ def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate([np.concatenate(padded[i : i + columns], 1) for i in range(0, len(padded), columns)])
 
 
-def object_sheet(video: Video, count: int = 5, points: bool = True) -> np.ndarray:
-    """A row of frames of a dataset's video with all its objects' masks and points; uint8 [h, w, 3].
+def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = True) -> np.ndarray:
+    """Frames of a dataset's video with all its objects' masks and points, as a sheet uint8 [h, w, 3].
 
     Frames are those in which most objects are annotated, in time order.
     """
@@ -210,8 +210,8 @@ def object_sheet(video: Video, count: int = 5, points: bool = True) -> np.ndarra
                 here = item.points.in_frame(t)
                 scaled = Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label)
                 image = draw_points(image, scaled, positive=colour(index))
-        tiles.append(_tile(image, 320, frames.names[t]))
-    return grid(tiles, len(tiles))
+        tiles.append(_tile(image, 380, frames.names[t]))
+    return grid(tiles, columns)
 
 
 def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
@@ -223,7 +223,8 @@ def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Seq
     while position < len(description):
         if position in starts:
             end, rgb = starts[position]
-            style = "background:rgb({},{},{})".format(*rgb)
+            light = rgb[0] * 0.299 + rgb[1] * 0.587 + rgb[2] * 0.114
+            style = "background:rgb({},{},{});color:{}".format(*rgb, "#000" if light > 110 else "#fff")
             pieces.append(f'<mark style="{style}">{escape(description[position:end])}</mark>')
             position = end
         else:

@@ -10,7 +10,7 @@ log-odds of a superpixel are a sum of evidence:
 * border: what hangs together with the border is background unless many positives say otherwise.
 
 One sparse solve then smooths them, (area + Laplacian) z' = area * z, with the points held: a random walker with priors
-(Grady, CVPR 2005) in log-odds. Other objects' positives count as negatives.
+(Grady, CVPR 2005) in log-odds. Other objects' positives count as negatives, except for mouse traces.
 
 The constants were set on DAVIS 2016 training clips; `benchmarks/segmenters.py` measures them on others.
 Shapes: H x W image, S superpixels, K objects, P points.
@@ -58,6 +58,7 @@ class ClassicalSettings:
     most: float = 6.0  # log-odds are clipped here before smoothing
     seed: float = 3.0  # log-odds of a point
     seed_weight: float = 100.0
+    trace_weight: float = 10.0  # of a point that is part of a mouse trace
     trace_keep: float = 0.73  # share of a mouse trace that lies on its object (VidLN, Sec. 3)
 
 
@@ -84,9 +85,11 @@ class ClassicalSegmenter:
         for k, prompt in enumerate(prompts):
             if not len(cleaned[k]):
                 continue
-            others = [points for i, points in enumerate(cleaned) if i != k]
+            # A trace is loose, and what narratives name overlaps (a man, his costume): there, others say nothing.
+            others = [] if prompt.trace else [points for i, points in enumerate(cleaned) if i != k]
             negative = np.concatenate([prompt.negative, *others])
-            odds = self._object(graph, cleaned[k] * to_small, negative * to_small, hold=not prompt.trace)
+            hold = self.settings.trace_weight if prompt.trace else self.settings.seed_weight
+            odds = self._object(graph, cleaned[k] * to_small, negative * to_small, hold)
             mask = graph.to_pixels(odds)
             result[k] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
         return result
@@ -100,7 +103,7 @@ class ClassicalSegmenter:
         kept = points[distance <= np.quantile(distance, self.settings.trace_keep)]
         return kept[:: max(1, len(kept) // 30)]
 
-    def _object(self, graph: SuperpixelGraph, positive: np.ndarray, negative: np.ndarray, hold: bool) -> np.ndarray:
+    def _object(self, graph: SuperpixelGraph, positive: np.ndarray, negative: np.ndarray, hold: float) -> np.ndarray:
         """Probability of each superpixel, float64 [S]."""
         s = self.settings
         on, off = graph.at(positive), graph.at(negative)
@@ -112,9 +115,8 @@ class ClassicalSegmenter:
         odds += s.colour * np.log((graph.similarity[:, on].mean(1) + s.floor) / (like_off + s.floor))
         odds += s.first_guess * self._first_guess(graph, odds, on, off)
         odds, weight = np.clip(odds, -s.most, s.most), np.maximum(graph.area, 1.0)
-        if hold:
-            odds[off], odds[on] = -s.seed, s.seed
-            weight[np.union1d(on, off)] *= s.seed_weight
+        odds[off], odds[on] = -s.seed, s.seed
+        weight[np.union1d(on, off)] *= hold
         system = (graph.laplacian + sparse.diags(weight)).tocsc()
         solved = splu(system, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(weight * odds)
         return 1 / (1 + np.exp(-solved))
@@ -161,7 +163,7 @@ class SuperpixelGraph:
         self.to_border = self.geodesic(frame)
         squared = (self._features**2).sum(1)
         distance = squared[:, None] + squared - 2 * self._features @ self._features.T
-        self.similarity = np.exp(-np.maximum(distance, 0) / (2 * settings.colour_width**2))
+        self.similarity = np.exp(-np.maximum(distance, 0) / (2 * settings.colour_width**2)).astype(np.float32)
 
     def scaled(self, length: float) -> float:
         """A length of the settings in this image's pixels."""

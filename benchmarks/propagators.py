@@ -1,0 +1,81 @@
+"""J&F of a propagator on DAVIS clips (first and last frame left out), from the true first mask or from points.
+
+`python -m benchmarks.propagators [--points 10] [--json FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.davis import DEFAULT_ROOT, Clip, clips
+from vng.evaluation.metrics import boundary_f, jaccard
+from vng.frames import Frames
+from vng.points import PointPrompts, sample_in_mask
+from vng.propagators import DEFAULT, FramePrompts, Propagator, load
+
+
+class ClipFrames(Frames):
+    """A clip as the propagator reads it."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__([path.stem for path in clip.images], clip.name)
+        self._clip = clip
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._clip.frame(index)
+
+
+def score_clip(clip: Clip, propagator: Propagator, points: int, seed: int) -> float:
+    """Mean J&F over the clip's objects."""
+    rng = np.random.default_rng(seed)
+    first = clip.labels(0)
+    ids = [k for k in np.unique(first) if k not in (0, 255)]
+    masks = [first == k for k in ids]
+    if points:
+        given = [PointPrompts(sample_in_mask(m, points, 10, rng), sample_in_mask(~m, points, 10, rng)) for m in masks]
+        prompts = {0: FramePrompts(points=tuple(given))}
+    else:
+        prompts = {0: FramePrompts(masks=tuple(masks))}
+    predicted: dict[int, np.ndarray] = dict.fromkeys(range(len(clip)), np.empty(0))
+    for t, probabilities in propagator(ClipFrames(clip), prompts):
+        winner = probabilities.argmax(0)
+        predicted[t] = np.stack([(winner == k) & (p > 0.5) for k, p in enumerate(probabilities)])
+    inner = range(1, len(clip) - 1)
+    truth = np.stack([[clip.labels(t) == k for t in inner] for k in ids])
+    pred = np.stack([predicted[t] for t in inner], 1)
+    scores = [(jaccard(a, b).mean() + boundary_f(a, b).mean()) / 2 for a, b in zip(truth, pred, strict=True)]
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--propagator", default=DEFAULT)
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
+    parser.add_argument("--points", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    figures = {}
+    for name, points in (("true first mask", 0), (f"{arguments.points} points", arguments.points)):
+        start, frames, scores = time.perf_counter(), 0, {}
+        for clip in clips(arguments.root):
+            scores[clip.name] = score_clip(clip, load(arguments.propagator), points, 0)
+            frames += len(clip)
+        seconds = (time.perf_counter() - start) / frames
+        mean = float(np.mean(list(scores.values())))
+        print(f"\n{name}: J&F {100 * mean:.1f}, {1000 * seconds:.0f} ms a frame")
+        for clip_name, score in scores.items():
+            print(f"  {clip_name:16}{100 * score:.1f}")
+        figures[f"JF_{'mask' if not points else 'points'}"] = mean
+        figures[f"ms_per_frame_{'mask' if not points else 'points'}"] = 1000 * seconds
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Segmenters and propagators: what every engine owes its callers, and what the weight-free ones reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conversion.synthetic import make_world
+from conversion.synthetic_scene import PRESETS
+from vng import propagators, segmenters
+from vng.errors import UsageError
+from vng.frames import ArrayFrames
+from vng.masks import decode
+from vng.points import PointPrompts, sample_in_mask
+from vng.propagators import FramePrompts
+
+H, W = 60, 90
+NO_POINTS = np.empty((0, 2))
+
+
+def two_discs() -> tuple[np.ndarray, np.ndarray]:
+    """An image uint8 [H, W, 3] with a red and a blue disc, and their masks [2, H, W]."""
+    y, x = np.mgrid[:H, :W]
+    masks = np.stack([(x - 25) ** 2 + (y - 30) ** 2 < 14**2, (x - 64) ** 2 + (y - 28) ** 2 < 12**2])
+    image = np.full((H, W, 3), (120, 130, 110), np.uint8)
+    image[masks[0]], image[masks[1]] = (200, 40, 40), (40, 60, 210)
+    return image, masks
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize("name", sorted(segmenters.ENGINES))
+class TestSegmenters:
+    def test_points_to_masks(self, name: str, rng: np.random.Generator) -> None:
+        image, masks = two_discs()
+        prompts = [PointPrompts(sample_in_mask(m, 5, 4, rng), sample_in_mask(~masks.any(0), 5, 4, rng)) for m in masks]
+        probabilities = segmenters.load(name)(image, prompts)
+        assert probabilities.shape == (2, H, W) and probabilities.dtype == np.float32
+        assert 0 <= probabilities.min() and probabilities.max() <= 1
+        for probability, mask in zip(probabilities, masks, strict=True):
+            assert iou(probability > 0.5, mask) > 0.9
+
+    def test_few_or_no_points(self, name: str) -> None:
+        image, masks = two_discs()
+        segmenter = segmenters.load(name)
+        assert segmenter(image, []).shape == (0, H, W)
+        assert not segmenter(image, [PointPrompts(NO_POINTS, np.array([[3, 3]]))]).any()
+        one = segmenter(image, [PointPrompts(np.array([[25, 30]]), NO_POINTS)])
+        assert iou(one[0] > 0.5, masks[0]) > 0.6
+
+    def test_a_trace_may_stray(self, name: str, rng: np.random.Generator) -> None:
+        image, masks = two_discs()
+        on, off = sample_in_mask(masks[0], 15, 2, rng), sample_in_mask(~masks[0], 4, 2, rng)
+        traced = segmenters.load(name)(image, [PointPrompts(np.concatenate([on, off]), NO_POINTS, trace=True)])
+        assert iou(traced[0] > 0.5, masks[0]) > 0.5
+
+    def test_large_and_tiny_images(self, name: str) -> None:
+        segmenter = segmenters.load(name)
+        for size in ((500, 700), (9, 12), (1, 1)):
+            image = np.zeros((*size, 3), np.uint8)
+            point = np.array([[size[1] // 2, size[0] // 2]])
+            assert segmenter(image, [PointPrompts(point, NO_POINTS)]).shape == (1, *size)
+
+    def test_procedural_world(self, name: str) -> None:
+        scores, rng = [], np.random.default_rng(0)
+        for index in range(4):
+            world = make_world(index, 31, PRESETS["easy"])
+            masks = [decode(rle) for rle in (o.segmentations[6] for o in world.record.objects) if rle is not None]
+            masks = [m for m in masks if m.any()]
+            prompts = [PointPrompts(sample_in_mask(m, 7, 4, rng), sample_in_mask(~m, 10, 4, rng)) for m in masks]
+            scores += [iou(p > 0.5, m) for p, m in zip(segmenters.load(name)(world.frames[6], prompts), masks, strict=True)]
+        assert np.mean(scores) > 0.85
+
+
+@pytest.mark.parametrize("name", sorted(propagators.ENGINES))
+class TestPropagators:
+    T = 7
+
+    def clip(self) -> tuple[ArrayFrames, np.ndarray]:
+        """A textured square that moves 3 pixels a frame to the right over a textured ground; masks [T, H, W]."""
+        rng = np.random.default_rng(1)
+        ground = np.kron(rng.integers(60, 120, (H // 5, W // 5, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+        patch = np.kron(rng.integers(150, 255, (10, 10, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+        frames, masks = np.stack([ground] * self.T), np.zeros((self.T, H, W), bool)
+        for t in range(self.T):
+            frames[t, 20:40, 10 + 3 * t : 30 + 3 * t] = patch
+            masks[t, 20:40, 10 + 3 * t : 30 + 3 * t] = True
+        return ArrayFrames(frames), masks
+
+    @pytest.mark.parametrize("anchors", [(0,), (6,), (3,), (0, 6), (1, 4)])
+    def test_masks_are_carried(self, name: str, anchors: tuple[int, ...]) -> None:
+        frames, masks = self.clip()
+        prompts = {t: FramePrompts(masks=(masks[t], None)) for t in anchors}
+        result = dict(propagators.load(name)(frames, prompts))
+        assert sorted(result) == list(range(self.T))
+        for t, probabilities in result.items():
+            assert probabilities.shape == (2, H, W) and iou(probabilities[0] > 0.5, masks[t]) > 0.75, t
+            assert not probabilities[1].any()
+
+    def test_each_frame_once_and_points_too(self, name: str) -> None:
+        frames, masks = self.clip()
+        points = PointPrompts(np.array([[14, 24], [24, 34], [20, 30]]), np.array([[60, 10], [5, 5]]))
+        seen = [t for t, _ in propagators.load(name)(frames, {0: FramePrompts(points=(points,))})]
+        assert sorted(seen) == list(range(self.T))
+
+    def test_wrong_prompts(self, name: str) -> None:
+        frames, masks = self.clip()
+        with pytest.raises(UsageError, match="at least one frame"):
+            list(propagators.load(name)(frames, {}))
+        with pytest.raises(UsageError, match="frame 9 is prompted, the video has 7"):
+            list(propagators.load(name)(frames, {9: FramePrompts(masks=(masks[0],))}))
+
+
+def test_unknown_engines_name_the_known() -> None:
+    with pytest.raises(UsageError, match="unknown segmenter 'x'; choose one of: classical"):
+        segmenters.load("x")
+    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow"):
+        propagators.load("x")
