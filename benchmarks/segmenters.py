@@ -29,7 +29,8 @@ def score_clip(clip: Clip, segmenter: Segmenter, count: int, seed: int) -> tuple
         image, labels = clip.frame(int(index)), clip.labels(int(index))
         truth = [labels == k for k in np.unique(labels) if k not in (0, 255)]
         prompts = [
-            PointPrompts(sample_in_mask(m, count, DISTANCE, rng), sample_in_mask(~m, count, DISTANCE, rng)) for m in truth
+            PointPrompts(sample_in_mask(m, count, DISTANCE, rng), sample_in_mask(~m, count, DISTANCE, rng))
+            for m in truth
         ]
         start = time.perf_counter()
         masks = segmenter(image, prompts) > 0.5
@@ -58,7 +59,9 @@ def main() -> None:
                 rows.setdefault(clip.name, []).append(float(np.mean(scores)))
                 seconds, objects = seconds + spent, objects + len(scores)
         per_seed = np.mean(list(rows.values()), axis=0)
-        print(f"\n{count} + {count} points: mean J {per_seed.mean():.3f}  (seeds {', '.join(f'{v:.3f}' for v in per_seed)})")
+        print(
+            f"\n{count} + {count} points: mean J {per_seed.mean():.3f}  (seeds {', '.join(f'{v:.3f}' for v in per_seed)})"
+        )
         for name, values in rows.items():
             print(f"  {name:16}{np.mean(values):.3f}")
         print(f"  {seconds / objects:.3f} s an object and frame")

@@ -139,10 +139,6 @@ def _build(
     writer = DatasetWriter(out, settings)
     if not writer.complete:
         units = units[: options.limit]
-        if not units:
-            for problem in early[:5]:
-                tqdm.write(str(problem))
-            raise DataError(out, "", "", "no video is left to convert", "see the problems above; check names and --frames")
         writer.write(0, [], early)
         bar = tqdm(units, desc="convert", unit="video", disable=not options.progress)
         for index, (name, make) in enumerate(bar, 1):
@@ -411,4 +407,12 @@ def check_engines(options: BuildOptions) -> None:
         raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")
 
 
-__all__ = ["BuildOptions", "BuildResult", "best_keyframe", "check_engines", "convert_point_vos", "convert_vidln", "convert_vng"]
+__all__ = [
+    "BuildOptions",
+    "BuildResult",
+    "best_keyframe",
+    "check_engines",
+    "convert_point_vos",
+    "convert_vidln",
+    "convert_vng",
+]

@@ -12,7 +12,14 @@ from vng.errors import DataError, Problem
 T = TypeVar("T")
 OnProblem = Callable[[Problem], None]
 
-_KINDS: dict[type, str] = {str: "a string", int: "an integer", float: "a number", list: "a list", dict: "an object", bool: "true or false"}
+_KINDS: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    bool: "true or false",
+}
 _MISSING = object()
 
 
@@ -78,9 +85,7 @@ def load_json(path: Path) -> Any:
         raise DataError(path, place, "", f"broken JSON: {error.msg}", "mend or fetch the file again") from error
 
 
-def iterate_json_lines(
-    path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None
-) -> Iterator[T]:
+def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None) -> Iterator[T]:
     """Parse a JSON-lines file one line at a time.
 
     Args:

@@ -36,7 +36,7 @@ class NounSource:
 
 
 def noun_source(choice: str = "auto") -> NounSource:
-    """"auto", "noun_segments", or a spaCy pipeline by name or path.
+    """ "auto", "noun_segments", or a spaCy pipeline by name or path.
 
     "auto" takes spaCy's small English pipeline where it is installed and `noun_segments` otherwise. Raises UsageError
     for a pipeline that is not there.
@@ -181,7 +181,10 @@ def _winner(
     n_frames: int,
 ) -> int | None:
     """The record a noun's trace speaks for, or None."""
-    support = {i: _support(video, records, int(i), np.flatnonzero(claims), noun, size, n_frames) for i in np.flatnonzero(claims)}
+    support = {
+        i: _support(video, records, int(i), np.flatnonzero(claims), noun, size, n_frames)
+        for i in np.flatnonzero(claims)
+    }
     known = {i: value for i, value in support.items() if value is not None}
     if not known:
         return None
@@ -231,7 +234,9 @@ def _points_near(record: PointRecord, frame: int | None, n_frames: int) -> dict[
     if abs(known[nearest] - frame) > max(1, n_frames // 20):
         return None
     return {
-        label: np.array([(p.x, p.y) for p in record.points if p.frame_id == nearest and p.label == label]).reshape(-1, 2)
+        label: np.array([(p.x, p.y) for p in record.points if p.frame_id == nearest and p.label == label]).reshape(
+            -1, 2
+        )
         for label in (POSITIVE, NEGATIVE)
     }
 

@@ -58,7 +58,9 @@ def read_trio(
     videos = Reader(load_json(files.meta), files.meta, "").child("videos")
     for name in sorted(videos.value):
         try:
-            yield _read_video(Reader(videos.value[name], files.meta, name), masks, frames_root, dataset, split, on_problem)
+            yield _read_video(
+                Reader(videos.value[name], files.meta, name), masks, frames_root, dataset, split, on_problem
+            )
         except DataError as error:
             if on_problem is None:
                 raise
@@ -73,7 +75,7 @@ class _MaskFiles:
 
     def __init__(self, files: TrioFiles) -> None:
         self.problems: list[Problem] = []
-        self.annotations: dict[Any, tuple[str, Reader]] = {}
+        self.annotations: dict[str, tuple[str, Reader]] = {}  # by id, as text: ids exceed 2^32
         self.infos: dict[tuple[str, Any], Reader] = {}
         for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
             top = Reader(load_json(path), path, "")
@@ -81,14 +83,16 @@ class _MaskFiles:
                 self.infos.setdefault((source, info.value.get("id")), info)
             seen = set()
             for annotation in top.children("annotations"):
-                key = annotation.value.get("id")
+                key = str(annotation.value.get("id"))
                 if key in seen:
                     reason = "this annotation id repeats: the first one is used"
                     self.problems.append(Problem(str(path), f"annotation {key}", "id", reason, kind="note"))
                     continue
                 seen.add(key)
                 if key in self.annotations:
-                    raise DataError(path, f"annotation {key}", "id", "this id is in both mask files; they must be disjoint")
+                    raise DataError(
+                        path, f"annotation {key}", "id", "this id is in both mask files; they must be disjoint"
+                    )
                 self.annotations[key] = (source, annotation)
         extra_infos = [info for (source, _), info in self.infos.items() if source == "extra_masks"]
         self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
@@ -127,13 +131,26 @@ def _read_video(
             on_problem(error.problem)
     height, width = _size_of(objects.values(), masks)
     record = Video(
-        reader.record, dataset, split, height, width, 0.0, names, narratives, tuple(expressions), tuple(objects.values())
+        reader.record,
+        dataset,
+        split,
+        height,
+        width,
+        0.0,
+        names,
+        narratives,
+        tuple(expressions),
+        tuple(objects.values()),
     )
     return record if frames_root is None else _with_frames(record, frames_root)
 
 
 def _read_expression(
-    reader: Reader, narratives: tuple[Narrative, ...], names: tuple[str, ...], masks: _MaskFiles, objects: dict[str, VideoObject]
+    reader: Reader,
+    narratives: tuple[Narrative, ...],
+    names: tuple[str, ...],
+    masks: _MaskFiles,
+    objects: dict[str, VideoObject],
 ) -> Expression:
     actor = reader.get("narrative_actor_idx", int)
     if not 0 <= actor < len(narratives):
@@ -144,17 +161,22 @@ def _read_expression(
         check_span(description, start, end)
     except ValueError as error:
         raise reader.error("noun_phrase_start_idx", str(error)) from error
-    raw_id = reader.value.get("obj_id")
-    if raw_id not in masks.annotations:
-        raise reader.error("obj_id", f"object {raw_id!r} is in neither mask file", "check --orig-masks and --extra-masks")
-    key = str(raw_id)
+    key = str(reader.value.get("obj_id"))
+    if key not in masks.annotations:
+        raise reader.error(
+            "obj_id", f"object {key} is in neither mask file", "check --orig-masks and --extra-masks"
+        )
     if key not in objects:
-        source, annotation = masks.annotations[raw_id]
-        objects[key] = VideoObject(key, description[start:end], source, _segmentations(source, annotation, names, masks))
+        source, annotation = masks.annotations[key]
+        objects[key] = VideoObject(
+            key, description[start:end], source, _segmentations(source, annotation, names, masks)
+        )
     return Expression(actor, start, end, key)
 
 
-def _segmentations(source: str, annotation: Reader, names: tuple[str, ...], masks: _MaskFiles) -> tuple[RLE | None, ...]:
+def _segmentations(
+    source: str, annotation: Reader, names: tuple[str, ...], masks: _MaskFiles
+) -> tuple[RLE | None, ...]:
     raw = annotation.get("segmentations", list)
     rles: list[RLE | None] = []
     for index, value in enumerate(raw):
@@ -193,14 +215,10 @@ def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, in
         for rle in item.segmentations:
             if rle is not None:
                 return rle.size
-        info = masks.info_of(item.source, masks.annotations[_original_id(item.object_id, masks)][1])
+        info = masks.info_of(item.source, masks.annotations[item.object_id][1])
         if info is not None:
             return info.get("height", int), info.get("width", int)
     return 0, 0
-
-
-def _original_id(key: str, masks: _MaskFiles) -> Any:
-    return next(raw for raw in masks.annotations if str(raw) == key)
 
 
 def _with_frames(record: Video, frames_root: Path) -> Video:

@@ -119,9 +119,7 @@ def _segment_frames(
         verified = [i for i, points in enumerate(seen) if (points.label != AMBIGUOUS).any()]
         if not verified:
             continue
-        prompts = [
-            PointPrompts(seen[i].of(POSITIVE).xy, seen[i].of(NEGATIVE).xy, objects[i].trace) for i in verified
-        ]
+        prompts = [PointPrompts(seen[i].of(POSITIVE).xy, seen[i].of(NEGATIVE).xy, objects[i].trace) for i in verified]
         if any(len(prompt.positive) for prompt in prompts):
             probabilities = segmenter(frames[t], prompts)
         for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ MIN_VISIBLE = 12  # pixels; less of a thing is as good as absent
 class AnnotatorNoise:
     """How annotators err."""
 
-    wrong_verdict: float = 0.02  # a verdict on the wrong side
+    wrong_verdict: float = 0.05  # verdicts on the wrong side, on average; annotators differ (exponentially)
+    most_wrong: float = 0.25  # the most careless annotator's share
     unsure_distance: float = 1.5  # pixels from the outline within which a person may say "unsure"
     unsure: float = 0.5  # how often they do there
     wrong_name: float = 0.02  # an object name that no caption has
@@ -114,9 +115,7 @@ def _truth_record(
         for mention in caption.mentions
     )
     narratives = tuple(Narrative(caption.actor_name, caption.text) for caption in captions)
-    return Video(
-        video_id, "procedural", split, *masks.shape[2:], 0.0, names, narratives, expressions, objects
-    )
+    return Video(video_id, "procedural", split, *masks.shape[2:], 0.0, names, narratives, expressions, objects)
 
 
 def _truth(record: Video, points: Sequence[PointRecord], scene: Scene, masks: np.ndarray) -> dict[str, Any]:
@@ -141,7 +140,12 @@ def _truth(record: Video, points: Sequence[PointRecord], scene: Scene, masks: np
 
 
 def _annotate_traces(
-    video_id: str, index: int, masks: np.ndarray, captions: Sequence[Caption], noise: AnnotatorNoise, rng: np.random.Generator
+    video_id: str,
+    index: int,
+    masks: np.ndarray,
+    captions: Sequence[Caption],
+    noise: AnnotatorNoise,
+    rng: np.random.Generator,
 ) -> VidLN:
     n_frames = masks.shape[1]
     keyframes = _evenly(n_frames, KEY_FRAMES)
@@ -245,12 +249,13 @@ def _annotate_points(
     noise: AnnotatorNoise,
     rng: np.random.Generator,
 ) -> PointRecord:
-    n_frames, height, width = masks.shape
+    n_frames, height, _ = masks.shape
     distance = 20 * height / 480  # Point-VOS's 20 pixels at its usual 480 rows
     points: list[AnnotatedPoint] = []
+    own = replace(noise, wrong_verdict=min(noise.most_wrong, float(rng.exponential(noise.wrong_verdict))))
     for t in _evenly(n_frames, POINT_FRAMES):
         for (x, y), kind in _candidates(masks[t], distance, rng):
-            points.append(_verdict(x, y, f"{t:06d}", kind, masks[t], noise, rng))
+            points.append(_verdict(x, y, f"{t:06d}", kind, masks[t], own, rng))
     name = scene.things[thing].noun
     if rng.random() < noise.wrong_name:
         name = "gadget"

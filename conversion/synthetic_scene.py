@@ -52,8 +52,10 @@ def _moon() -> np.ndarray:
 
 
 _CROSS = np.array(
-    [(-0.35, -1), (0.35, -1), (0.35, -0.35), (1, -0.35), (1, 0.35), (0.35, 0.35), (0.35, 1), (-0.35, 1)]
-    + [(-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35)]
+    [
+        *[(-0.35, -1), (0.35, -1), (0.35, -0.35), (1, -0.35), (1, 0.35), (0.35, 0.35), (0.35, 1), (-0.35, 1)],
+        *[(-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35)],
+    ]
 )
 SHAPES: dict[str, np.ndarray] = {  # unit outlines float [V, 2], the nouns of this world
     "ball": _regular(48),
@@ -166,9 +168,7 @@ def _camera_path(settings: WorldSettings, rng: np.random.Generator) -> np.ndarra
     return np.clip(start + (end - start) * steps + sway, 0, 1) * margin
 
 
-def _make_thing(
-    settings: WorldSettings, rng: np.random.Generator, others: list[Thing], camera: np.ndarray
-) -> Thing:
+def _make_thing(settings: WorldSettings, rng: np.random.Generator, others: list[Thing], camera: np.ndarray) -> Thing:
     noun = str(rng.choice(sorted(SHAPES)))
     colour = None
     if others and rng.random() < settings.same_noun:
@@ -192,7 +192,12 @@ def _make_thing(
 
 
 def _path(
-    settings: WorldSettings, rng: np.random.Generator, radius: float, motion: str, camera: np.ndarray, others: list[Thing]
+    settings: WorldSettings,
+    rng: np.random.Generator,
+    radius: float,
+    motion: str,
+    camera: np.ndarray,
+    others: list[Thing],
 ) -> np.ndarray:
     """Ground positions [T, 2]: straight with a wobble; leavers cross the frame's edge and may come back."""
     size = np.array([settings.width, settings.height], float)
@@ -258,7 +263,9 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     for t in range(s.frames):
         offset = scene.camera[t]
         shift = np.float32([[1, 0, -offset[0]], [0, 1, -offset[1]]])
-        image = cv2.warpAffine(scene.ground, shift, (s.width, s.height), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        image = cv2.warpAffine(scene.ground, shift, (s.width, s.height), borderMode=cv2.BORDER_REFLECT).astype(
+            np.float32
+        )
         for k, thing in enumerate(scene.things):
             alpha = _silhouette(thing, t, offset, s)
             inside = alpha >= 128

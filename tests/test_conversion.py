@@ -49,7 +49,9 @@ def trace(word: int, x: float, y: float, key: int = 0, count: int = 4) -> tuple[
 
 def record(key: str, name: str, inside: tuple[float, float], outside: tuple[float, float] = (29, 19)) -> PointRecord:
     marks = tuple(
-        AnnotatedPoint(x, y, frame, label) for frame in ("000000", "000002") for (x, y), label in ((inside, 1), (outside, 0))
+        AnnotatedPoint(x, y, frame, label)
+        for frame in ("000000", "000002")
+        for (x, y), label in ((inside, 1), (outside, 0))
     )
     return PointRecord(key, name, "train/v", marks, source=f"p.json: {key}")
 
@@ -81,9 +83,12 @@ class TestVidln:
         ("change", "words"),
         [
             (lambda d: d.pop("video_id"), "video_id: this key is missing"),
-            (lambda d: d.update(vidln_id="x"), "vidln_id: expected an integer, got \"x\""),
+            (lambda d: d.update(vidln_id="x"), 'vidln_id: expected an integer, got "x"'),
             (lambda d: d["actor_narratives"][0].update(noun_segments=[[6, 99]]), r"noun_segments\[0\]: span \[6, 99\)"),
-            (lambda d: d["actor_narratives"][0]["traces"][0][1].update(kf_idx=9), r"traces\[0\]\[1\].kf_idx: key frame 9 of 2"),
+            (
+                lambda d: d["actor_narratives"][0]["traces"][0][1].update(kf_idx=9),
+                r"traces\[0\]\[1\].kf_idx: key frame 9 of 2",
+            ),
             (lambda d: d["actor_narratives"][0]["time_alignment"][0].pop("start_ms"), "start_ms: this key is missing"),
         ],
     )
@@ -184,7 +189,9 @@ class TestLinking:
 
     def test_trace_between_two_decides_nothing(self) -> None:
         middle = trace(2, 12.5 / W, 9 / H, count=1)
-        links, problems = self.link([record("a", "ball", (12, 4)), record("b", "ball", (12, 13))], video(narrative((middle,))))
+        links, problems = self.link(
+            [record("a", "ball", (12, 4)), record("b", "ball", (12, 13))], video(narrative((middle,)))
+        )
         assert not links and len(problems) == 2
 
     def test_spacy_pipeline_by_path(self, tmp_path: Path) -> None:
@@ -302,7 +309,9 @@ class TestProceduralWorld:
     def test_same_seed_same_bytes(self, tmp_path: Path, world: Path) -> None:
         synthesize(tmp_path / "again", 3, 3, "easy", progress=False)
         for name in sorted((tmp_path / "again" / "frames").rglob("*.jpg")):
-            assert name.read_bytes() == (world / "frames" / name.relative_to(tmp_path / "again" / "frames")).read_bytes()
+            assert (
+                name.read_bytes() == (world / "frames" / name.relative_to(tmp_path / "again" / "frames")).read_bytes()
+            )
         first = (tmp_path / "again" / "vidln.jsonl").read_text().splitlines()
         assert first == (world / "vidln.jsonl").read_text().splitlines()[:3]
 
@@ -332,7 +341,9 @@ class TestProceduralWorld:
         reported = {p.record for p in read_problems(tmp_path / "d" / "problems.jsonl")}
         wrong, missing = set(), set()
         for converted in VngDataset(tmp_path / "d"):
-            expected = {o["point_record"]: {tuple(e) for e in o["expressions"]} for o in truth[converted.video_id]["objects"]}
+            expected = {
+                o["point_record"]: {tuple(e) for e in o["expressions"]} for o in truth[converted.video_id]["objects"]
+            }
             for item in converted.objects:
                 got = {(e.narrative, e.start, e.end) for e in converted.expressions if e.object_id == item.object_id}
                 wrong |= got - expected[item.object_id]
@@ -401,17 +412,23 @@ class TestConvertCommands:
     def test_nothing_left_is_an_error(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         self.make(tmp_path, [PointRecord("a", "ball", "train/../v", ())])
         ended = cli(*self.args(tmp_path, tmp_path / "d"))
-        assert ended.status == 1 and "no video is left to convert" in ended.err
+        assert ended.status == 1 and "problems.jsonl: no video could be converted; this file says why" in ended.err
+        (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
+        assert problem.record == "a" and not (tmp_path / "d" / "data").exists()
 
     def test_video_name_that_leads_out(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         points = record("a", "ball", (5, 4)).points
-        self.make(tmp_path, [PointRecord("a", "ball", "train/../v", points)], video(narrative(nouns=((6, 10),)), name="../v"))
+        self.make(
+            tmp_path, [PointRecord("a", "ball", "train/../v", points)], video(narrative(nouns=((6, 10),)), name="../v")
+        )
         write_frames(tmp_path / "v", np.full((T, H, W, 3), 90, np.uint8))
-        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 1
         assert "leads out of its folder" in read_problems(tmp_path / "d" / "problems.jsonl")[0].reason
-        assert list((tmp_path / "d" / "data").iterdir()) == []
+        assert not (tmp_path / "d" / "data").exists()
 
-    def test_killed_conversion_goes_on(self, tmp_path: Path, world: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_killed_conversion_goes_on(
+        self, tmp_path: Path, world: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def args(out: str) -> list[object]:
             return ["convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
@@ -432,12 +449,18 @@ class TestConvertCommands:
         assert cli(*args("broken")).status == 0 and len(calls) == 6
         assert cli(*args("whole")).status == 0
         hashes = [
-            {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((tmp_path / out).rglob("*")) if p.is_file()}
+            {
+                p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+                for p in sorted((tmp_path / out).rglob("*"))
+                if p.is_file()
+            }
             for out in ("broken", "whole")
         ]
         assert hashes[0] == hashes[1] and len(hashes[0]) >= 3
 
-    def test_convert_vidln_keeps_or_reports_every_noun(self, tmp_path: Path, world: Path, cli: Callable[..., Cli]) -> None:
+    def test_convert_vidln_keeps_or_reports_every_noun(
+        self, tmp_path: Path, world: Path, cli: Callable[..., Cli]
+    ) -> None:
         ended = cli("convert", "vidln", "--narratives", world / "vidln.jsonl", "--frames", world / "frames",
                     "--out", tmp_path / "d", "--quiet", "--nouns", "noun_segments")  # fmt: skip
         assert ended.status == 0, ended.err
@@ -449,7 +472,11 @@ class TestConvertCommands:
             for index, item in enumerate(source.narratives):
                 for start, end in item.noun_segments:
                     kept = [e for e in converted.expressions if (e.narrative, e.start, e.end) == (index, start, end)]
-                    told = [p for p in problems if f"[{index}].noun [{start}, {end})" in p.field and converted.video_id in p.record]
+                    told = [
+                        p
+                        for p in problems
+                        if f"[{index}].noun [{start}, {end})" in p.field and converted.video_id in p.record
+                    ]
                     assert len(kept) + len(told) == 1
                     count = sum(len(part) for part in trace_segment(item, start, end))
                     if kept:

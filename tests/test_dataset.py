@@ -19,7 +19,11 @@ def test_round_trip_keeps_everything(dataset: Path) -> None:
     loaded, made = VngDataset(dataset), make_video("one")
     assert loaded.video_ids == ["one", "two words"] and loaded.expression_counts == [2, 2]
     video = loaded[0]
-    assert (video.narratives, video.expressions, video.frame_names) == (made.narratives, made.expressions, made.frame_names)
+    assert (video.narratives, video.expressions, video.frame_names) == (
+        made.narratives,
+        made.expressions,
+        made.frame_names,
+    )
     for item, expected in zip(video.objects, made.objects, strict=True):
         assert item.segmentations == expected.segmentations and item.quality == expected.quality
         np.testing.assert_array_equal(item.points.xy, expected.points.xy)

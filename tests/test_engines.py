@@ -38,7 +38,7 @@ class TestSegmenters:
         prompts = [PointPrompts(sample_in_mask(m, 5, 4, rng), sample_in_mask(~masks.any(0), 5, 4, rng)) for m in masks]
         probabilities = segmenters.load(name)(image, prompts)
         assert probabilities.shape == (2, H, W) and probabilities.dtype == np.float32
-        assert 0 <= probabilities.min() and probabilities.max() <= 1
+        assert probabilities.min() >= 0 and probabilities.max() <= 1
         for probability, mask in zip(probabilities, masks, strict=True):
             assert iou(probability > 0.5, mask) > 0.9
 
@@ -70,7 +70,9 @@ class TestSegmenters:
             masks = [decode(rle) for rle in (o.segmentations[6] for o in world.record.objects) if rle is not None]
             masks = [m for m in masks if m.any()]
             prompts = [PointPrompts(sample_in_mask(m, 7, 4, rng), sample_in_mask(~m, 10, 4, rng)) for m in masks]
-            scores += [iou(p > 0.5, m) for p, m in zip(segmenters.load(name)(world.frames[6], prompts), masks, strict=True)]
+            scores += [
+                iou(p > 0.5, m) for p, m in zip(segmenters.load(name)(world.frames[6], prompts), masks, strict=True)
+            ]
         assert np.mean(scores) > 0.85
 
 
@@ -99,8 +101,14 @@ class TestPropagators:
             assert probabilities.shape == (2, H, W) and iou(probabilities[0] > 0.5, masks[t]) > 0.75, t
             assert not probabilities[1].any()
 
-    def test_each_frame_once_and_points_too(self, name: str) -> None:
+    def test_a_later_prompt_of_one_object_leaves_the_other_alone(self, name: str) -> None:
         frames, masks = self.clip()
+        prompts = {0: FramePrompts(masks=(masks[0], masks[0])), 6: FramePrompts(masks=(masks[6], None))}
+        for t, probabilities in propagators.load(name)(frames, prompts):
+            assert iou(probabilities[1] > 0.5, masks[t]) > 0.75, t
+
+    def test_each_frame_once_and_points_too(self, name: str) -> None:
+        frames, _ = self.clip()
         points = PointPrompts(np.array([[14, 24], [24, 34], [20, 30]]), np.array([[60, 10], [5, 5]]))
         seen = [t for t, _ in propagators.load(name)(frames, {0: FramePrompts(points=(points,))})]
         assert sorted(seen) == list(range(self.T))
@@ -118,3 +126,5 @@ def test_unknown_engines_name_the_known() -> None:
         segmenters.load("x")
     with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow"):
         propagators.load("x")
+    with pytest.raises(UsageError, match="segmenter 'classical' takes no 'checkpoint'"):
+        segmenters.load("classical", checkpoint="x")

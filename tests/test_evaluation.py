@@ -19,7 +19,9 @@ from vng.evaluation.narrative import evaluate_narrative, other_object
 from vng.grounding import write_mask_pngs
 from vng.masks import empty
 
-FULL, NONE, LEFT = (np.broadcast_to(m, (1, 4, 6)) for m in (np.ones((4, 6), bool), np.zeros((4, 6), bool), box(0, 0, 4, 3, 4, 6)))
+FULL, NONE, LEFT = (
+    np.broadcast_to(m, (1, 4, 6)) for m in (np.ones((4, 6), bool), np.zeros((4, 6), bool), box(0, 0, 4, 3, 4, 6))
+)
 
 
 @pytest.mark.parametrize(

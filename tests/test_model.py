@@ -43,7 +43,9 @@ def batch(processor: ReferFormerProcessor) -> dict[str, torch.Tensor]:
     return {**processor.pad(clips), **processor.text(TEXT, SPANS)}
 
 
-@pytest.mark.parametrize("sizes", [{}, {"with_box_refine": False}, {"relative_coordinates": False}, {"num_feature_levels": 3}])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"with_box_refine": False}, {"relative_coordinates": False}, {"num_feature_levels": 3}]
+)
 def test_shapes(batch: dict[str, torch.Tensor], sizes: dict) -> None:
     model = ReferFormerForVNG(tiny_config(**sizes)).eval()
     with torch.no_grad():
@@ -59,7 +61,9 @@ def test_nouns_share_everything_and_see_nothing_of_each_other(batch: dict[str, t
         together = model(**batch)
         for noun in range(N):
             alone = model(**{**batch, "noun_tokens": batch["noun_tokens"][:, noun : noun + 1]})
-            torch.testing.assert_close(alone.masks[:, 0].sigmoid(), together.masks[:, noun].sigmoid(), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                alone.masks[:, 0].sigmoid(), together.masks[:, noun].sigmoid(), atol=1e-5, rtol=0
+            )
             torch.testing.assert_close(alone.logits[:, 0], together.logits[:, noun], atol=1e-5, rtol=0)
 
 
@@ -125,7 +129,7 @@ def test_save_and_load(tmp_path: Path, batch: dict[str, torch.Tensor], processor
 
 
 class TestLosses:
-    def targets(self, present: list[list[int]], annotated: list[list[int]] | None = None):  # noqa: ANN202
+    def targets(self, present: list[list[int]], annotated: list[list[int]] | None = None):
         """M nouns over T frames with a 16 x 24 object in 32 x 64 frames where present."""
         seen = torch.tensor(present, dtype=torch.bool)
         known = torch.ones_like(seen) if annotated is None else torch.tensor(annotated, dtype=torch.bool)
@@ -133,7 +137,7 @@ class TestLosses:
         masks[:, :, 8:24, 16:40] = seen[..., None, None]
         return make_targets(masks, known, torch.tensor([[32.0, 64.0]]).expand(len(seen), -1), torch.ones(len(seen)))
 
-    def prediction(self, targets, wrong: float = 0.0) -> Prediction:  # noqa: ANN001
+    def prediction(self, targets, wrong: float = 0.0) -> Prediction:
         """Query 1 of 2 is right, query 0 is empty."""
         right = (targets.masks * 2 - 1) * (20 - wrong)
         masks = torch.stack([torch.full_like(right, -20.0), right], 2)
@@ -152,7 +156,9 @@ class TestLosses:
         targets = self.targets([[1, 1, 0], [1, 0, 1]])
         assert match(self.prediction(targets), targets, WEIGHTS).tolist() == [1, 1]
         for name, value in losses(self.prediction(targets), targets, WEIGHTS).items():
-            assert float(value) == pytest.approx(0.5 if name == "giou" else 0, abs=1e-3), name  # absent frames have no box
+            assert float(value) == pytest.approx(0.5 if name == "giou" else 0, abs=1e-3), (
+                name
+            )  # absent frames have no box
 
     def test_null_frames_train_nothing_absent_ones_do(self) -> None:
         null, absent = self.targets([[1, 0]], [[1, 0]]), self.targets([[1, 0]])
@@ -168,13 +174,20 @@ class TestLosses:
     def test_weights_scale_objects(self) -> None:
         targets = self.targets([[1, 1], [1, 1]])
         light = make_targets(
-            torch.ones(2, 2, 32, 64, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool), torch.ones(2, 2) * 32, torch.tensor([1.0, 0.0])
+            torch.ones(2, 2, 32, 64, dtype=torch.bool),
+            torch.ones(2, 2, dtype=torch.bool),
+            torch.ones(2, 2) * 32,
+            torch.tensor([1.0, 0.0]),
         )
         assert light.weight.tolist() == [1, 0] and targets.weight.tolist() == [1, 1]
         prediction = self.prediction(targets)
         broken = Prediction(prediction.logits, prediction.boxes, prediction.masks.clone())
         broken.masks[1] = -20.0
-        silent = losses(broken, type(targets)(targets.masks, targets.boxes, targets.present, targets.annotated, torch.tensor([1.0, 0.0])), WEIGHTS)
+        silent = losses(
+            broken,
+            type(targets)(targets.masks, targets.boxes, targets.present, targets.annotated, torch.tensor([1.0, 0.0])),
+            WEIGHTS,
+        )
         assert float(silent["dice"]) == pytest.approx(0, abs=1e-3)
 
     def test_generalized_iou(self) -> None:
@@ -237,7 +250,10 @@ class TestGolden:
         text = {k: v for k, v in meta["text_encoder"].items() if k != "attn_implementation"}
         state = golden_state(folder)
         model = from_reference(state, ReferFormerConfig(text_config={"model_type": "roberta", **text})).eval()
-        given = {k: torch.from_numpy(arrays[f"narrative_nouns/in/{k}"]) for k in ("pixel_values", "padding", "input_ids", "attention_mask")}
+        given = {
+            k: torch.from_numpy(arrays[f"narrative_nouns/in/{k}"])
+            for k in ("pixel_values", "padding", "input_ids", "attention_mask")
+        }
         nouns = torch.zeros(1, 2, given["input_ids"].shape[1], dtype=torch.bool)
         for noun in (0, 1):
             nouns[0, noun, torch.from_numpy(arrays[f"narrative_nouns/noun{noun}/token_positions"])] = True

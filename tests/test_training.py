@@ -39,17 +39,25 @@ class TestSettings:
     def test_base_and_overrides(self) -> None:
         recipe = load_settings(GroundingRecipe, Path("demo/finetune"), ["optimizer.lr=3e-5", "data.flip=0", "out=x/y"])
         assert recipe.optimizer.lr == 3e-5 and recipe.data.flip == 0 and recipe.out == Path("x/y")
-        assert recipe.model.sizes["num_queries"] == load_settings(GroundingRecipe, Path("demo/pretrain")).model.sizes["num_queries"]
+        assert (
+            recipe.model.sizes["num_queries"]
+            == load_settings(GroundingRecipe, Path("demo/pretrain")).model.sizes["num_queries"]
+        )
 
     def test_all_mistakes_in_one_message(self) -> None:
         wrong = ["optimizer.lr=-1", "optimizer.momentum=3", "data.frames=many", "model.sizes.depth=3"]
         with pytest.raises(UsageError) as error:
             load_settings(GroundingRecipe, Path("tiny"), wrong)
-        for words in ("optimizer.lr", "optimizer.momentum: unknown setting, known ones: accumulate, batch_size", "data.frames", "unknown sizes ['depth']"):
+        for words in (
+            "optimizer.lr",
+            "optimizer.momentum: unknown setting, known ones: accumulate, batch_size",
+            "data.frames",
+            "unknown sizes ['depth']",
+        ):
             assert words in str(error.value)
 
     def test_faults(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="no such recipe; shipped ones: .*tiny.yaml"):
+        with pytest.raises(UsageError, match=r"no such recipe; shipped ones: .*tiny\.yaml"):
             find_config(tmp_path / "none.yaml")
         (tmp_path / "a.yaml").write_text("out: [")
         with pytest.raises(DataError, match="broken YAML"):
@@ -121,7 +129,14 @@ class TestTraining:
         ended = cli(*train_arguments(dataset, tmp_path / "run"))
         assert ended.status == 0 and "trained, loss" in ended.out, ended.err
         names = {p.name for p in (tmp_path / "run").iterdir()}
-        assert {"config.json", "model.safetensors", "tokenizer.json", "training.json", "log.jsonl", "curves.png"} <= names
+        assert {
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "training.json",
+            "log.jsonl",
+            "curves.png",
+        } <= names
         assert "checkpoints" not in names and not [n for n in names if n.endswith(".tmp")]
         manifest = json.loads((tmp_path / "run" / "training.json").read_text())
         assert manifest["settings"]["optimizer"]["steps"] == 6 and "torch" in manifest["versions"]
@@ -132,11 +147,20 @@ class TestTraining:
         assert ended.status == 1 and "seed: an earlier run wrote here with 0, now 1" in ended.err
 
     def test_loss_falls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
-        assert cli(*train_arguments(dataset, tmp_path / "run", "optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1")).status == 0
+        assert (
+            cli(
+                *train_arguments(
+                    dataset, tmp_path / "run", "optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1"
+                )
+            ).status
+            == 0
+        )
         log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
         assert np.mean(log[-5:]) < 0.7 * np.mean(log[:5])
 
-    def test_stopped_and_resumed_equals_uninterrupted(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stopped_and_resumed_equals_uninterrupted(
+        self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import vng.training.loop as loop
 
         original, steps = loop._train_step, []
@@ -161,7 +185,9 @@ class TestTraining:
     def test_killed_from_outside(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         more = ("optimizer.steps=60", "save_every=5")
         arguments = [str(a) for a in train_arguments(dataset, tmp_path / "broken", *more)]
-        process = subprocess.Popen([sys.executable, "-m", "vng.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vng.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         deadline = time.monotonic() + 120
         while not list((tmp_path / "broken" / "checkpoints").glob("step-*[0-9]")) and time.monotonic() < deadline:
             assert process.poll() is None, "ended before it could be killed"
@@ -177,7 +203,9 @@ class TestTraining:
 
     def test_goes_on_from_a_model(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         assert cli(*train_arguments(dataset, tmp_path / "first")).status == 0
-        ended = cli(*train_arguments(dataset, tmp_path / "second", f"model.init={tmp_path / 'first'}", "optimizer.steps=2"))
+        ended = cli(
+            *train_arguments(dataset, tmp_path / "second", f"model.init={tmp_path / 'first'}", "optimizer.steps=2")
+        )
         assert ended.status == 0, ended.err
         tokens = [(tmp_path / n / "tokenizer.json").read_text() for n in ("first", "second")]
         assert tokens[0] == tokens[1]
@@ -191,7 +219,9 @@ class TestTraining:
             (["optimizer.lr=1e9", "optimizer.lr_backbone=1e9"], 1, "the loss is"),
         ],
     )
-    def test_wrong_calls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], more: list, status: int, words: str) -> None:
+    def test_wrong_calls(
+        self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], more: list, status: int, words: str
+    ) -> None:
         ended = cli(*train_arguments(dataset, tmp_path / "run", *more))
         assert ended.status == status and words in ended.err
         assert not (tmp_path / "run" / "config.json").exists()
@@ -200,17 +230,21 @@ class TestTraining:
         """The path that downloads `microsoft/resnet-50` and `FacebookAI/roberta-base`, on tiny folders of the same form."""
         from transformers import ResNetBackbone, ResNetConfig, RobertaConfig, RobertaModel
 
-        backbone = ResNetBackbone(ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 24], depths=[1, 1, 1, 1], layer_type="basic"))
+        backbone = ResNetBackbone(
+            ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 24], depths=[1, 1, 1, 1], layer_type="basic")
+        )
         backbone.save_pretrained(tmp_path / "backbone")
         text = RobertaModel(RobertaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                                           intermediate_size=24, max_position_embeddings=66))  # fmt: skip
         text.save_pretrained(tmp_path / "text")
         train_tokenizer(["A red ball meets the other ball."], 300, 64).save_pretrained(tmp_path / "text")
         (tmp_path / "r.yaml").write_text(
-            f"base: {shipped_configs() / 'tiny.yaml'}\nmodel: {{tokenizer: {tmp_path / 'text'}, sizes: {{freeze_text_encoder: true, freeze_batch_norm: true}}}}\n"
+            f"base: {shipped_configs() / 'tiny.yaml'}\n"
+            f"model: {{tokenizer: {tmp_path / 'text'}, sizes: {{freeze_text_encoder: true, freeze_batch_norm: true}}}}\n"
         )
         ended = cli("train", tmp_path / "r.yaml", f"data.path={dataset}", f"out={tmp_path / 'run'}", "--quiet",
-                    f"model.backbone={tmp_path / 'backbone'}", f"model.text_encoder={tmp_path / 'text'}", "optimizer.steps=2")  # fmt: skip
+                    f"model.backbone={tmp_path / 'backbone'}", f"model.text_encoder={tmp_path / 'text'}",
+                    "optimizer.steps=2")  # fmt: skip
         assert ended.status == 0, ended.err
         trained, given = load_file(tmp_path / "run" / "model.safetensors"), text.state_dict()
         key = "embeddings.word_embeddings.weight"
@@ -256,7 +290,9 @@ class TestPrediction:
         assert result.masks.shape == (2, T, H, W) and result.masks.dtype == bool
         assert result.nouns == ["ball", "ball"] and result.scores.shape == (2,) and result.frame_scores.shape == (2, T)
 
-    def test_dataset_in_the_official_layout_and_its_score(self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
+    def test_dataset_in_the_official_layout_and_its_score(
+        self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]
+    ) -> None:
         ended = cli("predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--quiet")
         assert ended.status == 0 and "4 expressions" in ended.out
         files = sorted(str(p.relative_to(tmp_path / "r")) for p in (tmp_path / "r").rglob("*.png"))
@@ -275,7 +311,9 @@ class TestPrediction:
             (["--video", "x", "--narrative", "A [ball."], 2, "never closed"),
         ],
     )
-    def test_wrong_calls(self, tmp_path: Path, run: Path, cli: Callable[..., Cli], arguments: list, status: int, words: str) -> None:
+    def test_wrong_calls(
+        self, tmp_path: Path, run: Path, cli: Callable[..., Cli], arguments: list, status: int, words: str
+    ) -> None:
         if "A ball." in arguments:
             write_frames(tmp_path / "x", np.zeros((1, H, W, 3), np.uint8))
             arguments = [str(tmp_path / "x") if a == "x" else a for a in arguments]

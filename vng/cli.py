@@ -66,7 +66,11 @@ def _positive(text: str) -> int:
 
 def _demo(commands: Any) -> None:
     parser = _command(
-        commands, "demo", _run_demo, "the whole path on the procedural world, offline, in minutes", "vng demo --out out/demo"
+        commands,
+        "demo",
+        _run_demo,
+        "the whole path on the procedural world, offline, in minutes",
+        "vng demo --out out/demo",
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where everything is written [out/demo]")
 
@@ -114,9 +118,12 @@ def _convert(commands: Any) -> None:
         "point-vos",
         _run_convert_point_vos,
         "Point-VOS points and VidLN narratives: pseudo-masks from points",
-        "vng convert point-vos --points oops_train.json --narratives oops_train.jsonl --frames frames/oops_train --out data/oops-vng",
+        "vng convert point-vos --points oops_train.json --narratives oops_train.jsonl --frames frames/oops_train "
+        "--out data/oops-vng",
     )
-    point_vos.add_argument("--points", type=Path, required=True, help="Point-VOS points: Oops JSON or Kinetics JSON lines")
+    point_vos.add_argument(
+        "--points", type=Path, required=True, help="Point-VOS points: Oops JSON or Kinetics JSON lines"
+    )
     vidln = _command(
         kinds,
         "vidln",
@@ -126,13 +133,21 @@ def _convert(commands: Any) -> None:
     )
     for sub in (point_vos, vidln):
         sub.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
-        sub.add_argument("--frames", type=Path, required=True, help="folder of VIDEO/ folders of frames, or VIDEO.mp4 files")
+        sub.add_argument(
+            "--frames", type=Path, required=True, help="folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
+        )
         sub.add_argument("--segmenter", default="classical", help="what turns points into masks [classical]")
         sub.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
-        sub.add_argument("--propagator", help="carry masks to all frames with this engine; without it only annotated frames")
-        sub.add_argument("--nouns", default="auto", help="auto, noun_segments, or a spaCy pipeline by name or path [auto]")
+        sub.add_argument(
+            "--propagator", help="carry masks to all frames with this engine; without it only annotated frames"
+        )
+        sub.add_argument(
+            "--nouns", default="auto", help="auto, noun_segments, or a spaCy pipeline by name or path [auto]"
+        )
         sub.add_argument("--seed", type=int, default=0, help="of the held-out points [0]")
-    point_vos.add_argument("--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]")
+    point_vos.add_argument(
+        "--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]"
+    )
     point_vos.add_argument(
         "--link", choices=("name", "name+trace"), default="name+trace", help="how a record finds its noun [name+trace]"
     )
@@ -159,7 +174,9 @@ def _convert(commands: Any) -> None:
 def _trio_arguments(parser: Any, required: bool) -> None:
     parser.add_argument("--meta", type=Path, required=required, help="meta_expressions.json")
     parser.add_argument("--extra-masks", type=Path, required=required, help="extra_masks.json")
-    parser.add_argument("--orig-masks", type=Path, required=required, help="the data set's own masks (YouTube-VIS layout)")
+    parser.add_argument(
+        "--orig-masks", type=Path, required=required, help="the data set's own masks (YouTube-VIS layout)"
+    )
 
 
 def _build_options(arguments: argparse.Namespace, **more: Any) -> Any:
@@ -222,7 +239,10 @@ def _report_conversion(result: Any, arguments: argparse.Namespace) -> int:
     _report(result.totals, arguments.json)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
     if result.problems:
-        print(f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {len(result.problems) - len(left_out)} notes", file=sys.stderr)
+        print(
+            f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {len(result.problems) - len(left_out)} notes",
+            file=sys.stderr,
+        )
         print(summarise(result.problems), file=sys.stderr)
     return 1 if arguments.strict and left_out else 0
 
@@ -331,26 +351,36 @@ def _run_predict(arguments: argparse.Namespace) -> None:
     alone = arguments.video is not None and arguments.narrative is not None
     if alone == (arguments.dataset is not None) or (arguments.video is None) != (arguments.narrative is None):
         raise UsageError("vng predict: give --video and --narrative, or --dataset")
-    from vng.narratives import parse_marked
-
     if alone:
-        parse_marked(arguments.narrative)  # a wrong call is told before anything is loaded
-    from vng.grounding import NarrativeGrounder
-
-    grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
-    if alone:
-        result = grounder(arguments.video, arguments.narrative)
-        result.save(arguments.out)
-        for noun, score in zip(result.nouns, result.scores, strict=True):
-            print(f"{noun}: {score:.3f}")
-        print(arguments.out / "overlay.mp4")
+        _predict_one(arguments)
         return
     from vng.dataset import VngDataset
+    from vng.grounding import NarrativeGrounder
     from vng.prediction import predict_dataset
 
+    grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
     dataset = VngDataset(arguments.dataset, arguments.split)
     count = predict_dataset(grounder, dataset, arguments.out, str(arguments.model), progress=not arguments.quiet)
     print(f"{arguments.out}: {count} expressions")
+
+
+def _predict_one(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from vng.frames import open_frames
+    from vng.narratives import parse_nouns
+
+    description, spans = parse_nouns(arguments.narrative)  # a wrong call is told before anything is loaded
+    frames = open_frames(arguments.video)
+    from vng.grounding import NarrativeGrounder
+
+    grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
+    with tqdm(total=len(frames), desc="predict", unit="frame", disable=arguments.quiet) as bar:
+        result = grounder.ground(frames, description, spans, on_frames=bar.update)
+    result.save(arguments.out)
+    for noun, score in zip(result.nouns, result.scores, strict=True):
+        print(f"{noun}: {score:.3f}")
+    print(arguments.out / "overlay.mp4")
 
 
 def _evaluate(commands: Any) -> None:
@@ -366,8 +396,12 @@ def _evaluate(commands: Any) -> None:
     vng.add_argument("--dataset", type=Path, help="VNG dataset with true masks")
     _trio_arguments(vng, required=False)
     vng.add_argument("--split", help="only rows of this split")
-    vng.add_argument("--results", type=Path, required=True, help="predictions: <results>/<video>/<expression>/<frame>.png")
-    vng.add_argument("--missing", choices=("error", "empty"), default="error", help="a prediction that is not there [error]")
+    vng.add_argument(
+        "--results", type=Path, required=True, help="predictions: <results>/<video>/<expression>/<frame>.png"
+    )
+    vng.add_argument(
+        "--missing", choices=("error", "empty"), default="error", help="a prediction that is not there [error]"
+    )
     vng.add_argument(
         "--against-others",
         action="store_true",
@@ -399,7 +433,9 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
         raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
     if arguments.json is not None:
         write_atomic(arguments.json, to_json(scores.as_json()))
-    print(f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}  ({len(scores.expressions)} expressions)")
+    print(
+        f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}  ({len(scores.expressions)} expressions)"
+    )
 
 
 def _report(totals: dict[str, int], as_json: bool) -> None:

@@ -156,7 +156,9 @@ class Video:
     def opened_frames(self) -> Frames:
         """The frames, or DataError where this record was made without them."""
         if self.frames is None:
-            raise DataError(self.dataset, self.video_id, "frames", "this video carries no frames", "convert it with --frames")
+            raise DataError(
+                self.dataset, self.video_id, "frames", "this video carries no frames", "convert it with --frames"
+            )
         return self.frames
 
     def as_row(self, embed: bool = True, frames_path: str = "") -> dict[str, Any]:
@@ -360,6 +362,9 @@ class DatasetWriter:
         totals, shards = _join_parts([self._part(i) for i in range(count)], final / DATA_FOLDER, self.shard_bytes)
         problems = b"".join(self._part(i).with_suffix(".jsonl").read_bytes() for i in range(count))
         totals["problems"] = problems.count(b"\n")
+        if not totals["videos"]:
+            write_atomic(self.out / PROBLEMS_FILE, problems)
+            raise DataError(self.out / PROBLEMS_FILE, "", "", "no video could be converted", "this file says why")
         manifest = {"settings": self.settings, "totals": totals, "versions": versions()}
         write_atomic(self.out / MANIFEST, to_json(manifest))
         write_atomic(self.out / CARD, dataset_card(title, description, totals, shards))
@@ -424,9 +429,7 @@ def _count_row(table: Any, totals: dict[str, int]) -> None:
 
 def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int]) -> str:
     """The dataset card: YAML header that `load_dataset` reads, then what is inside and how to read it."""
-    files = "".join(
-        f"  - split: {split}\n    path: {DATA_FOLDER}/{split}-*.parquet\n" for split in sorted(shards)
-    )
+    files = "".join(f"  - split: {split}\n    path: {DATA_FOLDER}/{split}-*.parquet\n" for split in sorted(shards))
     figures = "\n".join(f"| {name} | {value:,} |" for name, value in totals.items())
     return f"""---
 pretty_name: {json.dumps(title)}
@@ -460,7 +463,9 @@ rows = load_dataset("parquet", data_files="{DATA_FOLDER}/*.parquet", split="trai
 """
 
 
-def write_dataset(out: Path, videos: Sequence[Video], title: str, settings: dict[str, Any] | None = None) -> dict[str, int]:
+def write_dataset(
+    out: Path, videos: Sequence[Video], title: str, settings: dict[str, Any] | None = None
+) -> dict[str, int]:
     """Write records held in memory as one dataset; for small sets, tests and the demo."""
     writer = DatasetWriter(out, settings or {})
     if not writer.complete:

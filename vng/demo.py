@@ -28,8 +28,8 @@ RunCommand = Callable[[Sequence[str]], int]
 class DemoSizes:
     """How much of everything; the defaults fit ten minutes on two cores."""
 
-    pretrain_videos: int = 160
-    finetune_videos: int = 60
+    pretrain_videos: int = 240
+    finetune_videos: int = 80
     test_videos: int = 24
     pretrain: str = "configs/demo/pretrain.yaml"
     finetune: str = "configs/demo/finetune.yaml"
@@ -72,12 +72,16 @@ def _step(run_command: RunCommand, *arguments: object) -> None:
 
 
 def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
-    worlds = {"points": (sizes.pretrain_videos, 11), "masks": (sizes.finetune_videos, 12), "test": (sizes.test_videos, 13)}
+    worlds = {
+        "points": (sizes.pretrain_videos, 11),
+        "masks": (sizes.finetune_videos, 12),
+        "test": (sizes.test_videos, 13),
+    }
     for name, (videos, seed) in worlds.items():
         _step(run, "synthesize", "--out", out / f"world_{name}", "--videos", videos, "--seed", seed, "--preset", "easy")
     world = out / "world_points"
     _step(run, "convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-          "--frames", world / "frames", "--out", out / "pseudo")  # fmt: skip
+          "--frames", world / "frames", "--out", out / "pseudo", "--held-out", 0.4)  # fmt: skip
     for name, folder in (("masks", "true"), ("test", "test"), ("points", "pseudo_truth")):
         trio = out / f"world_{name}" / "vng"
         _step(run, "convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
@@ -91,7 +95,15 @@ def _train_and_score(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
           "optimizer.lr_backbone=0", "optimizer.lr_text=0", "log_every=1", "save_every=1",
           *[o for o in sizes.overrides if not o.startswith(("optimizer.steps", "log_every", "save_every"))])  # fmt: skip
     _step(run, "train", sizes.pretrain, pseudo, f"out={out / 'pretrained'}", *sizes.overrides)
-    _step(run, "train", sizes.finetune, true, f"out={out / 'finetuned'}", f"model.init={out / 'pretrained'}", *sizes.overrides)
+    _step(
+        run,
+        "train",
+        sizes.finetune,
+        true,
+        f"out={out / 'finetuned'}",
+        f"model.init={out / 'pretrained'}",
+        *sizes.overrides,
+    )
     for name in MODELS:
         _step(run, "predict", "--model", out / name, "--dataset", out / "test", "--out", out / "results" / name)
         _step(run, "evaluate", "vng", "--dataset", out / "test", "--results", out / "results" / name,
@@ -188,10 +200,13 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
         video, group = dataset[key[0]], narratives[key]
         spans = tuple((video.expressions[s.expression].start, video.expressions[s.expression].end) for s in group)
         rles = tuple(
-            tuple(encode(_read_png(out, video.video_id, s.expression, name)) for name in video.frame_names) for s in group
+            tuple(encode(_read_png(out, video.video_id, s.expression, name)) for name in video.frame_names)
+            for s in group
         )
         text = video.narratives[key[1]].description
-        result = GroundingResult(video.opened_frames(), text, spans, rles, np.zeros(len(group)), np.zeros((len(group), 1)))
+        result = GroundingResult(
+            video.opened_frames(), text, spans, rles, np.zeros(len(group)), np.zeros((len(group), 1))
+        )
         film = out / "films" / f"{number}.mp4"
         write_overlay_video(result.frames, rles, text, spans, film)
         contact_sheet(result.frames, rles, text, spans, out / "films" / f"{number}.png", count=4)
@@ -202,7 +217,9 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
                 "title": video.video_id,
                 "image": embed_image(out / "films" / f"{number}.png"),
                 "video": f"films/{number}.mp4",
-                "narratives": [{"actor": video.narratives[key[1]].actor_name, "html": marked_html(text, spans, colours)}],
+                "narratives": [
+                    {"actor": video.narratives[key[1]].actor_name, "html": marked_html(text, spans, colours)}
+                ],
                 "note": note,
             }
         )
@@ -212,7 +229,9 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
 def _read_png(out: Path, video: str, expression: int, name: str) -> np.ndarray:
     import cv2
 
-    return cv2.imread(str(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+    return cv2.imread(
+        str(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"), cv2.IMREAD_UNCHANGED
+    )
 
 
 def _print_report(out: Path, report: dict[str, Any]) -> None:
@@ -220,5 +239,7 @@ def _print_report(out: Path, report: dict[str, Any]) -> None:
     for name, value in report["J&F"].items():
         print(f"  {name:16}{value:6.1f}")
     quality = report["pseudo_masks"]
-    print(f"pseudo-masks: mean J {quality['mean_J']:.2f}, agreement ranks J {quality['agreement_rank_correlation']:.2f}")
+    print(
+        f"pseudo-masks: mean J {quality['mean_J']:.2f}, agreement ranks J {quality['agreement_rank_correlation']:.2f}"
+    )
     print(f"{report['seconds']:.0f} s, {report['peak_memory_bytes'] / 2**30:.1f} GiB at most\n{out / 'index.html'}")

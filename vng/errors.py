@@ -80,7 +80,7 @@ def summarise(problems: Iterable[Problem]) -> str:
     return "\n".join(f"  {count} x {kind}: {reason}" for (kind, reason), count in counts.most_common())
 
 
-class DataErrors(VngError):
+class DataErrors(VngError):  # noqa: N818
     """Several things are wrong with the user's data; all of them are said at once."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

@@ -5,7 +5,6 @@ Shapes: N nouns, T frames, Q queries, H x W pixels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
-from vng.errors import DataError, UsageError
+from vng.errors import DataError
 from vng.frames import ArrayFrames, Frames, open_frames
 from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode_many, encode
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, Scene
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.narratives import mark, parse_marked
+from vng.narratives import mark, parse_nouns
 
 WINDOW = 24  # frames that go through the network together
 
@@ -78,8 +76,8 @@ def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> 
 class NarrativeGrounder:
     """A trained grounder, ready for videos and narratives.
 
-        grounder = NarrativeGrounder.from_pretrained("out/oops-vng")
-        result = grounder("parrots.mp4", "A green [parrot] is playing with the other [parrot].")
+    grounder = NarrativeGrounder.from_pretrained("out/oops-vng")
+    result = grounder("parrots.mp4", "A green [parrot] is playing with the other [parrot].")
     """
 
     def __init__(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, device: str | None = None) -> None:
@@ -92,12 +90,16 @@ class NarrativeGrounder:
         """Load a run folder or hub id; raises DataError for a folder without a finished model."""
         folder = Path(path)
         if (folder.exists() or len(folder.parts) != 2) and not (folder / "config.json").exists():
-            raise DataError(folder, "", "", "no trained model here (no config.json)", "finish `vng train`, or check --model")
+            raise DataError(
+                folder, "", "", "no trained model here (no config.json)", "finish `vng train`, or check --model"
+            )
         model = ReferFormerForVNG.from_pretrained(str(path))
         try:
             processor = ReferFormerProcessor.from_pretrained(str(path))
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(folder, "", "", f"its processor does not load ({error})", "save the processor beside the model") from error
+            raise DataError(
+                folder, "", "", f"its processor does not load ({error})", "save the processor beside the model"
+            ) from error
         return cls(model, processor, device)
 
     def __call__(self, video: str | Path | np.ndarray | Frames, narrative: str) -> GroundingResult:
@@ -110,9 +112,7 @@ class NarrativeGrounder:
         Raises:
             UsageError: no noun is marked, or the brackets do not pair. DataError: the video cannot be read.
         """
-        description, spans = parse_marked(narrative)
-        if not spans:
-            raise UsageError("no noun is marked: put brackets round the nouns to ground, as in 'A [man] throws a [ball]'")
+        description, spans = parse_nouns(narrative)
         if isinstance(video, np.ndarray):
             frames: Frames = ArrayFrames(video)
         else:
@@ -141,7 +141,9 @@ class NarrativeGrounder:
             pixels = self.processor.frames(frames[i] for i in range(start, stop))
             resized = (int(pixels.shape[2]), int(pixels.shape[3]))
             batch = {name: value.to(self.device) for name, value in self.processor.pad([pixels]).items()}
-            scene: Scene = self.model.encode(**batch, input_ids=text["input_ids"], attention_mask=text["attention_mask"])
+            scene: Scene = self.model.encode(
+                **batch, input_ids=text["input_ids"], attention_mask=text["attention_mask"]
+            )
             window_logits, _, window_masks, _ = self.model.decode(scene, text["noun_tokens"])[-1]
             logits.append(window_logits[0].float().cpu().numpy())
             masks.append(window_masks[0].half().cpu().numpy())
@@ -163,8 +165,3 @@ class NarrativeGrounder:
             full = self.processor.upsample(torch.from_numpy(window), resized, size)
             rles += [encode(mask) for mask in (full > 0).numpy()]
         return tuple(rles)
-
-
-def load_processor(path: str) -> ReferFormerProcessor:
-    """The processor saved beside a model."""
-    return ReferFormerProcessor(AutoTokenizer.from_pretrained(path), **json.loads((Path(path) / "processor_config.json").read_text()))

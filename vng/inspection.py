@@ -50,7 +50,11 @@ class Inspection:
         self.sources[item.source] += 1
         if item.quality.link:
             self.links[item.quality.link] += 1
-        for label, name in ((POSITIVE, "positive points"), (NEGATIVE, "negative points"), (AMBIGUOUS, "ambiguous points")):
+        for label, name in (
+            (POSITIVE, "positive points"),
+            (NEGATIVE, "negative points"),
+            (AMBIGUOUS, "ambiguous points"),
+        ):
             self.counts[name] += int((item.points.label == label).sum())
         areas = [area(rle) for rle in item.segmentations if rle is not None]
         self.counts["masks"] += len(areas)
@@ -99,7 +103,9 @@ def _summary(values: list[float]) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)), "p10": float(low), "median": float(middle), "p90": float(high)}
 
 
-def inspect_dataset(path: Path, html: Path | None = None, frames_root: Path | None = None, progress: bool = True) -> Inspection:
+def inspect_dataset(
+    path: Path, html: Path | None = None, frames_root: Path | None = None, progress: bool = True
+) -> Inspection:
     """Read a dataset through; with `html` (a folder) also write `index.html` there, a page that stands alone.
 
     What the conversion left out (`problems.jsonl`) is among the problems.
@@ -108,7 +114,9 @@ def inspect_dataset(path: Path, html: Path | None = None, frames_root: Path | No
     inspection = Inspection(problems=read_problems(path / PROBLEMS_FILE))
     cards = []
     shown = set(np.linspace(0, len(dataset) - 1, min(MAX_CARDS, len(dataset))).round().astype(int).tolist())
-    for index, video in enumerate(tqdm(dataset, total=len(dataset), desc="inspect", unit="video", disable=not progress)):
+    for index, video in enumerate(
+        tqdm(dataset, total=len(dataset), desc="inspect", unit="video", disable=not progress)
+    ):
         inspection.add(video, path)
         if html is not None and index in shown and video.frames is not None:
             cards.append(_card(video))
@@ -136,15 +144,29 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
     sections: list[dict[str, Any]] = [
         {"title": "Where masks come from", "header": ("source", "objects"), "rows": sorted(inspection.sources.items())}
     ]
-    summaries = [("point agreement", _summary(inspection.agreements)), ("mask area, share of the frame", _summary(inspection.area_shares))]
+    summaries = [
+        ("point agreement", _summary(inspection.agreements)),
+        ("mask area, share of the frame", _summary(inspection.area_shares)),
+    ]
     rows = [(name, *(f"{s[k]:.3f}" for k in ("mean", "p10", "median", "p90"))) for name, s in summaries if s]
     sections.append({"title": "Quality", "header": ("measure", "mean", "10 %", "median", "90 %"), "rows": rows})
     reasons = Counter((problem.kind, problem.reason.split(" (")[0]) for problem in inspection.problems)
     table = [(count, kind, reason) for (kind, reason), count in reasons.most_common(30)]
     text = "" if table else "None found."
     sections.append({"title": "Problems", "text": text, "header": ("count", "kind", "reason"), "rows": table})
-    sections.append({"title": "Videos", "text": f"{len(cards)} of {inspection.counts['videos']} videos, every object in its own colour, its points as discs.", "cards": cards})
+    sections.append(
+        {
+            "title": "Videos",
+            "text": f"{len(cards)} of {inspection.counts['videos']} videos, every object in its own colour, its points as discs.",
+            "cards": cards,
+        }
+    )
     lead = "A Video Narrative Grounding dataset: nouns of narratives and the objects they mean."
     render_page(
-        html / "index.html", title=path.name, lead=lead, figures=figures, sections=sections, footer=f"vng inspect {path}"
+        html / "index.html",
+        title=path.name,
+        lead=lead,
+        figures=figures,
+        sections=sections,
+        footer=f"vng inspect {path}",
     )

@@ -61,7 +61,9 @@ def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
             opened = length
         elif match.group(2) == "]":
             if opened is None:
-                raise UsageError(f"narrative: ']' at character {match.start()} without '['; write \\] for a literal one")
+                raise UsageError(
+                    f"narrative: ']' at character {match.start()} without '['; write \\] for a literal one"
+                )
             if opened == length:
                 raise UsageError(f"narrative: empty brackets at character {match.start()}; put the noun inside")
             spans.append((opened, length))
@@ -70,6 +72,14 @@ def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
         raise UsageError("narrative: a '[' is never closed; write \\[ for a literal one")
     plain.append(text[last:])
     return "".join(plain), spans
+
+
+def parse_nouns(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """As `parse_marked`, for a narrative to be grounded: raises UsageError also when no noun is marked."""
+    description, spans = parse_marked(text)
+    if not spans:
+        raise UsageError("no noun is marked: put brackets round the nouns to ground, as in 'A [man] throws a [ball]'")
+    return description, spans
 
 
 def mark(description: str, spans: list[tuple[int, int]]) -> str:

@@ -74,9 +74,7 @@ class PointPrompts:
         object.__setattr__(self, "negative", np.asarray(self.negative, np.float32).reshape(-1, 2))
 
 
-def sample_in_mask(
-    mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator
-) -> np.ndarray:
+def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:
     """Draw up to `count` random foreground pixels at least `min_distance` pixels apart.
 
     Point-VOS, Sec. 3.1: random positions, d = 20 pixels; when that many do not fit, as many as do.

@@ -34,7 +34,9 @@ def colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def overlay(image: np.ndarray, masks: Sequence[np.ndarray | None], colours: Sequence[tuple[int, int, int]] | None = None) -> np.ndarray:
+def overlay(
+    image: np.ndarray, masks: Sequence[np.ndarray | None], colours: Sequence[tuple[int, int, int]] | None = None
+) -> np.ndarray:
     """Paint masks over an image: tint inside, a solid outline; None paints nothing.
 
     Args:
@@ -69,7 +71,10 @@ def _font(size: int) -> Any:
 
 
 def caption_strip(
-    description: str, spans: Sequence[tuple[int, int]], width: int, colours: Sequence[tuple[int, int, int]] | None = None
+    description: str,
+    spans: Sequence[tuple[int, int]],
+    width: int,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """The caption as an image uint8 [h, width, 3], its nouns in their colours."""
     size = max(11, min(20, width // 34))
@@ -84,7 +89,9 @@ def caption_strip(
     for row, (start, text) in enumerate(lines):
         x = 6.0
         for offset, character in enumerate(text):
-            draw.text((x, row * line_height + 4), character, font=font, fill=colour_at.get(start + offset, (235, 235, 235)))
+            draw.text(
+                (x, row * line_height + 4), character, font=font, fill=colour_at.get(start + offset, (235, 235, 235))
+            )
             x += font.getlength(character)
     return np.asarray(strip)
 

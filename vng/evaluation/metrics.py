@@ -63,7 +63,7 @@ def _checked(
     return gt != 0, pred != 0, None if void is None else void != 0
 
 
-def _each(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None):  # noqa: ANN202
+def _each(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None):
     for t in range(len(gt)):
         if void is None:
             yield gt[t], pred[t]
@@ -88,9 +88,7 @@ def _jaccard(gt: np.ndarray, pred: np.ndarray, _origin: tuple[int, int]) -> floa
     return np.count_nonzero(gt & pred) / union if union else 1.0
 
 
-def _boundary_f(
-    gt: np.ndarray, pred: np.ndarray, origin: tuple[int, int], radius: int, size: tuple[int, ...]
-) -> float:
+def _boundary_f(gt: np.ndarray, pred: np.ndarray, origin: tuple[int, int], radius: int, size: tuple[int, ...]) -> float:
     at_end = (origin[0] + gt.shape[0] == size[0], origin[1] + gt.shape[1] == size[1])
     gt_edge, pred_edge = _boundary(gt, at_end), _boundary(pred, at_end)
     n_gt, n_pred = np.count_nonzero(gt_edge), np.count_nonzero(pred_edge)

@@ -157,13 +157,17 @@ def _read_predictions(folder: Path, video: Video, annotated: list[tuple[int, RLE
         if path is None:
             if missing == "error":
                 name = folder / f"{video.frame_names[t]}.png"
-                problems.append(Problem(str(name), "", "", "this prediction is missing", "predict it, or use --missing empty"))
+                problems.append(
+                    Problem(str(name), "", "", "this prediction is missing", "predict it, or use --missing empty")
+                )
             continue
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if image is None:
             problems.append(Problem(str(path), "", "", "this prediction cannot be read", "predict it again"))
         elif image.ndim != 2:
-            problems.append(Problem(str(path), "", "", f"expected one channel, got {image.shape[2]}", "write single-channel PNGs"))
+            problems.append(
+                Problem(str(path), "", "", f"expected one channel, got {image.shape[2]}", "write single-channel PNGs")
+            )
         elif image.shape != (video.height, video.width):
             reason = f"prediction of {image.shape[0]}x{image.shape[1]}, the frame has {video.height}x{video.width}"
             problems.append(Problem(str(path), "", "", reason, "resize predictions to the frame"))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 
-from vng.errors import one_of
+from vng.engines import make_engine
 from vng.frames import Frames
 from vng.points import PointPrompts
 
@@ -44,6 +43,5 @@ class Propagator(Protocol):
 
 
 def load(name: str = DEFAULT, **options: Any) -> Propagator:
-    """Make a propagator by name; raises UsageError for an unknown one. `options` go to the engine."""
-    module, _, attribute = ENGINES[one_of(name, ENGINES, "propagator")].partition(":")
-    return getattr(import_module(module), attribute)(**options)
+    """Make a propagator by name; `options` go to the engine. Raises UsageError for unknown ones."""
+    return make_engine(ENGINES, "propagator", name, options)

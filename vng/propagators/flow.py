@@ -43,30 +43,34 @@ class FlowPropagator:
             raise UsageError("propagation needs at least one frame with points or a mask")
         if anchors[0] < 0 or anchors[-1] >= len(frames):
             raise UsageError(f"frame {anchors[-1]} is prompted, the video has {len(frames)}")
-        yield from self._before(frames, prompts[anchors[0]], anchors[0])
+        given = self._given(frames[anchors[0]], prompts[anchors[0]])
+        yield from self._before(frames, given, anchors[0])
         state: np.ndarray | None = None
         for position, anchor in enumerate(anchors):
-            state = self._anchor(frames[anchor], prompts[anchor], state)
+            state = _merged(given, state, frames.size)
             yield anchor, state
             stop = anchors[position + 1] if position + 1 < len(anchors) else len(frames)
-            later = self._carried_back(frames, prompts.get(stop), anchor, stop)
+            if stop < len(frames):
+                given = self._given(frames[stop], prompts[stop])
+            later = self._carried_back(frames, given, anchor, stop) if stop < len(frames) else {}
+            told = [k for k, hint in enumerate(given) if hint is not None]
             image = frames[anchor]
             for t in range(anchor + 1, stop):
                 following = frames[t]
                 state = self._carry(state, image, following)
                 image = following
+                blended = state
                 if t in later:
                     nearness = (t - anchor) / (stop - anchor)
-                    yield t, (1 - nearness) * state + nearness * later[t].astype(np.float32) / 255
-                else:
-                    yield t, state
+                    blended = state.copy()  # only objects that the later anchor tells of
+                    blended[told] = (1 - nearness) * state[told] + nearness * later[t].astype(np.float32) / 255
+                yield t, blended
             if stop < len(frames):
                 state = self._carry(state, image, frames[stop])
 
-    def _before(self, frames: Frames, first: FramePrompts, anchor: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _before(self, frames: Frames, given: list[np.ndarray | None], anchor: int) -> Iterator[tuple[int, np.ndarray]]:
         """Frames before the first prompt, carried backwards from it."""
-        image = frames[anchor]
-        state = self._anchor(image, first, None)
+        image, state = frames[anchor], _merged(given, None, frames.size)
         for t in range(anchor - 1, -1, -1):
             earlier = frames[t]
             state = self._carry(state, image, earlier)
@@ -74,32 +78,33 @@ class FlowPropagator:
             yield t, state
 
     def _carried_back(
-        self, frames: Frames, prompt: FramePrompts | None, anchor: int, stop: int
+        self, frames: Frames, given: list[np.ndarray | None], anchor: int, stop: int
     ) -> dict[int, np.ndarray]:
-        """The later anchor's masks at the `reach` frames before it, as uint8."""
-        if prompt is None:
+        """What the later anchor tells, carried to the `reach` frames before it; uint8, of the objects it tells of."""
+        hints = [hint for hint in given if hint is not None]
+        if not hints:
             return {}
         first = max(anchor + 1, stop - self.reach)
         window = {t: frames[t] for t in range(first, stop + 1)}
-        state = self._anchor(window[stop], prompt, None)
+        state = np.stack(hints)
         carried = {}
         for t in range(stop - 1, first - 1, -1):
             state = self._carry(state, window[t + 1], window[t])
             carried[t] = np.rint(state * 255).astype(np.uint8)
         return carried
 
-    def _anchor(self, image: np.ndarray, prompt: FramePrompts, state: np.ndarray | None) -> np.ndarray:
-        """Probabilities at a prompted frame: its prompts where it has any, what was carried so far elsewhere."""
-        height, width = image.shape[:2]
-        result = np.zeros((len(prompt), height, width), np.float32) if state is None else state.copy()
-        pointed = [k for k, points in enumerate(prompt.points) if points is not None]
+    def _given(self, image: np.ndarray, prompt: FramePrompts) -> list[np.ndarray | None]:
+        """What a prompt says of each object: probabilities [H, W], or None."""
+        given: list[np.ndarray | None] = [None] * len(prompt)
+        pointed = [(k, points) for k, points in enumerate(prompt.points) if points is not None]
         if pointed:
-            segmenter = load_segmenter(self._segmenter_name)
-            result[pointed] = segmenter(image, [prompt.points[k] for k in pointed])  # type: ignore[misc]
+            masks = load_segmenter(self._segmenter_name)(image, [points for _, points in pointed])
+            for (k, _), mask in zip(pointed, masks, strict=True):
+                given[k] = mask
         for k, mask in enumerate(prompt.masks):
             if mask is not None:
-                result[k] = mask
-        return result
+                given[k] = mask.astype(np.float32)
+        return given
 
     def _carry(self, state: np.ndarray, image: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Probabilities [K, H, W] of one frame, moved to the next in either direction of time."""
@@ -118,3 +123,12 @@ class FlowPropagator:
         stacked = np.stack(moved) if moved else state
         sharpened = np.clip(0.5 + (stacked - 0.5) * 1.15, 0, 1)
         return sharpened * keep
+
+
+def _merged(given: list[np.ndarray | None], state: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """Probabilities [K, H, W]: what was given where something was, what was carried so far elsewhere."""
+    result = np.zeros((len(given), *size), np.float32) if state is None else state.copy()
+    for k, hint in enumerate(given):
+        if hint is not None:
+            result[k] = hint
+    return result

@@ -6,12 +6,11 @@ A new engine is one file with a class that follows `Segmenter`, and one line in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 
-from vng.errors import one_of
+from vng.engines import make_engine
 from vng.points import PointPrompts
 
 # name -> "module:class"; the module is imported only when the engine is asked for
@@ -28,6 +27,5 @@ class Segmenter(Protocol):
 
 
 def load(name: str = DEFAULT, **options: Any) -> Segmenter:
-    """Make a segmenter by name; raises UsageError for an unknown one. `options` go to the engine."""
-    module, _, attribute = ENGINES[one_of(name, ENGINES, "segmenter")].partition(":")
-    return getattr(import_module(module), attribute)(**options)
+    """Make a segmenter by name; `options` go to the engine. Raises UsageError for unknown ones."""
+    return make_engine(ENGINES, "segmenter", name, options)

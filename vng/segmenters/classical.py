@@ -109,7 +109,9 @@ class ClassicalSegmenter:
         on, off = graph.at(positive), graph.at(negative)
         odds = s.bias + self._size_prior(graph, positive)
         to_off = graph.geodesic(off) if len(off) else graph.to_border
-        odds += s.geodesic * np.log((to_off + graph.scaled(s.geodesic_floor)) / (graph.geodesic(on) + graph.scaled(s.geodesic_floor)))
+        odds += s.geodesic * np.log(
+            (to_off + graph.scaled(s.geodesic_floor)) / (graph.geodesic(on) + graph.scaled(s.geodesic_floor))
+        )
         odds += s.border / len(positive) * np.minimum(graph.to_border / graph.scaled(30), 3)
         like_off = graph.similarity[:, off].mean(1) if len(off) else 0.0
         odds += s.colour * np.log((graph.similarity[:, on].mean(1) + s.floor) / (like_off + s.floor))
@@ -126,7 +128,11 @@ class ClassicalSegmenter:
         hull = cv2.convexHull(positive.astype(np.float32))
         one = s.size_of_one**2 * graph.pixels / len(positive)
         size = np.sqrt(cv2.contourArea(hull) + graph.scaled(s.least_size) ** 2 + one)
-        beyond = np.array([-cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in graph.centre])
+        filled = np.zeros((graph.height, graph.width), np.uint8)
+        cv2.fillConvexPoly(filled, np.rint(hull).astype(np.int32), 1)
+        column, row = np.rint(graph.centre).astype(int).T
+        outside = cv2.distanceTransform(1 - filled, cv2.DIST_L2, 5)[row, column]
+        beyond = outside - cv2.distanceTransform(filled, cv2.DIST_L2, 5)[row, column]  # negative within the hull
         nearest = np.linalg.norm(graph.centre[:, None] - positive[None], axis=-1).min(1)
         return -(s.beyond_hull * beyond + s.from_positive * nearest) / size
 
@@ -135,10 +141,9 @@ class ClassicalSegmenter:
         guess = odds.copy()
         guess[off], guess[on] = -2 * s.seed, 2 * s.seed
         inside = 1 / (1 + np.exp(-np.clip(guess, -30, 30)))
-        front, back = inside * graph.area, (1 - inside) * graph.area
-        like_front = graph.similarity @ front / max(front.sum(), 1e-9)
-        like_back = graph.similarity @ back / max(back.sum(), 1e-9)
-        return np.log((like_front + s.floor) / (like_back + s.floor))
+        shares = np.stack([inside, 1 - inside], 1) * graph.area[:, None]
+        like = graph.similarity @ (shares / np.maximum(shares.sum(0), 1e-9)).astype(np.float32)
+        return np.log((like[:, 0] + s.floor) / (like[:, 1] + s.floor))
 
 
 class SuperpixelGraph:
@@ -161,9 +166,10 @@ class SuperpixelGraph:
         self._connect()
         frame = np.concatenate([self.label[0], self.label[-1], self.label[:, 0], self.label[:, -1]])
         self.to_border = self.geodesic(frame)
-        squared = (self._features**2).sum(1)
-        distance = squared[:, None] + squared - 2 * self._features @ self._features.T
-        self.similarity = np.exp(-np.maximum(distance, 0) / (2 * settings.colour_width**2)).astype(np.float32)
+        features = (self._features / (2**0.5 * settings.colour_width)).astype(np.float32)
+        squared = (features**2).sum(1)
+        distance = squared[:, None] + squared - 2 * features @ features.T
+        self.similarity = np.exp(-np.maximum(distance, 0))
 
     def scaled(self, length: float) -> float:
         """A length of the settings in this image's pixels."""

@@ -87,7 +87,9 @@ def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], pro
         return _read_log(recipe.out)[-1]["loss"]
     set_seed(recipe.seed)
     accelerator = Accelerator(
-        mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.optimizer.accumulate, step_scheduler_with_optimizer=False
+        mixed_precision=recipe.precision,
+        gradient_accumulation_steps=recipe.optimizer.accumulate,
+        step_scheduler_with_optimizer=False,
     )
     if accelerator.is_main_process:
         recipe.out.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,9 @@ def _log(accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: Grou
     record: dict[str, Any] = {"step": step} | {name: float(value) for name, value in means.items()}
     record["lr"] = recipe.optimizer.lr * learning_rate(step - 1, recipe.optimizer)
     if not np.isfinite(record["loss"]):
-        raise VngError(f"{recipe.out}: the loss is {record['loss']} at step {step}; lower optimizer.lr or set precision=no")
+        raise VngError(
+            f"{recipe.out}: the loss is {record['loss']} at step {step}; lower optimizer.lr or set precision=no"
+        )
     if accelerator.is_main_process:
         with (recipe.out / LOG).open("a") as file:
             file.write(json.dumps(record) + "\n")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
@@ -96,7 +97,7 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: int, out: int, layers: int = 3) -> None:
         super().__init__()
         widths = [width] + [hidden] * (layers - 1) + [out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., out]."""
@@ -105,7 +106,9 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-def _attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+def _attend(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None
+) -> Tensor:
     """Batch-first attention [B, L, C]; `valid` is bool [B, keys], True where a key may be seen."""
     padding = None if valid is None or bool(valid.all()) else ~valid
     return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
@@ -268,7 +271,9 @@ class DecoderLayer(nn.Module):
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, position: Tensor, memory: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, position: Tensor, memory: Tensor, levels: dict, valid: Tensor, reference: Tensor
+    ) -> Tensor:
         """x [B*T, N, Q, C], position [Q, C], reference [B*T, N*Q, levels, 2 or 4] -> [B*T, N, Q, C]."""
         bt, n, q, c = x.shape
         noun = x.reshape(bt * n, q, c)
@@ -433,9 +438,7 @@ class ReferFormerForVNG(PreTrainedModel):
     ) -> tuple[Tensor, list[tuple[int, int]], Tensor]:
         shapes = [(int(s.shape[-2]), int(s.shape[-1])) for s in sources]
         x = torch.cat([s.flatten(2).transpose(1, 2) for s in sources], 1)
-        position = torch.cat(
-            [p.flatten(2).transpose(1, 2) + self.level_embed[i] for i, p in enumerate(positions)], 1
-        )
+        position = torch.cat([p.flatten(2).transpose(1, 2) + self.level_embed[i] for i, p in enumerate(positions)], 1)
         valid = torch.cat([v.flatten(1) for v in valids], 1)
         ratios = torch.stack([_valid_ratio(v) for v in valids], 1)
         reference = _encoder_reference(shapes, ratios)
@@ -457,7 +460,9 @@ class ReferFormerForVNG(PreTrainedModel):
         mean = torch.einsum("bnl,blc->bnc", weight, scene.tokens) / weight.sum(-1, keepdim=True).clamp(min=1)
         return self._resize_text(mean)
 
-    def decode(self, scene: Scene, noun_tokens: Tensor, all_layers: bool = False) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def decode(
+        self, scene: Scene, noun_tokens: Tensor, all_layers: bool = False
+    ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Per decoder layer (only the last unless `all_layers`): logits [B, N, T, Q], boxes [B, N, T, Q, 4],
         masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2]."""
         b, n, _ = noun_tokens.shape
@@ -490,7 +495,7 @@ class ReferFormerForVNG(PreTrainedModel):
 
         The first layer is split in features and coordinates, so that features are never copied per query.
         """
-        b, t, _, h, w = scene.mask_features.shape
+        t, h, w = (scene.mask_features.shape[i] for i in (1, 3, 4))
         bt, n, q, _ = x.shape
         k, layers = self.config.dynamic_mask_channels, self.config.controller_layers
         parameters = self.controller(x).view(bt, n * q, -1)
@@ -555,7 +560,13 @@ class ReferFormerForVNG(PreTrainedModel):
         sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
         weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
         targets = make_targets(masks[counts], annotated[counts], sizes, weights[counts])
-        names = {"class": "class_weight", "box": "box_weight", "giou": "giou_weight", "mask": "mask_weight", "dice": "dice_weight"}
+        names = {
+            "class": "class_weight",
+            "box": "box_weight",
+            "giou": "giou_weight",
+            "mask": "mask_weight",
+            "dice": "dice_weight",
+        }
         factors = {name: getattr(self.config, attribute) for name, attribute in names.items()}
         total = outputs[-1][0].sum() * 0.0
         terms: dict[str, Tensor] = {}

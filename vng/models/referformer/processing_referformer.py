@@ -30,7 +30,9 @@ class ReferFormerProcessor(ProcessorMixin):
     attributes = ["tokenizer"]  # noqa: RUF012
     tokenizer_class = "AutoTokenizer"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, short_side: int = 360, long_side: int = 640, **kwargs: Any) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, short_side: int = 360, long_side: int = 640, **kwargs: Any
+    ) -> None:
         if not tokenizer.is_fast:
             raise UsageError("the grounder needs a fast tokenizer: noun spans are found by its offsets")
         self.short_side, self.long_side = short_side, long_side
@@ -49,7 +51,11 @@ class ReferFormerProcessor(ProcessorMixin):
         for frame in frames:
             height, width = self.target_size(*frame.shape[:2])
             if (height, width) != frame.shape[:2]:
-                frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_LINEAR)
+                frame = cv2.resize(
+                    frame,
+                    (width, height),
+                    interpolation=cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_LINEAR,
+                )
             resized.append(frame)
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
         return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -112,7 +118,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), True, True)
     return PreTrainedTokenizerFast(
