@@ -254,7 +254,7 @@ def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Poi
     if not index:
         problems.append(_record_problem(record, "annotated_points", "no point lies in a frame that is there"))
         return None
-    points = Points(index, xy, label)
+    points = Points.of_lists(index, xy, label)
     if not (points.label == POSITIVE).any():
         problems.append(_record_problem(record, "annotated_points", "no positive point: nothing to segment"))
         return None
@@ -375,12 +375,12 @@ def _trace_masks(
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
     made = _pseudo_masks(frames, reduced, options, problems)
-    for item in made:
-        if all(rle is None for rle in item.segmentations):
+    for done in made:
+        if all(rle is None for rle in done.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
-            problems.append(Problem(video.source, video.video_id, f"objects.{item.object_id}", reason, kind="note"))
+            problems.append(Problem(video.source, video.video_id, f"objects.{done.object_id}", reason, kind="note"))
     points = {item.object_id: item.points for item in objects}
-    return tuple(replace(item, points=points[item.object_id]) for item in made)
+    return tuple(replace(done, points=points[done.object_id]) for done in made)
 
 
 def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) -> None:

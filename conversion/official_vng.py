@@ -163,9 +163,7 @@ def _read_expression(
         raise reader.error("noun_phrase_start_idx", str(error)) from error
     key = str(reader.value.get("obj_id"))
     if key not in masks.annotations:
-        raise reader.error(
-            "obj_id", f"object {key} is in neither mask file", "check --orig-masks and --extra-masks"
-        )
+        raise reader.error("obj_id", f"object {key} is in neither mask file", "check --orig-masks and --extra-masks")
     if key not in objects:
         source, annotation = masks.annotations[key]
         objects[key] = VideoObject(
@@ -243,7 +241,9 @@ def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
     Objects whose source is "orig_masks" go to orig_masks.json, all others to extra_masks.json.
     """
     meta: dict[str, Any] = {}
-    files = {source: {"videos": [], "annotations": [], "categories": []} for source in ("orig_masks", "extra_masks")}
+    files: dict[str, dict[str, Any]] = {
+        source: {"videos": [], "annotations": [], "categories": []} for source in ("orig_masks", "extra_masks")
+    }
     ids: dict[str, str] = {}
     for number, video in enumerate(videos, 1):
         meta[video.video_id] = _meta_json(video)

@@ -79,7 +79,7 @@ def make_world(
     scene = make_scene(settings, rng)
     frames, masks = render(scene, rng)
     masks &= (masks.sum((2, 3)) >= MIN_VISIBLE)[..., None, None]
-    captions = narrate(scene, masks.any((2, 3)), rng)
+    captions = narrate(scene, np.asarray(masks.any((2, 3))), rng)
     record = _truth_record(video_id, split, index, scene, masks, captions)
     vidln = _annotate_traces(video_id, index, masks, captions, noise, rng)
     points = tuple(
@@ -115,7 +115,8 @@ def _truth_record(
         for mention in caption.mentions
     )
     narratives = tuple(Narrative(caption.actor_name, caption.text) for caption in captions)
-    return Video(video_id, "procedural", split, *masks.shape[2:], 0.0, names, narratives, expressions, objects)
+    height, width = masks.shape[2:]
+    return Video(video_id, "procedural", split, height, width, 0.0, names, narratives, expressions, objects)
 
 
 def _truth(record: Video, points: Sequence[PointRecord], scene: Scene, masks: np.ndarray) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     rows, columns = np.mgrid[0 : s.height, 0 : s.width].astype(np.float32)
     for t in range(s.frames):
         offset = scene.camera[t]
-        shift = np.float32([[1, 0, -offset[0]], [0, 1, -offset[1]]])
+        shift = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]]], np.float32)
         image = cv2.warpAffine(scene.ground, shift, (s.width, s.height), borderMode=cv2.BORDER_REFLECT).astype(
             np.float32
         )
@@ -276,7 +276,7 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
         for left, width in scene.pillars:
             hidden = (columns >= left) & (columns < left + width)
             masks[:, t] &= ~hidden
-            image[hidden] = np.float32([92, 84, 76]) + 10 * np.sin(rows[hidden] / 5)[:, None]
+            image[hidden] = np.array([92, 84, 76], np.float32) + 10 * np.sin(rows[hidden] / 5)[:, None]
         image += rng.normal(0, s.noise, image.shape).astype(np.float32)
         frames[t] = np.clip(image, 0, 255).astype(np.uint8)
     return frames, masks
@@ -298,11 +298,12 @@ def _paint(thing: Thing, t: int, offset: np.ndarray, rows: np.ndarray, columns: 
     cos, sin = np.float32(np.cos(thing.angle[t])), np.float32(np.sin(thing.angle[t]))
     u, v = (x * cos + y * sin) / np.float32(thing.radius), (y * cos - x * sin) / np.float32(thing.radius)
     frequency = np.float32(5.5)
-    dark = {
-        "plain": lambda: np.zeros_like(u),
-        "striped": lambda: (np.sin(u * frequency * 1.2) > 0.15).astype(np.float32),
-        "spotted": lambda: (np.cos(u * frequency) * np.cos(v * frequency) > 0.35).astype(np.float32),
-        "checked": lambda: ((np.sin(u * frequency) > 0) ^ (np.sin(v * frequency) > 0)).astype(np.float32),
-    }[thing.pattern]()
+    patterns = {
+        "plain": np.zeros(u.shape, bool),
+        "striped": np.sin(u * frequency * 1.2) > 0.15,
+        "spotted": np.cos(u * frequency) * np.cos(v * frequency) > 0.35,
+        "checked": (np.sin(u * frequency) > 0) ^ (np.sin(v * frequency) > 0),
+    }
+    dark = patterns[thing.pattern].astype(np.float32)
     light = np.float32(thing.shade) * (1 - 0.12 * v) * (1 - 0.55 * dark)
-    return np.float32(COLOURS[thing.colour]) * light[..., None]
+    return np.array(COLOURS[thing.colour], np.float32) * light[..., None]

@@ -205,7 +205,7 @@ def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None =
             item["name"],
             item["source"],
             tuple(from_json(rle) for rle in item["segmentations"]),
-            Points(
+            Points.of_lists(
                 [p["frame"] for p in item["points"]],
                 [(p["x"], p["y"]) for p in item["points"]],
                 [p["label"] for p in item["points"]],

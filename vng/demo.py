@@ -162,7 +162,7 @@ def _write_page(out: Path, report: dict[str, Any]) -> None:
         ("J&F untrained", f"{jf['untrained']:.1f}"),
         ("pseudo-masks, mean J", f"{pseudo['mean_J']:.2f}"),
         ("agreement ranks J (Spearman)", f"{pseudo['agreement_rank_correlation']:.2f}"),
-        ("seconds", f"{report['seconds']:.0f}"),
+        ("seconds of this call", f"{report['seconds']:.0f}"),
         ("peak memory", f"{report['peak_memory_bytes'] / 2**30:.1f} GiB"),
     ]
     sections = [

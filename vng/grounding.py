@@ -82,7 +82,8 @@ class NarrativeGrounder:
 
     def __init__(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, device: str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = model.to(self.device).eval()
+        self.model: ReferFormerForVNG = model.eval()
+        torch.nn.Module.to(self.model, self.device)
         self.processor = processor
 
     @classmethod

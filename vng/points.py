@@ -6,6 +6,7 @@ Shapes: P points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,11 @@ class Points:
     frame: np.ndarray  # int32 [P], index into the video's frame names
     xy: np.ndarray  # float32 [P, 2], pixels
     label: np.ndarray  # int8 [P], POSITIVE, NEGATIVE or AMBIGUOUS
+
+    @staticmethod
+    def of_lists(frame: Sequence[int], xy: Sequence[tuple[float, float]], label: Sequence[int]) -> Points:
+        """Points from plain lists of one length."""
+        return Points(np.array(frame), np.array(xy), np.array(label))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", np.asarray(self.frame, np.int32).reshape(-1))

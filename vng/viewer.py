@@ -79,7 +79,7 @@ def caption_strip(
     """The caption as an image uint8 [h, width, 3], its nouns in their colours."""
     size = max(11, min(20, width // 34))
     font, line_height = _font(size), round(size * 1.5)
-    colour_at = {}
+    colour_at: dict[int, tuple[int, int, int]] = {}
     for index, (start, end) in enumerate(spans):
         colour_at |= dict.fromkeys(range(start, end), colours[index] if colours else colour(index))
     average = font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27
@@ -119,7 +119,7 @@ def overlay_frames(
     for t, image in enumerate(frames):
         if factor > 1:
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        masks = [None if row[t] is None else _enlarge(decode(row[t]), factor) for row in rles]  # type: ignore[arg-type]
+        masks = [None if (rle := row[t]) is None else _enlarge(decode(rle), factor) for row in rles]
         yield np.concatenate([overlay(image, masks), strip])
 
 
@@ -168,7 +168,7 @@ def contact_sheet(
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     tiles = []
     for t in chosen.tolist():
-        masks = [None if row[t] is None else decode(row[t]) for row in rles]  # type: ignore[arg-type]
+        masks = [None if (rle := row[t]) is None else decode(rle) for row in rles]
         tiles.append(_tile(overlay(frames[t], masks), 320, frames.names[t]))
     sheet = grid(tiles, columns)
     strip = caption_strip(description, spans, sheet.shape[1])
@@ -208,7 +208,7 @@ def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = 
     chosen = [int(part[weight[part].argmax()]) for part in spread]
     tiles = []
     for t in chosen:
-        masks = [None if o.segmentations[t] is None else decode(o.segmentations[t]) for o in video.objects]  # type: ignore[arg-type]
+        masks = [None if (rle := o.segmentations[t]) is None else decode(rle) for o in video.objects]
         image = overlay(frames[t], masks)
         factor = max(1, 320 // image.shape[1])
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image

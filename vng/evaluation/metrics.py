@@ -11,6 +11,7 @@ J and F work on the cropped region in which either mask has pixels; nothing outs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,7 +35,7 @@ def jaccard(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None = None) ->
         ValueError: shapes differ.
     """
     gt, pred, void = _checked(gt, pred, void)
-    return np.array([_jaccard(*_crop(*frame)) for frame in _each(gt, pred, void)])
+    return np.array([_jaccard(a, b) for a, b in _each(gt, pred, void)])
 
 
 def boundary_f(
@@ -46,7 +47,7 @@ def boundary_f(
     """
     gt, pred, void = _checked(gt, pred, void)
     radius = tolerance(gt.shape[1], gt.shape[2], bound_th)
-    return np.array([_boundary_f(*_crop(*frame, margin=1), radius, gt.shape[1:]) for frame in _each(gt, pred, void)])
+    return np.array([_boundary_f(a, b, radius) for a, b in _each(gt, pred, void)])
 
 
 def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:
@@ -83,12 +84,15 @@ def _crop(gt: np.ndarray, pred: np.ndarray, margin: int = 0) -> tuple[np.ndarray
     return gt[y0:y1, x0:x1], pred[y0:y1, x0:x1], (int(y0), int(x0))
 
 
-def _jaccard(gt: np.ndarray, pred: np.ndarray, _origin: tuple[int, int]) -> float:
+def _jaccard(gt: np.ndarray, pred: np.ndarray) -> float:
+    gt, pred, _ = _crop(gt, pred)
     union = np.count_nonzero(gt | pred)
     return np.count_nonzero(gt & pred) / union if union else 1.0
 
 
-def _boundary_f(gt: np.ndarray, pred: np.ndarray, origin: tuple[int, int], radius: int, size: tuple[int, ...]) -> float:
+def _boundary_f(gt: np.ndarray, pred: np.ndarray, radius: int) -> float:
+    size = gt.shape
+    gt, pred, origin = _crop(gt, pred, margin=1)
     at_end = (origin[0] + gt.shape[0] == size[0], origin[1] + gt.shape[1] == size[1])
     gt_edge, pred_edge = _boundary(gt, at_end), _boundary(pred, at_end)
     n_gt, n_pred = np.count_nonzero(gt_edge), np.count_nonzero(pred_edge)

@@ -34,7 +34,7 @@ class FlowPropagator:
     ) -> None:
         self.reach, self.tolerance, self.fade = reach, tolerance, fade
         self._segmenter_name = segmenter
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Propagator`; raises UsageError when no frame is prompted or a prompted frame is not in the video."""

@@ -44,8 +44,7 @@ def build_model(
     """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
     if settings.init is not None:
         model = ReferFormerForVNG.from_pretrained(settings.init)
-        tokenizer = AutoTokenizer.from_pretrained(settings.init)
-        return model, ReferFormerProcessor(tokenizer, short_side, long_side)
+        return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
     tokenizer = _tokenizer(settings, dataset)
     sizes = dict(settings.sizes)
     text = settings.text_encoder

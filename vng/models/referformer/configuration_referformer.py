@@ -71,7 +71,7 @@ class ReferFormerConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def sub_configs(self) -> dict[str, Any]:  # type: ignore[override]
+    def sub_configs(self) -> dict[str, Any]:
         """Nested configurations, for `transformers`."""
         return {"backbone_config": AutoConfig, "text_config": AutoConfig}
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -211,7 +212,8 @@ class PixelDecoder(nn.Module):
 
 
 def _deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
-    sizes = SimpleNamespace(
+    # It reads three fields of its own configuration, which would bring a second backbone along.
+    sizes: Any = SimpleNamespace(
         d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
     )
     module = DeformableAttention(sizes, num_heads=config.attention_heads, n_points=config.num_points)
@@ -322,7 +324,8 @@ class ReferFormerForVNG(PreTrainedModel):
         rare = torch.full((1,), -math.log(99.0))  # a query shows an object with probability 0.01 at first
         self.class_embed = nn.ModuleList(_starts(nn.Linear(c, 1), None, rare) for _ in range(heads))
         self.bbox_embed = nn.ModuleList(MLP(c, c, 4) for _ in range(heads))
-        for index, head in enumerate(self.bbox_embed):  # boxes start at the reference point, small
+        boxes: Any = self.bbox_embed
+        for index, head in enumerate(boxes):  # boxes start at the reference point, small
             small = torch.tensor([0.0, 0.0, -2.0, -2.0] if index == 0 else [0.0] * 4)
             _starts(head.layers[-1], init.zeros_, small)
         self.pixel_decoder = PixelDecoder(config, channels[0])
@@ -363,7 +366,7 @@ class ReferFormerForVNG(PreTrainedModel):
         return self
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         # transformers initialises leaves first and then leaves them alone, so every rule must act on the leaf itself.
         if hasattr(module, "initial"):
             module.initial(module)
@@ -584,14 +587,14 @@ def _text_model(config: object) -> nn.Module:
         return AutoModel.from_config(config)
 
 
-def _starts(layer: nn.Module, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
+def _starts(layer: Any, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
     """Give a layer its own initial values, for `_init_weights`: weights by a function (None: Xavier), bias as it is."""
 
-    def initial(module: nn.Module) -> None:
+    def initial(module: Any) -> None:
         (weight or init.xavier_uniform_)(module.weight)
         init.copy_(module.bias, bias)
 
-    layer.initial = initial  # type: ignore[assignment]
+    layer.initial = initial
     return layer
 
 
