@@ -6,9 +6,8 @@ the same bytes. What could not be used is a `Problem` in `problems.jsonl`.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from conversion.nouns import Link, Noun, NounSource, link_records, noun_source, nouns_of
-from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio
+from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.point_vos import PointRecord, read_points
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
-from conversion.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
+from conversion.vidln import VidLN, by_keyframe, read_vidln, trace_segment
 from vng.dataset import DatasetWriter, Video, VideoObject
 from vng.errors import PROBLEMS_FILE, DataError, Problem, UsageError, read_problems
 from vng.frames import Frames, find_frames, open_frames
+from vng.manifest import file_hash
 from vng.narratives import Expression, Narrative
 from vng.points import POSITIVE, Points
 from vng.propagators import load as load_propagator
@@ -70,13 +70,17 @@ def convert_point_vos(points: Path, narratives: Path, frames: Path, out: Path, o
     early: list[Problem] = []
     records: dict[str, list[PointRecord]] = {}
     source = noun_source(options.nouns)
-    videos = {video.video_id: video for video in read_vidln(narratives, early.append)}
+    videos = {video.video_id: video for video in _each_once(read_vidln(narratives, early.append), early)}
+    keys: set[str] = set()
     for record in read_points(points, early.append):
-        if record.video_name is None:
-            early.append(_record_problem(record, "video_name", "null: no video to take frames and narratives from"))
+        if record.key in keys:
+            early.append(record.problem("", "this key repeats: the first record of it is used"))
+        elif record.video_name is None:
+            early.append(record.problem("video_name", "null: no video to take frames and narratives from"))
         elif record.video_id not in videos:
-            early.append(_record_problem(record, "video_name", f"no narrative of video {record.video_id!r}"))
+            early.append(record.problem("video_name", f"no narrative of video {record.video_id!r}"))
         else:
+            keys.add(record.key)
             records.setdefault(record.video_id, []).append(record)
     units: list[Unit] = [
         (name, partial(_point_vos_video, video, records[name], frames, source, options))
@@ -94,18 +98,29 @@ def convert_vidln(narratives: Path, frames: Path, out: Path, options: BuildOptio
     source = noun_source(options.nouns)
     units: list[Unit] = [
         (video.video_id, partial(_vidln_video, video, frames, source, options))
-        for video in read_vidln(narratives, early.append)
+        for video in _each_once(read_vidln(narratives, early.append), early)
     ]
     settings = _settings("vidln", {"narratives": narratives}, source, options)
     return _build(out, units, early, settings, "Video Narrative Grounding from mouse traces", options)
+
+
+def _each_once(videos: Iterable[VidLN], problems: list[Problem]) -> Iterator[VidLN]:
+    """The videos of a file; a second line about one is reported."""
+    seen: set[str] = set()
+    for video in videos:
+        if video.video_id in seen:
+            problems.append(video.problem("video_id", "this video has a line already: the first one is used"))
+        else:
+            seen.add(video.video_id)
+            yield video
 
 
 def convert_vng(files: TrioFiles, frames: Path | None, out: Path, options: BuildOptions) -> BuildResult:
     """The official VNG trio -> a VNG dataset with its true masks."""
     early: list[Problem] = []
     name, split = options.dataset or "VNG", options.split or "test"
-    videos = read_trio(files, frames, name, split, early.append)
-    units: list[Unit] = [(video.video_id, partial(_given, video)) for video in videos]
+    videos = read_trio(files, name, split, early.append)
+    units: list[Unit] = [(video.video_id, partial(_given, video, frames)) for video in videos]
     if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
         early.append(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
@@ -113,8 +128,8 @@ def convert_vng(files: TrioFiles, frames: Path | None, out: Path, options: Build
     return _build(out, units, early, settings, name, options)
 
 
-def _given(video: Video, _problems: list[Problem]) -> list[Video]:
-    return [video]
+def _given(video: Video, frames: Path | None, _problems: list[Problem]) -> list[Video]:
+    return [video if frames is None else with_frames(video, frames)]
 
 
 def _settings(kind: str, inputs: dict[str, Path], source: NounSource | None, options: BuildOptions) -> dict[str, Any]:
@@ -129,8 +144,7 @@ def _settings(kind: str, inputs: dict[str, Path], source: NounSource | None, opt
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise DataError(path, "", "", "no such file", "check the path")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)
 
 
 def _build(
@@ -159,17 +173,12 @@ def _write_unit(
         for video in make(problems):
             path = ""
             if options.link_frames and video.frames is not None:
-                path = os.path.relpath(video.frames.source, out)
+                path = os.path.relpath(Path(video.frames.source).resolve(), out.resolve())
             rows.append(video.as_row(embed=not options.link_frames, frames_path=path))
     except DataError as error:
         problems.append(error.problem)
         rows = []
     writer.write(index, rows, problems)
-
-
-def _record_problem(record: PointRecord, name: str, reason: str, cure: str = "") -> Problem:
-    file, _, place = record.source.partition(": ")
-    return Problem(file, place or record.key, name, reason, cure)
 
 
 def _open_video(name: str, root: Path) -> Frames:
@@ -241,7 +250,7 @@ def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Poi
     index, xy, label = [], [], []
     missing: dict[str, int] = {}
     for point in record.points:
-        place = None if point.frame_id is None else _frame_index(point.frame_id, frames)
+        place = None if point.frame_id is None else frames.index_of(point.frame_id)
         if place is None:
             missing[str(point.frame_id)] = missing.get(str(point.frame_id), 0) + 1
             continue
@@ -250,21 +259,15 @@ def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Poi
         label.append(point.label)
     for name, count in missing.items():
         reason = f"frame {name!r} is not in {frames.source} ({count} points)"
-        problems.append(_record_problem(record, "frame_id", reason, "extract all frames of the video"))
+        problems.append(record.problem("frame_id", reason, "extract all frames of the video"))
     if not index:
-        problems.append(_record_problem(record, "annotated_points", "no point lies in a frame that is there"))
+        problems.append(record.problem("annotated_points", "no point lies in a frame that is there"))
         return None
     points = Points.of_lists(index, xy, label)
     if not (points.label == POSITIVE).any():
-        problems.append(_record_problem(record, "annotated_points", "no positive point: nothing to segment"))
+        problems.append(record.problem("annotated_points", "no positive point: nothing to segment"))
         return None
     return points
-
-
-def _frame_index(name: str, frames: Frames) -> int | None:
-    if name in frames.position:
-        return frames.position[name]
-    return int(name) if name.isdecimal() and int(name) < len(frames) and frames.names[0] == "000000" else None
 
 
 def _wanted_frames(frames: Frames, points: Sequence[Points | None], everything: bool) -> tuple[Frames, np.ndarray]:
@@ -304,7 +307,7 @@ def _vidln_video(
     video: VidLN, root: Path, source: NounSource, options: BuildOptions, problems: list[Problem]
 ) -> list[Video]:
     frames = _open_video(video.video_id, root)
-    places = [_keyframe_place(name, frames) for name in video.keyframe_names]
+    places = [frames.index_of(name) for name in video.keyframe_names]
     objects: list[PointedObject] = []
     expressions: list[Expression] = []
     for noun in nouns_of(video, source):
@@ -316,31 +319,23 @@ def _vidln_video(
             expressions.append(Expression(noun.narrative, noun.start, noun.end, key))
     _report_unused(video, source, problems)
     everything = options.propagator is not None
-    kept = np.arange(len(frames)) if everything else np.unique([t for t in places if t is not None])
+    kept = list(range(len(frames))) if everything else sorted({t for t in places if t is not None})
+    if not kept:
+        names = ", ".join(video.keyframe_names[:3])
+        reason = f"none of its key frames ({names}, ...) is in {frames.source}"
+        raise DataError(video.file, f"{video.line}: {video.video_id}", "keyframe_names", reason, "check --frames")
     shift = np.full(len(frames), -1)
     shift[kept] = np.arange(len(kept))
-    chosen = frames.subset([int(t) for t in kept])
+    chosen = frames.subset(kept)
     objects = [replace(item, points=_moved(item.points, shift)) for item in objects]
     made = _trace_masks(video, chosen, objects, options, problems)
     return [_assemble(video, chosen, made, expressions, options, "train")]
 
 
-def _keyframe_place(name: str, frames: Frames) -> int | None:
-    """Index of a key frame: by name, by number in a video file (img_... names count from 1)."""
-    if name in frames.position:
-        return frames.position[name]
-    digits = name.rsplit("_", 1)[-1]
-    if not digits.isdecimal() or frames.names[0] != "000000":
-        return None
-    index = int(digits) - name.startswith("img_")
-    return index if 0 <= index < len(frames) else None
-
-
 def _noun_problem(video: VidLN, noun: Noun, reason: str) -> Problem:
-    file, _, line = video.source.partition(": ")
     caption = video.narratives[noun.narrative].caption
     where = f"actor_narratives[{noun.narrative}].noun [{noun.start}, {noun.end}) {caption[noun.start : noun.end]!r}"
-    return Problem(file, f"{line}: {video.video_id}", where, reason)
+    return video.problem(where, reason)
 
 
 def _trace_points(
@@ -378,7 +373,7 @@ def _trace_masks(
     for done in made:
         if all(rle is None for rle in done.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
-            problems.append(Problem(video.source, video.video_id, f"objects.{done.object_id}", reason, kind="note"))
+            problems.append(video.problem(f"objects.{done.object_id}", reason, kind="note"))
     points = {item.object_id: item.points for item in objects}
     return tuple(replace(done, points=points[done.object_id]) for done in made)
 
@@ -392,10 +387,8 @@ def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) ->
         everything = [(p.time_ms, p.x, p.y) for part in narrative.traces for p in part]
         left = sum(point not in used for point in everything)
         if left:
-            file, _, line = video.source.partition(": ")
             reason = f"trace drawn over words that are no noun is left out ({left} of {len(everything)} points)"
-            where = f"actor_narratives[{index}].traces"
-            problems.append(Problem(file, f"{line}: {video.video_id}", where, reason, kind="note"))
+            problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
 
 
 def check_engines(options: BuildOptions) -> None:
@@ -405,14 +398,3 @@ def check_engines(options: BuildOptions) -> None:
         load_propagator(options.propagator)
     if not 0 <= options.pseudo.held_out < 1:
         raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")
-
-
-__all__ = [
-    "BuildOptions",
-    "BuildResult",
-    "best_keyframe",
-    "check_engines",
-    "convert_point_vos",
-    "convert_vidln",
-    "convert_vng",
-]

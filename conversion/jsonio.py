@@ -21,6 +21,7 @@ _KINDS: dict[type, str] = {
     bool: "true or false",
 }
 _MISSING = object()
+MOST = 1e9  # larger numbers, NaN included, are faults of the file
 
 
 class Reader:
@@ -33,7 +34,7 @@ class Reader:
         self.value = value
 
     def _at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+        return f"{self.path}.{key}" if self.path and key else self.path or key
 
     def error(self, key: str, reason: str, cure: str = "mend this record") -> DataError:
         """A DataError about one field of this object."""
@@ -49,11 +50,25 @@ class Reader:
         right = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not right or (isinstance(value, bool) and kind is not bool):
             raise self.error(key, f"expected {_KINDS[kind]}, got {_show(value)}")
+        if kind is float and not abs(value) < MOST:
+            raise self.error(key, f"expected a number of sensible size, got {_show(value)}")
+        if kind is str and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise self.error(key, "half a character (a lone surrogate)") from error
         return value
 
     def optional(self, key: str, kind: type) -> Any:
         """As `get`, but null or missing gives None."""
         return None if self.value.get(key) is None else self.get(key, kind)
+
+    def items(self, key: str, kind: type) -> list[Any]:
+        """The list at `key`, whose items must all be of `kind`."""
+        values = self.get(key, list)
+        return [
+            Reader({"": v}, self.file, self.record, f"{self._at(key)}[{i}]").get("", kind) for i, v in enumerate(values)
+        ]
 
     def child(self, key: str) -> Reader:
         """The object at `key`."""

@@ -17,6 +17,7 @@ import numpy as np
 from conversion.point_vos import PointRecord
 from conversion.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
 from vng.errors import Problem, UsageError
+from vng.frames import frame_number
 from vng.points import NEGATIVE, POSITIVE
 
 NounFinder = Callable[[ActorNarrative], list[tuple[int, int]]]
@@ -96,7 +97,7 @@ def nouns_of(video: VidLN, source: NounSource) -> list[Noun]:
     return [
         Noun(index, start, end)
         for index, narrative in enumerate(video.narratives)
-        for start, end in source.find(narrative)
+        for start, end in dict.fromkeys(source.find(narrative))
     ]
 
 
@@ -104,8 +105,6 @@ def name_fits(name: str, caption: str, noun: Noun) -> int:
     """How well a name fits a noun: 2 when the caption has the whole name there ("baby girl"), 1 when the head noun is
     the same ("girl"), 0 otherwise. Plural and singular are different objects."""
     words, before = _words(name), _words(caption[: noun.end])
-    if not words:
-        return 0
     if before[-len(words) :] == words:
         return 2
     return 1 if words[-1] == _words(caption[noun.start : noun.end])[-1:][0] else 0
@@ -168,8 +167,7 @@ def _several(
 
 
 def _problem(record: PointRecord, reason: str, cure: str = "check object_name against the narratives") -> Problem:
-    file, _, place = record.source.partition(": ")
-    return Problem(file, place or record.key, "object_name", reason, cure)
+    return record.problem("object_name", reason, cure)
 
 
 def _winner(
@@ -211,7 +209,7 @@ def _support(
     segment = trace_segment(video.narratives[noun.narrative], noun.start, noun.end)
     near, total = 0, 0
     for key, xy in by_keyframe(segment).items():
-        frame = _frame_number(video.keyframe_names[key])
+        frame = frame_number(video.keyframe_names[key])
         own = _points_near(records[index], frame, n_frames)
         if frame is None or own is None:
             continue
@@ -226,7 +224,7 @@ def _support(
 
 def _points_near(record: PointRecord, frame: int | None, n_frames: int) -> dict[int, np.ndarray] | None:
     """The record's points by label in its annotated frame nearest to `frame`, if that is near enough in time."""
-    numbers = {p.frame_id: _frame_number(p.frame_id) for p in record.points if p.frame_id is not None}
+    numbers = {p.frame_id: frame_number(p.frame_id) for p in record.points if p.frame_id is not None}
     known = {name: number for name, number in numbers.items() if number is not None}
     if frame is None or not known:
         return None
@@ -239,11 +237,6 @@ def _points_near(record: PointRecord, frame: int | None, n_frames: int) -> dict[
         )
         for label in (POSITIVE, NEGATIVE)
     }
-
-
-def _frame_number(name: str | None) -> int | None:
-    digits = re.search(r"(\d+)$", name or "")
-    return int(digits.group(1)) if digits else None
 
 
 def _distance(points: np.ndarray, targets: np.ndarray) -> np.ndarray:

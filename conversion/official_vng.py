@@ -6,7 +6,6 @@ UVO is sparse (about three annotated frames a video) and is known by `ytid`; its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from typing import Any
 from conversion.jsonio import OnProblem, Reader, load_json, write_json
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
-from vng.frames import find_frames, open_frames
+from vng.frames import find_frames, frame_number, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 
@@ -40,27 +39,21 @@ class TrioFiles:
 
 
 def read_trio(
-    files: TrioFiles,
-    frames_root: Path | None = None,
-    dataset: str = "VNG",
-    split: str = "test",
-    on_problem: OnProblem | None = None,
+    files: TrioFiles, dataset: str = "VNG", split: str = "test", on_problem: OnProblem | None = None
 ) -> Iterator[Video]:
-    """Read a VNG set video by video, in the order of their names as the official reader takes them.
+    """Read a VNG set video by video, without pixels, in the order of their names as the official reader takes them.
 
     Args:
         files: the trio.
-        frames_root: folder of frames or videos; None gives records without pixels.
         dataset, split: what the rows are called.
-        on_problem: takes every bad video or expression and the rest goes on; None raises DataError at the first.
+        on_problem: takes every bad video and the rest goes on; None raises DataError at the first. A video with one bad
+            expression is left out whole: the numbers of its others, by which predictions are filed, would shift.
     """
     masks = _MaskFiles(files)
     videos = Reader(load_json(files.meta), files.meta, "").child("videos")
     for name in sorted(videos.value):
         try:
-            yield _read_video(
-                Reader(videos.value[name], files.meta, name), masks, frames_root, dataset, split, on_problem
-            )
+            yield _read_video(Reader(videos.value[name], files.meta, name), masks, dataset, split)
         except DataError as error:
             if on_problem is None:
                 raise
@@ -76,6 +69,7 @@ class _MaskFiles:
     def __init__(self, files: TrioFiles) -> None:
         self.problems: list[Problem] = []
         self.annotations: dict[str, tuple[str, Reader]] = {}  # by id, as text: ids exceed 2^32
+        self.of_video: dict[str, list[str]] = {}  # video name -> ids, where the annotations say the name
         self.infos: dict[tuple[str, Any], Reader] = {}
         for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
             top = Reader(load_json(path), path, "")
@@ -94,6 +88,7 @@ class _MaskFiles:
                         path, f"annotation {key}", "id", "this id is in both mask files; they must be disjoint"
                     )
                 self.annotations[key] = (source, annotation)
+                self.of_video.setdefault(str(annotation.value.get("video_name", "")), []).append(key)
         extra_infos = [info for (source, _), info in self.infos.items() if source == "extra_masks"]
         self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
 
@@ -104,14 +99,7 @@ class _MaskFiles:
         return self.infos.get((source, key)) or self.infos.get((other, key))
 
 
-def _read_video(
-    reader: Reader,
-    masks: _MaskFiles,
-    frames_root: Path | None,
-    dataset: str,
-    split: str,
-    on_problem: OnProblem | None,
-) -> Video:
+def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> Video:
     names = tuple(str(name) for name in reader.get("frames", list))
     narratives = tuple(
         Narrative(child.get("actor_name", str), child.get("description", str))
@@ -120,29 +108,22 @@ def _read_video(
     objects: dict[str, VideoObject] = {}
     expressions: list[Expression] = []
     for index in range(len(table := reader.child("expressions").value)):
-        try:
-            if str(index) not in table:
-                raise reader.error(f"expressions.{index}", f"keys must run 0..{len(table) - 1}, this one is missing")
-            child = Reader(table[str(index)], reader.file, reader.record, f"expressions.{index}")
-            expressions.append(_read_expression(child, narratives, names, masks, objects))
-        except DataError as error:
-            if on_problem is None:
-                raise
-            on_problem(error.problem)
+        if str(index) not in table:
+            raise reader.error(f"expressions.{index}", f"keys must run 0..{len(table) - 1}, this one is missing")
+        child = Reader(table[str(index)], reader.file, reader.record, f"expressions.{index}")
+        expressions.append(_read_expression(child, narratives, names, masks, objects))
+    for key in masks.of_video.get(reader.record, ()):  # objects no expression means
+        if key not in objects:
+            objects[key] = _read_object(key, "", names, masks)
     height, width = _size_of(objects.values(), masks)
-    record = Video(
-        reader.record,
-        dataset,
-        split,
-        height,
-        width,
-        0.0,
-        names,
-        narratives,
-        tuple(expressions),
-        tuple(objects.values()),
-    )
-    return record if frames_root is None else _with_frames(record, frames_root)
+    every = tuple(objects.values())
+    return Video(reader.record, dataset, split, height, width, 0.0, names, narratives, tuple(expressions), every)
+
+
+def _read_object(key: str, noun: str, names: tuple[str, ...], masks: _MaskFiles) -> VideoObject:
+    source, annotation = masks.annotations[key]
+    name = annotation.get("name", str, default=noun)  # our own export says it; the official files do not
+    return VideoObject(key, name, source, _segmentations(source, annotation, names, masks))
 
 
 def _read_expression(
@@ -165,10 +146,7 @@ def _read_expression(
     if key not in masks.annotations:
         raise reader.error("obj_id", f"object {key} is in neither mask file", "check --orig-masks and --extra-masks")
     if key not in objects:
-        source, annotation = masks.annotations[key]
-        objects[key] = VideoObject(
-            key, description[start:end], source, _segmentations(source, annotation, names, masks)
-        )
+        objects[key] = _read_object(key, description[start:end], names, masks)
     return Expression(actor, start, end, key)
 
 
@@ -188,9 +166,9 @@ def _segmentations(
         if len(files) != len(rles):
             raise annotation.error("segmentations", f"{len(rles)} masks for {len(files)} file_names")
         dense: list[RLE | None] = [None] * len(names)
-        place = {_frame_number(name): index for index, name in enumerate(names)}
+        place = {frame_number(name): index for index, name in enumerate(names)}
         for file, rle in zip(files, rles, strict=True):
-            number = _frame_number(file)
+            number = frame_number(PurePosixPath(str(file)).stem)
             if number not in place:
                 raise annotation.error("file_names", f"frame {file!r} is not among the video's frames")
             dense[place[number]] = rle
@@ -200,12 +178,6 @@ def _segmentations(
             f"{annotation.value.get('id')}.segmentations", f"{len(rles)} masks for {len(names)} frames of the video"
         )
     return tuple(rles)
-
-
-def _frame_number(name: str) -> int | str:
-    stem = PurePosixPath(str(name)).stem
-    digits = re.search(r"(\d+)$", stem)
-    return int(digits.group(1)) if digits else stem
 
 
 def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, int]:
@@ -219,20 +191,24 @@ def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, in
     return 0, 0
 
 
-def _with_frames(record: Video, frames_root: Path) -> Video:
+def with_frames(record: Video, frames_root: Path) -> Video:
+    """The record with its frames, found below `frames_root`.
+
+    Raises:
+        DataError: a frame that is not there, or frames of another size than the masks.
+    """
     frames = open_frames(find_frames(frames_root, record.video_id))
-    by_number = {_frame_number(name): index for index, name in enumerate(frames.names)}
-    indices = []
+    places = []
     for name in record.frame_names:
-        index = frames.position.get(name, by_number.get(_frame_number(name)))
-        if index is None:
+        place = frames.index_of(name)
+        if place is None:
             raise DataError(frames.source, record.video_id, "frames", f"no frame {name!r}", "extract all frames again")
-        indices.append(index)
+        places.append(place)
     size = frames.size
     if record.height and (record.height, record.width) != size:
         reason = f"frames of {size[0]}x{size[1]}, masks of {record.height}x{record.width}"
         raise DataError(frames.source, record.video_id, "size", reason, "extract the frames at the masks' size")
-    return replace(record, height=size[0], width=size[1], fps=frames.fps, frames=frames.subset(indices))
+    return replace(record, height=size[0], width=size[1], fps=frames.fps, frames=frames.subset(places))
 
 
 def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
@@ -263,7 +239,7 @@ def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
             ids[item.object_id] = video.video_id
             source = "orig_masks" if item.source == "orig_masks" else "extra_masks"
             files[source]["annotations"].append(_annotation_json(video, item, number))
-    files["extra_masks"]["info"] = {"description": "Extra masks of a Video Narrative Grounding set, written by vng"}  # type: ignore[assignment]
+    files["extra_masks"]["info"] = {"description": "Extra masks of a Video Narrative Grounding set, written by vng"}
     trio = TrioFiles.of(folder)
     write_json({"videos": meta}, trio.meta)
     write_json(files["extra_masks"], trio.extra_masks)
@@ -293,6 +269,7 @@ def _meta_json(video: Video) -> dict[str, Any]:
 def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, Any]:
     return {
         "id": official_id(item.object_id),
+        "name": item.name,
         "video_id": number,
         "video_name": video.video_id,
         "height": video.height,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.jsonio import OnProblem, Reader, iterate_json_lines, load_json, write_json, write_json_lines
-from vng.errors import DataError
+from vng.errors import DataError, Problem
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 
 STATUS_TO_LABEL = {"ACCEPTED": POSITIVE, "REJECTED": NEGATIVE, "AMBIGUOUS": AMBIGUOUS}
@@ -40,7 +40,12 @@ class PointRecord:
     points: tuple[AnnotatedPoint, ...]
     question: str | None = None
     question_hash: str | None = None
-    source: str = field(default="", compare=False)
+    file: str = field(default="", compare=False)  # where it was read from, for messages
+    place: str = field(default="", compare=False)
+
+    def problem(self, where: str, reason: str, cure: str = "") -> Problem:
+        """A problem with this record."""
+        return Problem(self.file, self.place or self.key, where, reason, cure)
 
     @property
     def split(self) -> str:
@@ -116,7 +121,8 @@ def _parse(key: str, value: Any, path: Path, line: str = "") -> PointRecord:
         tuple(points),
         reader.optional("question", str),
         reader.optional("question_hash", str),
-        f"{path}: {reader.record}",
+        str(path),
+        reader.record,
     )
 
 

@@ -52,9 +52,9 @@ def make_pseudo_masks(
 ) -> tuple[VideoObject, ...]:
     """Masks for all objects of a video; each annotated frame is looked at once for all of them.
 
-    A frame in which an object has no verified point stays null, one in which it has negatives only becomes an empty
-    mask. Where an object has positives and the segmenter finds nothing, the frame stays null as well: it is not absent.
-    With a propagator the frames between get masks too.
+    A frame in which an object has negatives only becomes an empty mask; one with no verified point, or with ambiguous
+    points and no positive, stays null. Where an object has positives and the segmenter finds nothing, the frame stays
+    null as well: the object is not absent. With a propagator the frames between get masks too.
 
     Args:
         frames: the video's frames. objects: what is known of them.
@@ -116,7 +116,12 @@ def _segment_frames(
     rles: list[list[RLE | None]] = [[None] * len(frames) for _ in objects]
     for t in sorted({int(t) for item in objects for t in item.points.frame}):
         seen = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]
-        verified = [i for i, points in enumerate(seen) if (points.label != AMBIGUOUS).any()]
+        # Negatives beside an ambiguous point do not say that the object is absent: such a frame stays null.
+        verified = [
+            i
+            for i, points in enumerate(seen)
+            if (points.label == POSITIVE).any() or (len(points) and (points.label == NEGATIVE).all())
+        ]
         if not verified:
             continue
         prompts = [PointPrompts(seen[i].of(POSITIVE).xy, seen[i].of(NEGATIVE).xy, objects[i].trace) for i in verified]

@@ -34,6 +34,7 @@ from conversion.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, wri
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, one_of
 from vng.frames import encode_jpeg
+from vng.manifest import check_folder
 from vng.masks import decode, encode
 from vng.narratives import Expression, Narrative
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, sample_in_mask
@@ -318,6 +319,7 @@ def synthesize(
         if made["world"] == described:
             return made["totals"]
         raise DataError(out, "", "", "this folder holds another procedural set", "choose another --out")
+    check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / "frames").exists():
         raise DataError(out, "", "", "this folder holds something else", "choose another --out")
     worlds = []

@@ -7,6 +7,7 @@ Shapes: T frames, K objects, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -260,6 +261,7 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     frames = np.empty((s.frames, s.height, s.width, 3), np.uint8)
     masks = np.zeros((len(scene.things), s.frames, s.height, s.width), bool)
     rows, columns = np.mgrid[0 : s.height, 0 : s.width].astype(np.float32)
+    image: Any
     for t in range(s.frames):
         offset = scene.camera[t]
         shift = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]]], np.float32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from conversion.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
+from vng.errors import Problem
 from vng.narratives import check_span
 
 # The publisher lets the last word's segment run on without end; this is "for ever" in milliseconds.
@@ -66,7 +67,13 @@ class VidLN:
     annotator_id: str | int
     keyframe_names: tuple[str, ...]
     narratives: tuple[ActorNarrative, ...]
-    source: str = field(default="", compare=False)  # file and line it was read from, for messages
+    file: str = field(default="", compare=False)  # where it was read from, for messages
+    line: str = field(default="", compare=False)
+
+    def problem(self, where: str, reason: str, kind: str = "error") -> Problem:
+        """A problem with this video's record."""
+        place = f"{self.line}: {self.video_id}" if self.line else self.video_id
+        return Problem(self.file, place, where, reason, kind=kind)
 
 
 def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
@@ -80,7 +87,7 @@ def write_vidln(videos: list[VidLN], path: Path) -> None:
 
 
 def _parse(reader: Reader) -> VidLN:
-    names = tuple(reader.get("keyframe_names", list))
+    names = tuple(reader.items("keyframe_names", str))
     narratives = tuple(_parse_narrative(child, len(names)) for child in reader.children("actor_narratives"))
     annotator = reader.value.get("annotator_id", "")
     return VidLN(
@@ -90,7 +97,8 @@ def _parse(reader: Reader) -> VidLN:
         annotator,
         names,
         narratives,
-        f"{reader.file}: {reader.record}",
+        str(reader.file),
+        reader.record,
     )
 
 
@@ -104,8 +112,8 @@ def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
         except (TypeError, ValueError) as error:
             raise reader.error(f"noun_segments[{index}]", str(error)) from error
         spans.append((start, end))
-    selection = tuple(reader.get("keyframe_selection_indices", list))
-    if any(not isinstance(i, int) or not 0 <= i < n_keyframes for i in selection):
+    selection = tuple(reader.items("keyframe_selection_indices", int))
+    if any(not 0 <= i < n_keyframes for i in selection):
         raise reader.error("keyframe_selection_indices", f"{list(selection)} with {n_keyframes} key frames")
     return ActorNarrative(
         reader.get("actor_name", str),
@@ -122,7 +130,7 @@ def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
 
 def _parse_traces(reader: Reader, n_keyframes: int) -> tuple[tuple[TracePoint, ...], ...]:
     parts = []
-    for index, part in enumerate(reader.get("traces", list)):
+    for index, part in enumerate(reader.items("traces", list)):
         points = []
         for position, raw in enumerate(part):
             child = Reader(raw, reader.file, reader.record, f"{reader.path}.traces[{index}][{position}]")

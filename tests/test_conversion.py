@@ -40,7 +40,7 @@ def narrative(traces: tuple = (), nouns: tuple = NOUNS) -> ActorNarrative:
 
 
 def video(*narratives: ActorNarrative, name: str = "v") -> VidLN:
-    return VidLN(3, "toy", name, 7, ("000000", "000002"), narratives, "n.jsonl: line 1")
+    return VidLN(3, "toy", name, 7, ("000000", "000002"), narratives, "n.jsonl", "line 1")
 
 
 def trace(word: int, x: float, y: float, key: int = 0, count: int = 4) -> tuple[TracePoint, ...]:
@@ -53,7 +53,7 @@ def record(key: str, name: str, inside: tuple[float, float], outside: tuple[floa
         for frame in ("000000", "000002")
         for (x, y), label in ((inside, 1), (outside, 0))
     )
-    return PointRecord(key, name, "train/v", marks, source=f"p.json: {key}")
+    return PointRecord(key, name, "train/v", marks, file="p.json", place=key)
 
 
 class TestVidln:
@@ -230,14 +230,16 @@ class TestPseudoMasks:
         assert round(made.quality.point_agreement or 0, 7) in {round(v, 7) for v in held_negatives}
         assert made.source == "points/toy"
 
-    def test_negatives_only_is_absence_ambiguous_only_is_null(self) -> None:
-        points = Points([0, 1, 2], [(5, 5), (6, 6), (7, 7)], [POSITIVE, NEGATIVE, -1])
-        frames = ArrayFrames(np.zeros((T, H, W, 3), np.uint8))
+    def test_negatives_only_is_absence_ambiguous_is_null(self) -> None:
+        points = Points(
+            [0, 1, 2, 3, 3], [(5, 5), (6, 6), (7, 7), (8, 8), (9, 9)], [POSITIVE, NEGATIVE, -1, -1, NEGATIVE]
+        )
+        frames = ArrayFrames(np.zeros((4, H, W, 3), np.uint8))
         toy = lambda image, prompts: np.ones((len(prompts), H, W), np.float32)  # noqa: E731
         (made,) = make_pseudo_masks(frames, [PointedObject("i", "b", points)], toy, PseudoMaskSettings(), "toy")
-        first, second, third = made.segmentations
+        first, second, third, fourth = made.segmentations
         assert first is not None and area(first) == H * W
-        assert second is not None and area(second) == 0 and third is None
+        assert second is not None and area(second) == 0 and third is fourth is None
 
     def test_point_outside_is_named(self) -> None:
         frames = ArrayFrames(np.zeros((T, H, W, 3), np.uint8))
@@ -293,8 +295,8 @@ class TestOfficialTrio:
         with pytest.raises(DataError, match=f"v: expressions.0.{key.replace('_end_', '_start_')}: .*{words}"):
             list(read_trio(files))
         problems: list[Problem] = []
-        (read,) = read_trio(files, on_problem=problems.append)
-        assert len(read.expressions) == 1 and len(problems) == 1
+        # left out whole: the numbers of its other expressions, by which predictions are filed, would shift
+        assert list(read_trio(files, on_problem=problems.append)) == [] and len(problems) == 1
 
     def test_mask_of_another_size(self, tmp_path: Path) -> None:
         files = write_trio([make_video("v")], tmp_path)

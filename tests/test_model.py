@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vng.errors import UsageError, VngError
+from vng.errors import DataError, VngError
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, generalized_iou, losses, make_targets, match
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
@@ -209,7 +209,7 @@ class TestProcessor:
 
     def test_no_nouns_and_long_text(self, processor: ReferFormerProcessor) -> None:
         assert processor.text(["A ball."], [[]])["noun_tokens"].shape[1] == 0
-        with pytest.raises(UsageError, match="the text encoder reads 64"):
+        with pytest.raises(DataError, match="the text encoder reads 64"):
             processor.text(["ball " * 99], [[(0, 4)]])
 
     def test_sizes(self, processor: ReferFormerProcessor) -> None:

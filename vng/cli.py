@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,6 +65,19 @@ def _positive(text: str) -> int:
     return value
 
 
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _split_name(text: str) -> str:
+    if not re.fullmatch(r"\w*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no split name: letters, digits and _ only")
+    return text
+
+
 def _demo(commands: Any) -> None:
     parser = _command(
         commands,
@@ -91,9 +105,9 @@ def _synthesize(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--videos", type=_positive, required=True, help="how many videos")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes [0]")
+    parser.add_argument("--seed", type=_natural, default=0, help="the same seed gives the same bytes [0]")
     parser.add_argument("--preset", default="hard", help="how hard the world is: hard or easy [hard]")
-    parser.add_argument("--split", default="train", help="split prefix of the video names [train]")
+    parser.add_argument("--split", type=_split_name, default="train", help="split prefix of the video names [train]")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
 
 
@@ -131,20 +145,8 @@ def _convert(commands: Any) -> None:
         "VidLN narratives alone: pseudo-masks from mouse traces",
         "vng convert vidln --narratives OVIS_train.jsonl --frames frames/OVIS_train --out data/ovis-traces",
     )
-    for sub in (point_vos, vidln):
-        sub.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
-        sub.add_argument(
-            "--frames", type=Path, required=True, help="folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
-        )
-        sub.add_argument("--segmenter", default="classical", help="what turns points into masks [classical]")
-        sub.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
-        sub.add_argument(
-            "--propagator", help="carry masks to all frames with this engine; without it only annotated frames"
-        )
-        sub.add_argument(
-            "--nouns", default="auto", help="auto, noun_segments, or a spaCy pipeline by name or path [auto]"
-        )
-        sub.add_argument("--seed", type=int, default=0, help="of the held-out points [0]")
+    _engine_arguments(point_vos, nouns="auto")
+    _engine_arguments(vidln, nouns="noun_segments")
     point_vos.add_argument(
         "--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]"
     )
@@ -162,13 +164,30 @@ def _convert(commands: Any) -> None:
     _trio_arguments(vng, required=True)
     vng.add_argument("--frames", type=Path, help="folder of frames; without it the rows carry no pixels")
     for sub in (point_vos, vidln, vng):
-        sub.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-        sub.add_argument("--dataset", default="", help="name in the rows [the annotations' own]")
-        sub.add_argument("--split", default="", help="split of the rows [the annotations' own]")
-        sub.add_argument("--limit", type=_positive, help="convert this many videos only")
-        sub.add_argument("--link-frames", action="store_true", help="refer to frames by path instead of embedding them")
-        sub.add_argument("--strict", action="store_true", help="exit with status 1 when anything was left out")
-        sub.add_argument("--json", action="store_true", help="print the totals as JSON")
+        _output_arguments(sub)
+
+
+def _engine_arguments(parser: Any, nouns: str) -> None:
+    parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
+    frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
+    parser.add_argument("--frames", type=Path, required=True, help=frames_help)
+    parser.add_argument("--segmenter", default="classical", help="what turns points into masks [classical]")
+    parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
+    propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
+    parser.add_argument("--propagator", help=propagator_help)
+    nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
+    parser.add_argument("--nouns", default=nouns, help=nouns_help)
+    parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
+
+
+def _output_arguments(parser: Any) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
+    parser.add_argument("--dataset", default="", help="name in the rows [the annotations' own]")
+    parser.add_argument("--split", type=_split_name, default="", help="split of the rows [the annotations' own]")
+    parser.add_argument("--limit", type=_positive, help="convert this many videos only")
+    parser.add_argument("--link-frames", action="store_true", help="refer to frames by path instead of embedding them")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 when anything was left out")
+    parser.add_argument("--json", action="store_true", help="print the totals as JSON")
 
 
 def _trio_arguments(parser: Any, required: bool) -> None:
@@ -257,7 +276,7 @@ def _export(commands: Any) -> None:
     )
     parser.add_argument("dataset", type=Path, help="dataset folder")
     parser.add_argument("--format", choices=("official",), default="official", help="official: the VNG JSON trio")
-    parser.add_argument("--split", help="only rows of this split")
+    parser.add_argument("--split", type=_split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
@@ -342,7 +361,7 @@ def _predict(commands: Any) -> None:
     parser.add_argument("--video", type=Path, help="a video file or a folder of frames")
     parser.add_argument("--narrative", help="text with its nouns in [brackets]")
     parser.add_argument("--dataset", type=Path, help="ground all expressions of this dataset, in the official layout")
-    parser.add_argument("--split", help="only rows of this split")
+    parser.add_argument("--split", type=_split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
 
@@ -360,7 +379,7 @@ def _run_predict(arguments: argparse.Namespace) -> None:
 
     grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
     dataset = VngDataset(arguments.dataset, arguments.split)
-    count = predict_dataset(grounder, dataset, arguments.out, str(arguments.model), progress=not arguments.quiet)
+    count = predict_dataset(grounder, dataset, arguments.out, arguments.model, progress=not arguments.quiet)
     print(f"{arguments.out}: {count} expressions")
 
 
@@ -395,7 +414,7 @@ def _evaluate(commands: Any) -> None:
     )
     vng.add_argument("--dataset", type=Path, help="VNG dataset with true masks")
     _trio_arguments(vng, required=False)
-    vng.add_argument("--split", help="only rows of this split")
+    vng.add_argument("--split", type=_split_name, help="only rows of this split")
     vng.add_argument(
         "--results", type=Path, required=True, help="predictions: <results>/<video>/<expression>/<frame>.png"
     )

@@ -97,7 +97,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {parent} is a value, not a group of settings")
-    value = yaml.safe_load(text) if text else ""
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise UsageError(f"override {override!r}: the value is broken YAML; quote it") from error
     logger.info("override %s: %r -> %r", key, node.get(last), value)
     node[last] = value
 

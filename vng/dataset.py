@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from vng.errors import PROBLEMS_FILE, DataError
 from vng.frames import EncodedFrames, Frames, open_frames
-from vng.manifest import check_same, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, to_json, versions, write_atomic
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 from vng.points import Points
@@ -120,6 +122,13 @@ class Video:
             raise DataError(self.dataset, self.video_id, *problem)
 
     def _problem(self) -> tuple[str, str] | None:
+        for name in self.frame_names:  # they become names of prediction files
+            if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
+                return "frame_names", f"frame name {name!r} is no file name"
+        if len(set(self.frame_names)) != len(self.frame_names):
+            return "frame_names", "frame names repeat"
+        if not re.fullmatch(r"\w+", self.split):
+            return "split", f"{self.split!r} is no split name: letters, digits and _ only"
         ids = [item.object_id for item in self.objects]
         if len(set(ids)) != len(ids):
             return "objects", f"object ids repeat: {sorted({i for i in ids if ids.count(i) > 1})}"
@@ -239,13 +248,14 @@ def _frames_of(row: dict[str, Any], folder: Path, frames_root: Path | None) -> F
             row["video_id"],
             "frames_path",
             f"linked frames are not at {linked}",
-            "move them back, name their folder with --frames, or convert again without --link-frames",
+            "move them back, or convert again without --link-frames",
         )
     frames = open_frames(linked)
-    missing = [name for name in row["frame_names"] if name not in frames.position]
+    places = {name: frames.index_of(name) for name in row["frame_names"]}
+    missing = [name for name, place in places.items() if place is None]
     if missing:
         raise DataError(linked, row["video_id"], "frame_names", f"no frame {missing[0]!r} ({len(missing)} missing)")
-    return frames.subset([frames.position[name] for name in row["frame_names"]])
+    return frames.subset([place for place in places.values() if place is not None])
 
 
 class VngDataset(Sequence[Video]):
@@ -298,7 +308,11 @@ def _load_table(path: str | Path, split: str | None) -> Any:
             )
         table = load_dataset("parquet", data_files=[str(file) for file in files], split="train", features=features())
     elif len(folder.parts) == 2 and not folder.is_absolute():
-        splits = load_dataset(str(path))
+        try:
+            splits = load_dataset(str(path))
+        except Exception as error:  # whatever the hub's client raises, the user's path is not there
+            reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
+            raise DataError(folder, "", "", reason, "check the path") from error
         table = concatenate_datasets([splits[name] for name in splits if split in (None, name)])
     else:
         raise DataError(folder, "", "", "no such dataset folder", "check the path")
@@ -323,11 +337,14 @@ class DatasetWriter:
     def __init__(self, out: Path, settings: dict[str, Any], shard_bytes: int = 256 << 20) -> None:
         self.out, self.settings, self.shard_bytes = out, settings, shard_bytes
         self._partial = out / PARTIAL
+        check_folder(out)
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
             raise DataError(out, "", "", "this folder holds a dataset without manifest", "choose another --out")
         check_same(out / MANIFEST, settings, out)
-        if not self.complete:
+        if self.complete:
+            shutil.rmtree(self._partial, ignore_errors=True)  # killed in its very last step
+        else:
             self._partial.mkdir(parents=True, exist_ok=True)
             check_same(self._partial / MANIFEST, settings, out)
             write_atomic(self._partial / MANIFEST, to_json({"settings": settings}))
@@ -336,8 +353,12 @@ class DatasetWriter:
         return self._partial / f"{index:08d}.parquet"
 
     def done(self, index: int) -> bool:
-        """Whether the part `index` was written by this or an earlier run."""
-        return self._part(index).exists()
+        """Whether part `index` is there. A part that came to nothing but problems is tried again: its cause, frames
+        that were missing, say, may be mended."""
+        import pyarrow.parquet as pq
+
+        part = self._part(index)
+        return part.exists() and (pq.read_metadata(part).num_rows > 0 or not part.with_suffix(".jsonl").stat().st_size)
 
     def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Any] = ()) -> None:
         """Write part `index`: zero or more rows of the schema, and the problems met on the way."""
@@ -355,7 +376,7 @@ class DatasetWriter:
 
     def finish(self, count: int, title: str, description: str) -> dict[str, int]:
         """Join parts 0..count-1 into shards; returns the totals of the dataset."""
-        missing = [i for i in range(count) if not self.done(i)]
+        missing = [i for i in range(count) if not self._part(i).exists()]
         if missing:
             raise DataError(self.out, f"part {missing[0]}", "", f"{len(missing)} of {count} parts are not written yet")
         final = self._partial / "final"
@@ -368,12 +389,11 @@ class DatasetWriter:
         manifest = {"settings": self.settings, "totals": totals, "versions": versions()}
         write_atomic(self.out / MANIFEST, to_json(manifest))
         write_atomic(self.out / CARD, dataset_card(title, description, totals, shards))
+        (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
         if problems:
             write_atomic(self.out / PROBLEMS_FILE, problems)
         os.replace(final / DATA_FOLDER, self.out / DATA_FOLDER)
         self.complete = True
-        import shutil
-
         shutil.rmtree(self._partial)
         return totals
 
@@ -385,8 +405,6 @@ class DatasetWriter:
 
 def _join_parts(parts: Sequence[Path], folder: Path, shard_bytes: int) -> tuple[dict[str, int], dict[str, int]]:
     """Stream parts into shards of about `shard_bytes`; returns totals and the number of shards of each split."""
-    import shutil
-
     import pyarrow.parquet as pq
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -67,6 +67,8 @@ def _step(run_command: RunCommand, *arguments: object) -> None:
     words = [str(argument) for argument in arguments]
     print("\n$ vng " + shlex.join(words), flush=True)
     status = run_command(words)
+    if status == 130:
+        raise KeyboardInterrupt
     if status:
         raise VngError(f"demo: `vng {shlex.join(words)}` ended with status {status}")
 
@@ -227,11 +229,9 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
 
 
 def _read_png(out: Path, video: str, expression: int, name: str) -> np.ndarray:
-    import cv2
+    from PIL import Image
 
-    return cv2.imread(
-        str(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"), cv2.IMREAD_UNCHANGED
-    )
+    return np.asarray(Image.open(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"))
 
 
 def _print_report(out: Path, report: dict[str, Any]) -> None:

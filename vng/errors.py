@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PROBLEMS_FILE = "problems.jsonl"
+MOST_REASONS = 20
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,21 @@ def read_problems(path: Path) -> list[Problem]:
     """Read what `write_problems` wrote; no file means no problems."""
     if not path.exists():
         return []
-    return [Problem(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: names may hold other line separators
+    return [Problem(**json.loads(line)) for line in lines if line]
 
 
 def summarise(problems: Iterable[Problem]) -> str:
-    """One line per distinct reason with its count, most frequent first; digits are folded together."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for problem in problems:
-        counts[(problem.kind, problem.reason.split(" (")[0])] += 1
-    return "\n".join(f"  {count} x {kind}: {reason}" for (kind, reason), count in counts.most_common())
+    """One line per kind of reason with its count, most frequent first; names and numbers are folded together."""
+    counted = count_reasons(problems)
+    lines = [f"  {count} x {kind}: {reason}" for (kind, reason), count in counted[:MOST_REASONS]]
+    return "\n".join(lines + ["  ..."] * (len(counted) > MOST_REASONS))
+
+
+def count_reasons(problems: Iterable[Problem]) -> list[tuple[tuple[str, str], int]]:
+    """((kind, reason), count), most frequent first; what differs from record to record is folded to "..."."""
+    folded = ((problem.kind, re.sub(r"'[^']*'|\d+", "...", problem.reason.split(" (")[0])) for problem in problems)
+    return Counter(folded).most_common()
 
 
 class DataErrors(VngError):  # noqa: N818

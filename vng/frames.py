@@ -6,9 +6,8 @@ Every source gives RGB uint8 [H, W, 3] and names its frames by file stem; a vide
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -73,10 +72,30 @@ class Frames:
         """A view on some of the frames, in the order given."""
         return _Subset(self, indices)
 
+    def index_of(self, name: str) -> int | None:
+        """The index of a frame by an annotation's name for it; None where it is not there.
+
+        By name, else by number where prefixes agree ("21" is "000021"). Names of OVIS ("img_0000001") count from 1 and
+        are found among decoded frames, which count from 0.
+        """
+        prefix, number = _split_name(name)
+        if name in self._position or number is None:
+            return self._position.get(name)
+        if prefix == "img_" and prefix not in self._prefixes:
+            prefix, number = "", number - 1
+        return self._by_number.get((prefix, number))
+
     @cached_property
-    def position(self) -> dict[str, int]:
-        """Frame name -> index."""
+    def _position(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[str, int | None], int]:
+        return {_split_name(name): index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def _prefixes(self) -> set[str]:
+        return {_split_name(name)[0] for name in self.names}
 
 
 class _Subset(Frames):
@@ -154,7 +173,8 @@ class VideoFile(Frames):
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 rate = float(stream.average_rate or 0)
-                count = sum(packet.pts is not None or packet.size > 0 for packet in container.demux(stream))
+                # Packets an edit list discards are never shown: cut clips and phone videos have them.
+                count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
         except (av.error.FFmpegError, IndexError) as error:
             raise DataError(path, "", "", f"this video does not open ({error})", "check that it plays") from error
         if count == 0:
@@ -164,15 +184,27 @@ class VideoFile(Frames):
         self._next = 0
         self._last: tuple[int, np.ndarray] | None = None
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first frame; the file is closed again."""
+        for image in (decoder := self._decode()):
+            decoder.close()
+            return int(image.shape[0]), int(image.shape[1])
+        raise DataError(self.path, "", "", "this video has no frame that decodes", "check that it plays")
+
+    def _decode(self) -> Generator[np.ndarray]:
         import av
 
-        with av.open(str(self.path)) as container:
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
-                image = frame.to_ndarray(format="rgb24")
-                turns = round(getattr(frame, "rotation", 0) / 90) % 4
-                yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        try:
+            with av.open(str(self.path)) as container:
+                container.streams.video[0].thread_type = "AUTO"
+                for frame in container.decode(video=0):
+                    image = frame.to_ndarray(format="rgb24")
+                    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                    yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        except av.error.FFmpegError as error:
+            place = f"after frame {self._next}"
+            raise DataError(self.path, place, "", f"this video is damaged ({error})", "fetch it again") from error
 
     def _read(self, index: int) -> np.ndarray:
         if self._last is not None and self._last[0] == index:
@@ -222,8 +254,8 @@ def find_frames(root: Path, video: str) -> Path:
 def inside(root: Path, name: str) -> Path:
     """`root / name`, refused with DataError when `name` leads out of `root` or is no usable name."""
     path = root / name
-    clean = name and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
-    if not clean or path.resolve() == root.resolve() or not path.resolve().is_relative_to(root.resolve()):
+    parts = Path(name).parts
+    if not parts or "\0" in name or Path(name).is_absolute() or ".." in parts:
         raise DataError(root, repr(name), "name", "this name leads out of its folder", "rename it in the annotations")
     return path
 
@@ -241,12 +273,15 @@ def _decode(data: bytes, source: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of an encoded image without decoding its pixels."""
-    from PIL import Image
+def frame_number(name: str) -> int | None:
+    """The number at the end of a frame's name; None where there is none."""
+    return _split_name(name)[1]
 
-    with Image.open(io.BytesIO(data)) as image:
-        return image.height, image.width
+
+def _split_name(name: str) -> tuple[str, int | None]:
+    """ "img_0000012" -> ("img_", 12); a name that does not end in digits has no number."""
+    digits = re.search(r"\d+$", name)
+    return (name[: digits.start()], int(digits.group())) if digits else (name, None)
 
 
 def _natural_key(path: Path) -> list[tuple[int, int, str]]:

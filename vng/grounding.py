@@ -5,6 +5,7 @@ Shapes: N nouns, T frames, Q queries, H x W pixels.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ import cv2
 import numpy as np
 import torch
 
-from vng.errors import DataError
 from vng.frames import ArrayFrames, Frames, open_frames
 from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode_many, encode
+from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, Scene
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
 from vng.narratives import mark, parse_nouns
@@ -48,6 +49,7 @@ class GroundingResult:
     def save(self, out: str | Path, overlay: bool = True) -> None:
         """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet."""
         out = Path(out)
+        shutil.rmtree(out / "masks", ignore_errors=True)  # of an earlier result
         for number, row in enumerate(self.rles):
             write_mask_pngs(row, self.frames.names, out / "masks" / str(number))
         summary = {
@@ -70,7 +72,9 @@ def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> 
     """One single-channel PNG a frame, 0 or 255, named by the frame."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, mask in zip(names, decode_many(rles), strict=True):
-        cv2.imwrite(str(folder / f"{name}.png"), mask.astype(np.uint8) * 255)
+        path = folder / f"{name}.png"
+        if not cv2.imwrite(str(path), mask.astype(np.uint8) * 255):
+            raise OSError(f"{path}: cannot be written")
 
 
 class NarrativeGrounder:
@@ -89,19 +93,7 @@ class NarrativeGrounder:
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str | None = None) -> NarrativeGrounder:
         """Load a run folder or hub id; raises DataError for a folder without a finished model."""
-        folder = Path(path)
-        if (folder.exists() or len(folder.parts) != 2) and not (folder / "config.json").exists():
-            raise DataError(
-                folder, "", "", "no trained model here (no config.json)", "finish `vng train`, or check --model"
-            )
-        model = ReferFormerForVNG.from_pretrained(str(path))
-        try:
-            processor = ReferFormerProcessor.from_pretrained(str(path))
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                folder, "", "", f"its processor does not load ({error})", "save the processor beside the model"
-            ) from error
-        return cls(model, processor, device)
+        return cls(load_model(str(path)), load_processor(str(path)), device)
 
     def __call__(self, video: str | Path | np.ndarray | Frames, narrative: str) -> GroundingResult:
         """Ground the [bracketed] nouns of a narrative.

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vng.dataset import Video, VideoObject, VngDataset
-from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
+from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
 from vng.masks import area
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import colour, embed_image, marked_html, object_sheet, render_page
@@ -119,7 +119,10 @@ def inspect_dataset(
     ):
         inspection.add(video, path)
         if html is not None and index in shown and video.frames is not None:
-            cards.append(_card(video))
+            try:
+                cards.append(_card(video))
+            except DataError as error:
+                inspection.problems.append(error.problem)
     if html is not None:
         _write_page(inspection, cards, path, html)
     return inspection
@@ -150,8 +153,7 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
     ]
     rows = [(name, *(f"{s[k]:.3f}" for k in ("mean", "p10", "median", "p90"))) for name, s in summaries if s]
     sections.append({"title": "Quality", "header": ("measure", "mean", "10 %", "median", "90 %"), "rows": rows})
-    reasons = Counter((problem.kind, problem.reason.split(" (")[0]) for problem in inspection.problems)
-    table = [(count, kind, reason) for (kind, reason), count in reasons.most_common(30)]
+    table = [(count, kind, reason) for (kind, reason), count in count_reasons(inspection.problems)[:30]]
     text = "" if table else "None found."
     sections.append({"title": "Problems", "text": text, "header": ("count", "kind", "reason"), "rows": table})
     sections.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,7 @@ def to_json(value: Any) -> str:
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     os.replace(temporary, path)
@@ -34,6 +36,18 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_folder(out: Path) -> None:
+    """Raise DataError where `out` cannot become a folder."""
+    if out.exists() and not out.is_dir():
+        raise DataError(out, "", "", "this is a file, a folder is to be written", "choose another --out")
 
 
 def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:

@@ -88,6 +88,8 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"a segmentation needs size [h, w] and counts, got {str(value)[:80]}") from error
     if isinstance(counts, list):
+        if not all(isinstance(run, int) and run >= 0 for run in counts):
+            raise ValueError(f"uncompressed counts are whole numbers, got {str(counts)[:40]}")
         if sum(counts) != height * width:
             raise ValueError(f"uncompressed counts sum to {sum(counts)}, size {height}x{width} needs {height * width}")
         coco = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)

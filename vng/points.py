@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
-LABEL_NAMES = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
 
 
 @dataclass(frozen=True)

@@ -11,27 +11,34 @@ from tqdm import tqdm
 from vng.dataset import Video, VngDataset
 from vng.frames import inside
 from vng.grounding import NarrativeGrounder, write_mask_pngs
-from vng.manifest import check_same, to_json, write_atomic
+from vng.manifest import check_folder, check_same, file_hash, to_json, write_atomic
 
 MANIFEST = "predictions.json"
 
 
 def predict_dataset(
-    grounder: NarrativeGrounder, dataset: VngDataset, out: Path, model_name: str, progress: bool = True
+    grounder: NarrativeGrounder, dataset: VngDataset, out: Path, model: str, progress: bool = True
 ) -> int:
     """Ground every expression of a dataset; write `<out>/<video>/<expression>/<frame>.png`.
 
     A video's folder appears when all its expressions are written, so a stopped run goes on with the next video.
 
+    Args:
+        model: where the grounder came from, a folder or hub id.
+
     Returns:
         The number of expressions.
 
     Raises:
-        DataError: `out` holds predictions of another model or dataset.
+        DataError: `out` holds predictions of another model or dataset, by content.
     """
-    settings = {"model": model_name, "dataset": str(dataset.path)}
+    check_folder(out)
+    settings = {
+        "model": _content(Path(model), ("config.json", "model.safetensors")) or model,
+        "dataset": _content(dataset.path, ("manifest.json",)) or str(dataset.path),
+        "videos": len(dataset),
+    }
     check_same(out / MANIFEST, settings, out)
-    out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / MANIFEST, to_json({"settings": settings}))
     total = 0
     for video in tqdm(dataset, total=len(dataset), desc="predict", unit="video", disable=not progress):
@@ -43,6 +50,12 @@ def predict_dataset(
             _predict_video(grounder, video, temporary)
             os.replace(temporary, target)
     return total
+
+
+def _content(folder: Path, names: tuple[str, ...]) -> str:
+    """Hashes of files that say what a folder holds; "" where they are not all there."""
+    files = [folder / name for name in names]
+    return " ".join(file_hash(file) for file in files) if all(file.is_file() for file in files) else ""
 
 
 def _predict_video(grounder: NarrativeGrounder, video: Video, folder: Path) -> None:

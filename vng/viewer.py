@@ -99,7 +99,7 @@ def caption_strip(
 def _wrap(text: str, width: int) -> list[tuple[int, str]]:
     """Lines with the position of their first character in the text."""
     lines, position = [], 0
-    for line in textwrap.wrap(text, width, drop_whitespace=True, break_on_hyphens=False) or [""]:
+    for line in textwrap.wrap(text, width, break_on_hyphens=False, expand_tabs=False, replace_whitespace=False) or [""]:
         position = max(0, text.find(line, position))
         lines.append((position, line))
         position += len(line)

@@ -64,7 +64,7 @@ def _checked(
     return gt != 0, pred != 0, None if void is None else void != 0
 
 
-def _each(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None):
+def _each(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for t in range(len(gt)):
         if void is None:
             yield gt[t], pred[t]

@@ -8,6 +8,7 @@ Flow: Kroeger et al., ECCV 2016 (OpenCV's DIS).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,8 +110,9 @@ class FlowPropagator:
     def _carry(self, state: np.ndarray, image: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Probabilities [K, H, W] of one frame, moved to the next in either direction of time."""
         before, after = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (image, following))
-        back = self._flow.calc(after, before, None)  # where each pixel of the new frame was
-        forth = self._flow.calc(before, after, None)
+        unset: Any = None  # OpenCV makes the output itself
+        back = self._flow.calc(after, before, unset)  # where each pixel of the new frame was
+        forth = self._flow.calc(before, after, unset)
         height, width = before.shape
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         source_x, source_y = x + back[..., 0], y + back[..., 1]

@@ -24,7 +24,6 @@ from vng.narratives import mirror
 from vng.training.settings import DataSettings
 
 CACHED_VIDEOS = 256
-MAX_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,15 @@ class ClipSampler(Dataset):
 
     def __getitem__(self, index: int) -> Clip:
         rng = np.random.default_rng([self.seed, index])
-        for _ in range(MAX_TRIES):
-            video = self._video(self._videos[int(rng.integers(len(self._videos)))])
-            clip = self._draw(video, rng)
+        for choice in rng.permutation(len(self._videos)):  # the first that has something to train on
+            clip = self._draw(self._video(self._videos[int(choice)]), rng)
             if clip is not None:
                 return clip
+        reason = "no video has an annotated expression"
+        if self.settings.min_agreement:
+            reason += f" with a point agreement of {self.settings.min_agreement} or more"
         raise DataError(
-            self.dataset.path, video.video_id, "segmentations", f"no annotated expression in {MAX_TRIES} sampled clips"
+            self.dataset.path, "", "segmentations", reason, "lower data.min_agreement, or check the dataset"
         )
 
     def _draw(self, video: Video, rng: np.random.Generator) -> Clip | None:

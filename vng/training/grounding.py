@@ -9,7 +9,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from vng.dataset import VngDataset
+from vng.errors import DataError
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
+from vng.models.referformer.loading import load_model
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.training.clips import ClipSampler, Collator
@@ -43,13 +45,25 @@ def build_model(
 ) -> tuple[ReferFormerForVNG, ReferFormerProcessor]:
     """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
     if settings.init is not None:
-        model = ReferFormerForVNG.from_pretrained(settings.init)
+        model = load_model(settings.init)
+        model.freeze()  # loading makes new parameters, which all train
         return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
     tokenizer = _tokenizer(settings, dataset)
     sizes = dict(settings.sizes)
     text = settings.text_encoder
     if isinstance(text, dict):
         text = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **text}
+    try:
+        model = _new_model(settings, text, sizes)
+    except OSError as error:  # what the hub's client raises for a name it cannot find or reach
+        names = ", ".join(n for n in (settings.backbone, settings.text_encoder) if isinstance(n, str))
+        reason = f"neither folders nor to be had from the hub ({type(error).__name__})"
+        raise DataError(names, "", "", reason, "check model.backbone and model.text_encoder, or the network") from error
+    return model, ReferFormerProcessor(tokenizer, short_side, long_side)
+
+
+def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> ReferFormerForVNG:
+    """A model with fresh heads over the encoders the settings name."""
     config = ReferFormerConfig(_backbone_config(settings.backbone), _text_config(text), **sizes)
     model = ReferFormerForVNG(config)
     if isinstance(settings.backbone, str):
@@ -58,12 +72,16 @@ def build_model(
     if isinstance(settings.text_encoder, str):
         model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
     model.freeze()
-    return model, ReferFormerProcessor(tokenizer, short_side, long_side)
+    return model
 
 
 def _tokenizer(settings: ModelSettings, dataset: VngDataset) -> PreTrainedTokenizerBase:
     if settings.tokenizer != "train":
-        return AutoTokenizer.from_pretrained(settings.tokenizer)
+        try:
+            return AutoTokenizer.from_pretrained(settings.tokenizer)
+        except (OSError, ValueError) as error:
+            reason = f"no tokenizer here, and none on the hub ({type(error).__name__})"
+            raise DataError(settings.tokenizer, "", "", reason, "check model.tokenizer, or the network") from error
     texts = [narrative.description for video in dataset for narrative in video.narratives]
     limit = 512
     if isinstance(settings.text_encoder, dict):

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from vng.errors import UsageError, VngError
-from vng.manifest import check_same, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.curves import plot_curves
 from vng.training.settings import GroundingRecipe, OptimizerSettings
 
@@ -80,7 +80,10 @@ def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], pro
     """
     if recipe.save_every % recipe.log_every:
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
+    check_folder(recipe.out)
     settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
+    made_by = recipe.data.path / "manifest.json"
+    settings["dataset_manifest"] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
     check_same(recipe.out / MANIFEST, settings, recipe.out)
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
@@ -91,11 +94,10 @@ def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], pro
         gradient_accumulation_steps=recipe.optimizer.accumulate,
         step_scheduler_with_optimizer=False,
     )
+    task = build(recipe)
     if accelerator.is_main_process:
-        recipe.out.mkdir(parents=True, exist_ok=True)
         write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
     accelerator.wait_for_everyone()
-    task = build(recipe)
     optimizer = torch.optim.AdamW(
         parameter_groups(task.model, recipe.optimizer), weight_decay=recipe.optimizer.weight_decay
     )
@@ -140,7 +142,7 @@ def _run_steps(
         if (step + 1) % recipe.save_every == 0 and step + 1 < recipe.optimizer.steps:
             _save_checkpoint(accelerator, recipe, step + 1)
     bar.close()
-    return loss if start < recipe.optimizer.steps else _read_log(recipe.out)[-1]["loss"]
+    return loss
 
 
 def _loader(accelerator: Accelerator, task: Task, recipe: GroundingRecipe, start: int) -> DataLoader:

@@ -78,3 +78,8 @@ class GroundingRecipe(Settings):
     log_every: PositiveInt = 10
     save_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = 1
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _yaml_no(cls, value: Any) -> Any:
+        return "no" if value is False else value  # a bare `no` is false in YAML

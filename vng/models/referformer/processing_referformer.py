@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
-from vng.errors import UsageError
+from vng.errors import DataError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDE = 32
@@ -67,13 +67,15 @@ class ReferFormerProcessor(ProcessorMixin):
             input_ids, attention_mask int64 [B, L]; noun_tokens bool [B, N, L], nouns padded with no token.
 
         Raises:
-            UsageError: a narrative longer than the text encoder reads.
+            DataError: a narrative longer than the text encoder reads.
         """
         limit = self.tokenizer.model_max_length
         encoded = self.tokenizer(list(narratives), padding=True, return_offsets_mapping=True, return_tensors="pt")
         length = encoded["input_ids"].shape[1]
         if length > limit:
-            raise UsageError(f"a narrative has {length} tokens, the text encoder reads {limit}; shorten or split it")
+            longest = narratives[int(encoded["attention_mask"].sum(1).argmax())]
+            reason = f"{length} tokens, the text encoder reads {limit}"
+            raise DataError("narrative", repr(longest[:40] + "..."), "", reason, "shorten or split it")
         offsets = encoded["offset_mapping"]  # [B, L, 2]; special tokens are (0, 0)
         nouns = torch.zeros(len(narratives), max(map(len, spans), default=0), length, dtype=torch.bool)
         for b, row in enumerate(spans):
