@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client: tests never wait for a network
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -316,9 +320,14 @@ class TestProceduralWorld:
             )
         first = (tmp_path / "again" / "vidln.jsonl").read_text().splitlines()
         assert first == (world / "vidln.jsonl").read_text().splitlines()[:3]
+        for name in ("points.json", "vng/meta_expressions.json", "truth.json"):
+            few, more = (json.loads((folder / name).read_text()) for folder in (tmp_path / "again", world))
+            few, more = (d.get("videos", d) for d in (few, more))
+            assert len(few) >= 3 and all(more[key] == value for key, value in few.items())
 
     def test_hard_the_way_vng_is(self) -> None:
-        worlds = [make_world(i, 5, PRESETS["hard"]) for i in range(16)]
+        small = replace(PRESETS["hard"], height=96, width=160, frames=12)
+        worlds = [make_world(i, 5, small) for i in range(24)]
         said = " ".join(n.description for w in worlds for n in w.record.narratives)
         for words in ("the other", "on the", "moving", "striped", "small"):
             assert words in said, words
@@ -333,10 +342,10 @@ class TestProceduralWorld:
     def test_convert_point_vos_gives_the_truth_back(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         """The same objects and expressions as the truth, but for what the world's noise made undecidable."""
         world = tmp_path / "w"
-        synthesize(world, 12, 21, "hard", progress=False)
+        synthesize(world, 5, 21, "hard", progress=False)
         ended = cli(
             "convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-            "--frames", world / "frames", "--out", tmp_path / "d", "--quiet", "--limit", "6",
+            "--frames", world / "frames", "--out", tmp_path / "d", "--quiet",
         )  # fmt: skip
         assert ended.status == 0, ended.err
         truth = json.loads((world / "truth.json").read_text())["videos"]
@@ -483,6 +492,81 @@ class TestConvertCommands:
                     count = sum(len(part) for part in trace_segment(item, start, end))
                     if kept:
                         assert len(converted.object_by_id[kept[0].object_id].points) == count
+
+    def test_sigkill_and_again_gives_the_same_bytes(self, tmp_path: Path, world: Path) -> None:
+        def start(out: str) -> subprocess.Popen:
+            words = ["convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
+                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
+            return subprocess.Popen([sys.executable, "-m", "vng.cli", *map(str, words)], stdout=subprocess.DEVNULL)
+
+        process = start("broken")
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "broken" / ".partial").glob("0000000[1-9].parquet")) and time.monotonic() < deadline:
+            assert process.poll() is None, "ended before it could be killed"
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "broken" / "data").exists()
+        assert start("broken").wait() == 0 and start("whole").wait() == 0
+        files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())
+        assert len(files) >= 3
+        assert files == sorted(
+            p.relative_to(tmp_path / "broken") for p in (tmp_path / "broken").rglob("*") if p.is_file()
+        )
+        for file in files:
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes(), file
+
+    def test_mended_frames_are_tried_again(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        self.make(tmp_path, [record("good", "ball", (5, 4))])
+        (tmp_path / "frames" / "v").rename(tmp_path / "elsewhere")
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 1
+        (tmp_path / "elsewhere").rename(tmp_path / "frames" / "v")
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
+        assert VngDataset(tmp_path / "d").video_ids == ["v"] and not (tmp_path / "d" / "problems.jsonl").exists()
+
+    def test_a_missing_frame_is_never_another_one(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        self.make(tmp_path, [record("good", "ball", (5, 4))])
+        (tmp_path / "frames" / "v" / "000001.png").rename(tmp_path / "frames" / "v" / "000007.png")
+        (tmp_path / "frames" / "v" / "000002.png").rename(tmp_path / "frames" / "v" / "000009.png")
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
+        assert VngDataset(tmp_path / "d")[0].frame_names == ("000000",)
+        assert "frame '000002' is not in" in read_problems(tmp_path / "d" / "problems.jsonl")[0].reason
+
+    def test_doubled_records_and_lines(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        self.make(tmp_path, [])
+        line = json.dumps({"a": as_json(record("a", "ball", (5, 4)))})
+        (tmp_path / "p.json").write_text(f"{line}\n{line}\n")
+        narratives = (tmp_path / "n.jsonl").read_text()
+        (tmp_path / "n.jsonl").write_text(narratives * 2)
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
+        reasons = [p.reason for p in read_problems(tmp_path / "d" / "problems.jsonl")]
+        assert len(reasons) == 2 and "has a line already" in reasons[0] and "this key repeats" in reasons[1]
+        assert len(VngDataset(tmp_path / "d")[0].objects) == 1
+
+    def test_odd_line_separators_in_names(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        odd = "b\u2028all\x85"
+        self.make(tmp_path, [record("good", "ball", (5, 4)), record("odd", odd, (5, 4))])
+        assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
+        (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
+        assert odd.split("\u2028")[0] in problem.reason
+
+    def test_frames_named_otherwise(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        self.make(tmp_path, [])
+        for path in sorted((tmp_path / "frames" / "v").iterdir()):
+            path.rename(path.with_name("shot_" + path.name))
+        ended = cli("convert", "vidln", "--narratives", tmp_path / "n.jsonl", "--frames", tmp_path / "frames",
+                    "--out", tmp_path / "d", "--quiet")  # fmt: skip
+        assert ended.status == 1
+        assert "none of its key frames" in read_problems(tmp_path / "d" / "problems.jsonl")[0].reason
+
+    def test_real_narratives(self, tmp_path: Path, shared: Path, cli: Callable[..., Cli]) -> None:
+        """Every noun of the three OVIS narratives is in the dataset; their frames are found by name."""
+        root = shared / "vidln"
+        ended = cli("convert", "vidln", "--narratives", root / "vidlns" / "OVIS_train_sample.jsonl", "--frames",
+                    root / "frames" / "OVIS_train", "--out", tmp_path / "d", "--quiet", "--json")  # fmt: skip
+        assert ended.status == 0, ended.err
+        totals = json.loads(ended.out)
+        assert (totals["videos"], totals["narratives"], totals["expressions"]) == (3, 7, 36)
 
     def test_propagator_fills_every_frame(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         self.make(tmp_path, [record("good", "ball", (5, 4))])

@@ -53,6 +53,12 @@ def test_splits_are_told_apart(tmp_path: Path) -> None:
         VngDataset(tmp_path / "d", "test")
 
 
+@pytest.mark.parametrize("path", ["no/such_dataset", "nowhere/at/all", "plain"])
+def test_no_dataset_here(path: str) -> None:
+    with pytest.raises(DataError, match="no such dataset folder"):
+        VngDataset(path)
+
+
 def test_linked_frames(tmp_path: Path) -> None:
     from tests.helpers import write_frames
 
@@ -77,6 +83,9 @@ def test_linked_frames(tmp_path: Path) -> None:
         ({"expressions": (Expression(0, 6, 10, "7"),)}, "'7' is not among"),
         ({"height": 21}, "mask of size"),
         ({"frame_names": ("0", "1")}, "3 segmentations for 2 frames"),
+        ({"frame_names": ("0", "../../evil", "2")}, "is no file name"),
+        ({"frame_names": ("0", "0", "2")}, "frame names repeat"),
+        ({"split": "sparse-val"}, "is no split name"),
     ],
 )
 def test_records_are_checked(change: dict, words: str) -> None:

@@ -145,6 +145,37 @@ class TestFrames:
         with pytest.raises(DataError, match=r"000000.jpg: this image cannot be decoded"):
             frames.open_frames(tmp_path / "bad")[0]
 
+    def test_names_of_annotations_are_found(self, tmp_path: Path) -> None:
+        blank = np.zeros((2, 4, 6, 3), np.uint8)
+        write_frames(tmp_path / "plain", blank, "{}.png")
+        write_frames(tmp_path / "decoded", blank)
+        write_frames(tmp_path / "ovis", np.zeros((3, 4, 6, 3), np.uint8), "img_{:07d}.png")
+        plain, decoded, ovis = (frames.open_frames(tmp_path / n) for n in ("plain", "decoded", "ovis"))
+        assert plain.index_of("000001") == 1 and decoded.index_of("1") == 1 and decoded.index_of("000002") is None
+        assert decoded.index_of("img_0000001") == 0  # decoded frames count from 0, OVIS from 1
+        assert ovis.index_of("img_0000001") == 1 and ovis.index_of("000001") is None and ovis.index_of("shot") is None
+
+    def test_damaged_video_is_an_error_of_ours(self, tmp_path: Path) -> None:
+        from vng.viewer import write_video
+
+        rng = np.random.default_rng(0)
+        write_video(iter(rng.integers(0, 255, (30, 64, 96, 3), dtype=np.uint8)), tmp_path / "v.mp4")
+        data = bytearray((tmp_path / "v.mp4").read_bytes())
+        data[len(data) // 2 :] = data[len(data) // 2 :][: len(data) // 5]
+        (tmp_path / "v.mp4").write_bytes(data)
+        with pytest.raises(DataError):
+            list(frames.open_frames(tmp_path / "v.mp4"))
+
+    def test_many_videos_leave_no_file_open(self, tmp_path: Path) -> None:
+        import os
+
+        from vng.viewer import write_video
+
+        write_video(iter(np.zeros((3, 32, 48, 3), np.uint8)), tmp_path / "v.mp4")
+        before = len(os.listdir("/proc/self/fd"))
+        kept = [frames.open_frames(tmp_path / "v.mp4") for _ in range(5)]
+        assert [f.size for f in kept] == [(32, 48)] * 5 and len(os.listdir("/proc/self/fd")) <= before + 1
+
     @pytest.mark.parametrize("name", ["../secret", "/etc", "a/../../b", "", ".", ".."])
     def test_names_never_lead_out(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(DataError, match="leads out of its folder"):

@@ -67,6 +67,32 @@ def test_nouns_share_everything_and_see_nothing_of_each_other(batch: dict[str, t
             torch.testing.assert_close(alone.logits[:, 0], together.logits[:, noun], atol=1e-5, rtol=0)
 
 
+def test_freezing_survives_loading(tmp_path: Path) -> None:
+    from vng.training.grounding import build_model
+    from vng.training.settings import ModelSettings
+
+    config = tiny_config(freeze_text_encoder=True, freeze_batch_norm=True)
+    ReferFormerForVNG(config).save_pretrained(tmp_path)
+    train_tokenizer(TEXT, 300, 64).save_pretrained(tmp_path)
+    model, _ = build_model(ModelSettings(init=str(tmp_path)), None, 0, 640)  # type: ignore[arg-type]
+    assert not any(p.requires_grad for p in model.text_encoder.parameters())
+    assert not any(p.requires_grad for n, p in model.backbone.named_parameters() if "normalization" in n)
+    assert all(p.requires_grad for p in model.controller.parameters())
+
+
+def test_image_padding_is_never_read(processor: ReferFormerProcessor) -> None:
+    """What lies in the padding of a smaller clip changes nothing."""
+    torch.manual_seed(0)
+    model = ReferFormerForVNG(tiny_config()).eval()
+    small, large = torch.randn(2, 3, 40, 70), torch.randn(2, 3, HEIGHT, WIDTH)
+    batch = {**processor.pad([small, large]), **processor.text(TEXT, SPANS)}
+    with torch.no_grad():
+        before = model(**batch).logits[0, 0]
+        # the backbone's convolutions reach a few pixels over the edge, so only what is far from it may change
+        batch["pixel_values"][0, :, :, :, 96:] = 5.0
+        torch.testing.assert_close(model(**batch).logits[0, 0], before, atol=1e-4, rtol=0)
+
+
 def test_padding_changes_nothing(processor: ReferFormerProcessor) -> None:
     """A short narrative and few nouns in a batch with longer ones give what they give alone."""
     torch.manual_seed(0)

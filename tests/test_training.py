@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.helpers import Cli, H, T, W, make_video, write_frames
 from vng.config import find_config, load_settings, shipped_configs
@@ -106,8 +107,6 @@ class TestClips:
         assert len(clip.spans) == 1
 
     def test_nothing_to_train_on(self, tmp_path: Path) -> None:
-        from dataclasses import replace
-
         write_dataset(tmp_path / "d", [replace(make_video("v"), expressions=())], "t")
         with pytest.raises(DataError, match="no video of this dataset has an expression"):
             self.sampler(tmp_path / "d")
@@ -182,24 +181,42 @@ class TestTraining:
             assert torch.equal(value, broken[name]), name
         assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "broken" / "log.jsonl").read_text()
 
-    def test_killed_from_outside(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
-        more = ("optimizer.steps=60", "save_every=5")
-        arguments = [str(a) for a in train_arguments(dataset, tmp_path / "broken", *more)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vng.cli", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+    def test_sigkill_and_again_gives_the_same_weights(self, tmp_path: Path, dataset: Path) -> None:
+        def start(out: str) -> subprocess.Popen:
+            words = train_arguments(dataset, tmp_path / out, "optimizer.steps=40", "save_every=5")
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # other numbers of threads round differently
+            command = [sys.executable, "-m", "vng.cli", *map(str, words)]
+            return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        process = start("broken")
         deadline = time.monotonic() + 120
         while not list((tmp_path / "broken" / "checkpoints").glob("step-*[0-9]")) and time.monotonic() < deadline:
             assert process.poll() is None, "ended before it could be killed"
-            time.sleep(0.02)
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "broken" / "config.json").exists()
-        assert cli(*train_arguments(dataset, tmp_path / "broken", *more)).status == 0
-        assert cli(*train_arguments(dataset, tmp_path / "whole", *more)).status == 0
-        last = [json.loads((tmp_path / n / "log.jsonl").read_text().splitlines()[-1]) for n in ("broken", "whole")]
-        assert last[0]["loss"] == pytest.approx(last[1]["loss"], rel=1e-4)  # one thread and two round differently
-        assert len((tmp_path / "broken" / "log.jsonl").read_text().splitlines()) == 60
+        assert start("broken").wait() == 0 and start("whole").wait() == 0
+        whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+        for name, value in whole.items():
+            assert torch.equal(value, broken[name]), name
+        assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "broken" / "log.jsonl").read_text()
+
+    def test_two_processes(self, tmp_path: Path, dataset: Path) -> None:
+        """Under torchrun two processes share each step's batch and end with one model."""
+        words = train_arguments(dataset, tmp_path / "run", "optimizer.steps=2", "save_every=1")
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
+                   "-m", "vng.cli", *map(str, words)]  # fmt: skip
+        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+                               timeout=120)  # fmt: skip
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        assert (tmp_path / "run" / "model.safetensors").exists()
+        assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
+
+    def test_half_precision(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
+        ended = cli(*train_arguments(dataset, tmp_path / "run", "precision=bf16", "optimizer.steps=2"))
+        assert ended.status == 0, ended.err
+        assert cli(*train_arguments(dataset, tmp_path / "again", "precision=no", "optimizer.steps=1")).status == 0
 
     def test_goes_on_from_a_model(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         assert cli(*train_arguments(dataset, tmp_path / "first")).status == 0
@@ -215,6 +232,10 @@ class TestTraining:
         [
             (["save_every=3", "log_every=2"], 2, "save_every=3 must be a multiple of log_every=2"),
             (["data.path=nowhere/at/all"], 1, "no such dataset folder"),
+            (["data.path=[x"], 2, "broken YAML"),
+            (["data.min_agreement=1", "data.path={weak}"], 1, "point agreement of 1.0 or more"),
+            (["model.init=no/such_model"], 1, "no model loads from here"),
+            (["model.tokenizer=no/such_tokenizer"], 1, "no tokenizer here"),
             (["optimizer.stps=3"], 2, "optimizer.stps: unknown setting"),
             (["optimizer.lr=1e9", "optimizer.lr_backbone=1e9"], 1, "the loss is"),
         ],
@@ -222,8 +243,11 @@ class TestTraining:
     def test_wrong_calls(
         self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], more: list, status: int, words: str
     ) -> None:
+        weak = replace(make_video("weak"), expressions=make_video("weak").expressions[:1])  # of agreement 0.75
+        write_dataset(tmp_path / "weak", [weak], "t")
+        more = [word.format(weak=tmp_path / "weak") if "{weak}" in word else word for word in more]
         ended = cli(*train_arguments(dataset, tmp_path / "run", *more))
-        assert ended.status == status and words in ended.err
+        assert ended.status == status and words in ended.err, ended.err
         assert not (tmp_path / "run" / "config.json").exists()
 
     def test_from_hub_style_folders(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
@@ -301,6 +325,19 @@ class TestPrediction:
         before = (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns
         assert cli("predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--quiet").status == 0
         assert (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns == before  # went on, did nothing twice
+
+    def test_predictions_of_another_model_are_never_reused(
+        self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]
+    ) -> None:
+        import shutil
+
+        shutil.copytree(run, tmp_path / "model")
+        words = ["predict", "--model", tmp_path / "model", "--dataset", dataset, "--out", tmp_path / "r", "--quiet"]
+        assert cli(*words).status == 0
+        state = load_file(tmp_path / "model" / "model.safetensors")
+        save_file({k: v + 0.1 for k, v in state.items()}, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+        ended = cli(*words)
+        assert ended.status == 1 and "model: an earlier run wrote here" in ended.err
 
     @pytest.mark.parametrize(
         ("arguments", "status", "words"),

@@ -128,9 +128,9 @@ class ClassicalSegmenter:
         hull = cv2.convexHull(positive.astype(np.float32))
         one = s.size_of_one**2 * graph.pixels / len(positive)
         size = np.sqrt(cv2.contourArea(hull) + graph.scaled(s.least_size) ** 2 + one)
-        filled = np.zeros((graph.height, graph.width), np.uint8)
-        cv2.fillConvexPoly(filled, np.rint(hull).astype(np.int32), 1)
-        column, row = np.rint(graph.centre).astype(int).T
+        filled = np.zeros((graph.height + 2, graph.width + 2), np.uint8)  # a rim: every pixel has an outside
+        cv2.fillConvexPoly(filled, np.rint(hull).astype(np.int32) + 1, 1)
+        column, row = np.rint(graph.centre).astype(int).T + 1
         outside = cv2.distanceTransform(1 - filled, cv2.DIST_L2, 5)[row, column]
         beyond = outside - cv2.distanceTransform(filled, cv2.DIST_L2, 5)[row, column]  # negative within the hull
         nearest = np.linalg.norm(graph.centre[:, None] - positive[None], axis=-1).min(1)

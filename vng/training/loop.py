@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -89,7 +90,10 @@ def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], pro
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
     set_seed(recipe.seed)
+    AcceleratorState._reset_state()  # or a second run in one process could not have another precision
     accelerator = Accelerator(
+        # without this, processes that torchrun starts on a machine without accelerator never learn of each other
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.optimizer.accumulate,
         step_scheduler_with_optimizer=False,
