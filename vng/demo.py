@@ -126,11 +126,14 @@ def _peak_memory() -> int:
 
 
 def _pseudo_mask_quality(out: Path) -> dict[str, float]:
-    """True J of the pseudo-masks, and how well point agreement ranks objects by it."""
+    """True J of the pseudo-masks, and how well point agreement ranks objects by it.
+
+    J is a mean over the annotated frames in which the object is seen; where the segmenter found nothing it is 0.
+    """
     from scipy.stats import spearmanr
 
     from vng.dataset import VngDataset
-    from vng.masks import intersection_over_union
+    from vng.masks import area, intersection_over_union
 
     world = _read(out / "world_points" / "truth.json")["videos"]
     truth = {video.video_id: video for video in VngDataset(out / "pseudo_truth")}
@@ -141,13 +144,13 @@ def _pseudo_mask_quality(out: Path) -> dict[str, float]:
         place = {name: t for t, name in enumerate(full.frame_names)}
         for item in video.objects:
             true = full.object_by_id[true_id[item.object_id]].segmentations
-            pairs = [
-                (rle, true[place[name]])
+            seen = [
+                0.0 if rle is None else intersection_over_union(rle, truly)
                 for name, rle in zip(video.frame_names, item.segmentations, strict=True)
-                if rle is not None
+                if (truly := true[place[name]]) is not None and area(truly)
             ]
-            if item.quality.point_agreement is not None and pairs:
-                scores.append(float(np.mean([intersection_over_union(a, b) for a, b in pairs])))  # type: ignore[arg-type]
+            if item.quality.point_agreement is not None and seen:
+                scores.append(float(np.mean(seen)))
                 agreements.append(item.quality.point_agreement)
     correlation = spearmanr(agreements, scores).statistic if len(scores) > 1 else float("nan")
     return {"mean_J": float(np.mean(scores)), "agreement_rank_correlation": float(correlation)}
