@@ -21,7 +21,8 @@ from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.point_vos import PointRecord, read_points
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
 from conversion.vidln import VidLN, by_keyframe, read_vidln, trace_segment
-from vng.dataset import DatasetWriter, Video, VideoObject
+from vng.dataset import Video, VideoObject
+from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, UsageError, read_problems
 from vng.frames import Frames, find_frames, open_frames
 from vng.manifest import file_hash

@@ -15,7 +15,7 @@ import pytest
 from conversion.synthetic import synthesize
 from tests.helpers import Cli, make_video
 from vng.cli import main
-from vng.dataset import write_dataset
+from vng.dataset_writer import write_dataset
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

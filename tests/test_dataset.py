@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import H, T, W, make_video
-from vng.dataset import DatasetWriter, VngDataset, features, write_dataset
+from vng.dataset import VngDataset, features
+from vng.dataset_writer import DatasetWriter, write_dataset
 from vng.errors import DataError, Problem
 from vng.narratives import Expression
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers import Cli, H, T, W, make_video, write_frames
 from vng.config import find_config, load_settings, shipped_configs
-from vng.dataset import VngDataset, write_dataset
+from vng.dataset import VngDataset
+from vng.dataset_writer import write_dataset
 from vng.errors import DataError, UsageError
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.training.clips import ClipSampler, Collator, sample_frames

@@ -7,6 +7,7 @@ Every source gives RGB uint8 [H, W, 3] and names its frames by file stem; a vide
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 JPEG_QUALITY = 95
 
 
-class Frames:
+class Frames(ABC):
     """A video's frames, read one at a time.
 
     `frames[i]` is the i-th frame; iteration streams in time order and never holds more than one. Frames of one video
@@ -55,8 +56,8 @@ class Frames:
             )
         return image
 
-    def _read(self, index: int) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, index: int) -> np.ndarray: ...
 
     def encoded(self, index: int) -> bytes:
         """The frame as image-file bytes (JPEG unless the source already has an encoded file)."""
