@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from conversion.nouns import Link, Noun, NounSource, link_records, noun_source, 
 from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.point_vos import PointRecord, read_points
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
-from conversion.vidln import VidLN, by_keyframe, read_vidln, trace_segment
+from conversion.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, UsageError, read_problems
@@ -28,8 +28,10 @@ from vng.frames import Frames, find_frames, open_frames
 from vng.manifest import file_hash
 from vng.narratives import Expression, Narrative
 from vng.points import POSITIVE, Points
+from vng.propagators import Propagator
 from vng.propagators import load as load_propagator
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
 
@@ -290,8 +292,7 @@ def _pseudo_masks(
     frames: Frames, objects: list[PointedObject], options: BuildOptions, problems: list[Problem]
 ) -> tuple[VideoObject, ...]:
     """Masks of all objects; one whose points are wrong is reported and left out, the others are kept."""
-    segmenter = load_segmenter(options.segmenter, **options.engine())
-    propagator = None if options.propagator is None else load_propagator(options.propagator)
+    segmenter, propagator = engines(options)
     while objects:
         try:
             return make_pseudo_masks(frames, objects, segmenter, options.pseudo, options.segmenter, propagator)
@@ -366,8 +367,10 @@ def _trace_masks(
     height, width = frames.size
     reduced = []
     for item in objects:
-        key_points = [item.points.in_frame(int(t)) for t in np.unique(item.points.frame)]
-        best = max(key_points, key=lambda p: (np.ptp(p.xy / [width, height], axis=0).prod(), -p.frame[0]))
+        on_frame = {int(t): item.points.in_frame(int(t)) for t in np.unique(item.points.frame)}
+        chosen = best_keyframe({t: points.xy for t, points in on_frame.items()})
+        assert chosen is not None  # an object without a point was never made
+        best = on_frame[chosen]
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
     made = _pseudo_masks(frames, reduced, options, problems)
@@ -392,10 +395,15 @@ def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) ->
             problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
 
 
+@lru_cache(maxsize=1)
+def engines(options: BuildOptions) -> tuple[Segmenter, Propagator | None]:
+    """The segmenter and propagator of a conversion, made once for all its videos."""
+    propagator = None if options.propagator is None else load_propagator(options.propagator)
+    return load_segmenter(options.segmenter, **options.engine()), propagator
+
+
 def check_engines(options: BuildOptions) -> None:
     """Raise UsageError for unknown engines before any work is done."""
-    load_segmenter(options.segmenter, **options.engine())
-    if options.propagator is not None:
-        load_propagator(options.propagator)
+    engines(options)
     if not 0 <= options.pseudo.held_out < 1:
         raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")

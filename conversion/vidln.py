@@ -6,7 +6,7 @@ Trace coordinates are normalised to [0, 1] and may lie slightly outside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -242,10 +242,13 @@ def by_keyframe(segment: Trace) -> dict[int, np.ndarray]:
     return {index: np.asarray(xy) for index, xy in sorted(positions.items())}
 
 
-def best_keyframe(segment: Trace) -> int | None:
-    """The key frame on which the segment covers the largest area (Point-VOS, Sec. 3.2); None for an empty segment.
+def best_keyframe(positions: Mapping[int, np.ndarray]) -> int | None:
+    """The frame on which a trace covers the largest area (Point-VOS, Sec. 3.2); None for no frame at all.
 
-    Area is that of the box round the points on the key frame, in the frame's own units; a tie goes to the earlier one.
+    Args:
+        positions: frame index -> float [P, 2], as `by_keyframe` gives them; any unit that is one for all frames.
+
+    Area is that of the box round a frame's points; a tie goes to the earlier frame.
     """
-    boxes = {index: np.ptp(xy, axis=0).prod() for index, xy in by_keyframe(segment).items()}
+    boxes = {index: np.ptp(xy, axis=0).prod() for index, xy in positions.items()}
     return max(boxes, key=lambda index: (boxes[index], -index)) if boxes else None

@@ -76,7 +76,11 @@ class TestVidln:
         small = (TracePoint(0.1, 0.1, 5400, 0), TracePoint(0.2, 0.2, 5410, 0))
         large = (TracePoint(0.1, 0.1, 5420, 1), TracePoint(0.6, 0.4, 5430, 1))
         segment = trace_segment(narrative((small, large)), 6, 10)
-        assert list(by_keyframe(segment)) == [0, 1] and best_keyframe(segment) == 1 and best_keyframe(()) is None
+        assert (
+            list(by_keyframe(segment)) == [0, 1]
+            and best_keyframe(by_keyframe(segment)) == 1
+            and best_keyframe({}) is None
+        )
 
     def test_round_trip(self, tmp_path: Path) -> None:
         made = video(narrative((trace(2, 0.1, 0.2),)))

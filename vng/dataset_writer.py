@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vng.dataset import CARD, DATA_FOLDER, MANIFEST, PARTIAL, SHARD_NAME, Video, features
-from vng.errors import PROBLEMS_FILE, DataError
+from vng.errors import PROBLEMS_FILE, DataError, Problem, write_problems
 from vng.manifest import check_folder, check_same, to_json, versions, write_atomic
 
 
@@ -52,15 +52,12 @@ class DatasetWriter:
         part = self._part(index)
         return part.exists() and (pq.read_metadata(part).num_rows > 0 or not part.with_suffix(".jsonl").stat().st_size)
 
-    def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Any] = ()) -> None:
+    def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Problem] = ()) -> None:
         """Write part `index`: zero or more rows of the schema, and the problems met on the way."""
-        from dataclasses import asdict
-
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        problem_lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems)
-        write_atomic(self._part(index).with_suffix(".jsonl"), problem_lines)
+        write_problems(problems, self._part(index).with_suffix(".jsonl"))  # first: the part counts once its rows do
         schema = features().arrow_schema
         temporary = self._part(index).with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)

@@ -8,6 +8,7 @@ Flow: Kroeger et al., ECCV 2016 (OpenCV's DIS).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from vng.errors import UsageError
 from vng.frames import Frames
 from vng.propagators import FramePrompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
 
@@ -94,12 +96,16 @@ class FlowPropagator:
             carried[t] = np.rint(state * 255).astype(np.uint8)
         return carried
 
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return load_segmenter(self._segmenter_name)
+
     def _given(self, image: np.ndarray, prompt: FramePrompts) -> list[np.ndarray | None]:
         """What a prompt says of each object: probabilities [H, W], or None."""
         given: list[np.ndarray | None] = [None] * len(prompt)
         pointed = [(k, points) for k, points in enumerate(prompt.points) if points is not None]
         if pointed:
-            masks = load_segmenter(self._segmenter_name)(image, [points for _, points in pointed])
+            masks = self._segmenter(image, [points for _, points in pointed])
             for (k, _), mask in zip(pointed, masks, strict=True):
                 given[k] = mask
         for k, mask in enumerate(prompt.masks):
