@@ -215,7 +215,10 @@ class TestTraining:
         assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
 
     def test_half_precision(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli(*train_arguments(dataset, tmp_path / "run", "precision=bf16", "optimizer.steps=2"))
+        # Frames of 64 rows: on a map of 1 x 1 torch's bf16 convolution leaves NaN in its weight gradient on CPU
+        # (torch 2.13: 22 of 60 draws at 1 x 1, none at 1 x 2 or larger), which the loop reports as it should.
+        more = ("precision=bf16", "optimizer.steps=2", "data.short_side=64")
+        ended = cli(*train_arguments(dataset, tmp_path / "run", *more))
         assert ended.status == 0, ended.err
         assert cli(*train_arguments(dataset, tmp_path / "again", "precision=no", "optimizer.steps=1")).status == 0
 
