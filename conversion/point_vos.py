@@ -73,7 +73,7 @@ def read_points(path: Path, on_problem: OnProblem | None = None) -> Iterator[Poi
         raise DataError(path, "", "", "expected an object {key: record}", "see docs/formats.md, Point-VOS points")
     for key, value in whole.items():
         try:
-            yield _parse(key, value, path)
+            yield from_json(key, value, path)
         except DataError as error:
             if on_problem is None:
                 raise
@@ -95,11 +95,12 @@ def _is_json_lines(path: Path) -> bool:
 
 def _parse_all(value: Any, path: Path, record: str) -> list[PointRecord]:
     reader = Reader(value, path, record)
-    return [_parse(key, item, path, record) for key, item in reader.value.items()]
+    return [from_json(key, item, path, f"{record}: {key}") for key, item in reader.value.items()]
 
 
-def _parse(key: str, value: Any, path: Path, line: str = "") -> PointRecord:
-    reader = Reader(value, path, f"{line}: {key}" if line else key)
+def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
+    """A record from the publisher's JSON object; `path` and `place` say in messages where it stood."""
+    reader = Reader(value, path, place or key)
     points = []
     for child in reader.children("annotated_points"):
         status = child.get("status", str)

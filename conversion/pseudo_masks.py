@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conversion.quality import conflicts, mask_area, point_agreement, stability
 from vng.dataset import Quality, VideoObject
 from vng.errors import DataError
 from vng.frames import Frames
 from vng.masks import RLE, decode, empty, encode
-from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points, agreement
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts, Propagator
 from vng.segmenters import Segmenter
 
@@ -69,7 +70,11 @@ def make_pseudo_masks(
     rles = _segment_frames(frames, objects, held, segmenter)
     if propagator is not None:
         rles = _propagate(frames, rles, propagator)
-    return tuple(_finish(item, out, row, engine) for item, out, row in zip(objects, held, rles, strict=True))
+    claims = conflicts(rles)
+    return tuple(
+        _finish(item, out, row, conflict, engine)
+        for item, out, row, conflict in zip(objects, held, rles, claims, strict=True)
+    )
 
 
 def _check_inside(frames: Frames, objects: Sequence[PointedObject]) -> None:
@@ -151,16 +156,11 @@ def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propaga
     return result
 
 
-def _finish(item: PointedObject, held: np.ndarray, row: list[RLE | None], engine: str) -> VideoObject:
-    right, total = 0, 0
-    for t in np.unique(item.points.frame[held]):
-        rle = row[int(t)]
-        if rle is None:
-            continue
-        points = item.points[held].in_frame(int(t))
-        hits, count = agreement(decode(rle), points.xy, points.label)
-        right, total = right + hits, total + count
+def _finish(
+    item: PointedObject, held: np.ndarray, row: list[RLE | None], conflict: float | None, engine: str
+) -> VideoObject:
+    share, asked = point_agreement(row, item.points[held])
     verified = 0 if item.trace else int((item.points.label != AMBIGUOUS).sum())
-    quality = Quality(right / total if total else None, verified, total, item.link)
+    quality = Quality(share, verified, asked, mask_area(row), stability(row), conflict, item.link)
     kind = "trace" if item.trace else "points"
     return VideoObject(item.object_id, item.name, f"{kind}/{engine}", tuple(row), item.points, quality)

@@ -78,12 +78,17 @@ class VidLN:
 
 def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
     """Read a VidLN file video by video; bad lines go to `on_problem`, or raise DataError where it is None."""
-    return iterate_json_lines(path, lambda value, record: _parse(Reader(value, path, record)), on_problem)
+    return iterate_json_lines(path, lambda value, place: from_json(value, path, place), on_problem)
 
 
 def write_vidln(videos: list[VidLN], path: Path) -> None:
     """Write VidLN JSON lines in the publisher's layout."""
     write_json_lines([as_json(video) for video in videos], path)
+
+
+def from_json(value: Any, path: Path, place: str) -> VidLN:
+    """A video from the publisher's JSON object; `path` and `place` say in messages where it stood."""
+    return _parse(Reader(value, path, place))
 
 
 def _parse(reader: Reader) -> VidLN:

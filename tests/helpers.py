@@ -58,7 +58,7 @@ def make_video(name: str, seed: int = 0) -> Video:
         (Narrative("Ball one", "A red ball meets the other ball."),),
         (Expression(0, 6, 10, str(seed + 1)), Expression(0, 27, 31, big)),
         (
-            VideoObject(str(seed + 1), "ball", "orig_masks", first, points, Quality(0.75, 3, 1, "name")),
+            VideoObject(str(seed + 1), "ball", "orig_masks", first, points, Quality(0.75, 3, 1, link="name")),
             VideoObject(big, "ball", "extra_masks", second),
         ),
         frames,

@@ -448,10 +448,10 @@ class TestConvertCommands:
             return ["convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
 
-        import conversion.build as build
+        import conversion.videos as videos
 
         calls = []
-        original = build.make_pseudo_masks
+        original = videos.make_pseudo_masks
 
         def dies(*arguments: object, **options: object) -> object:
             calls.append(1)
@@ -459,7 +459,7 @@ class TestConvertCommands:
                 raise KeyboardInterrupt
             return original(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(build, "make_pseudo_masks", dies)
+        monkeypatch.setattr(videos, "make_pseudo_masks", dies)
         assert cli(*args("broken")).status == 130 and not (tmp_path / "broken" / "data").exists()
         assert cli(*args("broken")).status == 0 and len(calls) == 6
         assert cli(*args("whole")).status == 0

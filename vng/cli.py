@@ -151,6 +151,9 @@ def _convert(commands: Any) -> None:
         "--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]"
     )
     point_vos.add_argument(
+        "--min-agreement", type=float, default=0.0, help="leave out objects whose point agreement is lower [0]"
+    )
+    point_vos.add_argument(
         "--link", choices=("name", "name+trace"), default="name+trace", help="how a record finds its noun [name+trace]"
     )
     vng = _command(
@@ -171,7 +174,7 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
     frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
-    parser.add_argument("--segmenter", default="classical", help="what turns points into masks [classical]")
+    parser.add_argument("--segmenter", help="what turns points into masks [classical]")
     parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
     propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
     parser.add_argument("--propagator", help=propagator_help)
@@ -184,7 +187,13 @@ def _output_arguments(parser: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
     parser.add_argument("--dataset", default="", help="name in the rows [the annotations' own]")
     parser.add_argument("--split", type=_split_name, default="", help="split of the rows [the annotations' own]")
+    parser.add_argument("--only", action="append", default=[], metavar="VIDEO", help="this video only; may be repeated")
     parser.add_argument("--limit", type=_positive, help="convert this many videos only")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and how long it would take; write nothing"
+    )
+    threads_help = "threads of each process; the result depends on it in the last digits, so scale by processes [1]"
+    parser.add_argument("--threads", type=_natural, default=1, help=threads_help)
     parser.add_argument("--link-frames", action="store_true", help="refer to frames by path instead of embedding them")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when anything was left out")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
@@ -199,71 +208,97 @@ def _trio_arguments(parser: Any, required: bool) -> None:
 
 
 def _build_options(arguments: argparse.Namespace, **more: Any) -> Any:
-    from conversion.build import BuildOptions
+    from conversion.options import BuildOptions, check_options
 
-    return BuildOptions(
+    options = BuildOptions(
         dataset=arguments.dataset,
         split=arguments.split,
+        only=tuple(arguments.only),
         limit=arguments.limit,
         link_frames=arguments.link_frames,
+        threads=arguments.threads,
         progress=not arguments.quiet,
+        **more,
+    )
+    check_options(options)
+    return options
+
+
+def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any) -> Any:
+    from conversion.pseudo_masks import PseudoMaskSettings
+
+    if arguments.segmenter is not None:
+        more["segmenter"] = arguments.segmenter
+    return _build_options(
+        arguments,
+        checkpoint=arguments.checkpoint,
+        propagator=arguments.propagator,
+        nouns=arguments.nouns,
+        pseudo=PseudoMaskSettings(held_out, arguments.seed),
         **more,
     )
 
 
-def _engine_options(arguments: argparse.Namespace, held_out: float, use_trace: bool) -> Any:
-    from conversion.build import check_engines
-    from conversion.pseudo_masks import PseudoMaskSettings
-
-    options = _build_options(
-        arguments,
-        segmenter=arguments.segmenter,
-        checkpoint=arguments.checkpoint,
-        propagator=arguments.propagator,
-        nouns=arguments.nouns,
-        use_trace=use_trace,
-        pseudo=PseudoMaskSettings(held_out, arguments.seed),
-    )
-    check_engines(options)
-    return options
-
-
 def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
-    from conversion.build import convert_point_vos
+    from conversion.build import point_vos_conversion
 
-    options = _engine_options(arguments, arguments.held_out, arguments.link == "name+trace")
-    result = convert_point_vos(arguments.points, arguments.narratives, arguments.frames, arguments.out, options)
-    return _report_conversion(result, arguments)
+    options = _engine_options(
+        arguments, arguments.held_out, use_trace=arguments.link == "name+trace", min_agreement=arguments.min_agreement
+    )
+    conversion = point_vos_conversion(arguments.points, arguments.narratives, arguments.frames, options)
+    return _run_conversion(conversion, arguments)
 
 
 def _run_convert_vidln(arguments: argparse.Namespace) -> int:
-    from conversion.build import convert_vidln
+    from conversion.build import vidln_conversion
 
-    result = convert_vidln(arguments.narratives, arguments.frames, arguments.out, _engine_options(arguments, 0.0, True))
-    return _report_conversion(result, arguments)
+    options = _engine_options(arguments, 0.0)
+    return _run_conversion(vidln_conversion(arguments.narratives, arguments.frames, options), arguments)
 
 
 def _run_convert_vng(arguments: argparse.Namespace) -> int:
-    from conversion.build import convert_vng
+    from conversion.build import vng_conversion
     from conversion.official_vng import TrioFiles
 
     files = TrioFiles(arguments.meta, arguments.extra_masks, arguments.orig_masks)
-    result = convert_vng(files, arguments.frames, arguments.out, _build_options(arguments))
-    return _report_conversion(result, arguments)
+    return _run_conversion(vng_conversion(files, arguments.frames, _build_options(arguments)), arguments)
 
 
-def _report_conversion(result: Any, arguments: argparse.Namespace) -> int:
+def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
+    from conversion.build import convert, estimate
     from vng.errors import PROBLEMS_FILE, summarise
+    from vng.processes import current_processes
 
-    _report(result.totals, arguments.json)
+    if arguments.dry_run:
+        _report_estimate(estimate(conversion, arguments.out), arguments.json)
+        return 0
+    result = convert(conversion, arguments.out)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
-    if result.problems:
-        print(
-            f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {len(result.problems) - len(left_out)} notes",
-            file=sys.stderr,
-        )
-        print(summarise(result.problems), file=sys.stderr)
+    if current_processes().is_main:
+        _report(result.totals, arguments.json)
+        if result.problems:
+            notes = len(result.problems) - len(left_out)
+            print(f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {notes} notes", file=sys.stderr)
+            print(summarise(result.problems), file=sys.stderr)
     return 1 if arguments.strict and left_out else 0
+
+
+def _report_estimate(expected: Any, as_json: bool) -> None:
+    from datetime import timedelta
+
+    told = expected.as_json()
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
+    )
+    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
+    if told["seconds_left"] is not None:
+        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
+        pace = f"{expected.seconds_per_video:.2f} s a video"
+        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
+        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
 
 
 def _export(commands: Any) -> None:

@@ -46,6 +46,9 @@ def features() -> Features:
         "point_agreement": float32,  # share of held-out points on the right side; null where none was held out
         "n_points": int32,  # verified points of the object, held-out ones included; 0 for a trace
         "n_held_out": int32,
+        "mask_area": float32,  # mean share of the frame; null where no mask has a pixel
+        "stability": float32,  # smaller over larger area of neighbouring masks, mean; null for fewer than two
+        "conflict": float32,  # mean share of a mask that other objects' masks claim too; null where not measured
         "link": string,  # how the object was tied to its nouns: "name", "name+trace", "" where given
     }
     return Features(
@@ -82,6 +85,9 @@ class Quality:
     point_agreement: float | None = None
     n_points: int = 0
     n_held_out: int = 0
+    mask_area: float | None = None
+    stability: float | None = None
+    conflict: float | None = None
     link: str = ""
 
 

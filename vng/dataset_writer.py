@@ -1,137 +1,286 @@
-"""Writing a VNG dataset: part by part, resumable to the byte, whole or not there."""
+"""Writing a VNG dataset: part by part, by one process or many, resumable to the byte, whole or not there."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from vng.dataset import CARD, DATA_FOLDER, MANIFEST, PARTIAL, SHARD_NAME, Video, features
-from vng.errors import PROBLEMS_FILE, DataError, Problem, write_problems
-from vng.manifest import check_folder, check_same, to_json, versions, write_atomic
+from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
+from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
+from vng.processes import Processes
+
+COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
+COMPRESSION = "zstd"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of one written part; its file beside the rows says that the part is whole."""
+
+    sha256: str
+    size: int  # bytes
+    rows: dict[str, int]  # split -> number of rows
+    totals: dict[str, int]
+    problems: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the dataset: the rows of one split in parts first..last, in order."""
+
+    file: str
+    split: str
+    first: int
+    last: int
+    sha256: str = ""  # once written
+
+    @property
+    def parts(self) -> range:
+        """Its parts; those between without rows of its split add nothing."""
+        return range(self.first, self.last + 1)
 
 
 class DatasetWriter:
-    """Writes a dataset so that a killed run can go on and end in the same bytes.
+    """Writes a dataset so that a killed run can go on and end in the same bytes, whatever the number of processes.
 
-    Each video is first a part of its own below `OUT/.partial/`; `finish` joins the parts, in order, into shards and
-    moves them into place last. Parts of a run with other settings are refused, never mixed.
+    Each video is first a part of its own below `OUT/.partial/`, with its hash beside it; `finish` joins the parts, in
+    order, into shards and moves them into place last. Parts of a run with other settings are refused, never mixed;
+    a part that is cut short or damaged is not `done`, and so is made again.
 
     Args:
         out: the dataset folder.
         settings: everything the result depends on; kept as `manifest.json`.
         shard_bytes: start a new shard once one holds this much.
+        processes: which process this is; all of them make a writer, and all call `finish`.
+        read_only: look at what is there, and write nothing.
+
+    Raises:
+        DataError: `out` is a file, or holds the result of other settings.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], shard_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        shard_bytes: int = 256 << 20,
+        processes: Processes | None = None,
+        read_only: bool = False,
+    ) -> None:
         self.out, self.settings, self.shard_bytes = out, settings, shard_bytes
-        self._partial = out / PARTIAL
+        self.processes = processes or Processes()
+        self.partial = out / PARTIAL
         check_folder(out)
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
             raise DataError(out, "", "", "this folder holds a dataset without manifest", "choose another --out")
         check_same(out / MANIFEST, settings, out)
-        if self.complete:
-            shutil.rmtree(self._partial, ignore_errors=True)  # killed in its very last step
-        else:
-            self._partial.mkdir(parents=True, exist_ok=True)
-            check_same(self._partial / MANIFEST, settings, out)
-            write_atomic(self._partial / MANIFEST, to_json({"settings": settings}))
+        check_same(self.partial / MANIFEST, settings, out)
+        if read_only:
+            return
+        self.processes.wait()  # nobody changes the folder before all have looked
+        if self.processes.is_main:
+            if self.complete:
+                shutil.rmtree(self.partial, ignore_errors=True)  # killed in its very last step
+            else:
+                write_atomic(self.partial / MANIFEST, to_json({"settings": settings}))
+        self.processes.wait()
 
-    def _part(self, index: int) -> Path:
-        return self._partial / f"{index:08d}.parquet"
+    def _rows(self, index: int) -> Path:
+        return self.partial / f"{index:08d}.parquet"
+
+    def _part(self, index: int) -> Part | None:
+        """The record of a part that was written whole; None where there is none or it cannot be read."""
+        try:
+            return Part(**json.loads(self._rows(index).with_suffix(".json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def done(self, index: int) -> bool:
-        """Whether part `index` is there. A part that came to nothing but problems is tried again: its cause, frames
-        that were missing, say, may be mended."""
-        import pyarrow.parquet as pq
+        """Whether part `index` is there and undamaged.
 
+        A part that came to nothing but errors is tried again: its cause, frames that were missing, say, may be mended.
+        """
+        part, rows = self._part(index), self._rows(index)
+        if part is None or not rows.exists() or rows.stat().st_size != part.size:
+            return False
+        if not part.rows and any(problem["kind"] == "error" for problem in part.problems):
+            return False
+        return file_hash(rows) == part.sha256
+
+    def size(self, index: int) -> int:
+        """Bytes of part `index`; 0 where it is not there."""
         part = self._part(index)
-        return part.exists() and (pq.read_metadata(part).num_rows > 0 or not part.with_suffix(".jsonl").stat().st_size)
+        return 0 if part is None else part.size
 
     def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Problem] = ()) -> None:
         """Write part `index`: zero or more rows of the schema, and the problems met on the way."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        write_problems(problems, self._part(index).with_suffix(".jsonl"))  # first: the part counts once its rows do
-        schema = features().arrow_schema
-        temporary = self._part(index).with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
-        os.replace(temporary, self._part(index))
+        path = self._rows(index)
+        record = path.with_suffix(".json")
+        record.unlink(missing_ok=True)  # the part counts once its record is there
+        temporary = path.with_suffix(".tmp")
+        table = pa.Table.from_pylist(list(rows), schema=features().arrow_schema)
+        pq.write_table(table, temporary, compression=COMPRESSION)
+        part = Part(
+            file_hash(temporary),
+            temporary.stat().st_size,
+            _count(row["split"] for row in rows),
+            _totals(rows),
+            [asdict(problem) for problem in problems],
+        )
+        os.replace(temporary, path)
+        write_atomic(record, json.dumps(asdict(part), ensure_ascii=False))
 
     def finish(self, count: int, title: str, description: str) -> dict[str, int]:
-        """Join parts 0..count-1 into shards; returns the totals of the dataset."""
-        missing = [i for i in range(count) if not self._part(i).exists()]
-        if missing:
-            raise DataError(self.out, f"part {missing[0]}", "", f"{len(missing)} of {count} parts are not written yet")
-        final = self._partial / "final"
-        totals, shards = _join_parts([self._part(i) for i in range(count)], final / DATA_FOLDER, self.shard_bytes)
-        problems = b"".join(self._part(i).with_suffix(".jsonl").read_bytes() for i in range(count))
-        totals["problems"] = problems.count(b"\n")
-        if not totals["videos"]:
-            write_atomic(self.out / PROBLEMS_FILE, problems)
-            raise DataError(self.out / PROBLEMS_FILE, "", "", "no video could be converted", "this file says why")
-        manifest = {"settings": self.settings, "totals": totals, "versions": versions()}
-        write_atomic(self.out / MANIFEST, to_json(manifest))
-        write_atomic(self.out / CARD, dataset_card(title, description, totals, shards))
-        (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
-        if problems:
-            write_atomic(self.out / PROBLEMS_FILE, problems)
-        os.replace(final / DATA_FOLDER, self.out / DATA_FOLDER)
+        """Join parts 0..count-1 into shards, each by one of the processes; returns the totals of the dataset."""
+        self.processes.wait()
+        shards, totals = self._plan(count)
+        final = self.partial / "final" / DATA_FOLDER
+        for shard in shards[self.processes.index :: self.processes.count]:
+            self._join(shard, final / shard.file)
+        self.processes.wait()
+        if self.processes.is_main:
+            self._seal(shards, count, totals, title, description)
+        self.processes.wait()
         self.complete = True
-        shutil.rmtree(self._partial)
         return totals
+
+    def _plan(self, count: int) -> tuple[list[Shard], dict[str, int]]:
+        """Which part goes into which shard; depends on the parts alone, so every process comes to the same plan."""
+        totals = dict.fromkeys((*COUNTED, "problems"), 0)
+        filled: dict[str, list[list[int]]] = {}  # split -> parts of each shard
+        sizes: dict[str, int] = {}
+        missing = 0
+        for index in range(count):
+            part = self._part(index)
+            if part is None:
+                missing += 1
+                continue
+            for name, value in part.totals.items():
+                totals[name] += value
+            totals["problems"] += len(part.problems)
+            for split in part.rows:
+                if split not in filled or sizes[split] >= self.shard_bytes:
+                    filled.setdefault(split, []).append([])
+                    sizes[split] = 0
+                filled[split][-1].append(index)
+                sizes[split] += part.size
+        if missing:
+            raise DataError(self.out, "", "", f"{missing} of {count} parts are not written yet")
+        shards = [
+            Shard(SHARD_NAME.format(split=split, index=i, count=len(parts)), split, own[0], own[-1])
+            for split, parts in filled.items()
+            for i, own in enumerate(parts)
+        ]
+        return shards, totals
+
+    def _join(self, shard: Shard, path: Path) -> None:
+        """Write one shard, a row group a video; what an earlier run wrote whole stays."""
+        import pyarrow.parquet as pq
+
+        record = path.with_suffix(".sha256")
+        if path.exists() and record.exists() and file_hash(path) == record.read_text():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        with pq.ParquetWriter(temporary, features().arrow_schema, compression=COMPRESSION) as writer:
+            for index in shard.parts:
+                part = self._part(index)
+                if part is None or shard.split not in part.rows:
+                    continue
+                table = pq.read_table(self._rows(index))
+                for row in range(table.num_rows):
+                    one = table.slice(row, 1)
+                    if one["split"][0].as_py() == shard.split:
+                        writer.write_table(one)
+        os.replace(temporary, path)
+        write_atomic(record, file_hash(path))
+
+    def _seal(self, shards: list[Shard], count: int, totals: dict[str, int], title: str, description: str) -> None:
+        """Write what goes beside the shards, then move them into place: from then on there is a dataset."""
+        lines = self._problem_lines(count)
+        if not totals["videos"]:
+            write_atomic(self.out / PROBLEMS_FILE, lines)
+            raise DataError(self.out / PROBLEMS_FILE, "", "", "no video could be converted", "this file says why")
+        final = self.partial / "final" / DATA_FOLDER
+        hashes = [(final / shard.file).with_suffix(".sha256") for shard in shards]
+        told = [asdict(replace(shard, sha256=path.read_text())) for shard, path in zip(shards, hashes, strict=True)]
+        manifest = {"settings": self.settings, "totals": totals, "versions": versions(), "shards": told}
+        write_atomic(self.out / MANIFEST, to_json(manifest))
+        write_atomic(self.out / CARD, dataset_card(title, description, totals, _count(s.split for s in shards)))
+        (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
+        if lines:
+            write_atomic(self.out / PROBLEMS_FILE, lines)
+        for path in hashes:
+            path.unlink()
+        os.replace(final, self.out / DATA_FOLDER)
+        shutil.rmtree(self.partial)
+
+    def _problem_lines(self, count: int) -> str:
+        parts = (self._part(index) for index in range(count))
+        return as_lines(Problem(**problem) for part in parts if part is not None for problem in part.problems)
+
+    def broken_shards(self, progress: bool = False) -> Iterator[Shard]:
+        """The shards of a finished dataset that are missing or no longer have the bytes its manifest tells of."""
+        told_of = json.loads((self.out / MANIFEST).read_text(encoding="utf-8")).get("shards", ())
+        for told in tqdm(told_of, desc="verify", unit="shard", disable=not progress):
+            shard = Shard(**told)
+            path = self.out / DATA_FOLDER / shard.file
+            if not path.exists() or file_hash(path) != shard.sha256:
+                yield shard
+
+    def mend(self, shard: Shard, parts: Iterable[tuple[int, Sequence[dict[str, Any]], Sequence[Problem]]]) -> None:
+        """Make a broken shard of a finished dataset again from its parts: (index, rows, problems) as `write` takes them.
+
+        Raises DataError where other bytes come out: what it was made from has changed meanwhile.
+        """
+        self.partial.mkdir(exist_ok=True)
+        for index, rows, problems in parts:
+            self.write(index, rows, problems)
+        made = self.partial / shard.file
+        self._join(shard, made)
+        if file_hash(made) != shard.sha256:
+            reason = (
+                "this shard is damaged, and made again it differs from what it was: frames or programs have changed"
+            )
+            raise DataError(self.out / DATA_FOLDER / shard.file, "", "", reason, "convert into another --out")
+        (self.out / DATA_FOLDER).mkdir(exist_ok=True)
+        os.replace(made, self.out / DATA_FOLDER / shard.file)
+        shutil.rmtree(self.partial)
 
     @property
     def totals(self) -> dict[str, int]:
         """The totals of a finished dataset."""
-        return json.loads((self.out / MANIFEST).read_text())["totals"]
+        return json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))["totals"]
 
 
-def _join_parts(parts: Sequence[Path], folder: Path, shard_bytes: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Stream parts into shards of about `shard_bytes`; returns totals and the number of shards of each split."""
-    import pyarrow.parquet as pq
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    totals = dict.fromkeys(("videos", "narratives", "expressions", "objects", "masks", "points"), 0)
-    writers: dict[str, Any] = {}
-    sizes: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    for part in parts:
-        table = pq.read_table(part)
-        for row in range(table.num_rows):
-            one = table.slice(row, 1)
-            _count_row(one, totals)
-            split = one["split"][0].as_py() or "train"
-            if split not in writers or sizes[split] >= shard_bytes:
-                if split in writers:
-                    writers[split].close()
-                counts[split] = counts.get(split, 0) + 1
-                writers[split] = pq.ParquetWriter(folder / f"{split}.{counts[split] - 1}", table.schema)
-                sizes[split] = 0
-            writers[split].write_table(one)
-            sizes[split] += part.stat().st_size // max(1, table.num_rows)
-    for writer in writers.values():
-        writer.close()
-    for split, count in counts.items():
-        for index in range(count):
-            os.replace(folder / f"{split}.{index}", folder / SHARD_NAME.format(split=split, index=index, count=count))
-    return totals, counts
+def _count(names: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        found[name] = found.get(name, 0) + 1
+    return found
 
 
-def _count_row(table: Any, totals: dict[str, int]) -> None:
-    totals["videos"] += 1
-    totals["narratives"] += len(table["narratives"][0])
-    totals["expressions"] += len(table["expressions"][0])
-    for item in table["objects"][0]:
-        totals["objects"] += 1
-        totals["masks"] += sum(rle.is_valid for rle in item["segmentations"])
-        totals["points"] += len(item["points"])
+def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    objects = [item for row in rows for item in row["objects"]]
+    return {
+        "videos": len(rows),
+        "narratives": sum(len(row["narratives"]) for row in rows),
+        "expressions": sum(len(row["expressions"]) for row in rows),
+        "objects": len(objects),
+        "masks": sum(rle is not None for item in objects for rle in item["segmentations"]),
+        "points": sum(len(item["points"]) for item in objects),
+    }
 
 
 def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int]) -> str:

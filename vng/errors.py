@@ -61,14 +61,13 @@ def one_of(value: str, known: Iterable[str], what: str) -> str:
     return value
 
 
-def write_problems(problems: Iterable[Problem], path: Path) -> None:
-    """Write problems as JSON lines, one problem a line, in the order given."""
-    lines = [json.dumps(asdict(problem), ensure_ascii=False) for problem in problems]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def as_lines(problems: Iterable[Problem]) -> str:
+    """Problems as JSON lines, one problem a line, in the order given."""
+    return "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Read what `write_problems` wrote; no file means no problems."""
+    """Read a file of `as_lines`; no file means no problems."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: names may hold other line separators

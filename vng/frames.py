@@ -20,6 +20,7 @@ from vng.errors import DataError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 JPEG_QUALITY = 95
+MOST_HELD = 32  # frames of a video file that a subset keeps in memory
 
 
 class Frames(ABC):
@@ -115,6 +116,20 @@ class _Subset(Frames):
         return self._parent.size
 
 
+class _HeldSubset(_Subset):
+    """A few frames of a source that reads forwards only: one pass finds them all, and they stay in memory."""
+
+    @cached_property
+    def _held(self) -> dict[int, np.ndarray]:
+        return {index: self._parent[index] for index in sorted(set(self._indices))}
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._held[self._indices[index]]
+
+    def encoded(self, index: int) -> bytes:
+        return encode_jpeg(self._read(index))
+
+
 class ImageFolder(Frames):
     """A folder of JPEG or PNG files, ordered by the number in their names."""
 
@@ -192,6 +207,10 @@ class VideoFile(Frames):
             decoder.close()
             return int(image.shape[0]), int(image.shape[1])
         raise DataError(self.path, "", "", "this video has no frame that decodes", "check that it plays")
+
+    def subset(self, indices: Sequence[int]) -> Frames:
+        """As for every source; few frames are held in memory, so that the file is decoded once."""
+        return _HeldSubset(self, indices) if len(indices) <= MOST_HELD else super().subset(indices)
 
     def _decode(self) -> Generator[np.ndarray]:
         import av

@@ -44,6 +44,19 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder; DataError where there is neither."""
+    if path.is_file():
+        return file_hash(path)
+    if not path.is_dir():
+        raise DataError(path, "", "", "no such file", "check the path")
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0{file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def check_folder(out: Path) -> None:
     """Raise DataError where `out` cannot become a folder."""
     if out.exists() and not out.is_dir():

@@ -74,6 +74,13 @@ def intersection_over_union(first: RLE, second: RLE) -> float:
     return float(coco_mask.iou([first._coco()], [second._coco()], [0])[0, 0])
 
 
+def covered(mask: RLE, by: RLE) -> float:
+    """Share of a mask's pixels that another mask covers, in [0, 1]; raises ValueError for an empty mask."""
+    if not area(mask):
+        raise ValueError("no share of an empty mask")
+    return float(coco_mask.iou([mask._coco()], [by._coco()], [1])[0, 0])
+
+
 def from_json(value: Mapping[str, Any] | None) -> RLE | None:
     """Read a segmentation as annotation files carry it.
 

@@ -1,0 +1,70 @@
+"""What a conversion is told beside its inputs, and the engines it names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from conversion.pseudo_masks import PseudoMaskSettings
+from vng.errors import UsageError
+from vng.propagators import Propagator
+from vng.propagators import load as load_propagator
+from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import Segmenter
+from vng.segmenters import load as load_segmenter
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a conversion is told beside its inputs; all but `progress` can change the result."""
+
+    segmenter: str = DEFAULT_SEGMENTER
+    checkpoint: str | None = None
+    propagator: str | None = None  # None: only annotated frames get masks
+    nouns: str = "auto"
+    use_trace: bool = True
+    pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
+    min_agreement: float = 0.0  # objects whose point agreement is lower are left out
+    link_frames: bool = False  # refer to frames by path instead of embedding them
+    dataset: str = ""  # name of the rows; "" takes the annotations' own
+    split: str = ""
+    only: tuple[str, ...] = ()  # these videos; () takes all
+    subset: Path | None = None  # a published list of videos; None takes all
+    limit: int | None = None  # most videos
+    threads: int = 1  # of each process: more of them change the last digits, so processes are what scales
+    progress: bool = True
+
+    def engine(self) -> dict[str, Any]:
+        """Options of the segmenter."""
+        return {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+
+    def as_settings(self) -> dict[str, Any]:
+        """What the manifest keeps; of weights and lists their content, wherever they lie."""
+        from vng.manifest import file_hash
+
+        kept = asdict(self)
+        for key in ("progress", "nouns"):
+            kept.pop(key)
+        kept["checkpoint"] = getattr(engines(self)[0], "fingerprint", None)
+        kept["subset"] = None if self.subset is None else file_hash(self.subset)
+        return kept
+
+
+@lru_cache(maxsize=1)
+def engines(options: BuildOptions) -> tuple[Segmenter, Propagator | None]:
+    """The segmenter and propagator of a conversion, made once for all its videos."""
+    propagator = None if options.propagator is None else load_propagator(options.propagator)
+    return load_segmenter(options.segmenter, **options.engine()), propagator
+
+
+def check_options(options: BuildOptions) -> None:
+    """Raise UsageError for unknown engines and values out of range before any work is done."""
+    engines(options)
+    if not 0 <= options.pseudo.held_out < 1:
+        raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")
+    if not 0 <= options.min_agreement <= 1:
+        raise UsageError(f"--min-agreement {options.min_agreement}: a share in [0, 1]")
+    if options.min_agreement and not options.pseudo.held_out:
+        raise UsageError("--min-agreement needs held-out points to measure agreement on; raise --held-out")

@@ -1,0 +1,113 @@
+"""Annotations sorted by video, on disk: read once whatever their format, then looked up video by video.
+
+Annotation files say things about videos in any order, and the published ones hold gigabytes. One pass checks them and
+writes what they say into a scratch SQLite file; memory stays flat, and every process reads only the videos it works on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from vng.errors import Problem
+
+_TABLES = """
+create table item (kind text, key text, video text, place text, body blob, primary key (kind, key));
+create table problem (body text);
+"""
+_INDEX = "create index by_video on item (kind, video)"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What an annotation file says in one record: `body` is its JSON, `place` where it stood, for messages."""
+
+    key: str
+    place: str
+    body: Any
+
+
+class SpoolWriter:
+    """Takes records in the order of their file; see `make_spool`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(self, kind: str, video: str, item: Item) -> bool:
+        """Keep one record about a video; False where one of this kind and key is there already."""
+        body = zlib.compress(json.dumps(item.body).encode(), 1)
+        row = (kind, item.key, video, item.place, body)
+        return self._connection.execute("insert or ignore into item values (?, ?, ?, ?, ?)", row).rowcount == 1
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether a record of this kind and key is there."""
+        found = self._connection.execute("select 1 from item where kind = ? and key = ?", (kind, key))
+        return found.fetchone() is not None
+
+    def problem(self, problem: Problem) -> None:
+        """Keep a problem met while reading."""
+        self._connection.execute("insert into problem values (?)", (json.dumps(asdict(problem)),))
+
+
+def make_spool(path: Path, fill: Callable[[SpoolWriter], None]) -> None:
+    """Write a spool whole or not at all; `fill` adds all records to the writer it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    connection = sqlite3.connect(temporary, isolation_level=None)
+    try:
+        connection.executescript(f"pragma journal_mode = off; pragma synchronous = off;{_TABLES}")
+        connection.execute("begin")
+        fill(SpoolWriter(connection))
+        connection.execute(_INDEX)
+        connection.execute("commit")
+    finally:
+        connection.close()
+    temporary.replace(path)
+
+
+class Spool:
+    """A spool that `make_spool` wrote, for reading; any number of processes may have it open."""
+
+    def __init__(self, path: Path) -> None:
+        uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        self._connection = sqlite3.connect(uri, uri=True)
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def videos(self, kind: str, having: str | None = None, limit: int | None = None) -> Iterator[str]:
+        """Videos with a record of `kind`, in the order of their first one; with `having`, only those that have a
+        record of that kind too."""
+        also = "and video in (select video from item where kind = ?2)" if having else "and ?2 is null"
+        query = f"select video from item where kind = ?1 {also} group by video order by min(rowid) limit ?3"
+        for (name,) in self._connection.execute(query, (kind, having, -1 if limit is None else limit)):
+            yield name
+
+    def items(self, kind: str, video: str) -> list[Item]:
+        """All records of `kind` about one video, in file order."""
+        query = "select key, place, body from item where kind = ?1 and video = ?2 order by rowid"
+        return [_item(*row) for row in self._connection.execute(query, (kind, video))]
+
+    def count(self, kind: str) -> int:
+        """Number of records of one kind."""
+        return int(self._connection.execute("select count(*) from item where kind = ?", (kind,)).fetchone()[0])
+
+    def problems(self) -> list[Problem]:
+        """The problems met while reading, in order."""
+        rows = self._connection.execute("select body from problem order by rowid")
+        return [Problem(**json.loads(body)) for (body,) in rows]
+
+
+def _item(key: str, place: str, body: bytes) -> Item:
+    return Item(key, place, json.loads(zlib.decompress(body)))

@@ -1,0 +1,247 @@
+"""One video's annotations become its row of a dataset: frames found, nouns linked, masks made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from conversion.nouns import Link, Noun, NounSource, link_records, nouns_of
+from conversion.options import BuildOptions, engines
+from conversion.point_vos import PointRecord
+from conversion.pseudo_masks import PointedObject, make_pseudo_masks
+from conversion.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem
+from vng.frames import Frames, find_frames, open_frames
+from vng.narratives import Expression, Narrative
+from vng.points import POSITIVE, Points
+
+
+def _open_video(name: str, root: Path) -> Frames:
+    return open_frames(find_frames(root, name))
+
+
+def _assemble(
+    video: VidLN,
+    frames: Frames,
+    objects: tuple[VideoObject, ...],
+    expressions: Sequence[Expression],
+    options: BuildOptions,
+    split: str,
+) -> Video:
+    narratives = tuple(Narrative(n.actor_name, n.caption) for n in video.narratives)
+    height, width = frames.size
+    return Video(
+        video.video_id,
+        options.dataset or video.dataset_id,
+        options.split or split or "train",
+        height,
+        width,
+        frames.fps,
+        tuple(frames.names),
+        narratives,
+        tuple(expressions),
+        objects,
+        frames,
+    )
+
+
+def point_vos_video(
+    video: VidLN,
+    records: Sequence[PointRecord],
+    root: Path,
+    source: NounSource,
+    options: BuildOptions,
+    problems: list[Problem],
+) -> list[Video]:
+    frames = _open_video(video.video_id, root)
+    links, open_records = link_records(video, records, source, frames.size, len(frames), options.use_trace)
+    problems += open_records
+    linked = sorted({link.record for link in links})
+    located = {i: _locate(records[i], frames, problems) for i in linked}
+    used = [i for i in linked if located[i] is not None]
+    if not used:
+        return []
+    frames, shift = _wanted_frames(frames, [located[i] for i in used], options.propagator is not None)
+    how = {link.record: link.how for link in links}
+    objects = [
+        PointedObject(records[i].key, records[i].object_name, _moved(located[i], shift), link=how[i]) for i in used
+    ]
+    made = _pseudo_masks(frames, objects, options, problems)
+    made = _agreeing(made, {records[i].key: records[i] for i in used}, options.min_agreement, problems)
+    kept = {item.object_id for item in made}
+    expressions = [
+        Expression(link.noun.narrative, link.noun.start, link.noun.end, records[link.record].key)
+        for link in sorted(links, key=_link_order)
+        if records[link.record].key in kept
+    ]
+    return [_assemble(video, frames, made, expressions, options, records[0].split)] if made else []
+
+
+def _link_order(link: Link) -> tuple[int, int, int]:
+    return link.noun.narrative, link.noun.start, link.record
+
+
+def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Points | None:
+    """A record's points with frame indices; frames are found by name, or by number in a video file."""
+    index, xy, label = [], [], []
+    missing: dict[str, int] = {}
+    for point in record.points:
+        place = None if point.frame_id is None else frames.index_of(point.frame_id)
+        if place is None:
+            missing[str(point.frame_id)] = missing.get(str(point.frame_id), 0) + 1
+            continue
+        index.append(place)
+        xy.append((point.x, point.y))
+        label.append(point.label)
+    for name, count in missing.items():
+        reason = f"frame {name!r} is not in {frames.source} ({count} points)"
+        problems.append(record.problem("frame_id", reason, "extract all frames of the video"))
+    if not index:
+        problems.append(record.problem("annotated_points", "no point lies in a frame that is there"))
+        return None
+    points = Points.of_lists(index, xy, label)
+    if not (points.label == POSITIVE).any():
+        problems.append(record.problem("annotated_points", "no positive point: nothing to segment"))
+        return None
+    return points
+
+
+def _wanted_frames(frames: Frames, points: Sequence[Points | None], everything: bool) -> tuple[Frames, np.ndarray]:
+    """The frames that go into the dataset, and old index -> new index: all of them, or only those with points."""
+    if everything:
+        return frames, np.arange(len(frames))
+    kept = sorted({int(t) for p in points if p is not None for t in p.frame})
+    shift = np.full(len(frames), -1)
+    shift[kept] = np.arange(len(kept))
+    return frames.subset(kept), shift
+
+
+def _moved(points: Points | None, shift: np.ndarray) -> Points:
+    assert points is not None
+    return Points(shift[points.frame], points.xy, points.label)
+
+
+def _pseudo_masks(
+    frames: Frames, objects: list[PointedObject], options: BuildOptions, problems: list[Problem]
+) -> tuple[VideoObject, ...]:
+    """Masks of all objects; one whose points are wrong is reported and left out, the others are kept."""
+    segmenter, propagator = engines(options)
+    while objects:
+        try:
+            return make_pseudo_masks(frames, objects, segmenter, options.pseudo, options.segmenter, propagator)
+        except DataError as error:
+            bad = [item for item in objects if item.object_id == error.problem.record]
+            if not bad:
+                raise
+            problems.append(error.problem)
+            objects = [item for item in objects if item not in bad]
+    return ()
+
+
+def _agreeing(
+    objects: tuple[VideoObject, ...], records: Mapping[str, PointRecord], least: float, problems: list[Problem]
+) -> tuple[VideoObject, ...]:
+    """The objects whose masks agree well enough with their held-out points; the others are noted."""
+    kept = []
+    for item in objects:
+        share = item.quality.point_agreement
+        if share is None or share >= least:
+            kept.append(item)
+        else:
+            reason = f"left out: point agreement {share:.3f} of {item.quality.n_held_out} points is below {least:g}"
+            problems.append(replace(records[item.object_id].problem("", reason), kind="note"))
+    return tuple(kept)
+
+
+def vidln_video(
+    video: VidLN, root: Path, source: NounSource, options: BuildOptions, problems: list[Problem]
+) -> list[Video]:
+    frames = _open_video(video.video_id, root)
+    places = [frames.index_of(name) for name in video.keyframe_names]
+    objects: list[PointedObject] = []
+    expressions: list[Expression] = []
+    for noun in nouns_of(video, source):
+        points = _trace_points(video, noun, places, frames, problems)
+        if points is not None:
+            key = f"{video.dataset_id}/{video.vidln_id}/{noun.narrative}/{noun.start}-{noun.end}"
+            name = video.narratives[noun.narrative].caption[noun.start : noun.end]
+            objects.append(PointedObject(key, name, points, trace=True))
+            expressions.append(Expression(noun.narrative, noun.start, noun.end, key))
+    _report_unused(video, source, problems)
+    everything = options.propagator is not None
+    kept = list(range(len(frames))) if everything else sorted({t for t in places if t is not None})
+    if not kept:
+        names = ", ".join(video.keyframe_names[:3])
+        reason = f"none of its key frames ({names}, ...) is in {frames.source}"
+        raise DataError(video.file, f"{video.line}: {video.video_id}", "keyframe_names", reason, "check --frames")
+    shift = np.full(len(frames), -1)
+    shift[kept] = np.arange(len(kept))
+    chosen = frames.subset(kept)
+    objects = [replace(item, points=_moved(item.points, shift)) for item in objects]
+    made = _trace_masks(video, chosen, objects, options, problems)
+    return [_assemble(video, chosen, made, expressions, options, "train")]
+
+
+def _noun_problem(video: VidLN, noun: Noun, reason: str) -> Problem:
+    caption = video.narratives[noun.narrative].caption
+    where = f"actor_narratives[{noun.narrative}].noun [{noun.start}, {noun.end}) {caption[noun.start : noun.end]!r}"
+    return video.problem(where, reason)
+
+
+def _trace_points(
+    video: VidLN, noun: Noun, places: Sequence[int | None], frames: Frames, problems: list[Problem]
+) -> Points | None:
+    """A noun's trace segment in pixels, on all its key frames; None (and a problem) where it has none."""
+    segment = trace_segment(video.narratives[noun.narrative], noun.start, noun.end)
+    if not segment:
+        problems.append(_noun_problem(video, noun, "no mouse trace was drawn while this noun was spoken"))
+        return None
+    parts = []
+    for key, xy in by_keyframe(segment).items():
+        place = places[key]
+        if place is None:
+            reason = f"key frame {video.keyframe_names[key]!r} is not in {frames.source} ({len(xy)} trace points)"
+            problems.append(_noun_problem(video, noun, reason))
+            continue
+        pixels = xy * np.array([frames.size[1], frames.size[0]]) - 0.5
+        parts.append(Points(np.full(len(xy), place), pixels, np.full(len(xy), POSITIVE)))
+    return Points.concatenate(parts) if parts else None
+
+
+def _trace_masks(
+    video: VidLN, frames: Frames, objects: list[PointedObject], options: BuildOptions, problems: list[Problem]
+) -> tuple[VideoObject, ...]:
+    """Masks from traces, each on the key frame its trace covers most (Point-VOS, Sec. 3.2); all trace points are kept."""
+    height, width = frames.size
+    reduced = []
+    for item in objects:
+        on_frame = {int(t): item.points.in_frame(int(t)) for t in np.unique(item.points.frame)}
+        chosen = best_keyframe({t: points.xy for t, points in on_frame.items()})
+        assert chosen is not None  # an object without a point was never made
+        best = on_frame[chosen]
+        inside = np.clip(best.xy, 0, [width - 1, height - 1])
+        reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
+    made = _pseudo_masks(frames, reduced, options, problems)
+    for done in made:
+        if all(rle is None for rle in done.segmentations):
+            reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
+            problems.append(video.problem(f"objects.{done.object_id}", reason, kind="note"))
+    points = {item.object_id: item.points for item in objects}
+    return tuple(replace(done, points=points[done.object_id]) for done in made)
+
+
+def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) -> None:
+    """Say how much of each narrative's trace was drawn over words that are no noun."""
+    for index, narrative in enumerate(video.narratives):
+        used = set()
+        for start, end in source.find(narrative):
+            used |= {(p.time_ms, p.x, p.y) for part in trace_segment(narrative, start, end) for p in part}
+        everything = [(p.time_ms, p.x, p.y) for part in narrative.traces for p in part]
+        left = sum(point not in used for point in everything)
+        if left:
+            reason = f"trace drawn over words that are no noun is left out ({left} of {len(everything)} points)"
+            problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
