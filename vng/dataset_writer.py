@@ -244,7 +244,8 @@ class DatasetWriter:
 
         Raises DataError where other bytes come out: what it was made from has changed meanwhile.
         """
-        self.partial.mkdir(exist_ok=True)
+        shutil.rmtree(self.partial, ignore_errors=True)  # of an earlier attempt
+        self.partial.mkdir()
         for index, rows, problems in parts:
             self.write(index, rows, problems)
         made = self.partial / shard.file
@@ -261,7 +262,8 @@ class DatasetWriter:
     @property
     def totals(self) -> dict[str, int]:
         """The totals of a finished dataset."""
-        return json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))["totals"]
+        totals = json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))["totals"]
+        return {name: totals[name] for name in (*COUNTED, "problems")}
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
