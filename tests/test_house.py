@@ -23,6 +23,7 @@ COMMANDS = [
     ["convert", "vng"],
     ["export"],
     ["inspect"],
+    ["compare"],
     ["train"],
     ["predict"],
     ["evaluate"],

@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vng {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_demo, _synthesize, _convert, _export, _inspect, _train, _predict, _evaluate):
+    for add in (_demo, _synthesize, _convert, _export, _inspect, _compare, _train, _predict, _evaluate):
         add(commands)
     return parser
 
@@ -355,6 +355,42 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
     print(f"{len(inspection.problems)} problems and notes")
     if inspection.problems:
         print(summarise(inspection.problems))
+    if arguments.html:
+        print(arguments.html / "index.html")
+
+
+def _compare(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        _run_compare,
+        "two datasets of the same objects side by side: how alike their masks are, and which agree with the points",
+        "vng compare data/oops-classical data/oops-embedded --html page",
+    )
+    parser.add_argument("first", type=Path, metavar="DATASET_A", help="dataset folder")
+    parser.add_argument("second", type=Path, metavar="DATASET_B", help="dataset folder, of the same points")
+    parser.add_argument("--html", type=Path, help="folder for index.html: the biggest disagreements")
+    parser.add_argument("--frames", type=Path, help="where linked frames lie now, if they moved")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, object by object")
+
+
+def _run_compare(arguments: argparse.Namespace) -> None:
+    from vng.comparison import compare_datasets
+
+    compared = compare_datasets(
+        arguments.first, arguments.second, arguments.html, arguments.frames, progress=not arguments.quiet
+    )
+    figures = compared.as_json()
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    alike = "no frame in common" if compared.iou is None else f"mean IoU {compared.iou:.3f}"
+    print(f"{len(compared.objects):,} objects in both, {alike}")
+    print(f"only in one: {len(compared.only_first):,} and {len(compared.only_second):,}")
+    for name in ("point_agreement", "mask_area", "stability", "conflict"):
+        if (known := figures[name]) is not None:
+            interval = "{first:.3f} and {second:.3f}, difference {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+            print(f"{name:16} {interval.format(**known)} over {known['objects']:,} objects")
     if arguments.html:
         print(arguments.html / "index.html")
 

@@ -206,19 +206,26 @@ def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = 
     weight = annotated.sum(0) if len(annotated) else np.zeros(len(frames))
     spread = np.array_split(np.arange(len(frames)), min(count, len(frames)))
     chosen = [int(part[weight[part].argmax()]) for part in spread]
-    tiles = []
-    for t in chosen:
-        masks = [None if (rle := o.segmentations[t]) is None else decode(rle) for o in video.objects]
-        image = overlay(frames[t], masks)
-        factor = max(1, 320 // image.shape[1])
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
-        if points:
-            for index, item in enumerate(video.objects):
-                here = item.points.in_frame(t)
-                scaled = Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label)
-                image = draw_points(image, scaled, positive=colour(index))
-        tiles.append(_tile(image, 380, frames.names[t]))
-    return grid(tiles, columns)
+    return grid([object_tile(video, t, range(len(video.objects)), points) for t in chosen], columns)
+
+
+def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = True, label: str = "") -> np.ndarray:
+    """One frame of a dataset's video with the masks and points of some of its objects, by index; uint8 [h, 380, 3].
+
+    `label` stands in the corner; "" takes the frame's name.
+    """
+    frames = video.opened_frames()
+    colours = [colour(index) for index in objects]
+    chosen = [video.objects[index] for index in objects]
+    masks = [None if (rle := item.segmentations[t]) is None else decode(rle) for item in chosen]
+    image = overlay(frames[t], masks, colours)
+    factor = max(1, 320 // image.shape[1])
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    if points:
+        for rgb, item in zip(colours, chosen, strict=True):
+            here = item.points.in_frame(t)
+            image = draw_points(image, Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label), positive=rgb)
+    return _tile(image, 380, label or frames.names[t])
 
 
 def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
