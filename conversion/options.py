@@ -9,6 +9,7 @@ from typing import Any
 
 from conversion.pseudo_masks import PseudoMaskSettings
 from vng.errors import UsageError
+from vng.processes import current_processes
 from vng.propagators import Propagator
 from vng.propagators import load as load_propagator
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
@@ -55,6 +56,7 @@ class BuildOptions:
 @lru_cache(maxsize=1)
 def engines(options: BuildOptions) -> tuple[Segmenter, Propagator | None]:
     """The segmenter and propagator of a conversion, made once for all its videos."""
+    current_processes()  # a launcher's processes learn which accelerator is theirs before weights are loaded onto it
     propagator = None if options.propagator is None else load_propagator(options.propagator)
     return load_segmenter(options.segmenter, **options.engine()), propagator
 

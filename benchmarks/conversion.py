@@ -1,0 +1,225 @@
+"""Conversion at scale: processes, objects, memory, sudden deaths, storage.
+
+`python -m benchmarks.conversion [processes objects memory kills storage] [--segmenter NAME] [--json FILE]`
+
+* processes: the same videos by one process and by two (torchrun), whole commands timed; bytes compared.
+* objects: videos with 20 pointed objects against the same with one, in one process, engines loaded before.
+* memory: peak resident memory of `vng convert` over 2,000 tiny procedural videos against 50.
+* kills: two processes killed (SIGKILL to all) at 20 random moments, started again each time; bytes compared.
+* storage: masks of the 20-video metric set (PEERS.md, section 1) as a dataset against paletted PNGs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from conversion import point_vos, vidln
+from conversion.build import convert, point_vos_conversion
+from conversion.options import BuildOptions, engines
+from conversion.point_vos import AnnotatedPoint, PointRecord
+from conversion.synthetic import make_world, synthesize
+from conversion.synthetic_scene import PRESETS
+from conversion.vidln import ActorNarrative, VidLN
+from vng.dataset import Video, VideoObject
+from vng.dataset_writer import write_dataset
+from vng.frames import encode_jpeg
+from vng.masks import encode
+
+METRIC_SET = Path(__file__).resolve().parents[2] / "shared" / "data" / "goldens" / "metrics" / "gen_synth.py"
+
+
+def command(folder: Path, out: Path, segmenter: str, processes: int = 1) -> list[str]:
+    """The words of `vng convert point-vos` on a synthesized folder."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    inputs = ["--points", folder / "points.json", "--narratives", folder / "vidln.jsonl", "--frames", folder / "frames"]
+    words = ["-m", "vng.cli", "convert", "point-vos", *inputs, "--out", out, "--segmenter", segmenter, "--quiet"]
+    return [*start, *map(str, words)]
+
+
+def run(words: list[str]) -> float:
+    """Seconds a command took; its output is dropped."""
+    start = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Relative path -> bytes of all files below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
+    """One process against two."""
+    synthesize(folder / "w", 40, 1, "hard", progress=True)
+    one = run(command(folder / "w", folder / "one", segmenter))
+    two = run(command(folder / "w", folder / "two", segmenter, 2))
+    same = files_of(folder / "one") == files_of(folder / "two")
+    print(f"processes: one {one:.1f} s, two {two:.1f} s: {one / two:.2f}x; identical: {same}")
+    return {"one_process_s": one, "two_processes_s": two, "processes_ratio": one / two, "processes_identical": same}
+
+
+def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) -> None:
+    """Videos of 240x432 with `count` records of 10 + 10 random points a frame, each with a noun of its own."""
+    rng = np.random.default_rng(0)
+    names = [f"thing{chr(97 + i)}" for i in range(count)]
+    caption = " ".join(names)
+    records, narratives = [], []
+    for index in range(videos):
+        world = make_world(index, 3, replace(PRESETS["hard"], height=240, width=432, frames=frames))
+        target = folder / "frames" / f"v{index}"
+        target.mkdir(parents=True, exist_ok=True)
+        for t in range(frames):
+            (target / f"{t:06d}.jpg").write_bytes(encode_jpeg(world.frames[t]))
+        for number, name in enumerate(names):
+            marks = []
+            for t in range(frames):
+                centre = rng.uniform((40, 40), (390, 200))
+                for label, spread in ((1, 15.0), (0, 90.0)):
+                    xy = np.clip(centre + rng.normal(0, spread, (10, 2)), 0, (431, 239)).round()
+                    marks += [AnnotatedPoint(float(x), float(y), f"{t:06d}", label) for x, y in xy]
+            records.append(PointRecord(f"{index}-{number}", name, f"train/v{index}", tuple(marks)))
+        spans = tuple((caption.index(name), caption.index(name) + len(name)) for name in names)
+        said = ActorNarrative("Thing", caption, (0,), 0, 0, "", (), spans, ())
+        narratives.append(VidLN(index, "many", f"v{index}", 0, ("000000",), (said,)))
+    point_vos.write_points(records, folder / "points.json")
+    vidln.write_vidln(narratives, folder / "vidln.jsonl")
+
+
+def measure_objects(folder: Path, segmenter: str) -> dict[str, float]:
+    """20 objects against one, best of three."""
+    seconds = {}
+    options = BuildOptions(segmenter=segmenter, nouns="noun_segments", progress=False)
+    for count in (1, 20):
+        write_objects(folder / str(count), count)
+        engines(options)
+        source = folder / str(count)
+        times = []
+        for attempt in range(4):  # the first warms up
+            conversion = point_vos_conversion(
+                source / "points.json", source / "vidln.jsonl", source / "frames", options
+            )
+            start = time.perf_counter()
+            convert(conversion, folder / f"out-{count}-{attempt}")
+            times.append(time.perf_counter() - start)
+        seconds[count] = min(times[1:])
+    ratio = seconds[20] / seconds[1]
+    print(f"objects ({segmenter}): one {seconds[1]:.2f} s, twenty {seconds[20]:.2f} s: {ratio:.2f}x")
+    return {"one_object_s": seconds[1], "twenty_objects_s": seconds[20], "objects_ratio": ratio}
+
+
+def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
+    """Peak resident memory of 2,000 videos against 50."""
+    tiny = replace(PRESETS["easy"], height=48, width=64, frames=4, objects=(1, 2))
+    peaks = {}
+    for count in (50, 2000):
+        target = folder / str(count)
+        records, narratives = [], []
+        for index in range(count):
+            world = make_world(index, 5, tiny)
+            place = target / "frames" / world.record.video_id
+            place.mkdir(parents=True)
+            for t, image in enumerate(world.frames):
+                (place / f"{world.record.frame_names[t]}.jpg").write_bytes(encode_jpeg(image))
+            records += world.points
+            narratives.append(world.vidln)
+        point_vos.write_points(records, target / "points.json")
+        vidln.write_vidln(narratives, target / "vidln.jsonl")
+        watched = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        watched += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        words = [sys.executable, "-c", watched, *command(target, folder / f"out-{count}", segmenter)]
+        peaks[count] = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+        size = (target / "points.json").stat().st_size + (target / "vidln.jsonl").stat().st_size
+        print(f"memory: {count} videos, {size / 2**20:.1f} MiB of annotations: peak {peaks[count]:.0f} MiB")
+    ratio = peaks[2000] / peaks[50]
+    print(f"memory: {ratio:.3f}x")
+    return {"peak_50_MiB": peaks[50], "peak_2000_MiB": peaks[2000], "memory_ratio": ratio}
+
+
+def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) -> dict[str, float]:
+    """Random deaths; the result must be that of an undisturbed run."""
+    synthesize(folder / "w", 30, 2, "easy", progress=True)
+    run(command(folder / "w", folder / "whole", segmenter))
+    expected, draw = files_of(folder / "whole"), random.Random(seed)
+    killed = finished = differing = 0
+    parts: list[int] = []
+    while killed < kills or not finished:
+        out = folder / f"broken-{finished}"
+        process = subprocess.Popen(
+            command(folder / "w", out, segmenter, 2),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=draw.uniform(2, 20) if killed < kills else None)
+            assert process.returncode == 0, "a run failed"
+            finished, differing = finished + 1, differing + (files_of(out) != expected)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+            parts.append(len(list((out / ".partial").glob("*.json"))))
+    print(f"kills: {killed} (parts there after each: {parts}); {finished} datasets finished, {differing} differ")
+    return {"kills": killed, "datasets_finished": finished, "datasets_that_differ": differing}
+
+
+def measure_storage(folder: Path, _segmenter: str) -> dict[str, float]:
+    """RLE in Parquet against paletted PNG."""
+    subprocess.run([sys.executable, str(METRIC_SET), str(folder)], check=True, stdout=subprocess.DEVNULL)
+    videos = []
+    for path in sorted(folder.glob("*.npz")):
+        labels = np.load(path)["gt"]
+        names = tuple(f"{t:05d}" for t in range(len(labels)))
+        objects = tuple(
+            VideoObject(str(k), "", "orig_masks", tuple(encode(frame == k) for frame in labels))
+            for k in range(1, int(labels.max()) + 1)
+        )
+        videos.append(Video(path.stem, "metric", "test", *labels.shape[1:], 0.0, names, (), (), objects))
+    write_dataset(folder / "dataset", videos, "metric set")
+    parquet = sum(p.stat().st_size for p in (folder / "dataset" / "data").iterdir())
+    png = sum(p.stat().st_size for p in (folder / "gt").rglob("*.png"))
+    print(f"storage: PNG {png / 2**20:.2f} MiB, dataset {parquet / 2**20:.2f} MiB: {parquet / png:.2f}x")
+    return {"png_bytes": png, "parquet_bytes": parquet, "storage_ratio": parquet / png}
+
+
+FIGURES: dict[str, Callable[[Path, str], dict[str, float]]] = {
+    "processes": measure_processes,
+    "objects": measure_objects,
+    "memory": measure_memory,
+    "kills": measure_kills,
+    "storage": measure_storage,
+}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=f"among {', '.join(FIGURES)} [all]")
+    parser.add_argument("--segmenter", default=BuildOptions().segmenter)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    found: dict[str, float] = {}
+    for name in arguments.figures:
+        with tempfile.TemporaryDirectory() as folder:
+            found |= FIGURES[name](Path(folder), arguments.segmenter)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
