@@ -1,7 +1,9 @@
-"""Mean J of a segmenter on DAVIS clips from random points.
+"""Mean J of segmenters on DAVIS clips from random points, and a page to see them on.
 
 Five frames a clip, evenly spread; per object P positive and P negative random points at least 10 pixels apart; mean over
-objects and frames, then over clips. `python -m benchmarks.segmenters [--points 10 5 1] [--seeds 0 1 2] [--json FILE]`
+objects and frames, then over clips.
+`python -m benchmarks.segmenters [--segmenter NAME ...] [--points 10 5 1] [--seeds 0 1 2] [--html DIR] [--json FILE]`
+NAME is an engine, `watershed`, or `dynamite-random` and `sam2-random`: those networks with random weights, for speed only.
 """
 
 from __future__ import annotations
@@ -9,22 +11,51 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from benchmarks.baselines import make_segmenter
 from benchmarks.davis import DEFAULT_ROOT, Clip, clips
-from vng.points import PointPrompts, sample_in_mask
-from vng.segmenters import DEFAULT, Segmenter, load
+from vng.points import NEGATIVE, POSITIVE, PointPrompts, Points, sample_in_mask
+from vng.segmenters import DEFAULT, Segmenter
+from vng.viewer import colour, draw_points, embed_image, grid, overlay, render_page, tile
 
 FRAMES, DISTANCE = 5, 10
 
 
-def score_clip(clip: Clip, segmenter: Segmenter, count: int, seed: int) -> tuple[list[float], float]:
-    """J of every object in every frame looked at, and the seconds the segmenter took."""
+@dataclass(frozen=True)
+class Case:
+    """One frame of a clip with the points of all its objects."""
+
+    image: np.ndarray
+    truth: list[np.ndarray]
+    prompts: list[PointPrompts]
+
+
+@dataclass
+class Scores:
+    """What one segmenter reached with one number of points."""
+
+    by_clip: dict[str, list[float]] = field(default_factory=dict)  # one value a seed
+    seconds: float = 0.0
+    frames: int = 0
+    objects: int = 0
+
+    @property
+    def per_seed(self) -> np.ndarray:
+        """Mean over clips, float [seeds]."""
+        return np.mean(list(self.by_clip.values()), axis=0)
+
+
+def cases(clip: Clip, count: int, seed: int) -> Iterator[Case]:
+    """The frames looked at, with their points."""
     rng = np.random.default_rng(seed)
-    scores, seconds = [], 0.0
     for index in np.linspace(0, len(clip) - 1, FRAMES).round().astype(int):
         image, labels = clip.frame(int(index)), clip.labels(int(index))
         truth = [labels == k for k in np.unique(labels) if k not in (0, 255)]
@@ -32,41 +63,111 @@ def score_clip(clip: Clip, segmenter: Segmenter, count: int, seed: int) -> tuple
             PointPrompts(sample_in_mask(m, count, DISTANCE, rng), sample_in_mask(~m, count, DISTANCE, rng))
             for m in truth
         ]
-        start = time.perf_counter()
-        masks = segmenter(image, prompts) > 0.5
-        seconds += time.perf_counter() - start
-        scores += [float((m & t).sum() / (m | t).sum()) for m, t in zip(masks, truth, strict=True)]
-    return scores, seconds
+        yield Case(image, truth, prompts)
+
+
+def jaccard(mask: np.ndarray, truth: np.ndarray) -> float:
+    """J of two masks [H, W], the truth not empty."""
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def score(segmenter: Segmenter, root: Path, count: int, seeds: list[int], name: str) -> Scores:
+    """J of every object in every frame looked at, and the seconds the segmenter took."""
+    scores = Scores()
+    for clip in tqdm(clips(root), desc=f"{name}, {count} + {count}", unit="clip"):
+        for seed in seeds:
+            values = []
+            for case in cases(clip, count, seed):
+                start = time.perf_counter()
+                masks = segmenter(case.image, case.prompts) > 0.5
+                scores.seconds += time.perf_counter() - start
+                scores.frames, scores.objects = scores.frames + 1, scores.objects + len(masks)
+                values += [jaccard(m, t) for m, t in zip(masks, case.truth, strict=True)]
+            scores.by_clip.setdefault(clip.name, []).append(float(np.mean(values)))
+    return scores
+
+
+def report(name: str, count: int, scores: Scores) -> None:
+    """Print one table."""
+    seeds = ", ".join(f"{v:.3f}" for v in scores.per_seed)
+    print(f"\n{name}, {count} + {count} points: mean J {scores.per_seed.mean():.3f}  (seeds {seeds})")
+    for clip, values in scores.by_clip.items():
+        print(f"  {clip:16}{np.mean(values):.3f}")
+    print(
+        f"  {scores.seconds / scores.frames:.3f} s a frame, {scores.seconds / scores.objects:.3f} s an object and frame"
+    )
+
+
+def write_page(
+    folder: Path, root: Path, engines: dict[str, Segmenter], table: dict[tuple[str, int], Scores], counts: list[int]
+) -> None:
+    """Every clip's first, middle and last looked-at frame with the truth and what each segmenter made of one seed's points."""
+    rows = [
+        (name, *(f"{table[name, n].per_seed.mean():.3f}" for n in counts), f"{1000 * s.seconds / s.frames:.0f}")
+        for name, s in ((name, table[name, counts[0]]) for name in engines)
+    ]
+    header = ("segmenter", *(f"{n} + {n} points" for n in counts), "ms a frame")
+    per_clip = [
+        (clip, *(f"{np.mean(table[name, counts[0]].by_clip[clip]):.3f}" for name in engines))
+        for clip in table[next(iter(engines)), counts[0]].by_clip
+    ]
+    sections: list[dict[str, Any]] = [
+        {"title": "Mean J over clips", "header": header, "rows": rows},
+        {"title": f"By clip, {counts[0]} + {counts[0]} points", "header": ("clip", *engines), "rows": per_clip},
+        {"title": "Frames", "text": "Truth first, then each segmenter with its J.", "cards": []},
+    ]
+    for clip in clips(root):
+        tiles = []
+        for case in list(cases(clip, counts[0], 0))[:: FRAMES // 2]:
+            tiles.append(_tile(case, case.truth, "truth"))
+            for name, segmenter in engines.items():
+                masks = list(segmenter(case.image, case.prompts) > 0.5)
+                mean = np.mean([jaccard(m, t) for m, t in zip(masks, case.truth, strict=True)])
+                tiles.append(_tile(case, masks, f"{name} {mean:.2f}"))
+        image = embed_image(grid(tiles, 1 + len(engines)))
+        sections[-1]["cards"].append({"title": clip.name, "image": image})
+    lead = "Segmenters on DAVIS validation clips at 240 rows, from the same random points."
+    render_page(
+        folder / "index.html", title="Segmenters", lead=lead, figures=[], sections=sections,
+        footer="python -m benchmarks.segmenters",
+    )  # fmt: skip
+
+
+def _tile(case: Case, masks: list[np.ndarray], label: str) -> np.ndarray:
+    image = overlay(case.image, masks)
+    for index, prompt in enumerate(case.prompts):
+        for label_, xy in ((POSITIVE, prompt.positive), (NEGATIVE, prompt.negative)):
+            points = Points(np.zeros(len(xy)), xy, np.full(len(xy), label_))
+            image = draw_points(image, points, positive=colour(index))
+    return tile(image, 380, label)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables; write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segmenter", default=DEFAULT)
+    parser.add_argument("--segmenter", nargs="+", default=[DEFAULT])
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--points", type=int, nargs="+", default=[10, 5, 1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--html", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    segmenter, figures = load(arguments.segmenter), {}
-    for count in arguments.points:
-        rows: dict[str, list[float]] = {}
-        seconds, objects = 0.0, 0
-        for clip in clips(arguments.root):
-            for seed in arguments.seeds:
-                scores, spent = score_clip(clip, segmenter, count, seed)
-                rows.setdefault(clip.name, []).append(float(np.mean(scores)))
-                seconds, objects = seconds + spent, objects + len(scores)
-        per_seed = np.mean(list(rows.values()), axis=0)
-        print(
-            f"\n{count} + {count} points: mean J {per_seed.mean():.3f}  (seeds {', '.join(f'{v:.3f}' for v in per_seed)})"
-        )
-        for name, values in rows.items():
-            print(f"  {name:16}{np.mean(values):.3f}")
-        print(f"  {seconds / objects:.3f} s an object and frame")
-        figures[f"mean_J_{count}"] = float(per_seed.mean())
-        figures[f"seconds_per_object_{count}"] = seconds / objects
+    engines = {name: make_segmenter(name) for name in arguments.segmenter}
+    table: dict[tuple[str, int], Scores] = {}
+    figures: dict[str, float] = {}
+    for name, segmenter in engines.items():
+        for count in arguments.points:
+            # what random weights find is the same noise for any points: their speed is all there is to measure
+            speed_only = name.endswith("-random")
+            seeds = arguments.seeds[:1] if speed_only else arguments.seeds
+            scores = table[name, count] = score(segmenter, arguments.root, count, seeds, name)
+            report(name, count, scores)
+            figures[f"{name}_mean_J_{count}"] = float(scores.per_seed.mean())
+            figures[f"{name}_seconds_a_frame_{count}"] = scores.seconds / scores.frames
+            figures |= {f"{name}_{clip}_J_{count}": float(np.mean(v)) for clip, v in scores.by_clip.items()}
+    if arguments.html:
+        write_page(arguments.html, arguments.root, engines, table, arguments.points)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 

@@ -169,23 +169,24 @@ def contact_sheet(
     tiles = []
     for t in chosen.tolist():
         masks = [None if (rle := row[t]) is None else decode(rle) for row in rles]
-        tiles.append(_tile(overlay(frames[t], masks), 320, frames.names[t]))
+        tiles.append(tile(overlay(frames[t], masks), 320, frames.names[t]))
     sheet = grid(tiles, columns)
     strip = caption_strip(description, spans, sheet.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([strip, sheet])).save(path)
 
 
-def _tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
+def tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
+    """An image scaled to a width, with a label in its corner; uint8 [h, width, 3]."""
     height = round(image.shape[0] * width / image.shape[1])
     interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
-    tile = cv2.resize(image, (width, height), interpolation=interpolation)
+    scaled = cv2.resize(image, (width, height), interpolation=interpolation)
     if label:
-        picture = Image.fromarray(tile)
+        picture = Image.fromarray(scaled)
         draw = ImageDraw.Draw(picture)
         draw.text((5, 3), label, font=_font(13), fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
-        tile = np.asarray(picture)
-    return tile
+        scaled = np.asarray(picture)
+    return scaled
 
 
 def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
@@ -225,7 +226,7 @@ def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = Tru
         for rgb, item in zip(colours, chosen, strict=True):
             here = item.points.in_frame(t)
             image = draw_points(image, Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label), positive=rgb)
-    return _tile(image, 380, label or frames.names[t])
+    return tile(image, 380, label or frames.names[t])
 
 
 def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:

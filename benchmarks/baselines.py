@@ -1,0 +1,68 @@
+"""Segmenters to measure beside: a seeded watershed, and networks of real size with random weights (for speed only)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vng.points import PointPrompts
+from vng.segmenters import ENGINES, Segmenter, load
+
+RANDOM = "-random"  # "sam2-random": that engine with random weights
+
+
+class Watershed:
+    """Watershed on the Lab gradient, seeded with the points: what one gets from OpenCV in ten lines."""
+
+    def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        """As `vng.segmenters.Segmenter`; probabilities are 0 or 1."""
+        lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2Lab)
+        steep = np.max(
+            [np.hypot(cv2.Sobel(c, cv2.CV_32F, 1, 0), cv2.Sobel(c, cv2.CV_32F, 0, 1)) for c in cv2.split(lab)], 0
+        )
+        relief = cv2.cvtColor(np.clip(steep, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        return (
+            np.stack([self._one(relief, prompt) for prompt in prompts])
+            if prompts
+            else np.zeros((0, *image.shape[:2]), np.float32)
+        )
+
+    @staticmethod
+    def _one(relief: np.ndarray, prompt: PointPrompts) -> np.ndarray:
+        markers = np.zeros(relief.shape[:2], np.int32)
+        for value, points in ((1, prompt.negative), (2, prompt.positive)):
+            for x, y in np.rint(points).astype(int):
+                cv2.circle(markers, (int(x), int(y)), 2, value, -1)
+        if not len(prompt.negative):
+            markers[[0, -1]], markers[:, [0, -1]] = 1, 1
+        return (cv2.watershed(relief, markers) == 2).astype(np.float32)
+
+
+def make_segmenter(name: str) -> Segmenter:
+    """An engine by name, the watershed, or an engine with random weights ("dynamite-random", "sam2-random")."""
+    if name == "watershed":
+        return Watershed()
+    if name in ENGINES:
+        return load(name)
+    with tempfile.TemporaryDirectory() as folder:
+        _random_model(name.removesuffix(RANDOM)).save_pretrained(folder)
+        return load(name.removesuffix(RANDOM), checkpoint=folder)
+
+
+def _random_model(name: str) -> Any:
+    """A network of the size that is published, with random weights (torch seed 0)."""
+    import torch
+
+    torch.manual_seed(0)
+    if name == "dynamite":
+        from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+        from vng.models.dynamite.modeling_dynamite import DynamiteModel
+
+        return DynamiteModel(DynamiteConfig.resnet50())
+    from transformers import Sam2Config, Sam2Model
+
+    return Sam2Model(Sam2Config())
