@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,6 +101,21 @@ def load_json(path: Path) -> Any:
         raise DataError(path, place, "", f"broken JSON: {error.msg}", "mend or fetch the file again") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one JSON value lies in its file, in bytes."""
+
+    offset: int
+    length: int
+
+
+def read_span(path: Path, span: Span) -> Any:
+    """The JSON value at a place in a file; the file must be the one the place was found in, unchanged."""
+    with path.open("rb") as file:
+        file.seek(span.offset)
+        return json.loads(file.read(span.length))
+
+
 def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None) -> Iterator[T]:
     """Parse a JSON-lines file one line at a time.
 
@@ -108,29 +124,38 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
         parse: makes a record of the line's value and its name ("line 7"); raises DataError.
         on_problem: takes each bad line and the rest goes on; None raises at the first.
     """
+    return iterate_placed_lines(path, lambda value, record, _span: parse(value, record), on_problem)
+
+
+def iterate_placed_lines(
+    path: Path, parse: Callable[[Any, str, Span], T], on_problem: OnProblem | None = None
+) -> Iterator[T]:
+    """As `iterate_json_lines`; `parse` is also told where the line lies, so that it can be read again."""
     try:
         lines = path.open("rb")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(path, "", "", "no such file", "check the path") from error
     with lines:
+        offset = 0
         for number, line in enumerate(lines, 1):
+            span, offset = Span(offset, len(line)), offset + len(line)
             if not line.strip():
                 continue
             record = f"line {number}"
             try:
                 try:
                     value = json.loads(line)
-                except ValueError as error:
-                    message = getattr(error, "msg", "not UTF-8 text")
+                except (ValueError, RecursionError) as error:
+                    message = getattr(error, "msg", "not UTF-8 text" if isinstance(error, UnicodeError) else str(error))
                     raise DataError(path, record, "", f"broken JSON: {message}", "mend or remove this line") from error
-                yield parse(value, record)
+                yield parse(value, record, span)
             except DataError as error:
                 if on_problem is None:
                     raise
                 on_problem(error.problem)
 
 
-def write_json_lines(values: Iterator[Any] | list[Any], path: Path) -> None:
+def write_json_lines(values: Iterable[Any], path: Path) -> None:
     """Write one JSON value a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
