@@ -135,7 +135,7 @@ def _write_page(inspection: AnnotationInspection, files: list[Path], subset: Sub
     table = [(count, kind, reason) for (kind, reason), count in count_reasons(inspection.problems)[:30]]
     text = "" if table else "None found."
     sections.append({"title": "Problems", "text": text, "header": ("count", "kind", "reason"), "rows": table})
-    names = ", ".join(path.name for path in files)
+    names = ", ".join("/".join(path.resolve().parts[-2:]) for path in files)
     lead = "Annotations as published" + (f", those that {Path(subset.file).name} names." if subset else ".")
     footer = f"vng inspect, {', '.join(str(path) for path in files)}"
     render_page(html / "index.html", title=names, lead=lead, figures=figures, sections=sections, footer=footer)

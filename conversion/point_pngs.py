@@ -100,8 +100,8 @@ def _write_object(video: Video, item: VideoObject, folder: Path, export: PngExpo
         values = np.zeros((video.height, video.width), np.uint8)
         for fault, what, kind in _paint(values, item.points.in_frame(frame)):
             export.problems.append(_problem(video, item, f"frame {name!r}: {fault}", what, kind))
-        image = Image.fromarray(values, "P")
-        image.putpalette(_PALETTE)
+        image = Image.fromarray(values)
+        image.putpalette(_PALETTE)  # makes it a palette image; the values stay
         image.save(folder / f"{name}.png", optimize=False)
         export.totals["frames"] += 1
         export.totals["points"] += int(np.count_nonzero(values))

@@ -13,8 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from conversion.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
-from vng.errors import Problem
+from conversion.jsonio import (
+    OnProblem,
+    Reader,
+    Span,
+    iterate_json_lines,
+    iterate_placed_lines,
+    read_span,
+    write_json_lines,
+)
+from vng.errors import DataError, Problem
 from vng.narratives import check_span
 
 # The publisher lets the last word's segment run on without end; this is "for ever" in milliseconds.
@@ -79,6 +87,41 @@ class VidLN:
 def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
     """Read a VidLN file video by video; bad lines go to `on_problem`, or raise DataError where it is None."""
     return iterate_json_lines(path, lambda value, record: _parse(Reader(value, path, record)), on_problem)
+
+
+class VidLNIndex:
+    """The videos of a VidLN file, read again when asked for: memory holds their places, never their traces.
+
+    Attributes:
+        videos: their ids in file order; a second line about one is reported and not used.
+
+    Args and errors as for `read_vidln`.
+    """
+
+    def __init__(self, path: Path, on_problem: OnProblem | None = None) -> None:
+        self.path = path
+        self._places: dict[str, tuple[Span, str]] = {}
+
+        def parse(value: Any, line: str, span: Span) -> tuple[VidLN, Span]:
+            return _parse(Reader(value, path, line)), span
+
+        for video, span in iterate_placed_lines(path, parse, on_problem):
+            if video.video_id not in self._places:
+                self._places[video.video_id] = (span, video.line)
+                continue
+            problem = video.problem("video_id", "this video has a line already: the first one is used")
+            if on_problem is None:
+                raise DataError(problem.file, problem.record, problem.field, problem.reason)
+            on_problem(problem)
+        self.videos: list[str] = list(self._places)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._places
+
+    def __getitem__(self, video_id: str) -> VidLN:
+        """A video's narratives, read from the file; KeyError for one that is not in it."""
+        span, line = self._places[video_id]
+        return _parse(Reader(read_span(self.path, span), self.path, line))
 
 
 def write_vidln(videos: list[VidLN], path: Path) -> None:

@@ -26,7 +26,7 @@ from conversion.point_vos import (
     write_points,
 )
 from conversion.subsets import Subset, read_subset
-from conversion.vidln import ActorNarrative, VidLN, write_vidln
+from conversion.vidln import ActorNarrative, VidLN, VidLNIndex, read_vidln, write_vidln
 from tests.helpers import Cli, H, W, make_video
 from vng.dataset import Video
 from vng.dataset_writer import write_dataset
@@ -194,7 +194,7 @@ class TestReading:
     def test_a_brace_never_closed_is_a_file_cut_short(self, tmp_path: Path) -> None:
         entries = [json.dumps({r.key: as_json(r)})[1:-1] for r in map(record, ("a", "b", "c"))]
         (tmp_path / "p.json").write_text("{" + ",".join([entries[0], entries[1][:-1], entries[2]]) + "}")  # b holds c
-        with pytest.raises(DataError, match="broken JSON: .* got the end of the file"):
+        with pytest.raises(DataError, match=r"broken JSON: .* got the end of the file"):
             list(read_points(tmp_path / "p.json", lambda problem: None))
 
     def test_a_missing_comma_loses_nothing(self, tmp_path: Path) -> None:
@@ -276,6 +276,18 @@ class TestIndex:
         subset = Subset(["a"])
         index = PointIndex(tmp_path / "p.jsonl", problems.append, subset.keeps)
         assert len(index) == 1 and index.videos == ["v"] and "this key repeats" in problems[0].reason
+
+    def test_of_narratives(self, tmp_path: Path) -> None:
+        path = narratives_file(tmp_path / "n.jsonl")
+        path.write_text(path.read_text() + "{broken\n" + path.read_text())
+        problems: list[Problem] = []
+        index = VidLNIndex(path, problems.append)
+        first, second, *_ = read_vidln(path, lambda problem: None)
+        assert index.videos == ["v", "x"] and "x" in index and "y" not in index
+        assert [index["v"], index["x"]] == [first, second] and index["x"].line == "line 2"
+        assert [p.record.split(":")[0] for p in problems] == ["line 3", "line 4", "line 5"]
+        with pytest.raises(DataError, match="line 3: broken JSON"):
+            VidLNIndex(path)
 
     def test_of_pngs(self, tmp_path: Path) -> None:
         write_point_pngs([make_video("one")], tmp_path / "pngs")

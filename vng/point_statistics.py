@@ -209,14 +209,15 @@ def plot_frames(statistics: PointStatistics) -> bytes:
     bars = axes.bar(places, heights, color="#3b6fb6")
     axes.bar_label(bars, [f"{height:.1f}" if height else "" for height in heights], fontsize=8, padding=1)
     axes.set(xlabel="frames with a positive point", ylabel="objects, %", xticks=places)
+    axes.margins(y=0.1)
     return _png(figure)
 
 
 def plot_points(statistics: PointStatistics) -> bytes:
     """Fig. 10: objects by number of their positive and of their negative points. A PNG."""
     kinds = (
-        ("positive points", statistics.by_positives, "#2c8c46"),
-        ("negative points", statistics.by_negatives, "#c0392b"),
+        ("positive points", statistics.by_positives, "#3b6fb6"),
+        ("negative points", statistics.by_negatives, "#d98324"),
     )
     last = LAST_BIN // BIN if any(LAST_BIN // BIN in counts for _, counts, _ in kinds) else LAST_BIN // BIN - 1
     places = list(range(last + 1))
