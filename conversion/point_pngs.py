@@ -65,7 +65,7 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> PngExport:
                 if len(item.points) and not item.source.startswith("trace/"):
                     fault = _key_fault(item.object_id, seen)
                     if fault:
-                        export.problems.append(_problem(video, item, fault, "left out"))
+                        export.problems.append(_problem(video, item, fault))
                         continue
                     seen.add(item.object_id)
                     _write_object(video, item, out / ANNOTATIONS / item.object_id, export)
@@ -79,14 +79,14 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> PngExport:
 
 def _key_fault(key: str, seen: set[str]) -> str:
     if key in seen:
-        return "another object has this id already"
+        return "another object has this id already: the first one is written"
     if key in ("", ".", "..") or any(c in key for c in "/\\\0") or len(key.encode()) > 255:
         return f"id {key!r} is no folder name"
     return ""
 
 
-def _problem(video: Video, item: VideoObject, reason: str, what: str, kind: str = "error") -> Problem:
-    return Problem(video.dataset, video.video_id, f"objects.{item.object_id}.points", f"{reason}: {what}", kind=kind)
+def _problem(video: Video, item: VideoObject, reason: str, kind: str = "error") -> Problem:
+    return Problem(video.dataset, video.video_id, f"objects.{item.object_id}.points", reason, kind=kind)
 
 
 def _write_object(video: Video, item: VideoObject, folder: Path, export: PngExport) -> None:
@@ -94,12 +94,12 @@ def _write_object(video: Video, item: VideoObject, folder: Path, export: PngExpo
     export.totals["objects"] += 1
     moved = int((item.points.xy != np.rint(item.points.xy)).any(1).sum())
     if moved:
-        export.problems.append(_problem(video, item, f"{moved} positions between pixels", "rounded", "note"))
+        export.problems.append(_problem(video, item, f"{moved} positions between pixels are rounded", "note"))
     for frame in np.unique(item.points.frame).tolist():
         name = video.frame_names[frame]
         values = np.zeros((video.height, video.width), np.uint8)
-        for fault, what, kind in _paint(values, item.points.in_frame(frame)):
-            export.problems.append(_problem(video, item, f"frame {name!r}: {fault}", what, kind))
+        for reason, kind in _paint(values, item.points.in_frame(frame), name):
+            export.problems.append(_problem(video, item, reason, kind))
         image = Image.fromarray(values)
         image.putpalette(_PALETTE)  # makes it a palette image; the values stay
         image.save(folder / f"{name}.png", optimize=False)
@@ -107,22 +107,25 @@ def _write_object(video: Video, item: VideoObject, folder: Path, export: PngExpo
         export.totals["points"] += int(np.count_nonzero(values))
 
 
-def _paint(values: np.ndarray, points: Points) -> Iterator[tuple[str, str, str]]:
-    """Put points into a map uint8 [H, W]; gives (what is wrong, what was done, kind of problem)."""
+def _paint(values: np.ndarray, points: Points, frame: str) -> Iterator[tuple[str, str]]:
+    """Put the points of one frame into a map uint8 [H, W]; gives (what is wrong and was done, kind of problem)."""
     height, width = values.shape
     verdicts: dict[tuple[int, int], list[int]] = {}
     for (x, y), label in zip(np.rint(points.xy).astype(int).tolist(), points.label.tolist(), strict=True):
         if 0 <= x < width and 0 <= y < height:
             verdicts.setdefault((x, y), []).append(label)
         else:
-            yield f"point ({x}, {y}) is outside {width}x{height} pixels", "left out", "error"
+            yield (
+                f"a point outside its frame is left out (frame {frame}, pixel ({x}, {y}) of {width}x{height})",
+                "error",
+            )
     for (x, y), labels in verdicts.items():
         if len(set(labels)) > 1:
-            yield f"pixel ({x}, {y}) has {len(labels)} points that disagree", "left out", "error"
+            yield f"points of one pixel that disagree are left out (frame {frame}, pixel ({x}, {y}))", "error"
             continue
         values[y, x] = LABEL_TO_VALUE[labels[0]]
         if len(labels) > 1:
-            yield f"pixel ({x}, {y}) has {len(labels)} points of one verdict", "one is kept", "note"
+            yield f"of points of one pixel that agree one is kept (frame {frame}, pixel ({x}, {y}))", "note"
 
 
 def read_point_pngs(folder: Path, on_problem: OnProblem | None = None) -> Iterator[PointRecord]:

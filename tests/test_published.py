@@ -339,16 +339,16 @@ class TestPngs:
         export = write_point_pngs([video, replace(video, video_id="two")], tmp_path / "out")
         texts = [(p.kind, p.reason) for p in export.problems if p.record == "one"]
         assert texts == [
-            ("note", "2 positions between pixels: rounded"),
-            ("error", "frame '000000': pixel (9, 9) has 2 points that disagree: left out"),
-            ("error", f"frame '000002': point (-1, 3) is outside {W}x{H} pixels: left out"),
-            ("error", f"frame '000002': point ({W}, 3) is outside {W}x{H} pixels: left out"),
-            ("error", f"frame '000002': point (3, {H}) is outside {W}x{H} pixels: left out"),
-            ("note", "frame '000002': pixel (1, 1) has 2 points of one verdict: one is kept"),
-            ("error", "id '../up' is no folder name: left out"),
+            ("note", "2 positions between pixels are rounded"),
+            ("error", "points of one pixel that disagree are left out (frame 000000, pixel (9, 9))"),
+            ("error", f"a point outside its frame is left out (frame 000002, pixel (-1, 3) of {W}x{H})"),
+            ("error", f"a point outside its frame is left out (frame 000002, pixel ({W}, 3) of {W}x{H})"),
+            ("error", f"a point outside its frame is left out (frame 000002, pixel (3, {H}) of {W}x{H})"),
+            ("note", "of points of one pixel that agree one is kept (frame 000002, pixel (1, 1))"),
+            ("error", "id '../up' is no folder name"),
         ]
         repeated = next(p.reason for p in export.problems if p.record == "two")
-        assert repeated == "another object has this id already: left out"
+        assert repeated == "another object has this id already: the first one is written"
         assert read_problems(tmp_path / "out" / "problems.jsonl") == export.problems
         (read,) = read_points(tmp_path / "out")
         found = [(p.frame_id, p.x, p.y, p.label) for p in read.points]
@@ -421,7 +421,7 @@ class TestPngs:
     def test_command(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         ended = cli("export", dataset, "--format", "point-png", "--out", tmp_path / "out", "--quiet")
         assert ended.status == 0 and ended.out == "2 objects, 4 frames, 6 points\n"
-        assert "2 problems and notes" in ended.err and "positions between pixels: rounded" in ended.err
+        assert "2 problems and notes" in ended.err and "positions between pixels are rounded" in ended.err
         assert cli("export", dataset, "--format", "point-png", "--out", tmp_path / "out", "--quiet").status == 1
         assert cli("export", dataset, "--format", "gif", "--out", tmp_path / "x").status == 2
 
@@ -595,7 +595,7 @@ class TestInspection:
         traced = replace(traced, objects=tuple(replace(o, source="trace/x") for o in traced.objects))
         write_dataset(tmp_path / "oops-vng", [make_video("one"), make_video("two", 1), traced], "hand-made")
         ended = cli("inspect", tmp_path / "oops-vng", "--quiet", "--html", tmp_path / "page")
-        assert "annotations                        4         93K  -100.0%" in ended.out
+        assert "annotations                            4         93K  -100.0%" in ended.out
         assert (tmp_path / "page" / "index.html").read_text().count("data:image/png") == 2
         figures = json.loads(cli("inspect", tmp_path / "oops-vng", "--quiet", "--json").out)
         assert figures["points"]["positive points"] == 4 and figures["points"]["frames"] == 4

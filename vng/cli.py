@@ -371,7 +371,7 @@ def _inspect_annotations(arguments: argparse.Namespace) -> None:
     if inspection.points.objects:
         _print_points(inspection.points, inspection.published)
     for name, value in {**inspection.left_out, **inspection.narratives}.items():
-        print(f"{name:24}{value:>12,}" + ("  (left out)" if name in inspection.left_out else ""))
+        print(f"{name:28}{value:>12,}" + ("  (left out)" if name in inspection.left_out else ""))
     _print_problems(inspection.problems, arguments.html)
 
 
@@ -379,9 +379,9 @@ def _print_points(points: Any, published: Any) -> None:
     from vng.point_statistics import all_frames_text, table_rows
 
     if published is not None:
-        print(f"{'':24}{'here':>12}{'published':>12}  {published.name}")
+        print(f"{'':28}{'here':>12}{'published':>12}  {published.name}")
     for name, here, printed, verdict in table_rows(points, published):
-        print(f"{name:24}{here:>12}{printed:>12}  {verdict}".rstrip())
+        print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
     print(all_frames_text(points, published))
 
 

@@ -209,7 +209,7 @@ def point_sections(points: PointStatistics, published: Published | None) -> list
     else:
         text += " Published figures are printed rounded: a figure agrees when it would be printed like that."
         header = ("figure", "here", published.name, "difference")
-    beside = "What the paper calls a video here is one object of a video."
+    beside = "What the paper calls a video in this figure is one object of a video."
     return [
         {"title": "Verified points (Point-VOS, Table 11)", "text": text, "header": header, "rows": rows},
         {

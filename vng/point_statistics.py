@@ -225,7 +225,7 @@ def plot_points(statistics: PointStatistics) -> bytes:
     for side, (name, counts, colour) in zip((-0.21, 0.21), kinds, strict=True):
         heights = [counts[bar] for bar in places]
         bars = axes.bar([place + side for place in places], heights, width=0.42, color=colour, label=name)
-        axes.bar_label(bars, [f"{n}" if n else "" for n in heights], fontsize=6, padding=2, rotation=90)
+        axes.bar_label(bars, [f"{n}" if n else "" for n in heights], fontsize=7, padding=2, rotation=90)
     axes.set(xlabel="points of the object", ylabel="objects")
     axes.set_xticks(places, [bar_name(place) for place in places], rotation=45, ha="right", fontsize=8)
     axes.margins(x=0.01, y=0.12)
