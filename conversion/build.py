@@ -23,6 +23,7 @@ from conversion.nouns import noun_source
 from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter, make_spool
+from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, vidln_video
 from vng.dataset import Video, video_from_row
 from vng.dataset_writer import DatasetWriter
@@ -91,9 +92,9 @@ def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: 
 
     def read(spool: SpoolWriter) -> None:
         wanted = _Wanted(options)
-        _spool_narratives(spool, narratives, wanted)
+        _spool_narratives(spool, narratives, wanted.video)
         _spool_points(spool, points, wanted)
-        wanted.report_missing(spool, narratives)
+        wanted.report_missing(spool, points)
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
@@ -111,7 +112,7 @@ def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> C
 
     def read(spool: SpoolWriter) -> None:
         wanted = _Wanted(options)
-        _spool_narratives(spool, narratives, wanted)
+        _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
         wanted.report_missing(spool, narratives)
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
@@ -131,7 +132,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
             spool.problem(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
         for video in read_trio(files, name, split, spool.problem):
-            if wanted.has(video.video_id):
+            if wanted.video(video.video_id) and wanted.listed_video(video.video_id):
                 spool.add(NARRATIVES, video.video_id, Item(video.video_id, "", video.as_row(embed=False)))
         wanted.report_missing(spool, files.meta)
 
@@ -145,26 +146,38 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
 
 
 class _Wanted:
-    """Which videos of the annotations are asked for."""
+    """Which videos and records of the annotations are asked for, by `--only` and `--subset`."""
 
     def __init__(self, options: BuildOptions) -> None:
         self._only = set(options.only)
         self._missing = set(options.only)
+        self._subset = None if options.subset is None else read_subset(options.subset)
 
-    def has(self, video: str) -> bool:
-        """Whether a video that the annotations tell of is to be converted."""
-        self._missing.discard(video)
-        return not self._only or video in self._only
+    def video(self, name: str) -> bool:
+        """Whether a video that the annotations tell of is asked for by name."""
+        self._missing.discard(name)
+        return not self._only or name in self._only
+
+    def listed_video(self, name: str) -> bool:
+        """Whether the subset list has a video, where there is a list."""
+        return self._subset is None or self._subset.keeps_video(name)
+
+    def listed_record(self, record: point_vos.PointRecord) -> bool:
+        """Whether the subset list has a record or its video, where there is a list."""
+        return self._subset is None or self._subset.keeps(record)
 
     def report_missing(self, spool: SpoolWriter, file: Path) -> None:
-        """Note every video that was asked for and is not in the file."""
+        """Note everything that was asked for and is not in the file."""
         for name in sorted(self._missing):
             spool.problem(Problem(str(file), repr(name), "video_id", "asked for with --only, and not in this file"))
+        if self._subset is not None and not self._only:  # with --only, most of a list is passed over
+            for problem in self._subset.check(file):
+                spool.problem(problem)
 
 
-def _spool_narratives(spool: SpoolWriter, path: Path, wanted: _Wanted) -> None:
+def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:
     for video in vidln.read_vidln(path, spool.problem):
-        if not wanted.has(video.video_id):
+        if not wanted(video.video_id):
             continue
         if not spool.add(NARRATIVES, video.video_id, Item(video.video_id, video.line, vidln.as_json(video))):
             spool.problem(video.problem("video_id", "this video has a line already: the first one is used"))
@@ -174,7 +187,7 @@ def _spool_points(spool: SpoolWriter, path: Path, wanted: _Wanted) -> None:
     for record in point_vos.read_points(path, spool.problem):
         if record.video_name is None:
             spool.problem(record.problem("video_name", "null: no video to take frames and narratives from"))
-        elif not wanted.has(record.video_id):
+        elif not wanted.video(record.video_id) or not wanted.listed_record(record):
             continue
         elif not spool.has(NARRATIVES, record.video_id):
             spool.problem(record.problem("video_name", f"no narrative of video {record.video_id!r}"))

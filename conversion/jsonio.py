@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,8 +120,8 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
             try:
                 try:
                     value = json.loads(line)
-                except ValueError as error:
-                    message = getattr(error, "msg", "not UTF-8 text")
+                except (ValueError, RecursionError) as error:
+                    message = getattr(error, "msg", "not UTF-8 text" if isinstance(error, UnicodeError) else str(error))
                     raise DataError(path, record, "", f"broken JSON: {message}", "mend or remove this line") from error
                 yield parse(value, record)
             except DataError as error:
@@ -130,7 +130,7 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
                 on_problem(error.problem)
 
 
-def write_json_lines(values: Iterator[Any] | list[Any], path: Path) -> None:
+def write_json_lines(values: Iterable[Any], path: Path) -> None:
     """Write one JSON value a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:

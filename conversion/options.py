@@ -9,6 +9,7 @@ from typing import Any
 
 from conversion.pseudo_masks import PseudoMaskSettings
 from vng.errors import UsageError
+from vng.manifest import content_hash
 from vng.processes import current_processes
 from vng.propagators import Propagator
 from vng.propagators import load as load_propagator
@@ -32,7 +33,7 @@ class BuildOptions:
     dataset: str = ""  # name of the rows; "" takes the annotations' own
     split: str = ""
     only: tuple[str, ...] = ()  # these videos; () takes all
-    subset: Path | None = None  # a published list of videos; None takes all
+    subset: Path | None = None  # a list of object keys or videos (conversion.subsets); None takes all
     limit: int | None = None  # most videos
     threads: int = 1  # of each process: more of them change the last digits, so processes are what scales
     progress: bool = True
@@ -43,13 +44,11 @@ class BuildOptions:
 
     def as_settings(self) -> dict[str, Any]:
         """What the manifest keeps; of weights and lists their content, wherever they lie."""
-        from vng.manifest import file_hash
-
         kept = asdict(self)
         for key in ("progress", "nouns"):
             kept.pop(key)
         kept["checkpoint"] = getattr(engines(self)[0], "fingerprint", None)
-        kept["subset"] = None if self.subset is None else file_hash(self.subset)
+        kept["subset"] = None if self.subset is None else content_hash(self.subset)
         return kept
 
 

@@ -1,25 +1,35 @@
-"""Point-VOS points: Oops JSON and Kinetics JSON lines. Read and write.
+"""Point-VOS points: Oops JSON, Kinetics JSON lines, and folders of PNGs. Read and write.
 
 A record is one object; its key is the object's id. `status` alone says whether a point is on the object: a confirmed
-background candidate is REJECTED too, so `is_fg_candidate` never decides a label.
+background candidate is REJECTED too, so `is_fg_candidate` never decides a label. Reading holds one record at a time:
+Kinetics has 18 million points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conversion.jsonio import OnProblem, Reader, iterate_json_lines, load_json, write_json, write_json_lines
+from conversion.json_stream import iterate_json_object
+from conversion.jsonio import MOST, OnProblem, Reader, iterate_json_lines, write_json_lines
 from vng.errors import DataError, Problem
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 
 STATUS_TO_LABEL = {"ACCEPTED": POSITIVE, "REJECTED": NEGATIVE, "AMBIGUOUS": AMBIGUOUS}
 LABEL_TO_STATUS = {label: status for status, label in STATUS_TO_LABEL.items()}
 
+# What an entry of the one-object file begins with, to find the next one behind broken JSON.
+_ENTRY = re.compile(
+    r'"[^"\\\n]{1,200}"\s*:\s*\{\s*"(?:question_hash|question|object_name|video_name|annotated_points)"\s*:'
+)
+_LONGEST_LINE = 1 << 24  # bytes; a longer first line is a whole file without line ends
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class AnnotatedPoint:
     """One verdict: pixel position, frame name ("000021"; None where the file has null), label, and how it was proposed."""
 
@@ -60,24 +70,20 @@ class PointRecord:
 
 
 def read_points(path: Path, on_problem: OnProblem | None = None) -> Iterator[PointRecord]:
-    """Read an Oops JSON file or a Kinetics JSON-lines file, told apart by content, record by record.
+    """Read points record by record: Oops JSON, Kinetics JSON lines (told apart by content), or a folder of PNGs.
 
-    Bad records go to `on_problem`; DataError is raised where it is None, and always for a file that is broken as a whole.
+    Bad records go to `on_problem`; DataError is raised where it is None, and always for a file that is broken as a whole
+    or cut short.
     """
-    if _is_json_lines(path):
-        for records in iterate_json_lines(path, lambda value, record: _parse_all(value, path, record), on_problem):
+    if path.is_dir():
+        from conversion.point_pngs import read_point_pngs
+
+        yield from read_point_pngs(path, on_problem)
+    elif _is_json_lines(path):
+        for records in iterate_json_lines(path, lambda value, line: _parse_line(path, value, line), on_problem):
             yield from records
-        return
-    whole = load_json(path)
-    if not isinstance(whole, dict):
-        raise DataError(path, "", "", "expected an object {key: record}", "see docs/formats.md, Point-VOS points")
-    for key, value in whole.items():
-        try:
-            yield from_json(key, value, path)
-        except DataError as error:
-            if on_problem is None:
-                raise
-            on_problem(error.problem)
+    else:
+        yield from iterate_json_object(path, lambda key, value: from_json(key, value, path), on_problem, _ENTRY)
 
 
 def _is_json_lines(path: Path) -> bool:
@@ -85,22 +91,54 @@ def _is_json_lines(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            first = next((line for line in file if line.strip()), b"")
-            second = next((line for line in file if line.strip()), b"")
-    except (FileNotFoundError, IsADirectoryError) as error:
+            lines = iter(lambda: file.readline(_LONGEST_LINE), b"")
+            first = next((line for line in lines if line.strip()), b"")
+            second = next((line for line in lines if line.strip()), b"")
+    except FileNotFoundError as error:
         raise DataError(path, "", "", "no such file", "check --points") from error
     # A one-object-a-line file has lines that close themselves; a single-line Oops file has one such line only.
     return first.rstrip().endswith(b"}") and second.lstrip().startswith(b"{")
 
 
-def _parse_all(value: Any, path: Path, record: str) -> list[PointRecord]:
-    reader = Reader(value, path, record)
-    return [from_json(key, item, path, f"{record}: {key}") for key, item in reader.value.items()]
+def _parse_line(path: Path, value: Any, line: str) -> list[PointRecord]:
+    reader = Reader(value, path, line)
+    return [from_json(key, item, path, f"{line}: {key}") for key, item in reader.value.items()]
 
 
 def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
     """A record from the publisher's JSON object; `path` and `place` say in messages where it stood."""
     reader = Reader(value, path, place or key)
+    points = _quick_points(reader.value.get("annotated_points"))
+    return PointRecord(
+        key,
+        reader.get("object_name", str),
+        reader.optional("video_name", str),
+        _parse_points(reader) if points is None else points,
+        reader.optional("question", str),
+        reader.optional("question_hash", str),
+        str(path),
+        reader.record,
+    )
+
+
+def _quick_points(values: Any) -> tuple[AnnotatedPoint, ...] | None:
+    """The points where nothing is odd about any of them; None where `_parse_points` has to look closer."""
+    points = []
+    try:
+        for value in values:
+            x, y, frame = value["x"], value["y"], value["frame_id"]
+            if type(x) is not int or type(y) is not int or not (type(frame) is str and frame.isascii()):
+                return None
+            if not -MOST < x < MOST or not -MOST < y < MOST:
+                return None
+            label = STATUS_TO_LABEL[value["status"]]
+            points.append(AnnotatedPoint(x, y, frame, label, bool(value.get("is_fg_candidate", False))))
+    except (TypeError, KeyError, AttributeError):
+        return None
+    return tuple(points) if type(values) is list else None
+
+
+def _parse_points(reader: Reader) -> tuple[AnnotatedPoint, ...]:
     points = []
     for child in reader.children("annotated_points"):
         status = child.get("status", str)
@@ -115,16 +153,7 @@ def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
                 bool(child.value.get("is_fg_candidate", False)),
             )
         )
-    return PointRecord(
-        key,
-        reader.get("object_name", str),
-        reader.optional("video_name", str),
-        tuple(points),
-        reader.optional("question", str),
-        reader.optional("question_hash", str),
-        str(path),
-        reader.record,
-    )
+    return tuple(points)
 
 
 def as_json(record: PointRecord) -> dict[str, Any]:
@@ -148,9 +177,15 @@ def as_json(record: PointRecord) -> dict[str, Any]:
     return value
 
 
-def write_points(records: list[PointRecord], path: Path) -> None:
-    """Write Kinetics JSON lines where `path` ends in .jsonl, one Oops JSON object otherwise."""
+def write_points(records: Iterable[PointRecord], path: Path) -> None:
+    """Write Kinetics JSON lines where `path` ends in .jsonl, one Oops JSON object otherwise; one record at a time."""
     if path.suffix == ".jsonl":
-        write_json_lines([{record.key: as_json(record)} for record in records], path)
-    else:
-        write_json({record.key: as_json(record) for record in records}, path)
+        write_json_lines(({record.key: as_json(record)} for record in records), path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("{")
+        for index, record in enumerate(records):
+            entry = json.dumps({record.key: as_json(record)}, ensure_ascii=False)[1:-1]
+            file.write(f", {entry}" if index else entry)
+        file.write("}\n")

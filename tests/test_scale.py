@@ -177,6 +177,22 @@ class TestChoices:
         refused = cli(*arguments(world, tmp_path / "d"), "--only", names[0])
         assert refused.status == 1 and "only: an earlier run wrote here" in refused.err
 
+    def test_only_what_a_list_names(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
+    ) -> None:
+        first = VngDataset(converted)[0]
+        key, other = first.objects[0].object_id, VngDataset(converted)[2].video_id
+        (tmp_path / "list.txt").write_text(f"{key}\ntrain/{other}\nnobody\n")
+        assert cli(*arguments(world, tmp_path / "d"), "--subset", tmp_path / "list.txt").status == 0
+        found = {v.video_id: [o.object_id for o in v.objects] for v in VngDataset(tmp_path / "d")}
+        assert list(found) == [first.video_id, other] and found[first.video_id] == [key]
+        (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
+        assert "'nobody'" in problem.reason
+        (tmp_path / "none.txt").write_text("nobody\n")
+        ended = cli(*arguments(world, tmp_path / "e"), "--subset", tmp_path / "none.txt")
+        assert ended.status == 1 and "none of its 1 names" in ended.err and not (tmp_path / "e" / "data").exists()
+        assert cli(*arguments(world, tmp_path / "e"), "--subset", tmp_path / "no.txt").status == 1
+
     def test_low_agreement_is_left_out_and_said(
         self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
     ) -> None:

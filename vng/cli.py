@@ -188,6 +188,8 @@ def _output_arguments(parser: Any) -> None:
     parser.add_argument("--dataset", default="", help="name in the rows [the annotations' own]")
     parser.add_argument("--split", type=_split_name, default="", help="split of the rows [the annotations' own]")
     parser.add_argument("--only", action="append", default=[], metavar="VIDEO", help="this video only; may be repeated")
+    subset_help = "only what this list names, one object key or video a line (Point-VOS publishes two)"
+    parser.add_argument("--subset", type=Path, metavar="FILE", help=subset_help)
     parser.add_argument("--limit", type=_positive, help="convert this many videos only")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done and how long it would take; write nothing"
@@ -214,6 +216,7 @@ def _build_options(arguments: argparse.Namespace, **more: Any) -> Any:
         dataset=arguments.dataset,
         split=arguments.split,
         only=tuple(arguments.only),
+        subset=arguments.subset,
         limit=arguments.limit,
         link_frames=arguments.link_frames,
         threads=arguments.threads,
@@ -307,21 +310,42 @@ def _export(commands: Any) -> None:
         "export",
         _run_export,
         "write a VNG dataset in another format",
-        "vng export data/oops-vng --format official --out trio",
+        "vng export data/oops-vng --format official --out trio\n"
+        "  vng export data/oops-vng --format point-png --out pngs",
     )
     parser.add_argument("dataset", type=Path, help="dataset folder")
-    parser.add_argument("--format", choices=("official",), default="official", help="official: the VNG JSON trio")
+    format_help = "official: the VNG JSON trio; point-png: verified points as Point-VOS PNGs [official]"
+    parser.add_argument("--format", choices=("official", "point-png"), default="official", help=format_help)
     parser.add_argument("--split", type=_split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
-    from conversion.official_vng import write_trio
     from vng.dataset import VngDataset
 
-    files = write_trio(VngDataset(arguments.dataset, arguments.split), arguments.out)
+    dataset = VngDataset(arguments.dataset, arguments.split)
+    if arguments.format == "point-png":
+        _export_point_pngs(dataset, arguments)
+        return
+    from conversion.official_vng import write_trio
+
+    files = write_trio(dataset, arguments.out)
     for path in (files.meta, files.extra_masks, files.orig_masks):
         print(path)
+
+
+def _export_point_pngs(dataset: Any, arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from conversion.point_pngs import write_point_pngs
+    from vng.errors import PROBLEMS_FILE, summarise
+
+    videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
+    export = write_point_pngs(videos, arguments.out)
+    _report(export.totals, as_json=False)
+    if export.problems:
+        print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
+        print(summarise(export.problems), file=sys.stderr)
 
 
 def _inspect(commands: Any) -> None:
@@ -329,17 +353,30 @@ def _inspect(commands: Any) -> None:
         commands,
         "inspect",
         _run_inspect,
-        "figures, quality and problems of a dataset, and a page to look at",
-        "vng inspect data/oops-vng --html page",
+        "figures, quality and problems of a dataset or of published annotations, and a page to look at",
+        "vng inspect data/oops-vng --html page\n"
+        "  vng inspect --points Oops/train.json --subset oops_train_subset.txt --html page",
     )
-    parser.add_argument("dataset", type=Path, help="dataset folder")
+    parser.add_argument("dataset", type=Path, nargs="?", help="dataset folder")
+    points_help = "instead of a dataset: Point-VOS points as published (JSON, JSON lines, PNG folder)"
+    parser.add_argument("--points", type=Path, help=points_help)
+    parser.add_argument("--narratives", type=Path, help="instead of, or beside --points: VidLN narratives as published")
+    parser.add_argument("--subset", type=Path, help="count only what this list names: an object key or video a line")
     parser.add_argument("--html", type=Path, help="folder for index.html, which stands alone")
-    parser.add_argument("--frames", type=Path, help="where linked frames lie now, if they moved")
+    parser.add_argument("--frames", type=Path, help="where linked frames of a dataset lie now, if they moved")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def _run_inspect(arguments: argparse.Namespace) -> None:
-    from vng.errors import summarise
+    published = arguments.points is not None or arguments.narratives is not None
+    if published == (arguments.dataset is not None):
+        raise UsageError("vng inspect: give a dataset folder, or --points, --narratives or both")
+    if arguments.subset is not None and not published:
+        raise UsageError("vng inspect: --subset goes with --points or --narratives")
+    (_inspect_annotations if published else _inspect_dataset)(arguments)
+
+
+def _inspect_dataset(arguments: argparse.Namespace) -> None:
     from vng.inspection import inspect_dataset
 
     inspection = inspect_dataset(arguments.dataset, arguments.html, arguments.frames, progress=not arguments.quiet)
@@ -352,11 +389,48 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
     for name in ("point_agreement", "mask_area_share"):
         if figures[name]:
             print(f"{name:24}" + "".join(f"  {key} {value:.3f}" for key, value in figures[name].items()))
-    print(f"{len(inspection.problems)} problems and notes")
-    if inspection.problems:
-        print(summarise(inspection.problems))
-    if arguments.html:
-        print(arguments.html / "index.html")
+    if inspection.points.objects:
+        print("\nverified points")
+        _print_points(inspection.points, inspection.published(arguments.dataset))
+    _print_problems(inspection.problems, arguments.html)
+
+
+def _inspect_annotations(arguments: argparse.Namespace) -> None:
+    from conversion.point_inspection import inspect_annotations
+    from conversion.subsets import read_subset
+
+    subset = None if arguments.subset is None else read_subset(arguments.subset)
+    inspection = inspect_annotations(
+        arguments.points, arguments.narratives, subset, arguments.html, progress=not arguments.quiet
+    )
+    if arguments.json:
+        print(json.dumps(inspection.as_json()))
+        return
+    if inspection.points.objects:
+        _print_points(inspection.points, inspection.published)
+    for name, value in {**inspection.left_out, **inspection.narratives}.items():
+        print(f"{name:28}{value:>12,}" + ("  (left out)" if name in inspection.left_out else ""))
+    _print_problems(inspection.problems, arguments.html)
+
+
+def _print_points(points: Any, published: Any) -> None:
+    from vng.point_statistics import all_frames_text, table_rows
+
+    if published is not None:
+        print(f"{'':28}{'here':>12}{'published':>12}  {published.name}")
+    for name, here, printed, verdict in table_rows(points, published):
+        print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
+    print(all_frames_text(points, published))
+
+
+def _print_problems(problems: Any, html: Path | None) -> None:
+    from vng.errors import summarise
+
+    print(f"{len(problems)} problems and notes")
+    if problems:
+        print(summarise(problems))
+    if html:
+        print(html / "index.html")
 
 
 def _compare(commands: Any) -> None:

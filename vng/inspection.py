@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,15 @@ from tqdm import tqdm
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
 from vng.masks import area
+from vng.point_statistics import (
+    PointStatistics,
+    Published,
+    all_frames_text,
+    plot_frames,
+    plot_points,
+    published_like,
+    table_rows,
+)
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import colour, embed_image, marked_html, object_sheet, render_page
 
@@ -26,12 +36,17 @@ class Inspection:
     counts: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     links: Counter[str] = field(default_factory=Counter)
-    agreements: list[float] = field(default_factory=list)
-    area_shares: list[float] = field(default_factory=list)
+    agreements: array[float] = field(default_factory=lambda: array("f"))
+    area_shares: array[float] = field(default_factory=lambda: array("f"))
     problems: list[Problem] = field(default_factory=list)
+    points: PointStatistics = field(default_factory=PointStatistics)  # of objects with verified points
+    datasets: set[str] = field(default_factory=set)
+    splits: set[str] = field(default_factory=set)
 
     def add(self, video: Video, path: Path) -> None:
         """Count one video and note what is odd about it."""
+        self.datasets.add(video.dataset)
+        self.splits.add(video.split)
         self.counts["videos"] += 1
         self.counts["frames"] += len(video.frame_names)
         self.counts["narratives"] += len(video.narratives)
@@ -56,11 +71,14 @@ class Inspection:
             (AMBIGUOUS, "ambiguous points"),
         ):
             self.counts[name] += int((item.points.label == label).sum())
+        if len(item.points) and not item.source.startswith("trace/"):
+            shown = f"{video.split}/{video.video_id}"
+            self.points.add(shown, item.points.frame.tolist(), item.points.label.tolist())
         areas = [area(rle) for rle in item.segmentations if rle is not None]
         self.counts["masks"] += len(areas)
         self.counts["null masks"] += len(item.segmentations) - len(areas)
         self.counts["empty masks"] += sum(a == 0 for a in areas)
-        self.area_shares += [a / (video.height * video.width) for a in areas if a]
+        self.area_shares.extend(a / (video.height * video.width) for a in areas if a)
         if item.quality.point_agreement is not None:
             self.agreements.append(item.quality.point_agreement)
             if item.quality.point_agreement < 0.7:
@@ -84,6 +102,10 @@ class Inspection:
     def _note(self, path: Path, video: Video, where: str, reason: str) -> None:
         self.problems.append(Problem(str(path), video.video_id, where, reason, kind="note"))
 
+    def published(self, path: Path) -> Published | None:
+        """What the paper says of the set these points look like; None for other sets."""
+        return published_like(" ".join([path.name, *self.datasets]), self.splits) if self.points.objects else None
+
     def as_json(self) -> dict[str, Any]:
         """All figures as plain values."""
         return {
@@ -92,14 +114,15 @@ class Inspection:
             "links": dict(self.links),
             "point_agreement": _summary(self.agreements),
             "mask_area_share": _summary(self.area_shares),
+            "points": self.points.as_json() if self.points.objects else None,
             "problems": len(self.problems),
         }
 
 
-def _summary(values: list[float]) -> dict[str, float] | None:
+def _summary(values: array[float]) -> dict[str, float] | None:
     if not values:
         return None
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    low, middle, high = np.quantile(np.asarray(values, np.float64), [0.1, 0.5, 0.9])
     return {"mean": float(np.mean(values)), "p10": float(low), "median": float(middle), "p90": float(high)}
 
 
@@ -153,6 +176,8 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
     ]
     rows = [(name, *(f"{s[k]:.3f}" for k in ("mean", "p10", "median", "p90"))) for name, s in summaries if s]
     sections.append({"title": "Quality", "header": ("measure", "mean", "10 %", "median", "90 %"), "rows": rows})
+    if inspection.points.objects:
+        sections += point_sections(inspection.points, inspection.published(path))
     table = [(count, kind, reason) for (kind, reason), count in count_reasons(inspection.problems)[:30]]
     text = "" if table else "None found."
     sections.append({"title": "Problems", "text": text, "header": ("count", "kind", "reason"), "rows": table})
@@ -172,3 +197,29 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
         sections=sections,
         footer=f"vng inspect {path}",
     )
+
+
+def point_sections(points: PointStatistics, published: Published | None) -> list[dict[str, Any]]:
+    """Sections of a page: the table of a set of points beside the published one, and the paper's two distributions."""
+    rows: list[Any] = table_rows(points, published)
+    text = "Annotations are frames with a point, counted for each object; frames are counted once."
+    header: tuple[str, ...] = ("figure", "here")
+    if published is None:
+        rows = [row[:2] for row in rows]
+    else:
+        text += " Published figures are printed rounded: a figure agrees when it would be printed like that."
+        header = ("figure", "here", published.name, "difference")
+    beside = "What the paper calls a video in this figure is one object of a video."
+    return [
+        {"title": "Verified points (Point-VOS, Table 11)", "text": text, "header": header, "rows": rows},
+        {
+            "title": "Frames with a positive point (Point-VOS, Fig. 9)",
+            "text": f"{all_frames_text(points, published)} {beside}",
+            "image": embed_image(plot_frames(points)),
+        },
+        {
+            "title": "Points of an object (Point-VOS, Fig. 10)",
+            "text": f"Objects by the number of their positive and of their negative points, all frames together. {beside}",
+            "image": embed_image(plot_points(points)),
+        },
+    ]

@@ -259,8 +259,8 @@ def render_page(path: Path, **content: Any) -> None:
     path.write_text(environment.get_template("page.html").render(**content), encoding="utf-8")
 
 
-def embed_image(image: np.ndarray | Path, quality: int = 85) -> str:
-    """An image as a data URL, for pages that stand alone."""
+def embed_image(image: np.ndarray | Path | bytes, quality: int = 85) -> str:
+    """An image, an image file, or the bytes of a PNG as a data URL, for pages that stand alone."""
     import base64
     import mimetypes
 
@@ -269,6 +269,8 @@ def embed_image(image: np.ndarray | Path, quality: int = 85) -> str:
     if isinstance(image, Path):
         kind = mimetypes.guess_type(image.name)[0] or "image/png"
         data = image.read_bytes()
+    elif isinstance(image, bytes):
+        kind, data = "image/png", image
     else:
         kind, data = "image/jpeg", encode_jpeg(image, quality)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

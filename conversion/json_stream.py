@@ -1,0 +1,214 @@
+"""One JSON object of any size, read entry by entry; memory holds one entry and a read-ahead, never the file.
+
+`json.loads` needs about ten times the file's size for the Point-VOS files. This is the standard library's decoder run over
+a moving window, which a streaming library would not better here: it can also find its feet again behind a broken entry.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from conversion.jsonio import OnProblem
+from vng.errors import DataError
+
+T = TypeVar("T")
+
+READ_AHEAD = 1 << 20  # bytes
+MOST_CHARACTERS = 1 << 26  # of one entry; a longer one is a brace that was never closed
+_NEAR_END = 12  # a literal, number or escape cut off by the window's end is reported at most this far before it
+_LITERALS = ("true", "false", "null")
+_LONGEST_START = 1 << 12  # characters of a key and the first key of its record
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def iterate_json_object(
+    path: Path,
+    parse: Callable[[str, Any], T],
+    on_problem: OnProblem | None = None,
+    restart: re.Pattern[str] | None = None,
+) -> Iterator[T]:
+    """Parse the entries of a file's one JSON object in file order; several objects one after the other count as one.
+
+    Args:
+        path: the file.
+        parse: makes a record of an entry's key and its value; raises DataError.
+        on_problem: takes each bad entry and the rest goes on; None raises at the first.
+        restart: what the start of an entry looks like, from its key's quote on; behind broken JSON reading goes on at
+            the next match.
+
+    Raises:
+        DataError: always for a file that is cut short, and for one broken behind its last recognisable entry.
+    """
+    with _Window(path) as window:
+        window.expect("{", "an object {key: record}")
+        while window.next_entry():
+            try:
+                key, value = window.entry()
+            except DataError as error:
+                if on_problem is None or not window.go_on(restart):
+                    raise
+                on_problem(error.problem)
+                continue
+            try:
+                yield parse(key, value)
+            except DataError as error:
+                if on_problem is None:
+                    raise
+                on_problem(error.problem)
+            try:
+                window.end_entry()
+            except DataError as error:
+                if on_problem is None or not window.go_on(restart):
+                    raise
+                on_problem(error.problem)
+
+
+class _Window:
+    """A stretch of a text file: `text[at:]` is what was read ahead and not yet used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text, self.at = "", 0
+        self._known, self._place = 0, _Place()  # where text[_known] lies in the file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._json = json.JSONDecoder()
+        try:
+            self._file = path.open("rb")
+        except FileNotFoundError as error:
+            raise DataError(path, "", "", "no such file", "check the path") from error
+        except IsADirectoryError as error:
+            raise DataError(path, "", "", "this is a folder, a file is expected", "check the path") from error
+
+    def __enter__(self) -> _Window:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def next_entry(self) -> bool:
+        """Move to the next entry's key; False when the object is over."""
+        while self._peek() == "}":
+            self.at += 1
+            if not self._peek():
+                return False
+            self.expect("{", "the end of the file")
+        return True
+
+    def entry(self) -> tuple[str, Any]:
+        """The key and value that begin here; left at the value where that is broken."""
+        if self._peek() not in ('"', ""):
+            raise self._error(f"expected a key in quotes, got {self.text[self.at]!r}", self.at)
+        key = self._value()
+        self.expect(":", "':' behind a key")
+        self._peek()
+        return key, self._value()
+
+    def end_entry(self) -> None:
+        """Step over the comma behind an entry; a closing brace is left for `next_entry`."""
+        if self._peek() != "}":
+            self.expect(",", "',' or '}' behind an entry")
+            if self._peek() == "}":
+                raise self._error("a ',' stands before the closing '}'", self.at)
+
+    def expect(self, character: str, what: str) -> None:
+        """Step over a character, or raise DataError: `what` was expected."""
+        found = self._peek()
+        if found != character:
+            came = repr(found) if found else "the end of the file"
+            raise self._error(f"expected {what}, got {came}", self.at)
+        self.at += 1
+
+    def go_on(self, restart: re.Pattern[str] | None) -> bool:
+        """Move forward to the next match of `restart`; False where there is none."""
+        while restart is not None:
+            match = restart.search(self.text, self.at)
+            if match:
+                self.at = match.start()
+                return True
+            self.at = max(self.at, len(self.text) - _LONGEST_START)
+            if not self._more():
+                break
+        return False
+
+    def _value(self) -> Any:
+        """The JSON value that begins here, stepped over; left at its first character where it is broken."""
+        while True:
+            try:
+                value, end = self._json.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.pos >= len(self.text) - _NEAR_END or error.msg.startswith("Unterminated string")
+                if not cut or len(self.text) - self.at > MOST_CHARACTERS:
+                    raise self._error(error.msg, error.pos) from error
+                position = error.pos - self.at  # in the text as `_more` leaves it
+                if not self._more():
+                    rest = self.text[position:].strip()
+                    ended = error.msg.startswith("Unterminated string") or any(w.startswith(rest) for w in _LITERALS)
+                    reason = "the file ends in the middle of an entry" if ended else error.msg
+                    raise self._error(reason, len(self.text) if ended else position) from error
+            except (RecursionError, ValueError) as error:  # nested, or a number long, beyond sense
+                raise self._error(str(error), self.at) from error
+            else:
+                # A number that ends where the window ends may go on behind it.
+                if end == len(self.text) and not isinstance(value, (dict, list, str)):
+                    if self._more():
+                        continue
+                    end = len(self.text)
+                self.at = end
+                return value
+
+    def _peek(self) -> str:
+        """The next character that is no white space, moved to; "" at the file's end."""
+        while True:
+            space = _SPACE.match(self.text, self.at)
+            assert space is not None  # it matches nothing, too
+            self.at = space.end()
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self._more():
+                return ""
+
+    def _more(self) -> bool:
+        """Read further; what lies before `at` is forgotten. False at the file's end."""
+        self._pass()
+        self.text, self.at, self._known = self.text[self.at :], 0, 0
+        data = self._file.read(max(READ_AHEAD, len(self.text)))  # doubling: a long entry is decoded a few times only
+        try:
+            self.text += self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            place = f"byte {self._file.tell() - len(error.object) + error.start}"
+            raise DataError(self.path, place, "", "this is not UTF-8 text", "fetch the file again") from error
+        return bool(data)
+
+    def _pass(self) -> _Place:
+        """Where text[at] lies in the file; it becomes the known place."""
+        self._place = self._place.behind(self.text[self._known : self.at])
+        self._known = self.at
+        return self._place
+
+    def _error(self, reason: str, position: int) -> DataError:
+        place = self._place.behind(self.text[self._known : position])
+        where = f"line {place.line}, column {place.column}"
+        return DataError(self.path, where, "", f"broken JSON: {reason}", "mend or fetch the file again")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place in a file: bytes from its start, line and column from 1."""
+
+    offset: int = 0
+    line: int = 1
+    column: int = 1
+
+    def behind(self, piece: str) -> _Place:
+        """The place after a piece of text that begins here."""
+        size = len(piece) if piece.isascii() else len(piece.encode())
+        lines = piece.count("\n")
+        column = len(piece) - piece.rfind("\n") if lines else self.column + len(piece)
+        return _Place(self.offset + size, self.line + lines, column)

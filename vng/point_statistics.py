@@ -1,0 +1,249 @@
+"""Figures of point annotations as Point-VOS counts them, beside the published ones (2402.05917, Tables 1 and 11, Figs. 9, 10).
+
+What the paper calls a video in its figures is one object of one video, as in the publisher's program: the bars of its
+Fig. 10a add up to about 12K, the objects of Point-VOS Oops, not to its 7.4K videos. Here they are called objects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
+
+FRAMES_GIVEN = 10  # frames a video that annotators were shown
+BIN, LAST_BIN = 10, 200  # points a bar of Fig. 10, and where its last bar ends
+_SUFFIXES = {"K": 1_000, "M": 1_000_000}
+_LABELS = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
+
+
+@dataclass
+class PointStatistics:
+    """Running figures, one object at a time; memory grows with names of videos and frames, not with points."""
+
+    objects: int = 0
+    object_frames: int = 0  # frames with a point, counted for each object; the tables' "annotations"
+    points: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(_LABELS.values(), 0)))
+    by_positive_frames: Counter[int] = field(default_factory=Counter)  # objects by frames with a positive (Fig. 9)
+    by_positives: Counter[int] = field(default_factory=Counter)  # objects by bar of Fig. 10
+    by_negatives: Counter[int] = field(default_factory=Counter)
+    _videos: set[str] = field(default_factory=set)
+    _frames: set[tuple[str, Hashable]] = field(default_factory=set)
+    _unknown: bool = False
+
+    def add(self, video: str | None, frames: Sequence[Hashable], labels: Sequence[int]) -> None:
+        """Count one object.
+
+        Args:
+            video: its video's name; None where that is not known, which leaves `videos` and `frames` unknown.
+            frames, labels: frame name or index and verdict of each of its points, of one length.
+        """
+        self.objects += 1
+        shown = set(frames)
+        self.object_frames += len(shown)
+        counts = Counter(labels)
+        for label, name in _LABELS.items():
+            self.points[name] += counts[label]
+        positive = {frame for frame, label in zip(frames, labels, strict=True) if label == POSITIVE}
+        self.by_positive_frames[len(positive)] += 1
+        self.by_positives[bar_of(counts[POSITIVE])] += 1
+        self.by_negatives[bar_of(counts[NEGATIVE])] += 1
+        if video is None:
+            self._unknown = True
+        else:
+            self._videos.add(video)
+            self._frames.update((video, frame) for frame in shown)
+
+    @property
+    def videos(self) -> int | None:
+        """Number of videos; None where some object's video is not known."""
+        return None if self._unknown else len(self._videos)
+
+    @property
+    def frames(self) -> int | None:
+        """Number of frames with a point of at least one object; None where some object's video is not known."""
+        return None if self._unknown else len(self._frames)
+
+    def table(self) -> dict[str, int | None]:
+        """The columns of Table 11 in its order, and the frames behind the annotations."""
+        return {
+            "videos": self.videos,
+            "annotations": self.object_frames,
+            "objects": self.objects,
+            **{f"{name} points": self.points[name] for name in _LABELS.values()},
+            "frames": self.frames,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures as plain values; bars without an object are left out."""
+        return {
+            **self.table(),
+            "objects by frames with a positive": {str(n): c for n, c in sorted(self.by_positive_frames.items())},
+            "objects by positive points": {bar_name(n): c for n, c in sorted(self.by_positives.items())},
+            "objects by negative points": {bar_name(n): c for n, c in sorted(self.by_negatives.items())},
+        }
+
+
+def bar_of(points: int) -> int:
+    """The bar of Fig. 10 a number of points belongs to: 0 to 10 is bar 0, 11 to 20 bar 1, ...; above 200 bar 20."""
+    return min(max(points - 1, 0), LAST_BIN) // BIN
+
+
+def bar_name(bar: int) -> str:
+    """What stands below a bar of Fig. 10."""
+    return f"> {LAST_BIN}" if bar * BIN >= LAST_BIN else f"{bar * BIN}-{(bar + 1) * BIN}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper says of one set, as printed."""
+
+    name: str
+    table: dict[str, str]
+    all_frames_positive: float | None = None  # Fig. 9: share of objects with a positive in all ten frames
+
+
+def _row(name: str, *values: str, all_frames: float | None = None) -> Published:
+    columns = ("videos", "annotations", "objects", "positive points", "negative points", "ambiguous points")
+    return Published(name, dict(zip(columns, values, strict=True)), all_frames)
+
+
+PUBLISHED = {
+    "oops train": _row(
+        "Point-VOS Oops, train (Table 11)", "7.4K", "93K", "12K", "541K", "1.2M", "18K", all_frames=0.403
+    ),
+    "oops val": _row("Point-VOS Oops, val (Table 11)", "991", "3.5K", "991", "7.3K", "9.9K", "91"),
+    "oops": _row("Point-VOS Oops, train and val (Table 1)", "8.4K", "93K", "13.1K", "548K", "1.2M", "18K"),
+    "kinetics": _row(
+        "Point-VOS Kinetics (Tables 1 and 11)", "23.9K", "965K", "120K", "5.2M", "12.6M", "253K", all_frames=0.486
+    ),
+}
+
+
+def published_like(name: str, splits: Iterable[str]) -> Published | None:
+    """The published set that annotations look like; None for sets that are not the paper's.
+
+    Args:
+        name: path of the annotations or name of the data set; "oops" or "kinetics" in it tells the set.
+        splits: splits of its videos; those of Oops tell which row of the tables it is.
+    """
+    lower = name.lower()
+    if "kinetic" in lower:
+        return PUBLISHED["kinetics"]
+    if "oops" not in lower:
+        return None
+    met = {"val" if split.startswith("val") else "train" for split in splits} or {"train"}
+    return PUBLISHED["oops" if len(met) == 2 else f"oops {met.pop()}"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure beside the published one."""
+
+    name: str
+    here: int | None
+    published: str
+    difference: float | None  # here relative to published; None where there is nothing to compare
+    agrees: bool
+
+    @property
+    def verdict(self) -> str:
+        """The difference in words."""
+        if self.difference is None:
+            return ""
+        return "agrees as printed" if self.agrees else f"{self.difference:+.1%}"
+
+
+def compare(statistics: PointStatistics, published: Published) -> list[Comparison]:
+    """Every figure of the table beside the published one.
+
+    A figure agrees when it gives the printed one by rounding or by cutting off digits.
+    """
+    rows = []
+    for name, here in statistics.table().items():
+        printed = published.table.get(name, "")
+        if here is None or not printed:
+            rows.append(Comparison(name, here, printed, None, False))
+            continue
+        value, unit = parse_printed(printed)
+        rows.append(Comparison(name, here, printed, here / value - 1, value - unit / 2 <= here < value + unit))
+    return rows
+
+
+def parse_printed(text: str) -> tuple[float, float]:
+    """ "7.4K" -> its value 7,400 and the step of its last digit, 100."""
+    scale = _SUFFIXES.get(text[-1], 1)
+    digits = text.rstrip("KM")
+    decimals = len(digits.partition(".")[2])
+    return float(digits) * scale, scale / 10**decimals
+
+
+def table_rows(statistics: PointStatistics, published: Published | None) -> list[tuple[str, str, str, str]]:
+    """(figure, here, published, difference) as text, for a page or a terminal; the last two "" without a published set."""
+    empty = Published("", {})
+    return [
+        (row.name, "unknown" if row.here is None else f"{row.here:,}", row.published, row.verdict)
+        for row in compare(statistics, published or empty)
+    ]
+
+
+def all_frames_text(statistics: PointStatistics, published: Published | None) -> str:
+    """What Fig. 9 says first: how many objects have a positive in every frame that annotators were shown."""
+    share = statistics.by_positive_frames[FRAMES_GIVEN] / max(1, statistics.objects)
+    text = f"{share:.1%} of the objects have a positive point in all {FRAMES_GIVEN} frames"
+    if published and published.all_frames_positive is not None:
+        text += f" (published: {published.all_frames_positive:.1%})"
+    return text + "."
+
+
+def plot_frames(statistics: PointStatistics) -> bytes:
+    """Fig. 9 as bars: share of objects by number of frames with a positive point. A PNG."""
+    counts = statistics.by_positive_frames
+    most = max([FRAMES_GIVEN, *counts])
+    places = list(range(most + 1))
+    heights = [100 * counts[n] / max(1, statistics.objects) for n in places]
+    figure, axes = _figure(6.4)
+    bars = axes.bar(places, heights, color="#3b6fb6")
+    axes.bar_label(bars, [f"{height:.1f}" if height else "" for height in heights], fontsize=8, padding=1)
+    axes.set(xlabel="frames with a positive point", ylabel="objects, %", xticks=places)
+    axes.margins(y=0.1)
+    return _png(figure)
+
+
+def plot_points(statistics: PointStatistics) -> bytes:
+    """Fig. 10: objects by number of their positive and of their negative points. A PNG."""
+    kinds = (
+        ("positive points", statistics.by_positives, "#3b6fb6"),
+        ("negative points", statistics.by_negatives, "#d98324"),
+    )
+    last = LAST_BIN // BIN if any(LAST_BIN // BIN in counts for _, counts, _ in kinds) else LAST_BIN // BIN - 1
+    places = list(range(last + 1))
+    figure, axes = _figure(11.0)
+    for side, (name, counts, colour) in zip((-0.21, 0.21), kinds, strict=True):
+        heights = [counts[bar] for bar in places]
+        bars = axes.bar([place + side for place in places], heights, width=0.42, color=colour, label=name)
+        axes.bar_label(bars, [f"{n}" if n else "" for n in heights], fontsize=7, padding=2, rotation=90)
+    axes.set(xlabel="points of the object", ylabel="objects")
+    axes.set_xticks(places, [bar_name(place) for place in places], rotation=45, ha="right", fontsize=8)
+    axes.margins(x=0.01, y=0.12)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def _figure(width: float) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    return data.getvalue()
