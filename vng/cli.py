@@ -377,6 +377,7 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
 
 
 def _inspect_dataset(arguments: argparse.Namespace) -> None:
+    from vng.dataset import MEASURES
     from vng.inspection import inspect_dataset
 
     inspection = inspect_dataset(arguments.dataset, arguments.html, arguments.frames, progress=not arguments.quiet)
@@ -386,7 +387,7 @@ def _inspect_dataset(arguments: argparse.Namespace) -> None:
         return
     for name, value in figures["counts"].items():
         print(f"{name:24}{value:>12,}")
-    for name in ("point_agreement", "mask_area_share"):
+    for name in ("mask_area_share", *MEASURES):
         if figures[name]:
             print(f"{name:24}" + "".join(f"  {key} {value:.3f}" for key, value in figures[name].items()))
     if inspection.points.objects:
@@ -450,6 +451,7 @@ def _compare(commands: Any) -> None:
 
 def _run_compare(arguments: argparse.Namespace) -> None:
     from vng.comparison import compare_datasets
+    from vng.dataset import MEASURES
 
     compared = compare_datasets(
         arguments.first, arguments.second, arguments.html, arguments.frames, progress=not arguments.quiet
@@ -461,7 +463,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
     alike = "no frame in common" if compared.iou is None else f"mean IoU {compared.iou:.3f}"
     print(f"{len(compared.objects):,} objects in both, {alike}")
     print(f"only in one: {len(compared.only_first):,} and {len(compared.only_second):,}")
-    for name in ("point_agreement", "mask_area", "stability", "conflict"):
+    for name in MEASURES:
         if (known := figures[name]) is not None:
             interval = "{first:.3f} and {second:.3f}, difference {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
             print(f"{name:16} {interval.format(**known)} over {known['objects']:,} objects")

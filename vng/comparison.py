@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vng.dataset import Video, VideoObject, VngDataset
+from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import DataError
 from vng.masks import intersection_over_union
 from vng.viewer import embed_image, grid, object_tile, render_page
 
 MAX_CARDS = 30
 RESAMPLES, CONFIDENCE = 2000, 0.95
-_MEASURES = ("point_agreement", "mask_area", "stability", "conflict")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Comparison:
             "only_first": self.only_first,
             "only_second": self.only_second,
             "iou": self.iou,
-            **{name: self.measure(name) for name in _MEASURES},
+            **{name: self.measure(name) for name in MEASURES},
             "per_object": [asdict(item) for item in self.objects],
         }
 
@@ -145,8 +144,8 @@ def _difference(video: Video, rival: Video, key: str) -> ObjectDifference:
         float(np.mean(list(ious.values()))) if ious else None,
         worst,
         ious.get(worst),
-        {name: getattr(item.quality, name) for name in _MEASURES},
-        {name: getattr(twin.quality, name) for name in _MEASURES},
+        {name: getattr(item.quality, name) for name in MEASURES},
+        {name: getattr(twin.quality, name) for name in MEASURES},
     )
 
 
@@ -157,7 +156,7 @@ def _write_page(comparison: Comparison, one: VngDataset, other: VngDataset, html
     ranked = sorted((item for item in comparison.objects if item.iou is not None), key=lambda item: item.iou or 0.0)
     cards = [_card(item, one, other, (first, second)) for item in ranked[:MAX_CARDS]]
     rows = []
-    for name in _MEASURES:
+    for name in MEASURES:
         measured = comparison.measure(name)
         if measured is not None:
             interval = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]".format(**measured)

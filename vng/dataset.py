@@ -35,6 +35,10 @@ PARTIAL = ".partial"  # parts of a dataset that is not finished
 SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
 
 
+# The fields of an object's quality that are shares, in [0, 1] or null.
+MEASURES = ("point_agreement", "mask_area", "stability", "conflict")
+
+
 @lru_cache(maxsize=1)
 def features() -> Features:
     """The schema as `datasets.Features`."""

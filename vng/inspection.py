@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vng.dataset import Video, VideoObject, VngDataset
+from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
 from vng.masks import area
 from vng.point_statistics import (
@@ -27,6 +27,7 @@ from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import colour, embed_image, marked_html, object_sheet, render_page
 
 MAX_CARDS = 40
+LOW_AGREEMENT = 0.7  # objects below it are noted
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Inspection:
     counts: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     links: Counter[str] = field(default_factory=Counter)
-    agreements: array[float] = field(default_factory=lambda: array("f"))
+    measures: dict[str, array[float]] = field(default_factory=lambda: {name: array("f") for name in MEASURES})
     area_shares: array[float] = field(default_factory=lambda: array("f"))
     problems: list[Problem] = field(default_factory=list)
     points: PointStatistics = field(default_factory=PointStatistics)  # of objects with verified points
@@ -79,11 +80,12 @@ class Inspection:
         self.counts["null masks"] += len(item.segmentations) - len(areas)
         self.counts["empty masks"] += sum(a == 0 for a in areas)
         self.area_shares.extend(a / (video.height * video.width) for a in areas if a)
-        if item.quality.point_agreement is not None:
-            self.agreements.append(item.quality.point_agreement)
-            if item.quality.point_agreement < 0.7:
-                reason = f"point agreement is low ({item.quality.point_agreement:.2f})"
-                self._note(path, video, f"objects.{item.object_id}", reason)
+        for name, values in self.measures.items():
+            if (share := getattr(item.quality, name)) is not None:
+                values.append(share)
+        if item.quality.point_agreement is not None and item.quality.point_agreement < LOW_AGREEMENT:
+            reason = f"point agreement is low ({item.quality.point_agreement:.2f})"
+            self._note(path, video, f"objects.{item.object_id}", reason)
         if not any(areas):
             self._note(path, video, f"objects.{item.object_id}", "no mask with a single pixel")
 
@@ -112,7 +114,7 @@ class Inspection:
             "counts": dict(self.counts),
             "sources": dict(self.sources),
             "links": dict(self.links),
-            "point_agreement": _summary(self.agreements),
+            **{name: _summary(values) for name, values in self.measures.items()},
             "mask_area_share": _summary(self.area_shares),
             "points": self.points.as_json() if self.points.objects else None,
             "problems": len(self.problems),
@@ -171,8 +173,8 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
         {"title": "Where masks come from", "header": ("source", "objects"), "rows": sorted(inspection.sources.items())}
     ]
     summaries = [
-        ("point agreement", _summary(inspection.agreements)),
         ("mask area, share of the frame", _summary(inspection.area_shares)),
+        *((f"{name.replace('_', ' ')} of an object", _summary(values)) for name, values in inspection.measures.items()),
     ]
     rows = [(name, *(f"{s[k]:.3f}" for k in ("mean", "p10", "median", "p90"))) for name, s in summaries if s]
     sections.append({"title": "Quality", "header": ("measure", "mean", "10 %", "median", "90 %"), "rows": rows})
