@@ -43,13 +43,15 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segmenter", default=DEFAULT)
+    parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--points", type=int, nargs="+", default=[10, 5, 1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    segmenter, figures = load(arguments.segmenter), {}
+    options = {} if arguments.checkpoint is None else {"checkpoint": arguments.checkpoint}
+    segmenter, figures = load(arguments.segmenter, **options), {}
     for count in arguments.points:
         rows: dict[str, list[float]] = {}
         seconds, objects = 0.0, 0

@@ -28,10 +28,14 @@ class Segmenter(Protocol):
     """Points of all objects of a frame in one call, so that the image is looked at once."""
 
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
-        """image uint8 [H, W, 3] RGB, K prompts -> probabilities float32 [K, H, W] in [0, 1]."""
+        """image uint8 [H, W, 3] RGB, K prompts -> probabilities float32 [K, H, W] in [0, 1].
+
+        An engine may leave a prompt's box and mask out of account, and says so.
+        """
         ...
 
 
 def load(name: str = DEFAULT, **options: Any) -> Segmenter:
-    """Make a segmenter by name; `options` go to the engine. Raises UsageError for unknown ones."""
+    """Make a segmenter by name; `options` go to the engine. Raises UsageError for unknown ones, or none where one in
+    `NEEDS_CHECKPOINT` needs its `checkpoint`."""
     return make_engine(ENGINES, "segmenter", name, options)

@@ -41,7 +41,8 @@ CHOICES = ("auto", "iou", "agreement", "single")
 OTHERS = ("points", "always", "never")
 SURE = 10.0  # logit of a mask prompt's certain pixels (SAM 2's own scale for masks as input)
 MOST = 32.0  # logits that go back in are clipped here, as SAM 2's predictor does
-MOST_NAMES = 20
+MOST_NAMES = 5  # of weights, in an error
+CURE = "name a folder or hub id with whole safetensors, or check the network"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class SamSettings:
 
     choice: str = "auto"
     """Which mask of a first decoding: of three the one whose predicted IoU is best ("iou") or which agrees with most of
-    the given points, then IoU ("agreement"); the decoder's only one for clear prompts ("single"); or, as its authors
-    advise, "iou" for a lone positive and "single" for everything else ("auto")."""
+    the given points, then IoU ("agreement"); the one for clear prompts ("single": SAM 2 and 3 still fall back to the best
+    of three where it is unstable); or, as its authors advise, "iou" for a lone point and "single" otherwise ("auto")."""
     negatives_of_others: str = "points"
     """Other objects' positives as negatives: "always", "never", or ("points") unless either is a mouse trace."""
     most_of_others: int = 10  # the nearest ones; SAM was trained with a handful of points
@@ -156,7 +157,7 @@ class SamSegmenter:
 
     def _encode(self, image: np.ndarray, fit: Fit) -> list[Tensor]:
         """Feature levels float32 [1, C, h, w] of an image, coarsest last."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = F.interpolate(pixels, (fit.rows, fit.columns), mode="bilinear", antialias=True)
         pixels = (pixels.to(self.device) / 255 - self._mean) / self._std
         pixels = F.pad(pixels, (0, fit.side - fit.columns, 0, fit.side - fit.rows))
@@ -237,12 +238,12 @@ class SamSegmenter:
         if self.settings.choice == "agreement" and several:
             right = torch.stack([_agreement(m, ask, self._side) for m, ask in zip(logits, asks, strict=True)])
             iou = iou.masked_fill(right < right.amax(1, keepdim=True), -torch.inf)
-        return logits[torch.arange(len(asks)), iou.argmax(1)]
+        return logits[torch.arange(len(asks), device=logits.device), iou.argmax(1)]
 
     def _refine(self, levels: list[Tensor], asks: Sequence[Ask], logits: Tensor, fit: Fit) -> Tensor:
         """Feed logits [K, h, w] back in; a mask narrower than two pixels of the square stays as it is (SAM-PT)."""
         for _ in range(self.settings.refinements):
-            boxes = [fit.box_of(mask) for mask in logits > 0]
+            boxes = [fit.box_of(mask) for mask in (logits > 0).cpu()]
             again = [k for k, box in enumerate(boxes) if box is not None]
             if not again:
                 break
@@ -288,7 +289,7 @@ class Fit:
                 f"mask prompt of {mask.shape[1]}x{mask.shape[0]} in an image of {self.width}x{self.height}"
             )
         size = [max(1, round(length * self.low / self.side)) for length in (self.rows, self.columns)]
-        small = F.interpolate(torch.from_numpy(mask)[None, None], size, mode="bilinear", antialias=True)[0, 0]
+        small = F.interpolate(torch.tensor(mask)[None, None], size, mode="bilinear", antialias=True)[0, 0]
         outside = (0, self.low - size[1], 0, self.low - size[0])
         return F.pad(SURE * (2 * small - 1), outside, value=-SURE)
 
@@ -361,41 +362,42 @@ def load_sam(checkpoint: str | Path) -> tuple[SamFamily, PreTrainedModel]:
     folder = Path(checkpoint)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(checkpoint, "", "", "no model here (no config.json)", "name the folder that holds one")
-    cure = "check the path or hub id, or the network"
-    config: Any = _from(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), cure)
+    config: Any = _told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
     if config.model_type not in FAMILIES:
         reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(FAMILIES))}"
         raise DataError(checkpoint, "config.json", "model_type", reason, "name a checkpoint of SAM, SAM 2 or SAM 3")
     family = FAMILIES[config.model_type]
-    return family, load_strictly(getattr(transformers, family.model), checkpoint)
+    return family, load_strictly(getattr(transformers, family.model), checkpoint).float()
 
 
-def load_strictly(kind: type[PreTrainedModel], checkpoint: str | Path) -> PreTrainedModel:
-    """A model in float32 whose weights are all in a checkpoint's safetensors, and no others; DataError if not so."""
+def load_strictly(kind: type[PreTrainedModel], path: str | Path, cure: str = CURE) -> PreTrainedModel:
+    """A model whose weights are all in a checkpoint's safetensors, and no others; DataError with their names if not."""
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    cure = "name a checkpoint with whole safetensors"
-    model, info = _from(checkpoint, lambda: kind.from_pretrained(str(checkpoint), dtype=torch.float32, **options), cure)
-    wrong = []
-    for what in ("missing", "unexpected", "mismatched"):
-        names = sorted(n if isinstance(n, str) else n[0] for n in info[f"{what}_keys"])
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        if names:
-            wrong.append(f"{what} {', '.join(names[:MOST_NAMES])}{more}")
-    if wrong:
-        reason = f"not the weights of a {kind.__name__} of its config.json: {'; '.join(wrong)}"
-        raise DataError(checkpoint, "weights", "", reason, "name a complete checkpoint of this model")
+    model, report = _told(path, lambda: kind.from_pretrained(str(path), **options), cure)
+    sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
+    misfits = [
+        f"{len(names)} {what}: {', '.join(sorted(names)[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}"
+        for what, names in (
+            ("missing", report["missing_keys"]),
+            ("unknown", report["unexpected_keys"]),
+            ("of another size", sizes),
+        )
+        if names
+    ]
+    if misfits:
+        raise DataError(path, "", "weights", "; ".join(misfits), f"these are not the weights of a {kind.__name__}")
     return model
 
 
-def _from(checkpoint: str | Path, load: Callable[[], Any], cure: str) -> Any:
+def _told(path: str | Path, load: Callable[[], Any], cure: str) -> Any:
     """What `load` gives, its errors as DataError."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what does not fit is told as an error, not in a table of transformers' as well
     try:
         return load()
     except Exception as error:  # a config.json may be wrong in any way
-        first = (str(error).splitlines() or [""])[0][:160]
-        raise DataError(checkpoint, "", "", f"does not load ({type(error).__name__}: {first})", cure) from error
+        first = (str(error).splitlines() or [""])[0][:100]
+        raise DataError(path, "", "", f"no model loads from here ({type(error).__name__}: {first})", cure) from error
     finally:
         logging.set_verbosity(verbosity)
 
