@@ -3,8 +3,8 @@
 The image is encoded once; the objects are decoded in chunks against it. Three things `transformers` leaves to its caller:
 
 * *Padding.* Objects have unequal numbers of points. The processors pad with label -10, which makes the token zero but
-  lets every other token attend to it, so that a mask would depend on what it was batched with. `_IgnorePadding` masks
-  those tokens: a batch gives what its objects give one by one.
+  lets every other token attend to it, so that a mask would depend on what it was batched with. `TwoWay` masks those
+  tokens: a batch gives what its objects give one by one.
 * *Processors.* Those of SAM 2 and 3 want torchvision. The few lines here do the same: bilinear with antialias on uint8;
   SAM: longer side to 1024 and zeros below or to the right; SAM 2: a square of 1024; SAM 3: a square of 1008.
   Coordinates are pixel index times (resized / original side), as there; the prompt encoders then add half a pixel.
@@ -28,13 +28,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.utils import logging
 
 from vng.errors import DataError, UsageError, one_of
 from vng.points import PointPrompts, medoids, trim_trace
+from vng.segmenters.sam_decoder import TwoWay
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels as the prompt encoders know them
 CHOICES = ("auto", "iou", "agreement", "single")
@@ -124,7 +125,7 @@ class SamSegmenter:
         self._side = int(self.model.prompt_encoder.input_image_size)
         mean, std = _normalisation(str(checkpoint), self.family)
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (mean, std))
-        _IgnorePadding(self.model.mask_decoder)
+        self._two_way = TwoWay(self.model.mask_decoder.transformer)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
@@ -161,6 +162,7 @@ class SamSegmenter:
         pixels = F.interpolate(pixels, (fit.rows, fit.columns), mode="bilinear", antialias=True)
         pixels = (pixels.to(self.device) / 255 - self._mean) / self._std
         pixels = F.pad(pixels, (0, fit.side - fit.columns, 0, fit.side - fit.rows))
+        self._two_way.new_image()
         with self._precision():
             levels = self.model.get_image_embeddings(pixels)
         return [level.float() for level in (levels if isinstance(levels, list) else [levels])]
@@ -229,11 +231,13 @@ class SamSegmenter:
             inputs["input_masks"] = torch.stack(masks)[:, None]
         # Objects are the batch: only so may each have a mask prompt of its own. `expand` copies nothing yet.
         seen = [level.expand(len(asks), -1, -1, -1) for level in levels]
+        self._two_way.shares = not masks
         answer = self.model(
             image_embeddings=seen if len(seen) > 1 else seen[0],
             multimask_output=several,
             **{name: value.to(self.device) for name, value in inputs.items()},
         )
+        self._two_way.shares = False
         logits, iou = answer.pred_masks[:, 0].float(), answer.iou_scores[:, 0].float()
         if self.settings.choice == "agreement" and several:
             right = torch.stack([_agreement(m, ask, self._side) for m, ask in zip(logits, asks, strict=True)])
@@ -325,36 +329,6 @@ def _agreement(masks: Tensor, ask: Ask, side: int) -> Tensor:
     inside = masks[:, torch.from_numpy(row), torch.from_numpy(column)] > 0
     wanted = torch.from_numpy(ask.labels == POSITIVE).to(inside.device)
     return (inside == wanted).float().mean(1)
-
-
-class _IgnorePadding:
-    """Keeps a mask decoder's tokens from attending to padding, which the prompt encoder marks by a token of zeros.
-
-    Hooks hand each attention over tokens the mask its own `attention_similarity` argument takes; nothing is changed
-    where nothing is padded.
-    """
-
-    def __init__(self, decoder: Any) -> None:
-        self._bias: Tensor | None = None  # [K, 1, 1, S] over the prompts' tokens, which come last
-        decoder.register_forward_pre_hook(self._look, with_kwargs=True)
-        for layer in decoder.transformer.layers:
-            for attention in (layer.self_attn, layer.cross_attn_image_to_token):
-                attention.register_forward_pre_hook(self._mask, with_kwargs=True)
-
-    def _look(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        tokens = named["sparse_prompt_embeddings"]  # [K, 1, S, C]
-        padded = (tokens == 0).all(-1)[:, None]
-        self._bias = (
-            torch.zeros_like(padded, dtype=tokens.dtype).masked_fill(padded, -torch.inf) if padded.any() else None
-        )
-
-    def _mask(
-        self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if self._bias is None:
-            return None
-        first = named["key"].shape[-2] - self._bias.shape[-1]  # the decoder's own tokens
-        return arguments, {**named, "attention_similarity": F.pad(self._bias, (first, 0))}
 
 
 def load_sam(checkpoint: str | Path) -> tuple[SamFamily, PreTrainedModel]:
