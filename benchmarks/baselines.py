@@ -43,11 +43,12 @@ class Watershed:
 
 
 def make_segmenter(name: str) -> Segmenter:
-    """An engine by name, the watershed, or an engine with random weights ("dynamite-random", "sam2-random")."""
-    if name == "watershed":
+    """An engine ("classical", "sam2=CHECKPOINT"), "watershed", or a network with random weights ("sam2-random")."""
+    engine, _, checkpoint = name.partition("=")
+    if engine == "watershed":
         return Watershed()
-    if name in ENGINES:
-        return load(name)
+    if engine in ENGINES:
+        return load(engine, **({"checkpoint": checkpoint} if checkpoint else {}))
     with tempfile.TemporaryDirectory() as folder:
         _random_model(name.removesuffix(RANDOM)).save_pretrained(folder)
         return load(name.removesuffix(RANDOM), checkpoint=folder)

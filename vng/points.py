@@ -67,16 +67,61 @@ class PointPrompts:
     """What a segmenter is told of one object in one frame.
 
     `trace` marks positives that come from a mouse trace: pointer positions nobody verified, about a quarter of them
-    off the object (FIELD.md, trace quality).
+    off the object (FIELD.md, trace quality). `box` and `mask` are for engines that take them; others leave them out of
+    account. Raises ValueError for a box or mask that is none.
     """
 
     positive: np.ndarray  # float32 [P, 2], (x, y) pixels
     negative: np.ndarray  # float32 [N, 2]
     trace: bool = False
+    box: np.ndarray | None = None  # float32 [4], (x0, y0, x1, y1): centres of its first and last pixels
+    mask: np.ndarray | None = None  # float32 [H, W] in [0, 1]: a first guess, as probability; bool is taken too
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positive", np.asarray(self.positive, np.float32).reshape(-1, 2))
         object.__setattr__(self, "negative", np.asarray(self.negative, np.float32).reshape(-1, 2))
+        if self.box is not None:
+            object.__setattr__(self, "box", _checked_box(self.box))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _checked_mask(self.mask))
+
+
+def _checked_box(value: object) -> np.ndarray:
+    box = np.asarray(value, np.float32)
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < box[:2]).any():
+        raise ValueError(f"box: expected x0 <= x1 and y0 <= y1 in (x0, y0, x1, y1), got {box.tolist()}")
+    return box
+
+
+def _checked_mask(value: object) -> np.ndarray:
+    mask = np.asarray(value, np.float32)
+    if mask.ndim != 2 or not ((mask >= 0) & (mask <= 1)).all():
+        ends = f", {mask.min():g} to {mask.max():g}" if mask.size else ""
+        raise ValueError(f"mask: expected [H, W] in [0, 1], got shape {mask.shape}{ends}")
+    return mask
+
+
+def trim_trace(points: np.ndarray, keep: float) -> np.ndarray:
+    """The share `keep` of a mouse trace's points [P, 2] nearest its median, in order; all if they are fewer than four."""
+    if len(points) < 4:
+        return points
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return points[distance <= np.quantile(distance, keep)]
+
+
+def medoids(points: np.ndarray, count: int, iterations: int = 10) -> np.ndarray:
+    """At most `count` of the points [P, 2], each nearest the middle of a part of them, in order.
+
+    k-means from starts evenly spread over the order (for a mouse trace: over time), so no randomness. Unlike points
+    farthest apart, which seek out strays, these lie where the points do.
+    """
+    if len(points) <= count:
+        return points
+    means = points[np.linspace(0, len(points) - 1, count).round().astype(int)]
+    for _ in range(iterations):
+        nearest = np.linalg.norm(points[:, None] - means, axis=-1).argmin(1)
+        means = np.stack([points[nearest == k].mean(0) if (nearest == k).any() else means[k] for k in range(count)])
+    return points[np.unique(np.linalg.norm(points[:, None] - means, axis=-1).argmin(0))]
 
 
 def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:

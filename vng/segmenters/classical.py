@@ -11,6 +11,7 @@ log-odds of a superpixel are a sum of evidence:
 
 One sparse solve then smooths them, (area + Laplacian) z' = area * z, with the points held: a random walker with priors
 (Grady, CVPR 2005) in log-odds. Other objects' positives count as negatives, except for mouse traces.
+Boxes and masks of prompts are left out of account.
 
 The constants were set on DAVIS 2016 training clips; `benchmarks/segmenters.py` measures them on others.
 Shapes: H x W image, S superpixels, K objects, P points.
@@ -27,7 +28,7 @@ import scipy.sparse as sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import splu
 
-from vng.points import PointPrompts
+from vng.points import PointPrompts, trim_trace
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,9 @@ class ClassicalSegmenter:
 
     def _clean(self, prompt: PointPrompts) -> np.ndarray:
         """Positives [P, 2]; of a trace, the share nearest its middle, thinned."""
-        points = prompt.positive
-        if not prompt.trace or len(points) < 4:
-            return points
-        distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
-        kept = points[distance <= np.quantile(distance, self.settings.trace_keep)]
+        if not prompt.trace:
+            return prompt.positive
+        kept = trim_trace(prompt.positive, self.settings.trace_keep)
         return kept[:: max(1, len(kept) // 30)]
 
     def _object(self, graph: SuperpixelGraph, positive: np.ndarray, negative: np.ndarray, hold: float) -> np.ndarray:
