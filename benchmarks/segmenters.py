@@ -3,7 +3,8 @@
 Five frames a clip, evenly spread; per object P positive and P negative random points at least 10 pixels apart; mean over
 objects and frames, then over clips.
 `python -m benchmarks.segmenters [--segmenter NAME ...] [--points 10 5 1] [--seeds 0 1 2] [--html DIR] [--json FILE]`
-NAME is an engine, an engine with its weights (`sam2=facebook/sam2.1-hiera-tiny`), `watershed`, or `dynamite-random` and `sam2-random`: those networks with random weights, for speed only.
+NAME is an engine, an engine with its weights (`sam2=facebook/sam2.1-hiera-tiny`), `watershed`, or `dynamite-random` and
+`sam2-random`: those networks with random weights, for speed only.
 """
 
 from __future__ import annotations
