@@ -24,6 +24,7 @@ class BuildOptions:
 
     segmenter: str = DEFAULT_SEGMENTER
     checkpoint: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()  # of the segmenter, by name
     propagator: str | None = None  # None: only annotated frames get masks
     nouns: str = "auto"
     use_trace: bool = True
@@ -40,7 +41,8 @@ class BuildOptions:
 
     def engine(self) -> dict[str, Any]:
         """Options of the segmenter."""
-        return {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        options: dict[str, Any] = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        return options | ({"settings": dict(self.settings)} if self.settings else {})
 
     def as_settings(self) -> dict[str, Any]:
         """What the manifest keeps; of weights and lists their content, wherever they lie."""

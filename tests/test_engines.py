@@ -127,6 +127,22 @@ def test_engines_without_weights_ask_for_a_checkpoint(name: str) -> None:
         segmenters.load(name)
 
 
+def test_settings_as_a_command_line_gives_them(rng: np.random.Generator) -> None:
+    image, masks = two_discs()
+    prompts = [PointPrompts(sample_in_mask(m, 3, 4, rng), NO_POINTS) for m in masks]
+    together = segmenters.load("classical", settings={"negatives_of_others": "points"})(image, prompts)
+    apart = segmenters.load("classical", settings={"negatives_of_others": "never"})(image, prompts)
+    np.testing.assert_array_equal(apart[:1], segmenters.load("classical")(image, prompts[:1]))
+    assert np.abs(together - apart).max() > 1e-3
+    for settings, words in (
+        ({"magic": "1"}, "unknown setting of segmenter 'classical' 'magic'; choose one of: beyond_hull, bias"),
+        ({"step": "wide"}, "segmenter 'classical': step='wide'"),
+        ({"negatives_of_others": "x"}, "unknown negatives_of_others 'x'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            segmenters.load("classical", settings=settings)
+
+
 def test_unknown_engines_name_the_known() -> None:
     with pytest.raises(UsageError, match="unknown segmenter 'x'; choose one of: classical"):
         segmenters.load("x")

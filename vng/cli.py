@@ -72,6 +72,13 @@ def _natural(text: str) -> int:
     return value
 
 
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
 def _split_name(text: str) -> str:
     if not re.fullmatch(r"\w*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no split name: letters, digits and _ only")
@@ -176,6 +183,10 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
     parser.add_argument("--segmenter", help="what turns points into masks [classical]")
     parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
+    settings_help = (
+        "a setting of the segmenter, such as refinements=3 (sam) or negatives_of_others=never; may be repeated"
+    )
+    parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=settings_help)
     propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
     parser.add_argument("--propagator", help=propagator_help)
     nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
@@ -235,6 +246,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
     return _build_options(
         arguments,
         checkpoint=arguments.checkpoint,
+        settings=tuple(arguments.set),
         propagator=arguments.propagator,
         nouns=arguments.nouns,
         pseudo=PseudoMaskSettings(held_out, arguments.seed),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from vng.errors import UsageError, one_of
 
@@ -13,12 +14,33 @@ from vng.errors import UsageError, one_of
 def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """Make the engine `name` of a table with options.
 
+    `settings` among the options may be a mapping of texts, as they stand on a command line: they become the engine's
+    settings, checked.
+
     Raises:
-        UsageError: an unknown name, or an option the engine does not take.
+        UsageError: an unknown name, an option or setting the engine does not take, or a value that is none.
     """
     module, _, attribute = table[one_of(name, table, kind)].partition(":")
     engine = getattr(import_module(module), attribute)
     unknown = sorted(set(options) - set(inspect.signature(engine).parameters))
     if unknown:
         raise UsageError(f"{kind} {name!r} takes no {unknown[0]!r}; leave it out, or choose another {kind}")
+    if isinstance(options.get("settings"), Mapping):
+        options = {**options, "settings": _settings(engine, f"{kind} {name!r}", options["settings"])}
     return engine(**options)
+
+
+def _settings(engine: Any, what: str, values: Mapping[str, Any]) -> Any:
+    """The engine's settings dataclass from values by name."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hint = get_type_hints(engine.__init__)["settings"]
+    kind: Any = next(choice for choice in get_args(hint) if is_dataclass(choice))
+    for key in values:
+        one_of(key, [field.name for field in fields(kind)], f"setting of {what}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{what}: {place}={first['input']!r}: {first['msg']}") from error

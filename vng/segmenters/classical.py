@@ -28,7 +28,10 @@ import scipy.sparse as sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import splu
 
+from vng.errors import one_of
 from vng.points import PointPrompts, trim_trace
+
+OTHERS = ("points", "never")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ class ClassicalSettings:
     seed: float = 3.0  # log-odds of a point
     seed_weight: float = 100.0
     trace_weight: float = 10.0  # of a point that is part of a mouse trace
+    negatives_of_others: str = "points"  # other objects' positives as negatives, but for traces: "points" or "never"
     trace_keep: float = 0.73  # share of a mouse trace that lies on its object (VidLN, Sec. 3)
+
+    def __post_init__(self) -> None:
+        one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
 
 
 class ClassicalSegmenter:
@@ -87,7 +94,8 @@ class ClassicalSegmenter:
             if not len(cleaned[k]):
                 continue
             # A trace is loose, and what narratives name overlaps (a man, his costume): there, others say nothing.
-            others = [] if prompt.trace else [points for i, points in enumerate(cleaned) if i != k]
+            alone = prompt.trace or self.settings.negatives_of_others == "never"
+            others = [] if alone else [points for i, points in enumerate(cleaned) if i != k]
             negative = np.concatenate([prompt.negative, *others])
             hold = self.settings.trace_weight if prompt.trace else self.settings.seed_weight
             odds = self._object(graph, cleaned[k] * to_small, negative * to_small, hold)
