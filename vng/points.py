@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
+BACKGROUND = -1  # owner of a click on no object
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class PointPrompts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "positive", np.asarray(self.positive, np.float32).reshape(-1, 2))
         object.__setattr__(self, "negative", np.asarray(self.negative, np.float32).reshape(-1, 2))
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click of an interaction over all objects of an image."""
+
+    y: float  # pixels
+    x: float
+    time: int  # how many clicks, on whatever object, came before
+    owner: int  # index of the object it was set for, or BACKGROUND
 
 
 def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:
