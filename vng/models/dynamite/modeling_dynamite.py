@@ -25,8 +25,10 @@ from transformers import AutoBackbone, Mask2FormerConfig
 from transformers import initialization as init
 from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoder,
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
     Mask2FormerPreTrainedModel,
     Mask2FormerSinePositionEmbedding,
+    multi_scale_deformable_attention,
     sample_point,
 )
 from transformers.utils import ModelOutput
@@ -37,10 +39,11 @@ from vng.models.dynamite.losses_dynamite import Targets, mask_losses
 from vng.points import BACKGROUND
 
 LEVELS = 3  # maps at strides 32, 16 and 8
+SAMPLES = 4  # places that a head of the pixel decoder looks at in each map
 LEAST_DURATION = 500  # clicks; times are divided by the last one's, or by this
 TEMPERATURE = 10000.0
-CHUNK = 1024  # pixels the interactive decoder works on at a time without gradients: they stay in the cache
-FOLD_BELOW = 36  # queries up to which multiplying projections with keys and values beforehand saves work
+CHUNK = 2048  # pixels the interactive decoder works on at a time without gradients: they stay in the cache
+FOLD_BELOW = 48  # queries up to which multiplying projections with keys and values beforehand saves work
 
 
 @dataclass
@@ -99,13 +102,80 @@ def click_code(yxt: Tensor, encoding: str, channels: int) -> Tensor:
     return parts.flatten(-2)
 
 
+def pixel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` for many pixels, [..., C] -> [..., N].
+
+    On a CPU as a 1x1 convolution of channels-last pixels: convolutions run in oneDNN, matrix products in a library that does
+    not use AVX-512 on processors of AMD, which takes twice as long.
+    """
+    if x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    image = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    return F.conv2d(image, weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(*x.shape[:-1], len(weight))
+
+
+class PixelLinear(nn.Linear):
+    """A linear layer for many pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., N]."""
+        return pixel_linear(x, self.weight, self.bias)
+
+
+class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
+    """The pixel decoder's attention, one head after the other on a CPU.
+
+    All heads at once write every sample of every pixel to memory before they are summed: 100 MB a layer at 480 x 864. Those
+    of one head nearly stay in the cache, which takes 0.4 of the time.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__(channels, heads, LEVELS, SAMPLES)
+        samples = heads * LEVELS * SAMPLES
+        self.sampling_offsets, self.attention_weights = (
+            PixelLinear(channels, 2 * samples),
+            PixelLinear(channels, samples),
+        )
+        self.value_proj, self.output_proj = PixelLinear(channels, channels), PixelLinear(channels, channels)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """As its base; attention weights are not returned on a CPU."""
+        if hidden_states.device.type != "cpu":
+            return super().forward(hidden_states, *args, **kwargs)
+        return self._head_by_head(hidden_states, **kwargs), None
+
+    def _head_by_head(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        position_embeddings: Tensor,
+        reference_points: Tensor,
+        spatial_shapes_list: list[tuple[int, int]],
+        **_: object,
+    ) -> Tensor:
+        """Pixels [B, S, C] of all maps, their position codes and places [B, S, levels, 2] -> [B, S, C]; none is masked."""
+        query = hidden_states + position_embeddings
+        samples = (self.n_heads, self.n_levels, self.n_points)
+        value = self.value_proj(encoder_hidden_states).unflatten(-1, (self.n_heads, -1))
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1).unflatten(-1, samples[1:])
+        sizes = torch.tensor([(w, h) for h, w in spatial_shapes_list], dtype=query.dtype, device=query.device)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2)) / sizes[:, None]
+        places = reference_points[:, :, None, :, None] + offsets
+        heads = [
+            multi_scale_deformable_attention(
+                value[:, :, k : k + 1], spatial_shapes_list, places[:, :, k : k + 1], weights[:, :, k : k + 1]
+            )
+            for k in range(self.n_heads)
+        ]
+        return self.output_proj(torch.cat(heads, -1))
+
+
 class MultiheadAttention(nn.MultiheadAttention):
     """`nn.MultiheadAttention` whose projections can be used apart: keys and values of an image outlive a click."""
 
     def project(self, part: int, x: Tensor) -> Tensor:
         """Queries (part 0), keys (1) or values (2): [B, L, C] -> [B, n, L, d]."""
-        weight, bias = self.weight(part)
-        return F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return pixel_linear(x, *self.weight(part)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def weight(self, part: int) -> tuple[Tensor, Tensor]:
         """Weight [C, C] and bias [C] of a projection."""
@@ -123,7 +193,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.linear1, self.linear2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.linear1, self.linear2 = PixelLinear(channels, hidden), PixelLinear(hidden, channels)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,28 +241,28 @@ class InteractiveDecoderLayer(nn.Module):
         half = weight.shape[1] // 2
         if queries.shape[1] > FOLD_BELOW:
             rows, columns = F.linear(row_code, weight[:, :half]), F.linear(column_code, weight[:, half:], bias)
-            return Reading(rows[:, None], columns, weight.T, None, keys, values)
+            return Reading(rows[:, None], columns, [weight], None, keys, values)
         weight, bias = (t.unflatten(0, (attention.num_heads, -1)) / keys.shape[-1] ** 0.5 for t in (weight, bias))
-        score = torch.einsum("ndc,bnqd->bcnq", weight, keys).flatten(2)  # [B, C, nQ]
+        score = torch.einsum("ndc,bnqd->bnqc", weight, keys).flatten(1, 2)  # [B, nQ, C]
         constant = torch.einsum("nd,bnqd->bnq", bias, keys).flatten(1)
         out = attention.out_proj.weight.unflatten(1, (attention.num_heads, -1))  # [C, n, d]
-        readout = torch.einsum("cnd,bnqd->bnqc", out, values).flatten(1, 2)
-        rows, columns = row_code @ score[:, :half], column_code @ score[:, half:] + constant[:, None]
-        return Reading(rows[:, :, None], columns[:, None], score, readout, keys, values)
+        readout = torch.einsum("cnd,bnqd->bcnq", out, values).flatten(2)
+        rows, columns = row_code @ score[..., :half].mT, column_code @ score[..., half:].mT + constant[:, None]
+        return Reading(rows[:, :, None], columns[:, None], list(score), list(readout), keys, values)
 
     def forward(self, x: Tensor, reading: Reading, first: int) -> Tensor:
         """Pixels [B, r, w, C] of rows `first` and following -> the same."""
-        rows = reading.rows[..., first : first + x.shape[1], :, :]
         b, r, w, c = x.shape
-        projected = (x.flatten(1, 2) @ reading.score).unflatten(1, (r, w)) + (rows + reading.columns)
+        rows = reading.rows[..., first : first + r, :, :]
+        projected = _each(x, reading.score) + (rows + reading.columns)
         if reading.readout is None:
             query = projected.flatten(1, 2).unflatten(-1, (self.attention.num_heads, -1)).transpose(1, 2)
             read = F.scaled_dot_product_attention(query, reading.keys, reading.values)
-            read = self.attention.out_proj(read.transpose(1, 2).flatten(2))
+            read = pixel_linear(read.transpose(1, 2).flatten(2), self.attention.out_proj.weight).view(b, r, w, c)
         else:
-            share = projected.view(b, r * w, self.attention.num_heads, -1).softmax(-1).flatten(2)
-            read = share @ reading.readout + self.attention.out_proj.bias
-        return self.feedforward(self.norm(x + read.view(b, r, w, c)))
+            share = projected.unflatten(-1, (self.attention.num_heads, -1)).softmax(-1).flatten(-2)
+            read = _each(share, reading.readout)
+        return self.feedforward(self.norm(x + (read + self.attention.out_proj.bias)))
 
 
 @dataclass(frozen=True)
@@ -201,8 +271,10 @@ class Reading:
 
     rows: Tensor  # [B or 1, h, 1, N], the share of a pixel's row in its projection or scores
     columns: Tensor  # [B or 1, 1, w, N]
-    score: Tensor  # [B, C, nQ] to scores, or [C, C] to queries
-    readout: Tensor | None  # [B, nQ, C], from attention to what is read; None: not multiplied beforehand
+    score: list[Tensor]  # one [nQ, C] an image, to scores, or a single [C, C], to queries
+    readout: (
+        list[Tensor] | None
+    )  # one [C, nQ] an image, from attention to what is read; None: not multiplied beforehand
     keys: Tensor  # [B, n, Q, d]
     values: Tensor  # [B, n, Q, d]
 
@@ -358,6 +430,11 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
             num_attention_heads=config.attention_heads,
         )
         self.pixel_decoder = Mask2FormerPixelDecoder(sizes, feature_channels=channels)
+        hidden = config.pixel_decoder_feedforward
+        layers: Any = self.pixel_decoder.encoder.layers
+        for layer in layers:
+            layer.self_attn = DeformableAttention(c, config.attention_heads)
+            layer.fc1, layer.fc2 = PixelLinear(c, hidden), PixelLinear(hidden, c)
         refined = LEVELS if config.refine_mask_features else 0
         self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(refined))  # strides 8, 16, 32
         self.transformer = InteractiveTransformer(config)
@@ -406,7 +483,7 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
 
     def encode_image(self, pixel_values: Tensor) -> EncodedImage:
         """Everything that depends on the images alone: normalised float [B, 3, H, W], H and W multiples of 32."""
-        features = self.backbone(pixel_values).feature_maps
+        features = self.backbone(pixel_values.contiguous(memory_format=torch.channels_last)).feature_maps
         decoded = self.pixel_decoder(list(features), output_attentions=False, output_hidden_states=False)
         maps, mask_features = decoded.multi_scale_features, decoded.mask_features
         if self.config.refine_mask_features:
@@ -531,6 +608,13 @@ def instance_logits(mask_logits: Tensor, owners: Tensor, count: int, size: tuple
 def _logits(embedding: Tensor, pixels: Tensor) -> Tensor:
     """[B, Q, C] and [B, h, w, C] -> [B, Q, h, w]."""
     return (embedding @ pixels.flatten(1, 2).transpose(1, 2)).unflatten(2, pixels.shape[1:3])
+
+
+def _each(pixels: Tensor, weights: list[Tensor]) -> Tensor:
+    """Pixels [B, r, w, C] by one weight [N, C] for each image, or for all: [B, r, w, N]."""
+    if len(weights) == 1:
+        return pixel_linear(pixels, weights[0])
+    return torch.stack([pixel_linear(x, weight) for x, weight in zip(pixels, weights, strict=True)])
 
 
 def _unit(points: Tensor, size: tuple[int, int]) -> Tensor:
