@@ -141,3 +141,14 @@ def resize(mask: BoolArray, height: int, width: int) -> BoolArray:
     if mask.shape == (height, width):
         return mask
     return cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+
+
+def depth(mask: BoolArray) -> np.ndarray:
+    """Distance of each pixel [H, W] from the nearest one that is not of the mask, in pixels; beyond the frame is outside.
+
+    float32 [H, W], 0 outside the mask.
+    """
+    import cv2
+
+    padded = np.pad(np.asarray(mask, bool), 1).view(np.uint8)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]

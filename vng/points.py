@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
+BACKGROUND = -1  # owner of a click on no object
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def medoids(points: np.ndarray, count: int, iterations: int = 10) -> np.ndarray:
         nearest = np.linalg.norm(points[:, None] - means, axis=-1).argmin(1)
         means = np.stack([points[nearest == k].mean(0) if (nearest == k).any() else means[k] for k in range(count)])
     return points[np.unique(np.linalg.norm(points[:, None] - means, axis=-1).argmin(0))]
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click of an interaction over all objects of an image."""
+
+    y: float  # pixels
+    x: float
+    time: int  # how many clicks, on whatever object, came before
+    owner: int  # index of the object it was set for, or BACKGROUND
 
 
 def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:

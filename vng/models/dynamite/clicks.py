@@ -1,0 +1,228 @@
+"""What DynaMITe is told: clicks and traces as tensors, and the clicks it is trained with (Rana et al., ICCV 2023, Sec. 3.4).
+
+Shapes: B images, Q queries (one for each click or trace), P points of a query, K objects, H x W pixels of the padded image.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vng.masks import depth
+from vng.points import BACKGROUND, Click
+
+NOWHERE = -1.0  # coordinates and time of what only fills a batch up
+
+MOST_OBJECTS, SHARE_OF_OBJECTS, LEAST_PIXELS = 30, 0.7, 50
+FIRST_CLICK_DEPTH = 1.7  # the first click lies deeper than the greatest depth divided by this
+MOST_FURTHER, FALLING = 6, 0.7  # k further clicks with a chance in proportion to 0.7^k
+NO_BACKGROUND = 0.2  # chance
+CORRECTED_OBJECTS, CORRECTED_BELOW = 15, 0.9
+TWO_CLICKS = 0.2  # chance
+CORRECTION_DEPTH = 2.0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A mouse trace, which becomes one query (Point-VOS, Sec. 3.2)."""
+
+    points: np.ndarray  # float32 [P, 2], (y, x) pixels, P >= 1
+    time: int
+    owner: int
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Clicks and traces of B images. A query whose points are all negative is none: it fills a batch up.
+
+    Such fillers take part as further background queries, as in the authors' program.
+    """
+
+    points: Tensor  # float [B, Q, P, 2], (y, x) pixels; negative: no point
+    times: Tensor  # float [B, Q]
+    owners: Tensor  # int64 [B, Q], object or BACKGROUND
+    traced: Tensor  # bool [B, Q]
+
+    def __post_init__(self) -> None:
+        assert self.points.shape[:2] == self.times.shape == self.owners.shape == self.traced.shape
+
+    @staticmethod
+    def of(images: Sequence[Sequence[Click | Trace]], device: torch.device | str = "cpu") -> Prompts:
+        """Tensors from the clicks and traces of each image."""
+        most = max((len(queries) for queries in images), default=0)
+        longest = max((len(q.points) for qs in images for q in qs if isinstance(q, Trace)), default=1)
+        points = np.full((len(images), most, longest, 2), NOWHERE, np.float32)
+        times = np.full((len(images), most), NOWHERE, np.float32)
+        owners, traced = np.full((len(images), most), BACKGROUND, np.int64), np.zeros((len(images), most), bool)
+        for b, queries in enumerate(images):
+            for q, query in enumerate(queries):
+                where = query.points if isinstance(query, Trace) else [(query.y, query.x)]
+                points[b, q, : len(where)] = where
+                times[b, q], owners[b, q], traced[b, q] = query.time, query.owner, isinstance(query, Trace)
+        return Prompts(*(torch.from_numpy(array).to(device) for array in (points, times, owners, traced)))
+
+    def with_fillers(self, count: int) -> Prompts:
+        """The same and `count` queries that are none."""
+        b, _, p, _ = self.points.shape
+        return Prompts(
+            torch.cat([self.points, self.points.new_full((b, count, p, 2), NOWHERE)], 1),
+            torch.cat([self.times, self.times.new_full((b, count), NOWHERE)], 1),
+            torch.cat([self.owners, self.owners.new_full((b, count), BACKGROUND)], 1),
+            torch.cat([self.traced, self.traced.new_zeros((b, count))], 1),
+        )
+
+    def with_clicks(self, images: Sequence[Sequence[Click]]) -> Prompts:
+        """The same and further clicks of each image."""
+        more = Prompts.of(images, self.points.device)
+        points = more.points.new_full((*more.times.shape, self.points.shape[2], 2), NOWHERE)
+        points[:, :, :1] = more.points
+        return Prompts(
+            torch.cat([self.points, points], 1),
+            torch.cat([self.times, more.times], 1),
+            torch.cat([self.owners, more.owners], 1),
+            torch.cat([self.traced, more.traced], 1),
+        )
+
+    def next_times(self) -> list[int]:
+        """The time of each image's next click."""
+        if not self.times.shape[1]:
+            return [0] * len(self.times)
+        return [int(last) + 1 for last in self.times.amax(1).tolist()]
+
+
+class Dice:
+    """Chances of the simulation; the same seed gives the very clicks of the authors' program.
+
+    That draws subsets with Python's generator and all else with numpy's old one, so both are kept.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._numbers, self._subsets = np.random.RandomState(seed), random.Random(seed)
+
+    def one_of(self, count: int) -> int:
+        """A number below `count`."""
+        return int(self._numbers.randint(0, count))
+
+    def weighted(self, weights: np.ndarray) -> int:
+        """An index of weights [N], drawn in proportion to them."""
+        return int(self._numbers.choice(np.arange(len(weights)), p=weights / weights.sum()))
+
+    def happens(self, chance: float) -> bool:
+        """True with this chance."""
+        return bool(self._numbers.rand() < chance)
+
+    def subset(self, count: int, size: int) -> list[int]:
+        """`size` different numbers below `count`."""
+        return self._subsets.sample(range(count), size)
+
+
+def training_masks(masks: np.ndarray, dice: Dice) -> np.ndarray:
+    """Choose an image's objects and settle overlaps: bool [N, H, W] -> bool [K, H, W], K <= N, largest first.
+
+    A random 70 % of the objects (a single one stays), at most 30; smaller ones lie in front; what then shows of an
+    object must exceed 50 pixels.
+    """
+    masks = np.asarray(masks, bool)
+    count = 1 if len(masks) == 1 else min(int(len(masks) * SHARE_OF_OBJECTS), MOST_OBJECTS)
+    chosen = masks[dice.subset(len(masks), count)]
+    chosen = chosen[np.argsort(-chosen.sum((1, 2)), kind="stable")]
+    free = np.ones(masks.shape[1:], bool)
+    shown = np.zeros_like(chosen)
+    for k in reversed(range(count)):
+        shown[k] = chosen[k] & free
+        free &= ~chosen[k]
+    return shown[shown.sum((1, 2)) > LEAST_PIXELS]
+
+
+def initial_clicks(masks: np.ndarray, taken: np.ndarray, dice: Dice) -> list[Click]:
+    """The clicks a training image starts with, numbered through: object after object, then the background.
+
+    Each object gets one click well inside (uniform where the depth exceeds the greatest by 1.7) and k in 0..5 further ones
+    (chance in proportion to 0.7^k) in the mask eroded by 3x3. With a chance of 0.2 the background gets none, else
+    k in 0..6 likewise.
+
+    Args:
+        masks: bool [K, H, W], none empty.
+        taken: bool [H, W], where no background is: any object, or padding.
+        dice: chances.
+    """
+    clicks: list[Click] = []
+
+    def click(place: np.ndarray, owner: int) -> None:
+        clicks.append(Click(int(place[0]), int(place[1]), len(clicks), owner))
+
+    for k, mask in enumerate(np.asarray(masks, bool)):
+        deep = depth(mask)
+        candidates = np.argwhere(deep > deep.max() / FIRST_CLICK_DEPTH)
+        if not len(candidates):
+            raise ValueError(f"object {k} has no pixel to click on")
+        click(candidates[dice.one_of(len(candidates))], k)
+        for place in _further(mask, MOST_FURTHER, dice):
+            click(place, k)
+    if not dice.happens(NO_BACKGROUND):
+        for place in _further(~np.asarray(taken, bool), MOST_FURTHER + 1, dice):
+            click(place, BACKGROUND)
+    return clicks
+
+
+def _further(mask: np.ndarray, most: int, dice: Dice) -> np.ndarray:
+    """Fewer than `most` places [N, 2] in the eroded mask, and no more than half of it."""
+    inner = np.argwhere(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)))
+    count = min(dice.weighted(FALLING ** np.arange(most)), len(inner) // 2)
+    return inner[dice.subset(len(inner), count)]
+
+
+def correction(
+    predicted: np.ndarray, truth: np.ndarray, labels: np.ndarray, padding: np.ndarray, time: int, dice: Dice
+) -> list[Click]:
+    """One (chance 0.8) or two clicks deep in the larger error of one object's mask; none where there is no error.
+
+    The error is what was missed if that is strictly deeper, else what was taken wrongly; places are uniform where its
+    depth exceeds half the greatest. The click belongs to whatever lies there.
+
+    Args:
+        predicted, truth: bool [H, W].
+        labels: int [H, W], the object of each pixel, or BACKGROUND.
+        padding: bool [H, W], True where there is no image.
+        time: of the first click.
+        dice: chances.
+    """
+    missed, wrong = depth(truth & ~predicted & ~padding), depth(predicted & ~truth & ~padding)
+    error = missed if missed.max() > wrong.max() else wrong
+    places = np.argwhere(error > error.max() / CORRECTION_DEPTH)
+    if not len(places):
+        return []
+    count = min(1 + dice.weighted(np.array([1 - TWO_CLICKS, TWO_CLICKS])), len(places))
+    chosen = places[dice.subset(len(places), count)]
+    return [Click(int(y), int(x), time + i, int(labels[y, x])) for i, (y, x) in enumerate(chosen)]
+
+
+def corrective_clicks(
+    predicted: np.ndarray, truth: np.ndarray, padding: np.ndarray, time: int, dice: Dice
+) -> list[Click]:
+    """The clicks of one corrective round on one image: on up to 15 objects, the worst first, whose IoU is below 0.9.
+
+    The authors' program gives them to the first image of a batch alone (a `return` stands inside its loop), and counts
+    padding as part of the first object when it measures IoU; here every image gets its own, and padding is nobody's.
+
+    Args:
+        predicted, truth: bool [K, H, W], without overlaps.
+        padding: bool [H, W].
+        time: of the first click.
+        dice: chances.
+    """
+    inside = ~padding
+    union = ((predicted | truth) & inside).sum((1, 2))
+    iou = (predicted & truth & inside).sum((1, 2)) / np.maximum(union, 1)
+    labels = np.where(truth.any(0), truth.argmax(0), BACKGROUND)
+    clicks: list[Click] = []
+    for k in np.argsort(iou, kind="stable")[:CORRECTED_OBJECTS]:
+        if iou[k] < CORRECTED_BELOW:
+            clicks += correction(predicted[k], truth[k], labels, padding, time + len(clicks), dice)
+    return clicks
