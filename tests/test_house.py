@@ -21,6 +21,7 @@ COMMANDS = [
     ["convert", "point-vos"],
     ["convert", "vidln"],
     ["convert", "vng"],
+    ["convert", "davis"],
     ["export"],
     ["inspect"],
     ["train"],
