@@ -38,8 +38,7 @@ class EmbeddedSegmenter:
     """
 
     def __init__(self, checkpoint: str | None = None, others: bool = True) -> None:
-        self.model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint)
-        self.model = self.model.eval().to(memory_format=torch.channels_last)
+        self.model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint).fused()
         self.others = others
 
     @torch.inference_mode()
@@ -51,7 +50,7 @@ class EmbeddedSegmenter:
         if not known:
             return result
         view = View.of(height, width)
-        scene = self.model.encode(view.apply(image))
+        scene = self.model.encode(view.apply(image), mirrored=True)
         clicks = to_clicks([view.move(prompts[k]) for k in known])
         logits, _ = self.model.decode(scene, clicks, self.others)
         for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,12 @@ from vng.masks import area, decode
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.modeling_clicknet import ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.loading import load_strictly
 from vng.points import PointPrompts
 from vng.training.click_scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
 from vng.training.settings import ClickDataSettings, ClicksRecipe
-from vng.training.simulated_clicks import piece_of, simulate_prompt
+from vng.training.simulated_clicks import Wish, piece_of, region_of, simulate_prompt
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ClickSample:
     image: np.ndarray  # uint8 [H, W, 3]
     prompts: tuple[PointPrompts, ...]  # length K
     masks: np.ndarray  # bool [K, H, W]
+    outline: np.ndarray  # bool [H, W], of all objects, prompted or not
 
     def __post_init__(self) -> None:
         expected = (len(self.prompts), *self.image.shape[:2])
@@ -93,15 +96,34 @@ class ClickSampler(Dataset):
         masks = [mask for mask in scene.masks if mask.sum() >= LEAST_AREA]
         prompts, targets = [], []
         for _ in range(self.settings.prompts):
-            chosen = int(rng.integers(len(masks)))
-            target, others = masks[chosen], [m for i, m in enumerate(masks) if i != chosen]
-            if rng.random() < self.settings.pieces:
-                part = piece_of(target, scene.image, rng)
-                if part.sum() >= LEAST_AREA and (target & ~part).sum() >= LEAST_AREA:
-                    target, others = part, [target & ~part, *others]
-            prompts.append(simulate_prompt(target, others, self.settings, rng))
+            wish = Wish.draw(self.settings, rng)
+            target, others = self._target(scene.image, masks, wish, rng)
+            prompts.append(simulate_prompt(target, others, wish, self.settings.distance, rng))
             targets.append(target)
-        return ClickSample(scene.image, tuple(prompts), np.stack(targets))
+        return ClickSample(scene.image, tuple(prompts), np.stack(targets), outline_of(scene.masks))
+
+    def _target(
+        self, image: np.ndarray, masks: list[np.ndarray], wish: Wish, rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What a prompt means, and the other objects: an object, a part of one, or a region beside them."""
+        chosen, kind = int(rng.integers(len(masks))), rng.random()
+        target, others = masks[chosen], [m for i, m in enumerate(masks) if i != chosen]
+        if wish.precise and kind < self.settings.pieces:
+            part = piece_of(target, image, rng)
+            if part.sum() >= LEAST_AREA and (target & ~part).sum() >= LEAST_AREA:
+                return part, [target & ~part, *others]
+        elif wish.precise and kind < self.settings.pieces + self.settings.regions:
+            region = region_of(image, np.any(masks, axis=0), rng)
+            if 3 * LEAST_AREA <= region.sum() <= 0.4 * region.size:
+                return region, masks
+        return target, others
+
+
+def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The pixels on both sides of the masks' borders, bool [H, W]."""
+    kernel = np.ones((3, 3), np.uint8)
+    edges = [cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0 for mask in masks]
+    return np.any(edges, axis=0)
 
 
 def _usable_frames(video: Video) -> list[int]:
@@ -138,6 +160,7 @@ def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
         "negative": grouped(clicks.negative),
         "negative_valid": grouped(clicks.negative_valid),
         "trace": grouped(clicks.trace),
+        "outlines": torch.from_numpy(np.stack([s.outline for s in samples])),
         "targets": torch.from_numpy(np.stack([s.masks for s in samples])),
     }
 
@@ -146,9 +169,10 @@ def build_clicks(recipe: ClicksRecipe) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [VngDataset(path) for path in recipe.data.paths]
     if recipe.model.init is not None:
-        model = ClickNet.from_pretrained(recipe.model.init)
+        model = load_strictly(ClickNet, recipe.model.init)
     else:
         model = ClickNet(ClickNetConfig(**recipe.model.sizes))
+    model.config.freeze_norm = recipe.model.freeze_norm
     model = model.to(memory_format=torch.channels_last)  # convolutions on CPUs are twice as fast
 
     def save(trained: nn.Module, folder: Path) -> None:

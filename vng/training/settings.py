@@ -112,10 +112,15 @@ class ClickDataSettings(Settings):
     scale: tuple[float, float] = (0.7, 1.5)  # of the frame
     rotation: float = Field(12.0, ge=0)  # degrees at the most
     companions: float = Field(0.6, ge=0, le=1)  # chance of objects pasted beside the one there is
-    pieces: float = Field(0.2, ge=0, le=1)  # chance that a prompt means a part of an object
+    pieces: float = Field(0.2, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
+    regions: float = Field(0.1, ge=0, le=1)  # chance that it means a region of one colour beside the objects
     prompts: PositiveInt = 5  # an image
     distance: float = Field(10.0, ge=0)  # pixels between clicks of a kind
-    counts: tuple[tuple[int, int, float], ...] = ((10, 10, 0.3), (5, 5, 0.2), (1, 1, 0.25))  # positive, negative, share
+    counts: tuple[tuple[int, int, float], ...] = (
+        (10, 10, 0.35),
+        (5, 5, 0.2),
+        (1, 1, 0.25),
+    )  # positive, negative, share
     most: tuple[int, int] = (12, 12)  # the other prompts have up to this many positive and negative clicks
     others: float = Field(0.5, ge=0, le=1)  # chance that clicks on other objects are among the negatives
     traces: float = Field(0.1, ge=0, le=1)  # share of prompts that are mouse traces
@@ -134,6 +139,7 @@ class ClickModelSettings(Settings):
 
     init: str | None = None  # a trained one to go on from; `sizes` is then unused
     sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
+    freeze_norm: bool = False  # leave the normalisation's statistics as they are, for the end of a training
 
     @field_validator("sizes")
     @classmethod

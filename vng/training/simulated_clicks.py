@@ -5,6 +5,9 @@ Shapes: H x W pixels, P points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -33,26 +36,43 @@ def scatter(mask: np.ndarray, count: int, distance: float, rng: np.random.Genera
     return np.stack(chosen)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How a prompt is to be given, drawn before it is known what for."""
+
+    positives: int
+    negatives: int
+    heed_others: bool  # clicks on other objects are among the negatives
+    trace: bool
+
+    @staticmethod
+    def draw(settings: ClickDataSettings, rng: np.random.Generator) -> Wish:
+        """A random one."""
+        trace, heed = rng.random() < settings.traces, rng.random() < settings.others
+        chance = rng.random()
+        for on, off, share in settings.counts:
+            chance -= share
+            if chance < 0:
+                return Wish(on, off, heed, trace)
+        on, off = int(rng.integers(1, settings.most[0] + 1)), int(rng.integers(0, settings.most[1] + 1))
+        return Wish(on, off, heed, trace)
+
+    @property
+    def precise(self) -> bool:
+        """Whether there are clicks enough to mean something that is no whole object."""
+        return not self.trace and self.positives >= 3 and self.negatives >= 3
+
+
 def simulate_prompt(
-    mask: np.ndarray, others: list[np.ndarray], settings: ClickDataSettings, rng: np.random.Generator
+    mask: np.ndarray, others: Sequence[np.ndarray], wish: Wish, distance: float, rng: np.random.Generator
 ) -> PointPrompts:
     """A prompt for a mask bool [H, W]; `others` are masks of objects whose positives may count as its negatives."""
-    if rng.random() < settings.traces:
+    if wish.trace:
         return PointPrompts(simulate_trace(mask, rng), np.empty((0, 2)), trace=True)
-    on, off = _counts(settings, rng)
-    negatives = [scatter(~mask, off, settings.distance, rng)]
-    if others and rng.random() < settings.others:
-        negatives += [scatter(other & ~mask, on, settings.distance, rng) for other in others]
-    return PointPrompts(scatter(mask, on, settings.distance, rng), np.concatenate(negatives))
-
-
-def _counts(settings: ClickDataSettings, rng: np.random.Generator) -> tuple[int, int]:
-    draw = rng.random()
-    for on, off, share in settings.counts:
-        draw -= share
-        if draw < 0:
-            return on, off
-    return int(rng.integers(1, settings.most[0] + 1)), int(rng.integers(0, settings.most[1] + 1))
+    negatives = [scatter(~mask, wish.negatives, distance, rng)]
+    if wish.heed_others:
+        negatives += [scatter(other & ~mask, wish.positives, distance, rng) for other in others]
+    return PointPrompts(scatter(mask, wish.positives, distance, rng), np.concatenate(negatives))
 
 
 def simulate_trace(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +95,7 @@ def piece_of(mask: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> n
     rows, columns = np.nonzero(mask)
     place = np.stack([columns, rows], 1).astype(np.float32)
     place = (place - place.mean(0)) / (place.std(0).mean() + 1e-3)
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         angle = rng.uniform(0, 2 * np.pi)
         along = place @ np.array([np.cos(angle), np.sin(angle)], np.float32)
         inside = along > np.quantile(along, rng.uniform(0.25, 0.6))
@@ -86,20 +106,46 @@ def piece_of(mask: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> n
     return (cv2.medianBlur(part, 5) > 0) & mask
 
 
+def region_of(image: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A region of one colour outside `taken` bool [H, W], bool [H, W]; it may be of any size.
+
+    What frames hold beside their annotated object has outlines too; this is how the network gets to see them.
+    """
+    height, width = taken.shape
+    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    y, x = np.mgrid[: height // 2, : width // 2]
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).reshape(-1, 3)
+    place = np.stack([x.ravel(), y.ravel()], 1).astype(np.float32) * (rng.uniform(10, 60) / width * 2)
+    features = np.concatenate([lab, place], 1)
+    nearest = _nearest_mean(features, _k_means(features, int(rng.integers(4, 12)), rng))
+    free = np.flatnonzero(~taken[: height // 2 * 2 : 2, : width // 2 * 2 : 2])
+    if not len(free):
+        return np.zeros_like(taken)
+    seed = int(free[rng.integers(len(free))])
+    alike = cv2.medianBlur((nearest == nearest[seed]).astype(np.uint8).reshape(y.shape), 5)
+    _, parts = cv2.connectedComponents(alike)
+    part = (parts == parts.ravel()[seed]) & (alike > 0)
+    return (cv2.resize(part.astype(np.float32), (width, height)) > 0.5) & ~taken
+
+
+def _k_means(features: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Means [count, D] of clusters of features [P, D], found on a sample of them."""
+    sample = features[rng.integers(0, len(features), 500)]
+    means = sample[:count].copy()
+    for _ in range(4):
+        nearest = _nearest_mean(sample, means)
+        for i in range(count):
+            if (nearest == i).any():
+                means[i] = sample[nearest == i].mean(0)
+    return means
+
+
+def _nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
+    return ((means**2).sum(1) - 2 * features @ means.T).argmin(1)
+
+
 def _cluster(colours: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of two clusters in colour and place, bool [pixels]."""
     lab = cv2.cvtColor(colours[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
     features = np.concatenate([lab / (lab.std(0).mean() + 1e-3), place * rng.uniform(0.3, 1.5)], 1)
-    means = features[rng.choice(len(features), 2, replace=False)]
-    sample = features[rng.integers(0, len(features), 400)]
-    for _ in range(5):
-        nearer = _nearer_first(sample, means)
-        if nearer.all() or not nearer.any():
-            break
-        means = np.stack([sample[nearer].mean(0), sample[~nearer].mean(0)])
-    return _nearer_first(features, means)
-
-
-def _nearer_first(features: np.ndarray, means: np.ndarray) -> np.ndarray:
-    first, second = (((features - mean) ** 2).sum(1) for mean in means)
-    return first < second
+    return _nearest_mean(features, _k_means(features, 2, rng)) == 0

@@ -8,6 +8,9 @@ Shapes: B images, N objects (of all images), P points, h x w cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import torch
@@ -16,13 +19,14 @@ from torch import Tensor
 CELL = 4
 FAR = 400.0
 CONTRAST = 2.0  # a step of one Lab unit costs as much as this many pixels of way
+OBSTACLE = 20.0  # an outline makes a way longer by this factor at the most
 SWEEPS = 2  # rounds of four raster scans; a third changes next to nothing
 
 
-def cells_of(points: Tensor, height: int, width: int) -> Tensor:
+def cells_of(points: Tensor, height: int, width: int, cell: int = CELL) -> Tensor:
     """The cell index (row * w + column), long [..., P], under each point [..., P, 2] (x, y) in pixels."""
-    column = ((points[..., 0] + 0.5) / CELL).long().clamp(0, width - 1)
-    row = ((points[..., 1] + 0.5) / CELL).long().clamp(0, height - 1)
+    column = ((points[..., 0] + 0.5) / cell).long().clamp(0, width - 1)
+    row = ((points[..., 1] + 0.5) / cell).long().clamp(0, height - 1)
     return row * width + column
 
 
@@ -65,40 +69,76 @@ def lab_cells(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
 
 
-def geodesic(lab: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Length of the cheapest way from the seeds, float32 [M, h, w].
+def seeds(points: Tensor, valid: Tensor, height: int, width: int) -> np.ndarray:
+    """The cells under valid points, bool [N, h, w]."""
+    marked = np.zeros((len(points), height * width), bool)
+    cells = cells_of(points, height, width).cpu().numpy()
+    row, column = np.nonzero(valid.cpu().numpy())
+    marked[row, cells[row, column]] = True
+    return marked.reshape(-1, height, width)
 
-    A way costs its length and the colour change along it; raster scans down, up, right and left (Toivanen 1996) reach
-    all M maps at once, so that another object costs next to nothing.
 
-    Args:
-        lab: float32 [M, h, w, 3] or [1, h, w, 3].
-        seeds: bool [M, h, w].
+Steps = tuple[np.ndarray, np.ndarray, np.ndarray]  # to the next row: straight, from the left, from the right
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a way costs from cell to neighbouring cell in B images.
+
+    Attributes:
+        down: float32 [h - 1, B, w (- 1)] each. right: float32 [w - 1, B, h (- 1)] each.
     """
-    start = np.where(seeds, np.float32(0), np.float32(FAR))
-    distance = np.ascontiguousarray(start.transpose(1, 0, 2))  # the axis of a scan comes first
-    down, right = _steps(lab.transpose(1, 0, 2, 3)), _steps(lab.transpose(2, 0, 1, 3))
-    for _ in range(SWEEPS):
-        _scan(distance, down)
-        across = np.ascontiguousarray(distance.transpose(2, 1, 0))
-        _scan(across, right)
-        distance = np.ascontiguousarray(across.transpose(2, 1, 0))
-    return distance.transpose(1, 0, 2)
+
+    down: Steps
+    right: Steps
+
+    @staticmethod
+    def of_colours(lab: np.ndarray) -> Ground:
+        """A way costs its length and the colour change along it; lab float32 [B, h, w, 3]."""
+
+        def cost(here: np.ndarray, there: np.ndarray, length: float) -> np.ndarray:
+            return np.sqrt(((there - here) ** 2).sum(-1)) * np.float32(CONTRAST) + np.float32(length * CELL)
+
+        return Ground(_steps(lab.transpose(1, 0, 2, 3), cost), _steps(lab.transpose(2, 0, 1, 3), cost))
+
+    @staticmethod
+    def of_outlines(outline: np.ndarray) -> Ground:
+        """A way costs its length, and more where outlines are likely; outline float32 [B, h, w] in [0, 1]."""
+
+        def cost(here: np.ndarray, there: np.ndarray, length: float) -> np.ndarray:
+            return (1 + np.float32(OBSTACLE) * np.maximum(here, there)) * np.float32(length * CELL)
+
+        return Ground(_steps(outline.transpose(1, 0, 2), cost), _steps(outline.transpose(2, 0, 1), cost))
+
+    def ways(self, seeds: np.ndarray) -> np.ndarray:
+        """Length of the cheapest way from the seeds bool [N, h, w] of B images in order: float32 [N, h, w].
+
+        Raster scans down, up, right and left (Toivanen 1996) reach all N maps at once, so that another object costs
+        next to nothing.
+        """
+        repeat = len(seeds) // self.down[0].shape[1]
+        down, right = self.down, self.right
+        if self.down[0].shape[1] > 1:
+            down, right = (tuple(np.repeat(x, repeat, 1) for x in steps) for steps in (down, right))  # type: ignore[assignment]
+        start = np.where(seeds, np.float32(0), np.float32(FAR))
+        distance = np.ascontiguousarray(start.transpose(1, 0, 2))  # the axis of a scan comes first
+        for _ in range(SWEEPS):
+            _scan(distance, down)
+            across = np.ascontiguousarray(distance.transpose(2, 1, 0))
+            _scan(across, right)
+            distance = np.ascontiguousarray(across.transpose(2, 1, 0))
+        return np.ascontiguousarray(distance.transpose(1, 0, 2))
 
 
-def _steps(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cost of a step to the next row: straight, from the left, from the right; lab [rows, M, columns, 3]."""
-
-    def cost(change: np.ndarray, length: float) -> np.ndarray:
-        return (np.sqrt((change**2).sum(-1)) * CONTRAST + length * CELL).astype(np.float32)
-
-    straight = cost(lab[1:] - lab[:-1], 1.0)
-    from_left = cost(lab[1:, :, 1:] - lab[:-1, :, :-1], 2**0.5)
-    from_right = cost(lab[1:, :, :-1] - lab[:-1, :, 1:], 2**0.5)
+def _steps(values: np.ndarray, cost: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> Steps:
+    """Costs between neighbours along the first axis of values [rows, B, columns, ...]."""
+    straight = cost(values[:-1], values[1:], 1.0)
+    from_left = cost(values[:-1, :, :-1], values[1:, :, 1:], 2**0.5)
+    from_right = cost(values[:-1, :, 1:], values[1:, :, :-1], 2**0.5)
     return straight, from_left, from_right
 
 
-def _scan(distance: np.ndarray, steps: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def _scan(distance: np.ndarray, steps: Steps) -> None:
     """Pass distances [rows, M, columns] on from row to row, down and up again, in place."""
     straight, from_left, from_right = steps
     for i in range(1, len(distance)):
