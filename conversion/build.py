@@ -25,6 +25,7 @@ from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter, make_spool
 from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, vidln_video
+from conversion.vos_datasets import davis_clips, read_davis_clip
 from vng.dataset import Video, video_from_row
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
@@ -143,6 +144,24 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
     return Conversion("vng", name, inputs, options, read, make)
+
+
+def davis_conversion(root: Path, options: BuildOptions) -> Conversion:
+    """DAVIS folders -> a VNG dataset with true masks on every frame and no narratives."""
+    name, split = options.dataset or "DAVIS", options.split or "train"
+    clips = davis_clips(root)
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = _Wanted(options)
+        for clip in clips:
+            if wanted.video(clip) and wanted.listed_video(clip):
+                spool.add(NARRATIVES, clip, Item(clip, "", None))
+        wanted.report_missing(spool, root)
+
+    def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
+        return [read_davis_clip(root, clips[clip], name, split)]
+
+    return Conversion("davis", name, {"root": root}, options, read, make)
 
 
 class _Wanted:

@@ -26,6 +26,7 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor, 
 from vng.training.clips import ClipSampler, Collator, sample_frames
 from vng.training.loop import learning_rate
 from vng.training.settings import DataSettings, GroundingRecipe, OptimizerSettings
+from vng.training.tasks import load_recipe
 
 CONFIGS = sorted(shipped_configs().rglob("*.yaml"))
 assert CONFIGS, "no recipes found"
@@ -33,7 +34,7 @@ assert CONFIGS, "no recipes found"
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(shipped_configs())))
 def test_every_shipped_recipe_loads(path: Path) -> None:
-    recipe = load_settings(GroundingRecipe, path)
+    recipe = load_recipe(path)
     assert path.read_text().startswith("# Run:") and recipe.save_every % recipe.log_every == 0
 
 
@@ -66,6 +67,11 @@ class TestSettings:
             load_settings(GroundingRecipe, tmp_path / "a.yaml")
         with pytest.raises(UsageError, match="write key=value"):
             load_settings(GroundingRecipe, Path("tiny"), ["steps"])
+
+    def test_tasks(self) -> None:
+        assert isinstance(load_recipe(Path("tiny"), ["task=grounding"]), GroundingRecipe)
+        with pytest.raises(UsageError, match="unknown task 'magic'; choose one of: clicks, grounding"):
+            load_recipe(Path("tiny"), ["task=magic"])
 
     def test_learning_rate(self) -> None:
         steps = OptimizerSettings(steps=100, warmup=4)

@@ -173,7 +173,15 @@ def _convert(commands: Any) -> None:
     )
     _trio_arguments(vng, required=True)
     vng.add_argument("--frames", type=Path, help="folder of frames; without it the rows carry no pixels")
-    for sub in (point_vos, vidln, vng):
+    davis = _command(
+        kinds,
+        "davis",
+        _run_convert_davis,
+        "DAVIS folders: true masks without narratives, to train a click segmenter on",
+        "vng convert davis --root DAVIS --out data/davis",
+    )
+    davis.add_argument("--root", type=Path, required=True, help="folder with JPEGImages/ and Annotations/")
+    for sub in (point_vos, vidln, vng, davis):
         _output_arguments(sub)
 
 
@@ -277,6 +285,12 @@ def _run_convert_vng(arguments: argparse.Namespace) -> int:
 
     files = TrioFiles(arguments.meta, arguments.extra_masks, arguments.orig_masks)
     return _run_conversion(vng_conversion(files, arguments.frames, _build_options(arguments)), arguments)
+
+
+def _run_convert_davis(arguments: argparse.Namespace) -> int:
+    from conversion.build import davis_conversion
+
+    return _run_conversion(davis_conversion(arguments.root, _build_options(arguments)), arguments)
 
 
 def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
@@ -488,7 +502,7 @@ def _train(commands: Any) -> None:
         commands,
         "train",
         _run_train,
-        "train a grounder from a recipe; stopped and started again it goes on where it was",
+        "train a grounder or a click segmenter from a recipe; stopped and started again it goes on where it was",
         "vng train configs/grounder.yaml data.path=data/oops-vng out=out/run optimizer.lr=5e-5\n"
         "  accelerate launch -m vng.cli train configs/grounder.yaml data.path=data/oops-vng out=out/run",
     )
@@ -497,14 +511,12 @@ def _train(commands: Any) -> None:
 
 
 def _run_train(arguments: argparse.Namespace) -> None:
-    from vng.config import load_settings
-    from vng.training.settings import GroundingRecipe
+    from vng.training.tasks import build, load_recipe
 
-    recipe = load_settings(GroundingRecipe, arguments.config, arguments.overrides)
-    from vng.training.grounding import build_grounding
+    recipe = load_recipe(arguments.config, arguments.overrides)
     from vng.training.loop import train
 
-    loss = train(recipe, build_grounding, progress=not arguments.quiet)
+    loss = train(recipe, build, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")
 
 

@@ -31,10 +31,15 @@ def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
         DataError: the file is missing or broken YAML.
         UsageError: an unknown key or a wrong value; all of them in one message, with dotted paths.
     """
+    return check_settings(kind, load_tree(path, overrides), str(path))
+
+
+def load_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe laid over its `base`, with overrides, not checked yet; raises as `load_settings`."""
     tree = _load_tree(find_config(path))
     for override in overrides:
         _apply(tree, override)
-    return check_settings(kind, tree, str(path))
+    return tree
 
 
 def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:

@@ -18,7 +18,7 @@ Shapes: K objects, P points, M masks a decoding, H x W image, h x w decoder's lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +31,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
-from transformers.utils import logging
 
 from vng.errors import DataError, UsageError, one_of
+from vng.models.loading import fingerprint, load_strictly, told
 from vng.points import PointPrompts, medoids, trim_trace
 from vng.segmenters.sam_decoder import TwoWay
 
@@ -42,7 +42,6 @@ CHOICES = ("auto", "iou", "agreement", "single")
 OTHERS = ("points", "always", "never")
 SURE = 10.0  # logit of a mask prompt's certain pixels (SAM 2's own scale for masks as input)
 MOST = 32.0  # logits that go back in are clipped here, as SAM 2's predictor does
-MOST_NAMES = 5  # of weights, in an error
 CURE = "name a folder or hub id with whole safetensors, or check the network"
 
 
@@ -121,6 +120,7 @@ class SamSegmenter:
         self.settings = settings or SamSettings()
         self.device = _device(device)
         self.family, model = load_sam(checkpoint)
+        self.fingerprint = fingerprint(model)
         self.model: Any = model.to(self.device).eval()  # type: ignore[arg-type]
         self._side = int(self.model.prompt_encoder.input_image_size)
         mean, std = _normalisation(str(checkpoint), self.family)
@@ -336,44 +336,12 @@ def load_sam(checkpoint: str | Path) -> tuple[SamFamily, PreTrainedModel]:
     folder = Path(checkpoint)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(checkpoint, "", "", "no model here (no config.json)", "name the folder that holds one")
-    config: Any = _told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
+    config: Any = told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
     if config.model_type not in FAMILIES:
         reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(FAMILIES))}"
         raise DataError(checkpoint, "config.json", "model_type", reason, "name a checkpoint of SAM, SAM 2 or SAM 3")
     family = FAMILIES[config.model_type]
-    return family, load_strictly(getattr(transformers, family.model), checkpoint).float()
-
-
-def load_strictly(kind: type[PreTrainedModel], path: str | Path, cure: str = CURE) -> PreTrainedModel:
-    """A model whose weights are all in a checkpoint's safetensors, and no others; DataError with their names if not."""
-    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, report = _told(path, lambda: kind.from_pretrained(str(path), **options), cure)
-    sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
-    misfits = [
-        f"{len(names)} {what}: {', '.join(sorted(names)[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}"
-        for what, names in (
-            ("missing", report["missing_keys"]),
-            ("unknown", report["unexpected_keys"]),
-            ("of another size", sizes),
-        )
-        if names
-    ]
-    if misfits:
-        raise DataError(path, "", "weights", "; ".join(misfits), f"these are not the weights of a {kind.__name__}")
-    return model
-
-
-def _told(path: str | Path, load: Callable[[], Any], cure: str) -> Any:
-    """What `load` gives, its errors as DataError."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what does not fit is told as an error, not in a table of transformers' as well
-    try:
-        return load()
-    except Exception as error:  # a config.json may be wrong in any way
-        first = (str(error).splitlines() or [""])[0][:100]
-        raise DataError(path, "", "", f"no model loads from here ({type(error).__name__}: {first})", cure) from error
-    finally:
-        logging.set_verbosity(verbosity)
+    return family, load_strictly(getattr(transformers, family.model), checkpoint, CURE).float()
 
 
 def _normalisation(checkpoint: str, family: SamFamily) -> tuple[list[float], list[float]]:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,9 +27,11 @@ from tqdm import tqdm
 from vng.errors import UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.curves import plot_curves
-from vng.training.settings import GroundingRecipe, OptimizerSettings
+from vng.training.settings import OptimizerSettings, Recipe
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Recipe)
 
 MANIFEST, LOG, CURVES, CHECKPOINTS = "training.json", "log.jsonl", "curves.png", "checkpoints"
 
@@ -68,7 +70,7 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
     return [{"params": p, "lr": rest[n], "base_lr": rest[n], "name": n} for n, p in groups.items() if p]
 
 
-def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], progress: bool = True) -> float:
+def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float:
     """Train, or go on with a stopped run; returns the last logged loss.
 
     The run folder then holds the model (`from_pretrained` opens it), `training.json` (settings, versions), `log.jsonl`
@@ -83,8 +85,9 @@ def train(recipe: GroundingRecipe, build: Callable[[GroundingRecipe], Task], pro
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
     check_folder(recipe.out)
     settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
-    made_by = recipe.data.path / "manifest.json"
-    settings["dataset_manifest"] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
+    for name, path in recipe.datasets().items():
+        made_by = path / "manifest.json"
+        settings[name] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
     check_same(recipe.out / MANIFEST, settings, recipe.out)
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
@@ -120,7 +123,7 @@ def _run_steps(
     model: nn.Module,
     optimizer: Any,
     task: Task,
-    recipe: GroundingRecipe,
+    recipe: Recipe,
     start: int,
     progress: bool,
 ) -> float:
@@ -149,7 +152,7 @@ def _run_steps(
     return loss
 
 
-def _loader(accelerator: Accelerator, task: Task, recipe: GroundingRecipe, start: int) -> DataLoader:
+def _loader(accelerator: Accelerator, task: Task, recipe: Recipe, start: int) -> DataLoader:
     o = recipe.optimizer
     per_step = o.batch_size * o.accumulate * accelerator.num_processes
     total = o.steps * per_step
@@ -165,7 +168,7 @@ def _loader(accelerator: Accelerator, task: Task, recipe: GroundingRecipe, start
 
 
 def _train_step(
-    accelerator: Accelerator, model: nn.Module, optimizer: Any, batches: Any, recipe: GroundingRecipe, step: int
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, batches: Any, recipe: Recipe, step: int
 ) -> dict[str, Tensor]:
     """One optimizer step; returns the loss and its terms, averaged over the accumulated passes."""
     factor = learning_rate(step, recipe.optimizer)
@@ -188,7 +191,7 @@ def _train_step(
     return terms
 
 
-def _log(accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: GroundingRecipe, step: int) -> float:
+def _log(accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: Recipe, step: int) -> float:
     """Append the window's means to log.jsonl; raises VngError on a loss that is not finite."""
     means = {name: torch.stack([terms[name] for terms in window]).mean() for name in window[0]}
     means = accelerator.reduce(means, reduction="mean")
@@ -209,7 +212,7 @@ def _read_log(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _save_checkpoint(accelerator: Accelerator, recipe: GroundingRecipe, step: int) -> None:
+def _save_checkpoint(accelerator: Accelerator, recipe: Recipe, step: int) -> None:
     """Write checkpoints/step-N whole or not at all, then drop older ones."""
     folder = recipe.out / CHECKPOINTS
     target = folder / f"step-{step:08d}"
@@ -230,7 +233,7 @@ def _checkpoints(out: Path) -> list[Path]:
     return sorted(p for p in (out / CHECKPOINTS).glob("step-*") if p.suffix != ".tmp")
 
 
-def _resume(accelerator: Accelerator, recipe: GroundingRecipe) -> int:
+def _resume(accelerator: Accelerator, recipe: Recipe) -> int:
     """Load the newest checkpoint and cut the log to it; returns the step to go on from."""
     found = _checkpoints(recipe.out)
     step = int(found[-1].name.split("-")[1]) if found else 0
@@ -244,7 +247,7 @@ def _resume(accelerator: Accelerator, recipe: GroundingRecipe) -> int:
     return step
 
 
-def _finish(model: nn.Module, task: Task, recipe: GroundingRecipe) -> None:
+def _finish(model: nn.Module, task: Task, recipe: Recipe) -> None:
     """Curves, then the model; config.json comes last, so a folder that has one is complete."""
     plot_curves(_read_log(recipe.out), recipe.out / CURVES)
     temporary = recipe.out / "model.tmp"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from vng.config import Settings
+
+
+def _check_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
+    """The sizes, all of which the model's configuration knows."""
+    known = set(inspect.signature(config).parameters) - {"kwargs"}
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(known)}")
+    return value
 
 
 class DataSettings(Settings):
@@ -37,15 +47,9 @@ class ModelSettings(Settings):
     @field_validator("sizes")
     @classmethod
     def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
-        import inspect
-
         from vng.models.referformer.configuration_referformer import ReferFormerConfig
 
-        known = set(inspect.signature(ReferFormerConfig.__init__).parameters) - {"self", "kwargs"}
-        unknown = sorted(set(value) - known)
-        if unknown:
-            raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(known)}")
-        return value
+        return _check_sizes(value, ReferFormerConfig)
 
 
 class OptimizerSettings(Settings):
@@ -64,13 +68,11 @@ class OptimizerSettings(Settings):
     drops: tuple[float, ...] = (0.5, 0.83)  # where "steps" divides the rate by 10, as shares of all steps
 
 
-class GroundingRecipe(Settings):
-    """One training run of the narrative grounder."""
+class Recipe(Settings):
+    """What every training run says; a task adds its data and its model."""
 
-    task: Literal["grounding"] = "grounding"
+    task: str
     out: Path
-    data: DataSettings
-    model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -83,3 +85,77 @@ class GroundingRecipe(Settings):
     @classmethod
     def _yaml_no(cls, value: Any) -> Any:
         return "no" if value is False else value  # a bare `no` is false in YAML
+
+    def datasets(self) -> dict[str, Path]:
+        """The datasets a run reads, each with the name under which `training.json` keeps its manifest's hash."""
+        raise NotImplementedError
+
+
+class GroundingRecipe(Recipe):
+    """One training run of the narrative grounder."""
+
+    task: Literal["grounding"] = "grounding"
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+
+    def datasets(self) -> dict[str, Path]:
+        """The one dataset."""
+        return {"dataset_manifest": self.data.path}
+
+
+class ClickDataSettings(Settings):
+    """Which datasets with masks, and how images and clicks are drawn from them."""
+
+    paths: tuple[Path, ...] = Field(min_length=1)
+    shares: tuple[float, ...] = ()  # of the samples; () takes the same of each
+    size: tuple[PositiveInt, PositiveInt] = (192, 256)  # (height, width) of a sample, multiples of 32
+    scale: tuple[float, float] = (0.7, 1.5)  # of the frame
+    rotation: float = Field(12.0, ge=0)  # degrees at the most
+    companions: float = Field(0.6, ge=0, le=1)  # chance of objects pasted beside the one there is
+    pieces: float = Field(0.2, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
+    regions: float = Field(0.1, ge=0, le=1)  # chance that it means a region of one colour beside the objects
+    prompts: PositiveInt = 5  # an image
+    distance: float = Field(10.0, ge=0)  # pixels between clicks of a kind
+    counts: tuple[tuple[int, int, float], ...] = (
+        (10, 10, 0.35),
+        (5, 5, 0.2),
+        (1, 1, 0.25),
+    )  # positive, negative, share
+    most: tuple[int, int] = (12, 12)  # the other prompts have up to this many positive and negative clicks
+    others: float = Field(0.5, ge=0, le=1)  # chance that clicks on other objects are among the negatives
+    traces: float = Field(0.1, ge=0, le=1)  # share of prompts that are mouse traces
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ClickDataSettings:
+        if self.shares and len(self.shares) != len(self.paths):
+            raise ValueError(f"{len(self.shares)} shares for {len(self.paths)} paths")
+        if any(side % 32 for side in self.size):
+            raise ValueError(f"size {list(self.size)}: sides are multiples of 32")
+        return self
+
+
+class ClickModelSettings(Settings):
+    """What the click segmenter starts from."""
+
+    init: str | None = None  # a trained one to go on from; `sizes` is then unused
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
+    freeze_norm: bool = False  # leave the normalisation's statistics as they are, for the end of a training
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.clicknet.configuration_clicknet import ClickNetConfig
+
+        return _check_sizes(value, ClickNetConfig)
+
+
+class ClicksRecipe(Recipe):
+    """One training run of the click segmenter."""
+
+    task: Literal["clicks"] = "clicks"
+    data: ClickDataSettings
+    model: ClickModelSettings = ClickModelSettings()
+
+    def datasets(self) -> dict[str, Path]:
+        """Every dataset, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}

@@ -1,0 +1,50 @@
+"""Configuration of the click segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PretrainedConfig
+
+
+class ClickNetConfig(PretrainedConfig):
+    """Sizes of ClickNet; the defaults are the shipped weights'.
+
+    Args:
+        widths: channels of the encoder at stride 2, 4, 8, 16, 32.
+        depths: residual blocks at these strides.
+        pyramid_dim: channels of the maps the head sees, at every stride.
+        head_widths: channels of the head at stride 4, 8, 16, 32.
+        embedding_heads: independent embeddings whose distances to the clicks are evidence.
+        embedding_dim: channels of each.
+        refine_dim: channels of the layer that decides how the mask is brought to full resolution.
+        basis_dim: image features of a pixel that the head weighs, cell by cell.
+        jaccard_weight, vote_weight, outline_weight: weights beside the cross-entropy of the mask.
+        freeze_norm: train with the statistics that the normalisation has: those of small batches are noise.
+    """
+
+    model_type = "clicknet"
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 96, 128, 160),
+        depths: Sequence[int] = (1, 2, 3, 3, 2),
+        pyramid_dim: int = 64,
+        head_widths: Sequence[int] = (16, 32, 48, 64),
+        embedding_heads: int = 2,
+        embedding_dim: int = 16,
+        refine_dim: int = 96,
+        basis_dim: int = 8,
+        jaccard_weight: float = 1.0,
+        vote_weight: float = 0.2,
+        outline_weight: float = 0.3,
+        freeze_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.widths, self.depths, self.pyramid_dim = list(widths), list(depths), pyramid_dim
+        self.head_widths, self.refine_dim, self.basis_dim = list(head_widths), refine_dim, basis_dim
+        self.embedding_heads, self.embedding_dim = embedding_heads, embedding_dim
+        self.jaccard_weight, self.vote_weight, self.outline_weight = jaccard_weight, vote_weight, outline_weight
+        self.freeze_norm = freeze_norm
+        super().__init__(**kwargs)

@@ -1,0 +1,418 @@
+"""ClickNet: masks from clicks (ours).
+
+The image is encoded once, by a convolutional encoder with a feature pyramid. An object costs a small U-Net on a grid of
+stride 4, whose input is evidence of its clicks (distances plain, geodesic, to their hull, and in learned embeddings);
+the image enters it as maps that are computed once and added. At full resolution a pixel is a convex combination of the nine
+cells round it, with weights that depend on the image alone (Teed & Deng, RAFT, ECCV 2020, Sec. 3.3), plus a linear
+function of the pixel's image features with coefficients from its cell, as in a guided filter (He et al., ECCV 2010).
+
+Shapes: B images, K objects an image, N = B * K objects, P points, H x W pixels, h x w = H/4 x W/4 cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from vng.models.clicknet import evidence
+from vng.models.clicknet.configuration_clicknet import ClickNetConfig
+from vng.models.clicknet.evidence import CELL, Ground
+
+STRIDE = 32  # images are padded to multiples of this
+PLAIN_MAPS = 14  # evidence maps that are distances
+LEARNED_MAPS = 3  # evidence maps of each embedding
+OUTLINES_WEIGH = 3.0  # a cell with an outline beside one without
+FACTS = 6  # numbers about an object's prompt
+MOST_COUNTED = 30.0  # clicks; more of them are as many as the network ever saw
+FARTHEST = 8.0  # squared distances of embeddings beyond this are alike
+MEAN, SPREAD = (0.45, 0.45, 0.42), 0.25
+
+
+@dataclass
+class ClickNetOutput(ModelOutput):
+    """Output of the click segmenter.
+
+    Attributes:
+        loss: scalar, where targets were given.
+        loss_terms: unweighted mask, jaccard, vote, outline.
+        logits: float [B, K, H, W].
+    """
+
+    loss: Tensor | None = None
+    loss_terms: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Points of N objects, padded; (x, y) in pixels of the image the network sees.
+
+    `core` are the positives that are believed one by one: all of them, or of a mouse trace those in its middle.
+    """
+
+    positive: Tensor  # float [N, P, 2]
+    valid: Tensor  # bool [N, P]
+    core: Tensor  # bool [N, P], within valid
+    negative: Tensor  # float [N, Q, 2]
+    negative_valid: Tensor  # bool [N, Q]
+    trace: Tensor  # bool [N]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything of B images that no click changes."""
+
+    injected: list[Tensor]  # [B, head width, h, w] at stride 4, 8, 16, 32: what the image says to the head
+    embedding: Tensor  # [B, heads * dim, h / 2, w / 2]
+    basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], what a pixel makes of the head's answers
+    outline: Tensor  # [B, h, w], logits of an object's outline
+    grounds: tuple[Ground, Ground]  # what ways cost: by colour, by learned outlines
+    border: Tensor  # [B, 2, h, w], geodesic distance to the image's border on both grounds
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The other objects of one image, whose positives are an object's negatives."""
+
+    heeded: Tensor  # bool [N], which objects take note of them
+
+    def nearer(self, off: Tensor, on: Tensor) -> Tensor:
+        """The least of an object's own distances [N, ...] to its negatives and of all others' to their positives."""
+        least, which = on.topk(2, 0, largest=False)
+        index = torch.arange(len(on), device=on.device).view(-1, *[1] * (on.dim() - 1))
+        rival = torch.where(which[:1] == index, least[1:], least[:1])
+        heeded = self.heeded.view(-1, *[1] * (on.dim() - 1))
+        return torch.where(heeded, torch.minimum(off, rival), off)
+
+
+def normed(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution and normalisation."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, normalisation, rectifier."""
+    return nn.Sequential(*normed(inputs, outputs, kernel, stride), nn.ReLU(inplace=True))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv(channels, channels)
+        self.second = normed(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class ImageEncoder(nn.Module):
+    """[B, 3, H, W] -> maps at stride 2 (encoder's own width) and 4, 8, 16, 32 (pyramid_dim channels)."""
+
+    def __init__(self, config: ClickNetConfig) -> None:
+        super().__init__()
+        stages, inputs = [], 3
+        for width, depth in zip(config.widths, config.depths, strict=True):
+            stages.append(nn.Sequential(conv(inputs, width, stride=2), *(ResidualBlock(width) for _ in range(depth))))
+            inputs = width
+        self.stages = nn.ModuleList(stages)
+        dim = config.pyramid_dim
+        self.lateral = nn.ModuleList(conv(width, dim, 1) for width in config.widths[1:])
+        self.merge = nn.ModuleList(conv(dim, dim) for _ in config.widths[1:])
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found, x = [], pixels
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        maps: list[Tensor] = []
+        for level in reversed(range(len(self.lateral))):
+            x = self.lateral[level](found[level + 1])
+            if maps:
+                x = x + F.interpolate(maps[0], scale_factor=2.0, mode="nearest")
+            maps.insert(0, self.merge[level](x))
+        return found[0], maps
+
+
+class ClickHead(nn.Module):
+    """The part that runs once an object: plain evidence [N, E, h, w], learned evidence at half that size -> logits."""
+
+    def __init__(self, config: ClickNetConfig) -> None:
+        super().__init__()
+        widths = config.head_widths
+        inputs = [PLAIN_MAPS, *widths[:-1]]
+        self.facts = nn.ModuleList(nn.Linear(FACTS, width) for width in widths)
+        self.down = nn.ModuleList(
+            normed(i, o, stride=1 if level == 0 else 2) for level, (i, o) in enumerate(zip(inputs, widths, strict=True))
+        )
+        self.learned = normed(LEARNED_MAPS * config.embedding_heads, widths[1])
+        self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths[1:])
+        self.up = nn.ModuleList(normed(i, o, 1) for i, o in zip(widths[1:], widths[:-1], strict=True))
+        self.merge = nn.ModuleList(conv(width, width) for width in widths[:-1])
+        self.out = nn.Conv2d(widths[0], 1 + config.basis_dim, 3, padding=1)
+
+    def forward(self, plain: Tensor, learned: Tensor, facts: Tensor, injected: list[Tensor]) -> Tensor:
+        skips, x = [], plain
+        repeat = len(plain) // len(injected[0])
+        for level, down in enumerate(self.down):
+            x = down(x)
+            if level == 1:
+                x = x + self.learned(learned)
+            shared = injected[level]
+            if len(shared) > 1:
+                shared = shared.repeat_interleave(repeat, 0)
+            x = F.relu(x + self.facts[level](facts)[..., None, None] + shared)
+            if level:
+                x = self.blocks[level - 1](x)
+            skips.append(x)
+        for level in reversed(range(len(self.up))):
+            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
+            x = self.merge[level](F.relu(x + skips[level]))
+        return self.out(x)
+
+
+class ClickNetPreTrainedModel(PreTrainedModel):
+    """What `transformers` wants to know."""
+
+    config_class = ClickNetConfig
+    main_input_name = "pixel_values"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+
+
+class ClickNet(ClickNetPreTrainedModel):
+    """The network; see the module. `encode` once an image, `decode` for its objects."""
+
+    def __init__(self, config: ClickNetConfig) -> None:
+        super().__init__(config)
+        dim = config.pyramid_dim
+        self.encoder = ImageEncoder(config)
+        self.inject = nn.ModuleList(nn.Conv2d(dim, width, 1) for width in config.head_widths)
+        self.embed = nn.Conv2d(dim, config.embedding_heads * config.embedding_dim, 1)
+        self.detail = normed(dim, config.refine_dim)
+        self.fine_detail = nn.Conv2d(4 * config.widths[0], config.refine_dim, 1)
+        self.raw_detail = nn.Conv2d(3 * CELL * CELL, config.refine_dim, 1)
+        self.mix = nn.Conv2d(config.refine_dim, (9 + config.basis_dim) * CELL * CELL, 1)
+        self.outline = nn.Conv2d(config.refine_dim, 1, 1)
+        self.head = ClickHead(config)
+        self.post_init()
+
+    def train(self, mode: bool = True) -> ClickNet:
+        """As any module's; with `freeze_norm` the statistics of the normalisation stay what they are."""
+        super().train(mode)
+        if self.config.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def encode(self, images: Tensor, mirrored: bool = False) -> Scene:
+        """What the objects share. With `mirrored`, the mean of what is found in the image and in its mirror image.
+
+        Args:
+            images: uint8 [B, 3, H, W], H and W multiples of `STRIDE`.
+        """
+        mean = torch.tensor(MEAN, device=images.device)[:, None, None]
+        pixels = ((images.float() / 255 - mean) / SPREAD).to(self.dtype, memory_format=torch.channels_last)
+        found = self._look(pixels)
+        if mirrored:
+            found = [(x + y) / 2 for x, y in zip(found, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
+        outline, mixed, embedding, *injected = found
+        lab = np.stack([evidence.lab_cells(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
+        grounds = (Ground.of_colours(lab), Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy()))
+        frame = np.zeros(outline.shape, bool)
+        frame[:, [0, -1]] = frame[:, :, [0, -1]] = True
+        border = torch.from_numpy(np.stack([ground.ways(frame) for ground in grounds], 1)).to(pixels)
+        return Scene(injected, embedding, self._basis(mixed), outline, grounds, border)
+
+    def _look(self, pixels: Tensor) -> list[Tensor]:
+        """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and what is injected at each level."""
+        fine, maps = self.encoder(pixels)
+        b, _, h, w = maps[0].shape
+        told = self.fine_detail(F.pixel_unshuffle(fine, 2)) + self.raw_detail(F.pixel_unshuffle(pixels, CELL))
+        detail = F.relu(self.detail(maps[0]) + told)
+        mixed = self.mix(detail).view(b, -1, CELL, CELL, h, w)
+        injected = [layer(x) for layer, x in zip(self.inject, maps, strict=True)]
+        return [self.outline(detail)[:, 0], mixed, self.embed(maps[1]), *injected]
+
+    @staticmethod
+    def _unmirror(found: list[Tensor]) -> list[Tensor]:
+        """What was found in a mirror image, where it belongs in the image: neighbours and pixels of a cell swap too."""
+        outline, mixed, *rest = (x.flip(-1) for x in found)
+        mixed = mixed.flip(3)
+        around = mixed[:, :9].unflatten(1, (3, 3)).flip(2).flatten(1, 2)
+        return [outline, torch.cat([around, mixed[:, 9:]], 1), *rest]
+
+    def decode(self, scene: Scene, clicks: Clicks, others: bool = False) -> tuple[Tensor, Tensor]:
+        """Logits [N, H, W] of N = B * K objects, and the embeddings' vote [N, h / 2, w / 2], positive inside.
+
+        With `others` (B = 1), positives of the other objects count as negatives, except for mouse traces.
+        """
+        n = len(clicks.positive)
+        rivals = Rivals(~clicks.trace) if others and n > 1 else None
+        plain = self._plain_maps(scene, clicks, rivals)
+        learned, vote = self._embedding_maps(scene, clicks, rivals)
+        plain, learned = (x.contiguous(memory_format=torch.channels_last) for x in (plain.to(learned), learned))
+        coarse = self.head(plain, learned, self._facts(clicks, rivals).to(plain), scene.injected)
+        return self._refine(coarse, scene), vote
+
+    def _plain_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> Tensor:
+        """Distances as evidence, float [N, PLAIN_MAPS, h, w], about one in size."""
+        (b, _, h, w), n = scene.border.shape, len(clicks.positive)
+        ons = [evidence.nearest(clicks.positive, clicks.core, h, w)]
+        offs = [evidence.nearest(clicks.negative, clicks.negative_valid, h, w)]
+        seeds = [
+            evidence.seeds(points, valid, h, w)
+            for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
+        ]
+        for ground in scene.grounds:
+            for found, seed in zip((ons, offs), seeds, strict=True):
+                found.append(torch.from_numpy(ground.ways(seed)).to(ons[0]))
+        if rivals is not None:
+            offs = [rivals.nearer(off, on) for off, on in zip(offs, ons, strict=True)]
+        pairs = zip(clicks.positive.cpu().numpy(), clicks.core.cpu().numpy(), strict=True)
+        hulls = torch.from_numpy(np.stack([evidence.hull(points[valid], h, w) for points, valid in pairs])).to(ons[0])
+        border = scene.border.to(ons[0]).repeat_interleave(n // b, 0)
+        near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border.unbind(1))]
+        ratio = [torch.log((off + 8) / (on + 8)) for off, on in zip(offs, ons, strict=True)]
+        spread = evidence.density(clicks.positive, clicks.valid, h, w)
+        few = (-ons[0] / 4).exp()  # where exactly the clicks are
+        return torch.stack([*near, *ratio, (hulls / 30).clamp(-2, 4), spread, few], 1)
+
+    def _embedding_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
+        """Nearness in each embedding, [N, LEARNED_MAPS * heads, h / 2, w / 2], and the mean vote [N, h / 2, w / 2]."""
+        heads, dim = self.config.embedding_heads, self.config.embedding_dim
+        (b, _, h, w), n = scene.embedding.shape, len(clicks.positive)
+        field = scene.embedding.reshape(b, heads, dim, h * w)
+        near = []
+        for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid)):
+            p = points.shape[1]
+            if not p:
+                near.append(field.new_full((n, heads, h, w), FARTHEST))
+                continue
+            cells = evidence.cells_of(points, h, w, 2 * CELL).view(b, 1, 1, -1).expand(-1, heads, dim, -1)
+            clicked = field.gather(3, cells)  # [B, heads, dim, K * P]
+            squared = (clicked**2).sum(2)[..., None] + (field**2).sum(2)[:, :, None] - 2 * clicked.mT @ field
+            squared = squared.view(b, heads, -1, p, h * w).masked_fill(~valid.view(b, 1, -1, p, 1), FARTHEST)
+            least = squared.clamp(0, FARTHEST).amin(3)  # [B, heads, K, h * w]
+            near.append(least.transpose(1, 2).reshape(n, heads, h, w))
+        on, off = near
+        if rivals is not None:
+            off = rivals.nearer(off, on)
+        return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on).mean(1)
+
+    def _facts(self, clicks: Clicks, rivals: Rivals | None) -> Tensor:
+        """Numbers about each prompt, float [N, FACTS]: how many points, how far apart, whether a trace."""
+        on, off = clicks.core.sum(1), clicks.negative_valid.sum(1)
+        if rivals is not None:
+            off = off + (on.sum() - on) * rivals.heeded
+        count = torch.stack([on, off], 1).float().clamp(max=MOST_COUNTED)
+        weight = clicks.core[..., None].float()
+        mean = (clicks.positive * weight).sum(1) / weight.sum(1).clamp(min=1)
+        apart = (((clicks.positive - mean[:, None]) ** 2).sum(-1) * weight[..., 0]).sum(1) / weight.sum((1, 2)).clamp(1)
+        parts = [torch.log1p(count) / 2, (count > 0).float(), torch.log1p(apart[:, None].sqrt()) / 4]
+        return torch.cat([*parts, clicks.trace[:, None].float()], 1)
+
+    @staticmethod
+    def _basis(mixed: Tensor) -> Tensor:
+        """[B, 9 + basis_dim, CELL, CELL, h, w] -> how each pixel uses the answers for the cells about it."""
+        mixed = mixed.flatten(2, 3).permute(0, 3, 4, 1, 2)
+        return torch.cat([mixed[..., :9, :].softmax(3), mixed[..., 9:, :]], 3)
+
+    def _refine(self, answers: Tensor, scene: Scene) -> Tensor:
+        """Answers for cells [N, 1 + basis_dim, h, w] -> logits [N, H, W].
+
+        A pixel is a convex combination of the nine cells round it, plus a linear function, the cell's own, of what the
+        image says of the pixel.
+        """
+        n, _, h, w = answers.shape
+        b = len(scene.basis)
+        padded = F.pad(answers[:, :1], (1, 1, 1, 1), mode="replicate")
+        around = [padded[:, 0, i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
+        said = torch.stack([*around, *answers[:, 1:].unbind(1)], 3)  # [N, h, w, 9 + basis_dim]
+        said = said.view(b, n // b, h, w, -1).permute(0, 2, 3, 1, 4)
+        pixels = (said @ scene.basis).view(b, h, w, n // b, CELL, CELL)
+        return pixels.permute(0, 3, 1, 4, 2, 5).reshape(n, h * CELL, w * CELL)
+
+    def fused(self) -> ClickNet:
+        """This model with normalisation folded into the convolutions: for use, not for training or saving."""
+        for module in self.eval().modules():
+            if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
+                assert isinstance(module[0], nn.Conv2d)
+                module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+        return self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        positive: Tensor,
+        positive_valid: Tensor,
+        positive_core: Tensor,
+        negative: Tensor,
+        negative_valid: Tensor,
+        trace: Tensor,
+        targets: Tensor | None = None,
+        outlines: Tensor | None = None,
+    ) -> ClickNetOutput:
+        """Logits, and the loss where targets are given.
+
+        Args:
+            pixel_values: uint8 [B, 3, H, W]; H and W multiples of `STRIDE`.
+            positive, positive_valid, positive_core: [B, K, P, 2], bool [B, K, P] twice.
+            negative, negative_valid: [B, K, Q, 2], bool [B, K, Q].
+            trace: bool [B, K].
+            targets: bool [B, K, H, W]. outlines: bool [B, H, W], the outlines of all objects.
+        """
+        b, k = trace.shape
+        points = (positive, positive_valid, positive_core, negative, negative_valid, trace)
+        scene = self.encode(pixel_values)
+        logits, vote = self.decode(scene, Clicks(*(x.flatten(0, 1) for x in points)))
+        if targets is None:
+            return ClickNetOutput(logits=logits.view(b, k, *logits.shape[1:]))
+        terms = _losses(logits.float(), vote.float(), targets.flatten(0, 1).float())
+        if outlines is not None:
+            terms["outline"] = _outline_loss(scene.outline.float(), outlines)
+        weights = {"jaccard": self.config.jaccard_weight, "vote": self.config.vote_weight}
+        weights["outline"] = self.config.outline_weight
+        loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        terms = {name: term.detach() for name, term in terms.items()}
+        return ClickNetOutput(loss, terms, logits.view(b, k, *logits.shape[1:]))
+
+
+def _losses(logits: Tensor, vote: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy and soft Jaccard of the mask, cross-entropy of the embeddings' vote; means over N objects."""
+    mask = F.binary_cross_entropy_with_logits(logits, targets)
+    inside = logits.sigmoid()
+    both = (inside * targets).sum((1, 2))
+    jaccard = 1 - (both + 1) / (inside.sum((1, 2)) + targets.sum((1, 2)) - both + 1)
+    small = F.avg_pool2d(targets[:, None], 2 * CELL)[:, 0]
+    return {"mask": mask, "jaccard": jaccard.mean(), "vote": F.binary_cross_entropy_with_logits(vote, small)}
+
+
+def _outline_loss(logits: Tensor, outlines: Tensor) -> Tensor:
+    """Cross-entropy of cells that an outline runs through, which are few."""
+    there = F.max_pool2d(outlines[:, None].float(), CELL)[:, 0]
+    return F.binary_cross_entropy_with_logits(logits, there, pos_weight=logits.new_tensor(OUTLINES_WEIGH))

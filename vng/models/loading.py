@@ -1,0 +1,76 @@
+"""Loading trained models: what does not fit is refused, with the names of the weights, in words for people."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from vng.errors import DataError
+from vng.manifest import to_json
+
+T = TypeVar("T")
+M = TypeVar("M", bound=PreTrainedModel)
+
+_OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
+NAMED = 3  # names shown of each kind of misfit
+
+
+def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id") -> M:
+    """A trained model of a class from a run folder or the hub, every weight of it.
+
+    Raises:
+        DataError: nothing there; another model's configuration; weights that are missing, unknown or of another size
+            (with their names); a file that is no safetensors file.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
+    options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    model, report = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
+    sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
+    misfits = [
+        f"{len(names)} {what}: {_shown(names)}"
+        for what, names in (
+            ("missing", sorted(report["missing_keys"])),
+            ("unknown", sorted(report["unexpected_keys"])),
+            ("of another size", sorted(sizes)),
+        )
+        if names
+    ]
+    if misfits:
+        raise DataError(folder, "", "weights", "; ".join(misfits), f"these are not the weights of a {kind.__name__}")
+    return model
+
+
+def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
+    """What `load` gives; whatever transformers, safetensors or the hub's client raise becomes a DataError."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what does not fit is told as an error, not in a table of transformers' as well
+    try:
+        return load()
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0][:100]
+        raise DataError(path, "", "", f"no model loads from here ({type(error).__name__}: {first})", cure) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of a model's configuration and weights, by name: what a result made with it depends on."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _OF_NO_EFFECT}
+    digest = hashlib.sha256(to_json(config).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _shown(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,101 @@
+"""The segmenter that needs nothing: ClickNet with small weights that ship with the package.
+
+The image is brought to about 240 x 432 pixels, encoded once, and each object costs a light head; see
+`vng.models.clicknet`. What it was trained on and what it reaches: `vng/segmenters/weights/embedded/README.md`.
+Shapes: H x W image, K objects, N of them with positives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vng.models.clicknet.modeling_clicknet import STRIDE, ClickNet
+from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.loading import fingerprint, load_strictly
+from vng.points import PointPrompts
+
+SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
+WORK_AREA = 240 * 432  # pixels the network sees, about; it was trained on frames of this size
+MOST_ENLARGED = 3.0  # smaller images grow by this factor at the most
+
+
+class EmbeddedSegmenter:
+    """The segmenter above, as an engine; see `vng.segmenters.Segmenter` for the call.
+
+    Args:
+        checkpoint: a folder that `vng train` wrote with a recipe of the task "clicks"; None takes the shipped weights.
+        others: count positives of other objects as negatives (never for mouse traces: what narratives name overlaps).
+
+    Raises:
+        DataError: no checkpoint there, or one whose weights do not fit, with their names.
+    """
+
+    def __init__(self, checkpoint: str | None = None, others: bool = True) -> None:
+        model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint)
+        self.fingerprint = fingerprint(model)
+        self.model = model.fused()
+        self.others = others
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""
+        height, width = image.shape[:2]
+        result = np.zeros((len(prompts), height, width), np.float32)
+        known = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
+        if not known:
+            return result
+        view = View.of(height, width)
+        scene = self.model.encode(view.apply(image), mirrored=True)
+        clicks = to_clicks([view.move(prompts[k]) for k in known])
+        logits, _ = self.model.decode(scene, clicks, self.others)
+        for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):
+            result[k] = view.restore(small)
+        return result
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is brought to the size the network sees: scaled, then padded by repeating its last pixels."""
+
+    height: int
+    width: int
+    rows: int  # after scaling
+    columns: int
+
+    @staticmethod
+    def of(height: int, width: int) -> View:
+        """The view of an image of height x width pixels."""
+        scale = min(MOST_ENLARGED, (WORK_AREA / (height * width)) ** 0.5)
+        if 0.95 < scale < 1.05:
+            scale = 1.0
+        return View(height, width, max(1, round(height * scale)), max(1, round(width * scale)))
+
+    def apply(self, image: np.ndarray) -> Tensor:
+        """uint8 [H, W, 3] -> uint8 [1, 3, rows, columns], both padded to multiples of `STRIDE`."""
+        if (self.rows, self.columns) != (self.height, self.width):
+            how = cv2.INTER_AREA if self.rows < self.height else cv2.INTER_LINEAR
+            image = cv2.resize(image, (self.columns, self.rows), interpolation=how)
+        below, right = -self.rows % STRIDE, -self.columns % STRIDE
+        image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
+        return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+    def move(self, prompt: PointPrompts) -> PointPrompts:
+        """A prompt in pixels of the view; pixel centres are whole numbers."""
+        factor = np.array([self.columns / self.width, self.rows / self.height])
+        return replace(
+            prompt, positive=(prompt.positive + 0.5) * factor - 0.5, negative=(prompt.negative + 0.5) * factor - 0.5
+        )
+
+    def restore(self, mask: np.ndarray) -> np.ndarray:
+        """float [padded rows, columns] -> float [H, W]."""
+        mask = np.ascontiguousarray(mask[: self.rows, : self.columns])
+        if mask.shape == (self.height, self.width):
+            return mask
+        return cv2.resize(mask, (self.width, self.height), interpolation=cv2.INTER_LINEAR)

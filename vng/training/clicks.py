@@ -1,0 +1,182 @@
+"""The click-segmentation task: images of datasets with masks, simulated prompts, model and saver.
+
+Sample i of a run depends on (seed, i) alone, so a resumed run sees exactly the samples an uninterrupted one would.
+Shapes: K prompts an image, P points, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vng.dataset import Video, VngDataset
+from vng.errors import DataError
+from vng.masks import area, decode
+from vng.models.clicknet.configuration_clicknet import ClickNetConfig
+from vng.models.clicknet.modeling_clicknet import ClickNet
+from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.loading import load_strictly
+from vng.points import PointPrompts
+from vng.training.click_scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
+from vng.training.loop import Task
+from vng.training.settings import ClickDataSettings, ClicksRecipe
+from vng.training.simulated_clicks import Wish, piece_of, region_of, simulate_prompt
+
+
+@dataclass(frozen=True)
+class ClickSample:
+    """One image, K prompts and what each of them means."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    prompts: tuple[PointPrompts, ...]  # length K
+    masks: np.ndarray  # bool [K, H, W]
+    outline: np.ndarray  # bool [H, W], of all objects, prompted or not
+
+    def __post_init__(self) -> None:
+        expected = (len(self.prompts), *self.image.shape[:2])
+        if self.masks.shape != expected:
+            raise ValueError(f"sample: masks {list(self.masks.shape)}, expected {list(expected)}")
+
+
+class ClickSampler(Dataset):
+    """`length` random samples of datasets with masks; item i is drawn with the generator (seed, i)."""
+
+    def __init__(self, datasets: Sequence[VngDataset], settings: ClickDataSettings, seed: int, length: int) -> None:
+        self.settings, self.seed, self.length = settings, seed, length
+        self._videos = [[video for video in dataset if _usable_frames(video)] for dataset in datasets]
+        for dataset, videos in zip(datasets, self._videos, strict=True):
+            if not videos:
+                raise DataError(dataset.path, "", "segmentations", "no video of this dataset has a mask to train on")
+        shares = np.array(settings.shares or [1.0] * len(datasets))
+        self._shares = shares / shares.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> ClickSample:
+        rng = np.random.default_rng([self.seed, index])
+        source = int(rng.choice(len(self._videos), p=self._shares))
+        scene = self._scene(source, rng)
+        while not any(mask.sum() >= LEAST_AREA for mask in scene.masks):  # moved out of view: very rare
+            scene = self._scene(source, rng)
+        return self._prompted(scene, rng)
+
+    def _scene(self, source: int, rng: np.random.Generator) -> ObjectScene:
+        video = self._draw(source, rng)
+        frame = _read(video, rng)
+        scene = moved(frame, self.settings, rng)
+        scene = ObjectScene(recoloured(scene.image, rng), scene.masks)
+        if rng.random() < self.settings.companions:
+            for _ in range(int(rng.integers(1, 4))):
+                scene = beside(scene, self._guest(source, video, frame, rng), rng)
+        return scene
+
+    def _guest(self, source: int, video: Video, frame: ObjectScene, rng: np.random.Generator) -> ObjectScene:
+        """An object to paste: one of the same frame, of the same video (both are hard to tell apart), or any."""
+        kind = rng.random()
+        if kind > 0.7:
+            frame = _read(self._draw(source, rng), rng)
+        elif kind > 0.4:
+            frame = _read(video, rng)
+        chosen = frame.masks[int(rng.integers(len(frame.masks)))]
+        return ObjectScene(recoloured(frame.image, rng), [chosen])
+
+    def _draw(self, source: int, rng: np.random.Generator) -> Video:
+        videos = self._videos[source]
+        return videos[int(rng.integers(len(videos)))]
+
+    def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> ClickSample:
+        masks = [mask for mask in scene.masks if mask.sum() >= LEAST_AREA]
+        prompts, targets = [], []
+        for _ in range(self.settings.prompts):
+            wish = Wish.draw(self.settings, rng)
+            target, others = self._target(scene.image, masks, wish, rng)
+            prompts.append(simulate_prompt(target, others, wish, self.settings.distance, rng))
+            targets.append(target)
+        return ClickSample(scene.image, tuple(prompts), np.stack(targets), outline_of(scene.masks))
+
+    def _target(
+        self, image: np.ndarray, masks: list[np.ndarray], wish: Wish, rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What a prompt means, and the other objects: an object, a part of one, or a region beside them."""
+        chosen, kind = int(rng.integers(len(masks))), rng.random()
+        target, others = masks[chosen], [m for i, m in enumerate(masks) if i != chosen]
+        if wish.precise and kind < self.settings.pieces:
+            part = piece_of(target, image, rng)
+            if part.sum() >= LEAST_AREA and (target & ~part).sum() >= LEAST_AREA:
+                return part, [target & ~part, *others]
+        elif wish.precise and kind < self.settings.pieces + self.settings.regions:
+            region = region_of(image, np.any(masks, axis=0), rng)
+            if 3 * LEAST_AREA <= region.sum() <= 0.4 * region.size:
+                return region, masks
+        return target, others
+
+
+def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The pixels on both sides of the masks' borders, bool [H, W]."""
+    kernel = np.ones((3, 3), np.uint8)
+    edges = [cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0 for mask in masks]
+    return np.any(edges, axis=0)
+
+
+def _usable_frames(video: Video) -> list[int]:
+    """Frames in which some object can be seen."""
+    rows = [item.segmentations for item in video.objects]
+    return [
+        t for t in range(len(video.frame_names)) if any(r[t] is not None and area(r[t]) >= LEAST_AREA for r in rows)
+    ]
+
+
+def _read(video: Video, rng: np.random.Generator) -> ObjectScene:
+    """A random frame with the masks of the objects seen in it."""
+    while True:
+        t = int(rng.integers(len(video.frame_names)))
+        rles = [item.segmentations[t] for item in video.objects]
+        masks = [decode(rle) for rle in rles if rle is not None and area(rle) >= LEAST_AREA]
+        if masks:
+            return ObjectScene(video.opened_frames()[t], masks)
+
+
+def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
+    """Samples of one size -> the model's arguments."""
+    k = len(samples[0].prompts)
+    clicks = to_clicks([prompt for sample in samples for prompt in sample.prompts])
+
+    def grouped(x: Tensor) -> Tensor:
+        return x.unflatten(0, (len(samples), k))
+
+    return {
+        "pixel_values": torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2),
+        "positive": grouped(clicks.positive),
+        "positive_valid": grouped(clicks.valid),
+        "positive_core": grouped(clicks.core),
+        "negative": grouped(clicks.negative),
+        "negative_valid": grouped(clicks.negative_valid),
+        "trace": grouped(clicks.trace),
+        "outlines": torch.from_numpy(np.stack([s.outline for s in samples])),
+        "targets": torch.from_numpy(np.stack([s.masks for s in samples])),
+    }
+
+
+def build_clicks(recipe: ClicksRecipe) -> Task:
+    """Model, samples and saver of a recipe."""
+    datasets = [VngDataset(path) for path in recipe.data.paths]
+    if recipe.model.init is not None:
+        model = load_strictly(ClickNet, recipe.model.init)
+    else:
+        model = ClickNet(ClickNetConfig(**recipe.model.sizes))
+    model.config.freeze_norm = recipe.model.freeze_norm
+    model = model.to(memory_format=torch.channels_last)  # convolutions on CPUs are twice as fast
+
+    def save(trained: nn.Module, folder: Path) -> None:
+        assert isinstance(trained, ClickNet)
+        trained.save_pretrained(folder)
+
+    return Task(model, lambda length: ClickSampler(datasets, recipe.data, recipe.seed, length), collate, save)

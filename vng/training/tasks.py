@@ -1,0 +1,47 @@
+"""Tasks by name: what a recipe's `task` stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vng.config import check_settings, load_tree
+from vng.errors import one_of
+from vng.training.settings import ClicksRecipe, GroundingRecipe, Recipe
+
+if TYPE_CHECKING:
+    from vng.training.loop import Task
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """How a task's recipe looks, and who makes model, samples and saver of it ("module:function")."""
+
+    recipe: type[Recipe]
+    builder: str
+
+
+TASKS = {
+    "grounding": TaskKind(GroundingRecipe, "vng.training.grounding:build_grounding"),
+    "clicks": TaskKind(ClicksRecipe, "vng.training.clicks:build_clicks"),
+}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The typed recipe of a file; its `task` says of which kind, "grounding" where it says none.
+
+    Raises:
+        DataError: the file is missing or broken YAML. UsageError: an unknown task, an unknown key, a wrong value.
+    """
+    tree = load_tree(path, overrides)
+    name = one_of(str(tree.get("task", "grounding")), TASKS, "task")
+    return check_settings(TASKS[name].recipe, tree, str(path))
+
+
+def build(recipe: Recipe) -> Task:
+    """Model, samples and saver of a recipe."""
+    module, _, function = TASKS[recipe.task].builder.partition(":")
+    return getattr(import_module(module), function)(recipe)
