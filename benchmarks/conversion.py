@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from conversion import point_vos, vidln
 from conversion.build import convert, point_vos_conversion
@@ -153,7 +152,7 @@ def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
 def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) -> dict[str, float]:
     """Random deaths; the result must be that of an undisturbed run."""
     synthesize(folder / "w", 30, 2, "easy", progress=True)
-    run(command(folder / "w", folder / "whole", segmenter))
+    whole = run(command(folder / "w", folder / "whole", segmenter, 2))
     expected, draw = files_of(folder / "whole"), random.Random(seed)
     killed = finished = differing = 0
     parts: list[int] = []
@@ -163,14 +162,14 @@ def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) 
             command(folder / "w", out, segmenter, 2),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
         try:
-            process.wait(timeout=draw.uniform(2, 20) if killed < kills else None)
+            process.wait(timeout=draw.uniform(0.1, 1) * whole if killed < kills else None)
             assert process.returncode == 0, "a run failed"
             finished, differing = finished + 1, differing + (files_of(out) != expected)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+                member.kill()  # torchrun's processes have sessions of their own
             process.wait()
             killed += 1
             parts.append(len(list((out / ".partial").glob("*.json"))))

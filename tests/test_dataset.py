@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +121,19 @@ class TestWriter:
         assert len(files) == 4
         for file in files:
             assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes(), file
+
+    def test_two_runs_at_once_are_refused(self, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from vng.dataset_writer import DatasetWriter\n"
+            "writer = DatasetWriter(Path(sys.argv[1]), {}); print('here', flush=True); sys.stdin.read()"
+        )
+        words = [sys.executable, "-c", code, str(tmp_path)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None and other.stdout.readline() == "here\n"
+            with pytest.raises(DataError, match="another run is writing here"):
+                DatasetWriter(tmp_path, {})
+            other.kill()
+        DatasetWriter(tmp_path, {})
 
     def test_other_settings_are_refused(self, tmp_path: Path) -> None:
         DatasetWriter(tmp_path, {"seed": 1})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from conversion.quality import conflicts, mask_area, point_agreement, stability
@@ -45,6 +44,15 @@ def converted(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def kill_all(process: subprocess.Popen) -> None:
+    """SIGKILL to a launcher and all its processes, which have sessions of their own."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family)
+    process.wait()
+
+
 class TestProcesses:
     def start(self, world: Path, out: Path) -> subprocess.Popen:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
@@ -52,7 +60,6 @@ class TestProcesses:
             [*launcher, "-m", "vng.cli", *arguments(world, out)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
 
     def test_two_processes_killed_and_again_give_the_bytes_of_one(
@@ -67,8 +74,7 @@ class TestProcesses:
                 assert process.poll() is None, "ended before it could be killed"
                 time.sleep(0.005)
             time.sleep(draw.random() / 5)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill_all(process)
             assert not (tmp_path / "d" / "data").exists()
         assert self.start(world, tmp_path / "d").wait(timeout=120) == 0
         assert files_of(tmp_path / "d") == files_of(converted)

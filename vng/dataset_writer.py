@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class DatasetWriter:
         read_only: look at what is there, and write nothing.
 
     Raises:
-        DataError: `out` is a file, or holds the result of other settings.
+        DataError: `out` is a file, holds the result of other settings, or is being written by another run.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class DatasetWriter:
             if self.complete:
                 shutil.rmtree(self.partial, ignore_errors=True)  # killed in its very last step
             else:
+                self.partial.mkdir(parents=True, exist_ok=True)
+                self._lock = _exclusive(self.partial / LOCK)
                 write_atomic(self.partial / MANIFEST, to_json({"settings": settings}))
         self.processes.wait()
 
@@ -128,7 +132,8 @@ class DatasetWriter:
         path = self._rows(index)
         record = path.with_suffix(".json")
         record.unlink(missing_ok=True)  # the part counts once its record is there
-        temporary = path.with_suffix(".tmp")
+        # A name of its own: a process that outlived its launcher may be at the same part.
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         table = pa.Table.from_pylist(list(rows), schema=features().arrow_schema)
         pq.write_table(table, temporary, compression=COMPRESSION)
         part = Part(
@@ -264,6 +269,23 @@ class DatasetWriter:
         """The totals of a finished dataset."""
         totals = json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))["totals"]
         return {name: totals[name] for name in (*COUNTED, "problems")}
+
+
+def _exclusive(path: Path) -> IO[str]:
+    """A lock that is held as long as the file is open; the system gives it back when the process dies."""
+    file = path.open("w")
+    try:
+        import fcntl
+    except ImportError:  # not on this system: then nobody looks
+        return file
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        reason = "another run is writing here, or processes of a killed one still are"
+        raise DataError(path.parent.parent, "", "", reason, "wait for it or stop it") from error
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
