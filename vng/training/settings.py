@@ -159,3 +159,30 @@ class ClicksRecipe(Recipe):
     def datasets(self) -> dict[str, Path]:
         """Every dataset, in the order of the recipe."""
         return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}
+
+
+class DynamiteModelSettings(Settings):
+    """What DynaMITe starts from."""
+
+    init: str | None = None  # a trained one (folder or hub id) to go on from; the fields below are then unused
+    backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of DynamiteConfig: hidden_size, encoder_layers, ...
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+
+        return _check_sizes(value, DynamiteConfig)
+
+
+class DynamiteRecipe(Recipe):
+    """One training run of DynaMITe; of the data settings those about images count, its clicks are the authors'."""
+
+    task: Literal["dynamite"] = "dynamite"
+    data: ClickDataSettings
+    model: DynamiteModelSettings = DynamiteModelSettings()
+
+    def datasets(self) -> dict[str, Path]:
+        """Every dataset, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}

@@ -1,0 +1,95 @@
+"""`vng train` of DynaMITe: its samples, and a tiny one through the loop into the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conversion.synthetic import make_world
+from conversion.synthetic_scene import PRESETS
+from tests.helpers import Cli
+from vng.dataset import VngDataset
+from vng.dataset_writer import write_dataset
+from vng.points import BACKGROUND, PointPrompts
+from vng.segmenters import load
+from vng.training.dynamite import InteractiveSampler, collate
+from vng.training.settings import ClickDataSettings
+
+TINY = """
+task: dynamite
+out: {out}
+data: {{paths: [{data}], size: [64, 96]}}
+model:
+  backbone: {{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 8, 12, 16], depths: [1, 1, 1, 1], layer_type: basic,
+             out_features: [stage1, stage2, stage3, stage4]}}
+  sizes: {{hidden_size: 32, attention_heads: 4, pixel_decoder_layers: 1, pixel_decoder_feedforward: 16, encoder_layers: 3,
+          encoder_feedforward: 24, decoder_layers: 1, decoder_feedforward: 16, static_background: 2, points: 60,
+          short_side: 0, freeze_batch_norm: false, most_rounds: 2}}
+optimizer: {{steps: 3, batch_size: 2, lr: 1.0e-3}}
+log_every: 1
+save_every: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two procedural videos with true masks."""
+    out = tmp_path_factory.mktemp("masks") / "d"
+    worlds = [make_world(index, 8, PRESETS["easy"]) for index in range(2)]
+    from dataclasses import replace
+
+    from vng.frames import ArrayFrames
+
+    write_dataset(out, [replace(w.record, frames=ArrayFrames(w.frames, w.record.frame_names)) for w in worlds], "t")
+    return out
+
+
+def test_samples(masks: Path) -> None:
+    sampler = InteractiveSampler([VngDataset(masks)], ClickDataSettings(paths=(masks,), size=(64, 96)), 3, 20)
+    samples = [sampler[i] for i in range(6)]
+    for sample in samples:
+        assert sample.image.shape == (64, 96, 3) and sample.masks.shape[1:] == (64, 96)
+        assert (sample.masks.sum(0) <= 1).all() and (sample.masks.sum((1, 2)) > 50).all()
+        assert {c.owner for c in sample.clicks} >= set(range(len(sample.masks)))
+        for click in sample.clicks:
+            if click.owner != BACKGROUND:
+                assert sample.masks[click.owner, int(click.y), int(click.x)]
+    again = sampler[4]
+    assert np.array_equal(again.image, samples[4].image) and again.clicks == samples[4].clicks
+    batch = collate(samples)
+    k = max(len(s.masks) for s in samples)
+    assert batch["target_masks"].shape == (6, k, 64, 96) and batch["pixel_values"].shape == (6, 3, 64, 96)
+    assert batch["target_valid"].sum(1).tolist() == [len(s.masks) for s in samples]
+
+
+def test_trained_model_segments(masks: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    (tmp_path / "recipe.yaml").write_text(TINY.format(out=tmp_path / "run", data=masks))
+    ended = cli("train", tmp_path / "recipe.yaml", "--quiet")
+    assert ended.status == 0, ended.err
+    segmenter = load("dynamite", checkpoint=str(tmp_path / "run"))
+    prompts = [PointPrompts(np.array([[9, 20]]), np.array([[50, 5]])), PointPrompts(np.array([[60, 30]]), np.empty((0, 2)))]
+    found = segmenter(VngDataset(masks)[0].opened_frames()[0], prompts)
+    assert found.shape == (2, *VngDataset(masks)[0].opened_frames().size) and np.isfinite(found).all()
+    again = cli("train", tmp_path / "recipe.yaml", f"out={tmp_path / 'again'}", "--quiet")
+    assert again.status == 0
+    first, second = (
+        torch.load(p, weights_only=True) if p.suffix == ".bin" else p.read_bytes()
+        for p in (tmp_path / "run" / "model.safetensors", tmp_path / "again" / "model.safetensors")
+    )
+    assert first == second  # the same seed, the same bytes
+
+
+def test_wrong_recipes(masks: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    (tmp_path / "recipe.yaml").write_text(TINY.format(out=tmp_path / "run", data=masks))
+    for override, status, words in (
+        ("model.sizes.magic=1", 2, "unknown sizes"),
+        ("task=magic", 2, "unknown task 'magic'; choose one of: clicks, dynamite, grounding"),
+        ("model.backbone=none/such", 1, "none/such: neither a folder nor to be had from the hub"),
+        (f"model.init={tmp_path}", 1, "no trained model here"),
+    ):
+        ended = cli("train", tmp_path / "recipe.yaml", override, "--quiet")
+        assert ended.status == status and words in ended.err, ended.err
