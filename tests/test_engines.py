@@ -31,7 +31,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-@pytest.mark.parametrize("name", sorted(segmenters.ENGINES))
+@pytest.mark.parametrize("name", sorted(set(segmenters.ENGINES) - set(segmenters.NEEDS_CHECKPOINT)))
 class TestSegmenters:
     def test_points_to_masks(self, name: str, rng: np.random.Generator) -> None:
         image, masks = two_discs()
@@ -119,6 +119,12 @@ class TestPropagators:
             list(propagators.load(name)(frames, {}))
         with pytest.raises(UsageError, match="frame 9 is prompted, the video has 7"):
             list(propagators.load(name)(frames, {9: FramePrompts(masks=(masks[0],))}))
+
+
+@pytest.mark.parametrize("name", segmenters.NEEDS_CHECKPOINT)
+def test_engines_without_weights_ask_for_a_checkpoint(name: str) -> None:
+    with pytest.raises(UsageError, match="checkpoint"):
+        segmenters.load(name)
 
 
 def test_unknown_engines_name_the_known() -> None:

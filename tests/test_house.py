@@ -41,7 +41,7 @@ def test_only_the_command_line_imports_conversion() -> None:
     ("room", "above"),
     [
         ("models", "vng.(dataset|training|grounding|evaluation)|conversion"),
-        ("segmenters", "vng.(propagators|models|dataset|training|grounding)|conversion"),
+        ("segmenters", "vng.(propagators|dataset|training|grounding)|conversion"),
         ("propagators", "vng.(models|dataset|training|grounding|narratives)|conversion"),
         ("evaluation", "vng.(training|grounding|models)|conversion"),
     ],

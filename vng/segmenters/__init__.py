@@ -14,7 +14,11 @@ from vng.engines import make_engine
 from vng.points import PointPrompts
 
 # name -> "module:class"; the module is imported only when the engine is asked for
-ENGINES = {"classical": "vng.segmenters.classical:ClassicalSegmenter"}
+ENGINES = {
+    "classical": "vng.segmenters.classical:ClassicalSegmenter",
+    "dynamite": "vng.segmenters.dynamite:DynamiteSegmenter",
+}
+NEEDS_CHECKPOINT = ("dynamite",)  # refuse to be made without one
 DEFAULT = "classical"
 
 
