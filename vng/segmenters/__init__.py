@@ -16,11 +16,12 @@ from vng.points import PointPrompts
 # name -> "module:class"; the module is imported only when the engine is asked for
 ENGINES = {
     "classical": "vng.segmenters.classical:ClassicalSegmenter",
+    "dynamite": "vng.segmenters.dynamite:DynamiteSegmenter",
     "sam": "vng.segmenters.sam:SamSegmenter",
     "sam2": "vng.segmenters.sam:SamSegmenter",  # one engine for the three: the checkpoint says which it is
     "sam3": "vng.segmenters.sam:SamSegmenter",
 }
-NEEDS_CHECKPOINT = ("sam", "sam2", "sam3")  # refuse to be made without one
+NEEDS_CHECKPOINT = ("dynamite", "sam", "sam2", "sam3")  # refuse to be made without one
 DEFAULT = "classical"
 
 

@@ -43,6 +43,7 @@ SAMPLES = 4  # places that a head of the pixel decoder looks at in each map
 LEAST_DURATION = 500  # clicks; times are divided by the last one's, or by this
 TEMPERATURE = 10000.0
 CHUNK = 2048  # pixels the interactive decoder works on at a time without gradients: they stay in the cache
+AT_ONCE = 16  # queries whose masks are brought to full size together
 FOLD_BELOW = 48  # queries up to which multiplying projections with keys and values beforehand saves work
 
 
@@ -583,8 +584,16 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         return total, {name: value.detach() for name, value in terms.items()}
 
 
-def instance_logits(mask_logits: Tensor, owners: Tensor, count: int, size: tuple[int, int]) -> Tensor:
-    """Logits of each object of one image, then of the background: float [K + 1, H, W].
+@torch.no_grad()
+def instance_logits(
+    mask_logits: Tensor,
+    owners: Tensor,
+    count: int,
+    size: tuple[int, int],
+    inner: tuple[int, int] | None = None,
+    wanted: tuple[int, int] | None = None,
+) -> Tensor:
+    """Logits of each object of one image, then of the background: float [K + 1, H, W]; minus infinity without queries.
 
     Each query's logits are brought to the size wanted first; an object's are the greatest of its queries'.
 
@@ -592,17 +601,21 @@ def instance_logits(mask_logits: Tensor, owners: Tensor, count: int, size: tuple
         mask_logits: float [Q, h, w].
         owners: int64 [Q].
         count: K.
-        size: (H, W), of the padded image.
+        size: of the padded image.
+        inner: of the scaled image in it; None: `size`.
+        wanted: (H, W), of the image before it was scaled; None: `inner`.
     """
-    result = []
-    for owner in [*range(count), BACKGROUND]:
-        own = mask_logits[owners == owner]
-        if len(own):
-            own = F.interpolate(own[None].float(), size=size, mode="bilinear", align_corners=False)[0]
-            result.append(own.amax(0))
-        else:
-            result.append(mask_logits.new_full(size, -torch.inf, dtype=torch.float32))
-    return torch.stack(result)
+    inner = inner or size
+    wanted = wanted or inner
+    result = mask_logits.new_full((count + 1, *wanted), -torch.inf, dtype=torch.float32)
+    for row, owner in zip(result, [*range(count), BACKGROUND], strict=True):
+        for own in mask_logits[owners == owner].split(AT_ONCE):
+            full = F.interpolate(own[None].float(), size=size, mode="bilinear", align_corners=False)
+            full = full[..., : inner[0], : inner[1]]
+            if inner != wanted:
+                full = F.interpolate(full, size=wanted, mode="bilinear", align_corners=False)
+            torch.maximum(row, full[0].amax(0), out=row)
+    return result
 
 
 def _logits(embedding: Tensor, pixels: Tensor) -> Tensor:

@@ -1,0 +1,79 @@
+"""Images to DynaMITe's input, and its masks back to the image.
+
+Shapes: K objects, H x W image, H' x W' scaled image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image lies in the model's input."""
+
+    image: tuple[int, int]  # (H, W)
+    scaled: tuple[int, int]  # (H', W')
+
+    @staticmethod
+    def of(image: np.ndarray, config: DynamiteConfig) -> Fit:
+        """The short side becomes `short_side`, or as much as keeps the long one within `long_side` (as the authors test)."""
+        height, width = image.shape[:2]
+        scale = 1.0
+        if config.short_side:
+            scale = min(config.short_side / min(height, width), config.long_side / max(height, width))
+        return Fit((height, width), (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))))
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Sides of the model's input, multiples of 32."""
+        height, width = (-(-side // STRIDE) * STRIDE for side in self.scaled)
+        return height, max(width, 2 * STRIDE)  # group norm wants more than one pixel at stride 32
+
+    def places(self, xy: np.ndarray) -> np.ndarray:
+        """Pixels (x, y) of the image, [P, 2] -> (y, x) of the input, float32 [P, 2]; what lies outside moves to the edge.
+
+        Without half-pixel shifts, as in the authors' program.
+        """
+        inside = np.clip(np.asarray(xy, np.float32)[:, ::-1], 0, np.array(self.image, np.float32) - 1)
+        return inside * (np.array(self.scaled, np.float32) / np.array(self.image, np.float32))
+
+    def pixel_values(self, image: np.ndarray) -> Tensor:
+        """RGB uint8 [H, W, 3] -> float [1, 3, H', W'], scaled, normalised, then padded with zeros below and to the right."""
+        if self.scaled != self.image:
+            smaller = self.scaled[0] < self.image[0]
+            how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            image = cv2.resize(image, self.scaled[::-1], interpolation=how)
+        height, width = self.padded
+        return F.pad(normalised(image), (0, width - self.scaled[1], 0, height - self.scaled[0]))[None]
+
+
+def normalised(image: np.ndarray) -> Tensor:
+    """RGB uint8 [H, W, 3] -> float [3, H, W], as the backbones were trained."""
+    return ((torch.from_numpy(image).float() - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """How surely each object has each pixel: logits [K + 1, H, W], the background last -> float [K, H, W] in [0, 1].
+
+    DynaMITe decides by arg-max over objects and background. An object's probability is the logistic function of its lead
+    over the best of the others, which exceeds 0.5 exactly where it wins; masks above 0.5 never overlap. (A softmax over all
+    would not: of three candidates the best may have 0.4.)
+    """
+    best, second = logits.topk(2, 0).values
+    first = logits.argmax(0) == torch.arange(len(logits) - 1, device=logits.device)[:, None, None]
+    rival = torch.where(first, second, best)
+    half = torch.tensor(0.5)
+    lead = (logits[:-1] - rival).nan_to_num(nan=-torch.inf).sigmoid()
+    return torch.where(first, lead.clamp(min=float(torch.nextafter(half, half + 1))), lead.clamp(max=0.5))
