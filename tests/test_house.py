@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vng.cli import build_parser
+from vng.arguments import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
