@@ -21,6 +21,7 @@ from vng.processes import Processes
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
 LOCK = "lock"
+GROUP_BYTES = 4 << 20  # of a row group: what a reader of one row reads, and a writer holds
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,9 @@ class DatasetWriter:
         return shards, totals
 
     def _join(self, shard: Shard, path: Path) -> None:
-        """Write one shard, a row group a video; what an earlier run wrote whole stays."""
+        """Write one shard; what an earlier run wrote whole stays."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         record = path.with_suffix(".sha256")
@@ -198,16 +201,24 @@ class DatasetWriter:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        with pq.ParquetWriter(temporary, features().arrow_schema, compression=COMPRESSION) as writer:
+        # Without statistics: a file's footer, which is held until it is written, would carry images as least and greatest.
+        with pq.ParquetWriter(
+            temporary, features().arrow_schema, compression=COMPRESSION, write_statistics=False
+        ) as writer:
+            group: list[Any] = []
+            size = 0
             for index in shard.parts:
                 part = self._part(index)
                 if part is None or shard.split not in part.rows:
                     continue
                 table = pq.read_table(self._rows(index))
-                for row in range(table.num_rows):
-                    one = table.slice(row, 1)
-                    if one["split"][0].as_py() == shard.split:
-                        writer.write_table(one)
+                group.append(table.filter(pc.equal(table["split"], shard.split)))
+                size += part.size
+                if size >= GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(group))
+                    group, size = [], 0
+            if group:
+                writer.write_table(pa.concat_tables(group))
         os.replace(temporary, path)
         write_atomic(record, file_hash(path))
 

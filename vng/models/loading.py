@@ -32,7 +32,8 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    model, report = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
+    loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
+    model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     misfits = [
         f"{len(names)} {what}: {_shown(names)}"
