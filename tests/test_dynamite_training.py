@@ -15,9 +15,10 @@ from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.frames import ArrayFrames
+from vng.models.dynamite.processing_dynamite import batch_of
 from vng.points import BACKGROUND, PointPrompts
 from vng.segmenters import load
-from vng.training.dynamite import InteractiveSampler, collate
+from vng.training.dynamite import InteractiveSampler
 from vng.training.settings import ClickDataSettings
 
 TINY = """
@@ -57,7 +58,7 @@ def test_samples(masks: Path) -> None:
                 assert sample.masks[click.owner, int(click.y), int(click.x)]
     again = sampler[4]
     assert np.array_equal(again.image, samples[4].image) and again.clicks == samples[4].clicks
-    batch = collate(samples)
+    batch = batch_of(samples)
     k = max(len(s.masks) for s in samples)
     assert batch["target_masks"].shape == (6, k, 64, 96) and batch["pixel_values"].shape == (6, 3, 64, 96)
     assert batch["target_valid"].sum(1).tolist() == [len(s.masks) for s in samples]

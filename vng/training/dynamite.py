@@ -1,72 +1,40 @@
 """The DynaMITe task: images of datasets with masks, the authors' simulated first clicks; corrective ones come in the model.
 
 Rana et al., ICCV 2023, Sec. 3.4. Sample i of a run depends on (seed, i) alone.
-Shapes: B images, K objects, Q queries, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
-from vng.models.dynamite.clicks import Dice, Prompts, initial_clicks, training_masks
+from vng.models.dynamite.clicks import Dice, initial_clicks, training_masks
 from vng.models.dynamite.configuration_dynamite import STAGES, DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel
-from vng.models.dynamite.processing_dynamite import normalised
+from vng.models.dynamite.processing_dynamite import TrainingSample, batch_of
 from vng.models.loading import load_strictly
-from vng.points import Click
 from vng.training.click_scenes import ObjectScene
 from vng.training.clicks import ClickSampler
 from vng.training.loop import Task
 from vng.training.settings import DynamiteModelSettings, DynamiteRecipe
 
 
-@dataclass(frozen=True)
-class InteractiveSample:
-    """One image, its objects and the clicks it starts with."""
-
-    image: np.ndarray  # uint8 [H, W, 3]
-    masks: np.ndarray  # bool [K, H, W], without overlaps
-    clicks: tuple[Click, ...]
-
-
 class InteractiveSampler(ClickSampler):
     """The scenes of `ClickSampler` with DynaMITe's clicks."""
 
-    def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> InteractiveSample:  # type: ignore[override]
+    def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> TrainingSample:  # type: ignore[override]
         dice = Dice(int(rng.integers(2**31)))
-        masks = training_masks(np.stack(scene.masks), dice)
-        while not len(masks):  # every chosen object lies behind another one: choose again
-            masks = training_masks(np.stack(scene.masks), dice)
+        every = np.stack(scene.masks)
+        masks = training_masks(every, dice)
+        if not len(masks):  # all that were chosen are tiny or hidden
+            masks = every[every.sum((1, 2)).argmax()][None]
         clicks = initial_clicks(masks, np.any(scene.masks, axis=0), dice)
-        return InteractiveSample(scene.image, masks, tuple(clicks))
-
-
-def collate(samples: Sequence[InteractiveSample]) -> dict[str, Tensor]:
-    """Samples of one size -> the model's arguments; objects are filled up to the most of the batch."""
-    most = max(len(sample.masks) for sample in samples)
-    targets = np.zeros((len(samples), most, *samples[0].masks.shape[1:]), bool)
-    valid = np.zeros((len(samples), most), bool)
-    for b, sample in enumerate(samples):
-        targets[b, : len(sample.masks)], valid[b, : len(sample.masks)] = sample.masks, True
-    prompts = Prompts.of([sample.clicks for sample in samples])
-    return {
-        "pixel_values": torch.stack([normalised(sample.image) for sample in samples]),
-        "points": prompts.points,
-        "times": prompts.times,
-        "owners": prompts.owners,
-        "traced": prompts.traced,
-        "target_masks": torch.from_numpy(targets),
-        "target_valid": torch.from_numpy(valid),
-    }
+        return TrainingSample(scene.image, masks, tuple(clicks))
 
 
 def build_dynamite(recipe: DynamiteRecipe) -> Task:
@@ -78,7 +46,7 @@ def build_dynamite(recipe: DynamiteRecipe) -> Task:
         assert isinstance(trained, DynamiteModel)
         trained.save_pretrained(folder)
 
-    return Task(model, lambda length: InteractiveSampler(datasets, recipe.data, recipe.seed, length), collate, save)
+    return Task(model, lambda length: InteractiveSampler(datasets, recipe.data, recipe.seed, length), batch_of, save)
 
 
 def _model(settings: DynamiteModelSettings) -> DynamiteModel:

@@ -30,8 +30,6 @@ class DynamiteConfig(PretrainedConfig):
         points, oversampling, importance: points a mask is compared at, how many are looked at for each that is kept,
             and which share is kept for being uncertain.
         most_rounds: most corrective rounds of a training step; their number is drawn anew at each.
-        drop_last_auxiliary: leave out the loss of the interactive encoder's last layer, as the authors' program does
-            by oversight; only for comparison with it.
     """
 
     model_type = "dynamite"
@@ -59,7 +57,6 @@ class DynamiteConfig(PretrainedConfig):
         oversampling: float = 3.0,
         importance: float = 0.75,
         most_rounds: int = 3,
-        drop_last_auxiliary: bool = False,
         **kwargs: Any,
     ) -> None:
         if click_encoding not in ENCODINGS:
@@ -80,7 +77,7 @@ class DynamiteConfig(PretrainedConfig):
         self.short_side, self.long_side = short_side, long_side
         self.mask_weight, self.dice_weight = mask_weight, dice_weight
         self.points, self.oversampling, self.importance = points, oversampling, importance
-        self.most_rounds, self.drop_last_auxiliary = most_rounds, drop_last_auxiliary
+        self.most_rounds = most_rounds
         # read by the initial values of Mask2Former's pixel decoder
         self.init_std, self.init_xavier_std = kwargs.pop("init_std", 0.02), kwargs.pop("init_xavier_std", 1.0)
         super().__init__(**kwargs)

@@ -107,12 +107,15 @@ def pixel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     """`F.linear` for many pixels, [..., C] -> [..., N].
 
     On a CPU as a 1x1 convolution of channels-last pixels: convolutions run in oneDNN, matrix products in a library that does
-    not use AVX-512 on processors of AMD, which takes twice as long.
+    not use AVX-512 on processors of AMD, which takes twice as long. With one thread PyTorch gives such a convolution to
+    oneDNN only for 16 images or more, so the pixels are dealt out as that many.
     """
-    if x.device.type != "cpu":
+    count = x.shape[:-1].numel()
+    if x.device.type != "cpu" or not count:
         return F.linear(x, weight, bias)
-    image = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-    return F.conv2d(image, weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(*x.shape[:-1], len(weight))
+    images = next((n for n in range(16, 65) if count % n == 0), 1)
+    image = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    return F.conv2d(image, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
 class PixelLinear(nn.Linear):
@@ -366,9 +369,7 @@ class InteractiveTransformer(nn.Module):
         read = [sample_point(m, places.to(m.dtype), align_corners=False) for m in image.maps]
         features = torch.stack(read).mean(0).transpose(1, 2).unflatten(1, (q, p))
         content = _average(features, prompts)
-        traced = prompts.traced[..., None]
-        if bool(traced.any()):
-            content = torch.where(traced, self.trace_projection(content), content)
+        content = torch.where(prompts.traced[..., None], self.trace_projection(content), content)
         is_none = (prompts.points[:, :, 0, 0] < 0)[..., None]
         return torch.where(is_none, self.bg_query.to(content.dtype), content)
 
@@ -569,12 +570,10 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         """Weighted losses of the final masks and of all those between the layers.
 
         The authors' program computes one auxiliary loss more than it has weights for, and so drops the one of the
-        interactive encoder's last layer; here all count (`drop_last_auxiliary` puts it back).
+        interactive encoder's last layer (`_9`); here all count.
         """
         assert output.mask_logits is not None and output.owners is not None
-        config, auxiliary = self.config, list(output.auxiliary_logits or ())
-        if config.drop_last_auxiliary and config.decoder_layers:
-            auxiliary = auxiliary[:-1]
+        config, auxiliary = self.config, output.auxiliary_logits or ()
         terms: dict[str, Tensor] = {}
         total = output.mask_logits.new_zeros(())
         for logits in [output.mask_logits, *auxiliary]:

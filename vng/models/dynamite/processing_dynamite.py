@@ -1,10 +1,11 @@
-"""Images to DynaMITe's input, and its masks back to the image.
+"""Images and training samples to DynaMITe's input, and its masks back to the image.
 
 Shapes: K objects, H x W image, H' x W' scaled image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vng.models.dynamite.clicks import Prompts, Trace
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+from vng.points import Click
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STRIDE = 32
@@ -55,13 +58,58 @@ class Fit:
             smaller = self.scaled[0] < self.image[0]
             how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
             image = cv2.resize(image, self.scaled[::-1], interpolation=how)
-        height, width = self.padded
-        return F.pad(normalised(image), (0, width - self.scaled[1], 0, height - self.scaled[0]))[None]
+        return _padded(_normalised(image), self.padded)[None]
 
 
-def normalised(image: np.ndarray) -> Tensor:
-    """RGB uint8 [H, W, 3] -> float [3, H, W], as the backbones were trained."""
+@dataclass(frozen=True)
+class TrainingSample:
+    """One image to train on, scaled and cropped as wanted, with the objects chosen (`training_masks`)."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    masks: np.ndarray  # bool [K, H, W], K >= 1, without overlaps
+    clicks: tuple[Click | Trace, ...]  # see `initial_clicks`; every object has one at least
+
+    def __post_init__(self) -> None:
+        if self.masks.shape[1:] != self.image.shape[:2]:
+            raise ValueError(f"masks {list(self.masks.shape)} do not fit an image {list(self.image.shape)}")
+        idle = set(range(len(self.masks))) - {click.owner for click in self.clicks}
+        if not len(self.masks) or idle:
+            raise ValueError(f"{len(self.masks)} masks, without clicks: {sorted(idle)}; every object needs one")
+
+
+def batch_of(samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
+    """Arguments of `DynamiteModel.forward` for images of any sizes, padded to the largest."""
+    fits = [Fit(s.image.shape[:2], s.image.shape[:2]).padded for s in samples]
+    height, width = (max(sides) for sides in zip(*fits, strict=True))
+    most = max(len(s.masks) for s in samples)
+    masks = torch.zeros(len(samples), most, height, width, dtype=torch.bool)
+    inside = torch.zeros(len(samples), height, width, dtype=torch.bool)
+    valid = torch.zeros(len(samples), most, dtype=torch.bool)
+    for b, sample in enumerate(samples):
+        rows, columns = sample.image.shape[:2]
+        masks[b, : len(sample.masks), :rows, :columns] = torch.from_numpy(np.asarray(sample.masks, bool))
+        inside[b, :rows, :columns], valid[b, : len(sample.masks)] = True, True
+    prompts = Prompts.of([sample.clicks for sample in samples])
+    return {
+        "pixel_values": torch.stack([_padded(_normalised(s.image), (height, width)) for s in samples]),
+        "pixel_mask": inside,
+        "points": prompts.points,
+        "times": prompts.times,
+        "owners": prompts.owners,
+        "traced": prompts.traced,
+        "target_masks": masks,
+        "target_valid": valid,
+    }
+
+
+def _normalised(image: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> float [3, H, W]."""
     return ((torch.from_numpy(image).float() - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
+
+
+def _padded(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Zeros below and to the right."""
+    return F.pad(pixels, (0, size[1] - pixels.shape[2], 0, size[0] - pixels.shape[1]))
 
 
 def probabilities(logits: Tensor) -> Tensor:
