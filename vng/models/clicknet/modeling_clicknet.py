@@ -28,7 +28,8 @@ from vng.models.clicknet.evidence import CELL, Ground
 
 STRIDE = 32  # images are padded to multiples of this
 PLAIN_MAPS = 14  # evidence maps that are distances
-LEARNED_MAPS = 3  # evidence maps of each embedding
+LIKENESS_MAPS = 3  # evidence maps of each embedding
+COLOUR_WIDTH = 7.0  # Lab units in which colours count as alike
 OUTLINES_WEIGH = 3.0  # a cell with an outline beside one without
 FACTS = 6  # numbers about an object's prompt
 MOST_COUNTED = 30.0  # clicks; more of them are as many as the network ever saw
@@ -71,6 +72,7 @@ class Scene:
     """Everything of B images that no click changes."""
 
     injected: list[Tensor]  # [B, head width, h, w] at stride 4, 8, 16, 32: what the image says to the head
+    colour: Tensor  # [B, 4, h / 2, w / 2], Lab and its spread within a cell, in widths
     embedding: Tensor  # [B, heads * dim, h / 2, w / 2]
     basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], what a pixel makes of the head's answers
     outline: Tensor  # [B, h, w], logits of an object's outline
@@ -154,7 +156,7 @@ class ClickHead(nn.Module):
         self.down = nn.ModuleList(
             normed(i, o, stride=1 if level == 0 else 2) for level, (i, o) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.learned = normed(LEARNED_MAPS * config.embedding_heads, widths[1])
+        self.learned = normed(LIKENESS_MAPS * (1 + config.embedding_heads), widths[1])
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths[1:])
         self.up = nn.ModuleList(normed(i, o, 1) for i, o in zip(widths[1:], widths[:-1], strict=True))
         self.merge = nn.ModuleList(conv(width, width) for width in widths[:-1])
@@ -220,14 +222,15 @@ class ClickNet(ClickNetPreTrainedModel):
         self.head = ClickHead(config)
         self.post_init()
 
-    def train(self, mode: bool = True) -> ClickNet:
-        """As any module's; with `freeze_norm` the statistics of the normalisation stay what they are."""
-        super().train(mode)
-        if self.config.freeze_norm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
+    def _settle(self) -> None:
+        """Keep the normalisation's statistics once they have seen `norm_batches`: those of small batches are noise.
+
+        How many that were is saved with them, so that a resumed training settles where an undisturbed one does.
+        """
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if norms[0].num_batches_tracked is not None and int(norms[0].num_batches_tracked) >= self.config.norm_batches:
+            for module in norms:
+                module.eval()
 
     def encode(self, images: Tensor, mirrored: bool = False) -> Scene:
         """What the objects share. With `mirrored`, the mean of what is found in the image and in its mirror image.
@@ -246,7 +249,8 @@ class ClickNet(ClickNetPreTrainedModel):
         frame = np.zeros(outline.shape, bool)
         frame[:, [0, -1]] = frame[:, :, [0, -1]] = True
         border = torch.from_numpy(np.stack([ground.ways(frame) for ground in grounds], 1)).to(pixels)
-        return Scene(injected, embedding, self._basis(mixed), outline, grounds, border)
+        colour = _colours(torch.from_numpy(lab).to(pixels))
+        return Scene(injected, colour, embedding, self._basis(mixed), outline, grounds, border)
 
     def _look(self, pixels: Tensor) -> list[Tensor]:
         """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and what is injected at each level."""
@@ -274,7 +278,7 @@ class ClickNet(ClickNetPreTrainedModel):
         n = len(clicks.positive)
         rivals = Rivals(~clicks.trace) if others and n > 1 else None
         plain = self._plain_maps(scene, clicks, rivals)
-        learned, vote = self._embedding_maps(scene, clicks, rivals)
+        learned, vote = self._likeness_maps(scene, clicks, rivals)
         plain, learned = (x.contiguous(memory_format=torch.channels_last) for x in (plain.to(learned), learned))
         coarse = self.head(plain, learned, self._facts(clicks, rivals).to(plain), scene.injected)
         return self._refine(coarse, scene), vote
@@ -302,27 +306,23 @@ class ClickNet(ClickNetPreTrainedModel):
         few = (-ons[0] / 4).exp()  # where exactly the clicks are
         return torch.stack([*near, *ratio, (hulls / 30).clamp(-2, 4), spread, few], 1)
 
-    def _embedding_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
-        """Nearness in each embedding, [N, LEARNED_MAPS * heads, h / 2, w / 2], and the mean vote [N, h / 2, w / 2]."""
-        heads, dim = self.config.embedding_heads, self.config.embedding_dim
-        (b, _, h, w), n = scene.embedding.shape, len(clicks.positive)
-        field = scene.embedding.reshape(b, heads, dim, h * w)
-        near = []
-        for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid)):
-            p = points.shape[1]
-            if not p:
-                near.append(field.new_full((n, heads, h, w), FARTHEST))
-                continue
-            cells = evidence.cells_of(points, h, w, 2 * CELL).view(b, 1, 1, -1).expand(-1, heads, dim, -1)
-            clicked = field.gather(3, cells)  # [B, heads, dim, K * P]
-            squared = (clicked**2).sum(2)[..., None] + (field**2).sum(2)[:, :, None] - 2 * clicked.mT @ field
-            squared = squared.view(b, heads, -1, p, h * w).masked_fill(~valid.view(b, 1, -1, p, 1), FARTHEST)
-            least = squared.clamp(0, FARTHEST).amin(3)  # [B, heads, K, h * w]
-            near.append(least.transpose(1, 2).reshape(n, heads, h, w))
-        on, off = near
+    def _likeness_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
+        """Likeness to the clicked places in colour and in each embedding, and the mean vote of the embeddings.
+
+        Returns:
+            [N, LIKENESS_MAPS * (1 + heads), h / 2, w / 2], [N, h / 2, w / 2].
+        """
+        ons, offs = [], []
+        for field in (scene.colour[:, None], scene.embedding.unflatten(1, (self.config.embedding_heads, -1))):
+            for found, points, valid in (
+                (ons, clicks.positive, clicks.core),
+                (offs, clicks.negative, clicks.negative_valid),
+            ):
+                found.append(_least_difference(field, points, valid))
+        on, off = torch.cat(ons, 1), torch.cat(offs, 1)
         if rivals is not None:
             off = rivals.nearer(off, on)
-        return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on).mean(1)
+        return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on)[:, 1:].mean(1)
 
     def _facts(self, clicks: Clicks, rivals: Rivals | None) -> Tensor:
         """Numbers about each prompt, float [N, FACTS]: how many points, how far apart, whether a trace."""
@@ -386,6 +386,8 @@ class ClickNet(ClickNetPreTrainedModel):
             trace: bool [B, K].
             targets: bool [B, K, H, W]. outlines: bool [B, H, W], the outlines of all objects.
         """
+        if self.training:
+            self._settle()
         b, k = trace.shape
         points = (positive, positive_valid, positive_core, negative, negative_valid, trace)
         scene = self.encode(pixel_values)
@@ -400,6 +402,33 @@ class ClickNet(ClickNetPreTrainedModel):
         loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         return ClickNetOutput(loss, terms, logits.view(b, k, *logits.shape[1:]))
+
+
+def _colours(lab: Tensor) -> Tensor:
+    """Mean Lab and twice the spread of lightness over 2 x 2 cells: [B, h, w, 3] -> [B, 4, h / 2, w / 2]."""
+    lab = lab.permute(0, 3, 1, 2)
+    mean = F.avg_pool2d(lab, 2)
+    spread = (F.avg_pool2d(lab[:, :1] ** 2, 2) - mean[:, :1] ** 2).clamp(min=0).sqrt()
+    return torch.cat([mean, 2 * spread], 1) / (2**0.5 * COLOUR_WIDTH)
+
+
+def _least_difference(field: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+    """Squared difference of every cell to the likest of the clicked ones, [N, heads, h, w], at most FARTHEST.
+
+    Args:
+        field: [B, heads, D, h, w], cells of 2 * CELL pixels. points, valid: [N, P, 2], bool [N, P].
+    """
+    b, heads, dim, h, w = field.shape
+    n, p = valid.shape
+    if not p:
+        return field.new_full((n, heads, h, w), FARTHEST)
+    field = field.flatten(3)
+    cells = evidence.cells_of(points, h, w, 2 * CELL).view(b, 1, 1, -1).expand(-1, heads, dim, -1)
+    clicked = field.gather(3, cells)  # [B, heads, D, K * P]
+    squared = (clicked**2).sum(2)[..., None] + (field**2).sum(2)[:, :, None] - 2 * clicked.mT @ field
+    squared = squared.view(b, heads, -1, p, h * w).masked_fill(~valid.view(b, 1, -1, p, 1), FARTHEST)
+    least = squared.clamp(0, FARTHEST).amin(3)  # [B, heads, K, h * w]
+    return least.transpose(1, 2).reshape(n, heads, h, w)
 
 
 def _losses(logits: Tensor, vote: Tensor, targets: Tensor) -> dict[str, Tensor]:
