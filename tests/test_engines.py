@@ -122,7 +122,7 @@ class TestPropagators:
 
 
 def test_unknown_engines_name_the_known() -> None:
-    with pytest.raises(UsageError, match="unknown segmenter 'x'; choose one of: classical"):
+    with pytest.raises(UsageError, match="unknown segmenter 'x'; choose one of: classical, embedded"):
         segmenters.load("x")
     with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow"):
         propagators.load("x")

@@ -41,8 +41,8 @@ def test_only_the_command_line_imports_conversion() -> None:
 @pytest.mark.parametrize(
     ("room", "above"),
     [
-        ("models", "vng.(dataset|training|grounding|evaluation)|conversion"),
-        ("segmenters", "vng.(propagators|models|dataset|training|grounding)|conversion"),
+        ("models", "vng.(segmenters|propagators|dataset|training|grounding|evaluation)|conversion"),
+        ("segmenters", "vng.(propagators|dataset|training|grounding)|conversion"),
         ("propagators", "vng.(models|dataset|training|grounding|narratives)|conversion"),
         ("evaluation", "vng.(training|grounding|models)|conversion"),
     ],

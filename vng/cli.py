@@ -17,6 +17,7 @@ from typing import Any
 
 from vng import __version__
 from vng.errors import DataError, UsageError, VngError
+from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 
 EPILOG = """\
 own points to own model in five commands:
@@ -179,8 +180,10 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
     frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
-    parser.add_argument("--segmenter", default="classical", help="what turns points into masks [classical]")
-    parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
+    parser.add_argument(
+        "--segmenter", default=DEFAULT_SEGMENTER, help=f"what turns points into masks [{DEFAULT_SEGMENTER}]"
+    )
+    parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id [its own, where it has any]")
     propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
     parser.add_argument("--propagator", help=propagator_help)
     nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from transformers import PreTrainedModel
 
 from vng.errors import DataError
@@ -16,7 +17,7 @@ NAMED = 3  # names shown of each kind of misfit
 
 
 def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id") -> M:
-    """A trained model of a class from a run folder or the hub, every weight of it.
+    """A trained model of a class from a run folder or the hub, every weight of it, in single precision.
 
     Raises:
         DataError: nothing there; another model's configuration; weights that are missing, unknown or of another size
@@ -27,7 +28,11 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
         raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
     try:
         model, report = kind.from_pretrained(
-            str(path), output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
+            str(path),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            dtype=torch.float32,
         )
     except Exception as error:  # transformers, safetensors and the hub's client raise whatever they like
         lines = str(error).splitlines() or [""]

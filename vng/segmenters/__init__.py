@@ -6,16 +6,21 @@ A new engine is one file with a class that follows `Segmenter`, and one line in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vng.engines import make_engine
-from vng.points import PointPrompts
+
+if TYPE_CHECKING:  # the command line asks for the names alone
+    import numpy as np
+
+    from vng.points import PointPrompts
 
 # name -> "module:class"; the module is imported only when the engine is asked for
-ENGINES = {"classical": "vng.segmenters.classical:ClassicalSegmenter"}
-DEFAULT = "classical"
+ENGINES = {
+    "classical": "vng.segmenters.classical:ClassicalSegmenter",
+    "embedded": "vng.segmenters.embedded:EmbeddedSegmenter",
+}
+DEFAULT = "embedded"
 
 
 class Segmenter(Protocol):

@@ -23,7 +23,8 @@ from vng.points import PointPrompts
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
 WORK_AREA = 240 * 432  # pixels the network sees, about; it was trained on frames of this size
-MOST_ENLARGED = 3.0  # smaller images grow by this factor at the most
+MOST_GROWTH = 3.0  # smaller images grow by this factor at the most
+ENLARGED = 1.4  # of the last look at the image
 
 
 class EmbeddedSegmenter:
@@ -50,7 +51,7 @@ class EmbeddedSegmenter:
         if not known:
             return result
         view = View.of(height, width)
-        scene = self.model.encode(view.apply(image), mirrored=True)
+        scene = self.model.encode(view.apply(image), mirrored=True, enlarged=ENLARGED)
         clicks = to_clicks([view.move(prompts[k]) for k in known])
         logits, _ = self.model.decode(scene, clicks, self.others)
         for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):
@@ -70,7 +71,7 @@ class View:
     @staticmethod
     def of(height: int, width: int) -> View:
         """The view of an image of height x width pixels."""
-        scale = min(MOST_ENLARGED, (WORK_AREA / (height * width)) ** 0.5)
+        scale = min(MOST_GROWTH, (WORK_AREA / (height * width)) ** 0.5)
         if 0.95 < scale < 1.05:
             scale = 1.0
         return View(height, width, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -34,6 +34,7 @@ OUTLINES_WEIGH = 3.0  # a cell with an outline beside one without
 FACTS = 6  # numbers about an object's prompt
 MOST_COUNTED = 30.0  # clicks; more of them are as many as the network ever saw
 FARTHEST = 8.0  # squared distances of embeddings beyond this are alike
+ENLARGED_WEIGHT = 0.4  # of what is found in an enlarged image
 MEAN, SPREAD = (0.45, 0.45, 0.42), 0.25
 
 
@@ -76,8 +77,8 @@ class Scene:
     embedding: Tensor  # [B, heads * dim, h / 2, w / 2]
     basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], what a pixel makes of the head's answers
     outline: Tensor  # [B, h, w], logits of an object's outline
-    grounds: tuple[Ground, Ground]  # what ways cost: by colour, by learned outlines
-    border: Tensor  # [B, 2, h, w], geodesic distance to the image's border on both grounds
+    ground: Ground  # what ways cost, of 2 * B images: by colour, by learned outlines
+    border: Tensor  # [2, B, h, w], geodesic distance to the image's border on both grounds
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ class ResidualBlock(nn.Module):
         self.second = normed(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        y = self.second(self.first(x))
+        y += x
+        return F.relu_(y)
 
 
 class ImageEncoder(nn.Module):
@@ -166,20 +169,26 @@ class ClickHead(nn.Module):
         skips, x = [], plain
         repeat = len(plain) // len(injected[0])
         for level, down in enumerate(self.down):
-            x = down(x)
+            x = down(x)  # what is added goes in place: at this size memory is what takes time
             if level == 1:
-                x = x + self.learned(learned)
-            shared = injected[level]
-            if len(shared) > 1:
-                shared = shared.repeat_interleave(repeat, 0)
-            x = F.relu(x + self.facts[level](facts)[..., None, None] + shared)
+                x += self.learned(learned)
+            x += injected[level] if len(injected[level]) == 1 else injected[level].repeat_interleave(repeat, 0)
+            x += self.facts[level](facts)[..., None, None]
+            x = F.relu_(x)
             if level:
                 x = self.blocks[level - 1](x)
             skips.append(x)
         for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
-            x = self.merge[level](F.relu(x + skips[level]))
+            x = self.merge[level](F.relu_(_enlarged_sum(self.up[level](x), skips[level])))
         return self.out(x)
+
+
+def _enlarged_sum(small: Tensor, large: Tensor) -> Tensor:
+    """[N, C, h / 2, w / 2] and [N, C, h, w] -> their sum, each small cell counted for the four it covers."""
+    n, c, h, w = large.shape
+    cells = large.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+    total = cells + small.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return total.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class ClickNetPreTrainedModel(PreTrainedModel):
@@ -232,25 +241,30 @@ class ClickNet(ClickNetPreTrainedModel):
             for module in norms:
                 module.eval()
 
-    def encode(self, images: Tensor, mirrored: bool = False) -> Scene:
-        """What the objects share. With `mirrored`, the mean of what is found in the image and in its mirror image.
+    def encode(self, images: Tensor, mirrored: bool = False, enlarged: float = 1.0) -> Scene:
+        """What the objects share; a second and third look at the image cost nothing an object.
 
         Args:
             images: uint8 [B, 3, H, W], H and W multiples of `STRIDE`.
+            mirrored: take the mean of what is found in the image and in its mirror image.
+            enlarged: mix in what is found in the image enlarged by this factor, if it is more than 1.
         """
         mean = torch.tensor(MEAN, device=images.device)[:, None, None]
         pixels = ((images.float() / 255 - mean) / SPREAD).to(self.dtype, memory_format=torch.channels_last)
         found = self._look(pixels)
         if mirrored:
             found = [(x + y) / 2 for x, y in zip(found, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
+        if enlarged > 1:
+            found = self._mixed_in(found, pixels, enlarged)
         outline, mixed, embedding, *injected = found
         lab = np.stack([evidence.lab_cells(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
-        grounds = (Ground.of_colours(lab), Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy()))
-        frame = np.zeros(outline.shape, bool)
-        frame[:, [0, -1]] = frame[:, :, [0, -1]] = True
-        border = torch.from_numpy(np.stack([ground.ways(frame) for ground in grounds], 1)).to(pixels)
+        outlined = Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy())
+        ground = Ground.of_colours(lab).beside(outlined)
+        frame = np.zeros((2, *outline.shape), bool)
+        frame[..., [0, -1], :] = frame[..., [0, -1]] = True
+        border = torch.from_numpy(ground.ways(frame.reshape(-1, *outline.shape[1:])).reshape(frame.shape)).to(pixels)
         colour = _colours(torch.from_numpy(lab).to(pixels))
-        return Scene(injected, colour, embedding, self._basis(mixed), outline, grounds, border)
+        return Scene(injected, colour, embedding, self._basis(mixed), outline, ground, border)
 
     def _look(self, pixels: Tensor) -> list[Tensor]:
         """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and what is injected at each level."""
@@ -261,6 +275,19 @@ class ClickNet(ClickNetPreTrainedModel):
         mixed = self.mix(detail).view(b, -1, CELL, CELL, h, w)
         injected = [layer(x) for layer, x in zip(self.inject, maps, strict=True)]
         return [self.outline(detail)[:, 0], mixed, self.embed(maps[1]), *injected]
+
+    def _mixed_in(self, found: list[Tensor], pixels: Tensor, factor: float) -> list[Tensor]:
+        """What was found, with what is found in the enlarged image; how pixels mix cells stays: cells differ in size."""
+        size = [round(side * factor / STRIDE) * STRIDE for side in pixels.shape[-2:]]
+        outline, mixed, *rest = found
+        large_outline, _, *large = self._look(F.interpolate(pixels, size=size, mode="bilinear"))
+
+        def mean(x: Tensor, y: Tensor) -> Tensor:
+            y = F.interpolate(y, size=x.shape[-2:], mode="bilinear")
+            return (1 - ENLARGED_WEIGHT) * x + ENLARGED_WEIGHT * y
+
+        rest = [mean(x, y) for x, y in zip(rest, large, strict=True)]
+        return [mean(outline[:, None], large_outline[:, None])[:, 0], mixed, *rest]
 
     @staticmethod
     def _unmirror(found: list[Tensor]) -> list[Tensor]:
@@ -285,22 +312,19 @@ class ClickNet(ClickNetPreTrainedModel):
 
     def _plain_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> Tensor:
         """Distances as evidence, float [N, PLAIN_MAPS, h, w], about one in size."""
-        (b, _, h, w), n = scene.border.shape, len(clicks.positive)
-        ons = [evidence.nearest(clicks.positive, clicks.core, h, w)]
-        offs = [evidence.nearest(clicks.negative, clicks.negative_valid, h, w)]
-        seeds = [
-            evidence.seeds(points, valid, h, w)
-            for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
-        ]
-        for ground in scene.grounds:
-            for found, seed in zip((ons, offs), seeds, strict=True):
-                found.append(torch.from_numpy(ground.ways(seed)).to(ons[0]))
+        (_, b, h, w), n = scene.border.shape, len(clicks.positive)
+        clicked = ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
+        near_on, near_off = (evidence.nearest(*kind, h, w) for kind in clicked)
+        seeds = np.stack([evidence.seeds(*kind, h, w).reshape(b, -1, h, w) for kind in clicked], 1)
+        ways = scene.ground.ways(np.stack([seeds, seeds]).reshape(-1, h, w)).reshape(2, b, 2, -1, h, w)
+        ways_on, ways_off = torch.from_numpy(ways).to(near_on).movedim(2, 0).reshape(2, 2, n, h, w)
+        ons, offs = [near_on, *ways_on], [near_off, *ways_off]
         if rivals is not None:
             offs = [rivals.nearer(off, on) for off, on in zip(offs, ons, strict=True)]
         pairs = zip(clicks.positive.cpu().numpy(), clicks.core.cpu().numpy(), strict=True)
         hulls = torch.from_numpy(np.stack([evidence.hull(points[valid], h, w) for points, valid in pairs])).to(ons[0])
-        border = scene.border.to(ons[0]).repeat_interleave(n // b, 0)
-        near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border.unbind(1))]
+        border = scene.border.to(ons[0]).repeat_interleave(n // b, 1)
+        near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border)]
         ratio = [torch.log((off + 8) / (on + 8)) for off, on in zip(offs, ons, strict=True)]
         spread = evidence.density(clicks.positive, clicks.valid, h, w)
         few = (-ons[0] / 4).exp()  # where exactly the clicks are
