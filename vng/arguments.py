@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vng import __version__
+from vng.segmenters import DEFAULT, ENGINES
 
 EPILOG = """\
 own points to own model in five commands:
@@ -169,7 +170,9 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
     frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
-    parser.add_argument("--segmenter", help="what turns points into masks [classical]")
+    parser.add_argument(
+        "--segmenter", default=DEFAULT, help=f"what turns points into masks: {', '.join(ENGINES)} [{DEFAULT}]"
+    )
     parser.add_argument("--checkpoint", help="weights of the segmenter: a folder or hub id")
     settings_help = (
         "a setting of the segmenter, such as refinements=3 (sam) or negatives_of_others=never; may be repeated"

@@ -54,10 +54,9 @@ def _build_options(arguments: argparse.Namespace, **more: Any) -> Any:
 def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any) -> Any:
     from conversion.pseudo_masks import PseudoMaskSettings
 
-    if arguments.segmenter is not None:
-        more["segmenter"] = arguments.segmenter
     return _build_options(
         arguments,
+        segmenter=arguments.segmenter,
         checkpoint=arguments.checkpoint,
         settings=tuple(arguments.set),
         propagator=arguments.propagator,

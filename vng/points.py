@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
+OTHERS = ("points", "never")  # whether segmenters take other objects' positives as negatives (traces excepted)
 BACKGROUND = -1  # owner of a click on no object
 
 

@@ -6,23 +6,26 @@ A new engine is one file with a class that follows `Segmenter`, and one line in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vng.engines import make_engine
-from vng.points import PointPrompts
+
+if TYPE_CHECKING:  # the command line asks for the names alone
+    import numpy as np
+
+    from vng.points import PointPrompts
 
 # name -> "module:class"; the module is imported only when the engine is asked for
 ENGINES = {
     "classical": "vng.segmenters.classical:ClassicalSegmenter",
+    "embedded": "vng.segmenters.embedded:EmbeddedSegmenter",
     "dynamite": "vng.segmenters.dynamite:DynamiteSegmenter",
     "sam": "vng.segmenters.sam:SamSegmenter",
     "sam2": "vng.segmenters.sam:SamSegmenter",  # one engine for the three: the checkpoint says which it is
     "sam3": "vng.segmenters.sam:SamSegmenter",
 }
 NEEDS_CHECKPOINT = ("dynamite", "sam", "sam2", "sam3")  # refuse to be made without one
-DEFAULT = "classical"
+DEFAULT = "embedded"
 
 
 class Segmenter(Protocol):

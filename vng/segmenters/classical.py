@@ -29,9 +29,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import splu
 
 from vng.errors import one_of
-from vng.points import PointPrompts, trim_trace
-
-OTHERS = ("points", "never")
+from vng.points import OTHERS, PointPrompts, trim_trace
 
 
 @dataclass(frozen=True)

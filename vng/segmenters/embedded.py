@@ -16,14 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vng.errors import one_of
 from vng.models.clicknet.modeling_clicknet import STRIDE, ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
 from vng.models.loading import fingerprint, load_strictly
-from vng.points import PointPrompts
+from vng.points import OTHERS, PointPrompts
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
 WORK_AREA = 240 * 432  # pixels the network sees, about; it was trained on frames of this size
-MOST_ENLARGED = 3.0  # smaller images grow by this factor at the most
+MOST_GROWTH = 3.0  # smaller images grow by this factor at the most
+ENLARGED = 1.4  # of the last look at the image
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """How the engine is asked; raises UsageError for a value that does not exist."""
+
+    negatives_of_others: str = "points"  # other objects' positives as negatives, but for traces: "points" or "never"
+
+    def __post_init__(self) -> None:
+        one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
 
 
 class EmbeddedSegmenter:
@@ -31,17 +43,17 @@ class EmbeddedSegmenter:
 
     Args:
         checkpoint: a folder that `vng train` wrote with a recipe of the task "clicks"; None takes the shipped weights.
-        others: count positives of other objects as negatives (never for mouse traces: what narratives name overlaps).
+        settings: how it is asked.
 
     Raises:
         DataError: no checkpoint there, or one whose weights do not fit, with their names.
     """
 
-    def __init__(self, checkpoint: str | None = None, others: bool = True) -> None:
+    def __init__(self, checkpoint: str | None = None, settings: EmbeddedSettings | None = None) -> None:
+        self.settings = settings or EmbeddedSettings()
         model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         self.model = model.fused()
-        self.others = others
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
@@ -52,9 +64,9 @@ class EmbeddedSegmenter:
         if not known:
             return result
         view = View.of(height, width)
-        scene = self.model.encode(view.apply(image), mirrored=True)
+        scene = self.model.encode(view.apply(image), mirrored=True, enlarged=ENLARGED)
         clicks = to_clicks([view.move(prompts[k]) for k in known])
-        logits, _ = self.model.decode(scene, clicks, self.others)
+        logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
         for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):
             result[k] = view.restore(small)
         return result
@@ -72,7 +84,7 @@ class View:
     @staticmethod
     def of(height: int, width: int) -> View:
         """The view of an image of height x width pixels."""
-        scale = min(MOST_ENLARGED, (WORK_AREA / (height * width)) ** 0.5)
+        scale = min(MOST_GROWTH, (WORK_AREA / (height * width)) ** 0.5)
         if 0.95 < scale < 1.05:
             scale = 1.0
         return View(height, width, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -34,12 +34,11 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from vng.errors import DataError, UsageError, one_of
 from vng.models.loading import fingerprint, load_strictly, told
-from vng.points import PointPrompts, medoids, trim_trace
+from vng.points import OTHERS, PointPrompts, medoids, trim_trace
 from vng.segmenters.sam_decoder import TwoWay
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels as the prompt encoders know them
 CHOICES = ("auto", "iou", "agreement", "single")
-OTHERS = ("points", "always", "never")
 SURE = 10.0  # logit of a mask prompt's certain pixels (SAM 2's own scale for masks as input)
 MOST = 32.0  # logits that go back in are clipped here, as SAM 2's predictor does
 CURE = "name a folder or hub id with whole safetensors, or check the network"
@@ -89,7 +88,7 @@ class SamSettings:
 
     def __post_init__(self) -> None:
         one_of(self.choice, CHOICES, "choice")
-        one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
+        one_of(self.negatives_of_others, (*OTHERS, "always"), "negatives_of_others")
         for name, least in (("most_of_others", 0), ("refinements", 0), ("trace_points", 1), ("chunk", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

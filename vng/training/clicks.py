@@ -7,7 +7,7 @@ Shapes: K prompts an image, P points, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -97,26 +97,28 @@ class ClickSampler(Dataset):
         prompts, targets = [], []
         for _ in range(self.settings.prompts):
             wish = Wish.draw(self.settings, rng)
-            target, others = self._target(scene.image, masks, wish, rng)
+            target, others, needed = self._target(scene.image, masks, wish, rng)
+            wish = replace(wish, heed_others=wish.heed_others or needed)
             prompts.append(simulate_prompt(target, others, wish, self.settings.distance, rng))
             targets.append(target)
         return ClickSample(scene.image, tuple(prompts), np.stack(targets), outline_of(scene.masks))
 
     def _target(
         self, image: np.ndarray, masks: list[np.ndarray], wish: Wish, rng: np.random.Generator
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """What a prompt means, and the other objects: an object, a part of one, or a region beside them."""
+    ) -> tuple[np.ndarray, list[np.ndarray], bool]:
+        """What a prompt means: an object, a part of one, or a region beside them; the other objects; whether it takes
+        clicks on these to tell (or the network would learn to keep close to the clicks)."""
         chosen, kind = int(rng.integers(len(masks))), rng.random()
         target, others = masks[chosen], [m for i, m in enumerate(masks) if i != chosen]
         if wish.precise and kind < self.settings.pieces:
             part = piece_of(target, image, rng)
             if part.sum() >= LEAST_AREA and (target & ~part).sum() >= LEAST_AREA:
-                return part, [target & ~part, *others]
+                return part, [target & ~part, *others], True
         elif wish.precise and kind < self.settings.pieces + self.settings.regions:
             region = region_of(image, np.any(masks, axis=0), rng)
             if 3 * LEAST_AREA <= region.sum() <= 0.4 * region.size:
-                return region, masks
-        return target, others
+                return region, masks, True
+        return target, others, False
 
 
 def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
@@ -172,7 +174,6 @@ def build_clicks(recipe: ClicksRecipe) -> Task:
         model = load_strictly(ClickNet, recipe.model.init)
     else:
         model = ClickNet(ClickNetConfig(**recipe.model.sizes))
-    model.config.freeze_norm = recipe.model.freeze_norm
     model = model.to(memory_format=torch.channels_last)  # convolutions on CPUs are twice as fast
 
     def save(trained: nn.Module, folder: Path) -> None:

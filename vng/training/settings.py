@@ -112,8 +112,8 @@ class ClickDataSettings(Settings):
     scale: tuple[float, float] = (0.7, 1.5)  # of the frame
     rotation: float = Field(12.0, ge=0)  # degrees at the most
     companions: float = Field(0.6, ge=0, le=1)  # chance of objects pasted beside the one there is
-    pieces: float = Field(0.2, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
-    regions: float = Field(0.1, ge=0, le=1)  # chance that it means a region of one colour beside the objects
+    pieces: float = Field(0.15, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
+    regions: float = Field(0.0, ge=0, le=1)  # chance that it means a region of one colour beside the objects
     prompts: PositiveInt = 5  # an image
     distance: float = Field(10.0, ge=0)  # pixels between clicks of a kind
     counts: tuple[tuple[int, int, float], ...] = (
@@ -139,7 +139,6 @@ class ClickModelSettings(Settings):
 
     init: str | None = None  # a trained one to go on from; `sizes` is then unused
     sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
-    freeze_norm: bool = False  # leave the normalisation's statistics as they are, for the end of a training
 
     @field_validator("sizes")
     @classmethod

@@ -21,7 +21,7 @@ class ClickNetConfig(PretrainedConfig):
         refine_dim: channels of the layer that decides how the mask is brought to full resolution.
         basis_dim: image features of a pixel that the head weighs, cell by cell.
         jaccard_weight, vote_weight, outline_weight: weights beside the cross-entropy of the mask.
-        freeze_norm: train with the statistics that the normalisation has: those of small batches are noise.
+        norm_batches: training batches after which the normalisation keeps its statistics.
     """
 
     model_type = "clicknet"
@@ -29,7 +29,7 @@ class ClickNetConfig(PretrainedConfig):
     def __init__(
         self,
         widths: Sequence[int] = (32, 64, 96, 128, 160),
-        depths: Sequence[int] = (1, 2, 3, 3, 2),
+        depths: Sequence[int] = (0, 2, 3, 3, 2),
         pyramid_dim: int = 64,
         head_widths: Sequence[int] = (16, 32, 48, 64),
         embedding_heads: int = 2,
@@ -39,12 +39,12 @@ class ClickNetConfig(PretrainedConfig):
         jaccard_weight: float = 1.0,
         vote_weight: float = 0.2,
         outline_weight: float = 0.3,
-        freeze_norm: bool = False,
+        norm_batches: int = 1_000_000_000,
         **kwargs: Any,
     ) -> None:
         self.widths, self.depths, self.pyramid_dim = list(widths), list(depths), pyramid_dim
         self.head_widths, self.refine_dim, self.basis_dim = list(head_widths), refine_dim, basis_dim
         self.embedding_heads, self.embedding_dim = embedding_heads, embedding_dim
         self.jaccard_weight, self.vote_weight, self.outline_weight = jaccard_weight, vote_weight, outline_weight
-        self.freeze_norm = freeze_norm
+        self.norm_batches = norm_batches
         super().__init__(**kwargs)

@@ -116,18 +116,24 @@ class Ground:
         Raster scans down, up, right and left (Toivanen 1996) reach all N maps at once, so that another object costs
         next to nothing.
         """
-        repeat = len(seeds) // self.down[0].shape[1]
-        down, right = self.down, self.right
-        if self.down[0].shape[1] > 1:
-            down, right = (tuple(np.repeat(x, repeat, 1) for x in steps) for steps in (down, right))  # type: ignore[assignment]
-        start = np.where(seeds, np.float32(0), np.float32(FAR))
-        distance = np.ascontiguousarray(start.transpose(1, 0, 2))  # the axis of a scan comes first
+        images, (rows, columns) = self.down[0].shape[1], seeds.shape[1:]
+        start = np.where(seeds, np.float32(0), np.float32(FAR)).reshape(images, -1, rows, columns)
+        distance = np.ascontiguousarray(start.transpose(2, 0, 1, 3))  # the axis of a scan comes first
         for _ in range(SWEEPS):
-            _scan(distance, down)
-            across = np.ascontiguousarray(distance.transpose(2, 1, 0))
-            _scan(across, right)
-            distance = np.ascontiguousarray(across.transpose(2, 1, 0))
-        return np.ascontiguousarray(distance.transpose(1, 0, 2))
+            _scan(distance, self.down)
+            across = np.ascontiguousarray(distance.transpose(3, 1, 2, 0))
+            _scan(across, self.right)
+            distance = np.ascontiguousarray(across.transpose(3, 1, 2, 0))
+        return np.ascontiguousarray(distance.transpose(1, 2, 0, 3)).reshape(seeds.shape)
+
+    def beside(self, other: Ground) -> Ground:
+        """Both grounds as one of 2 * B images: one run of scans serves both."""
+
+        def joined(ours: Steps, theirs: Steps) -> Steps:
+            straight, from_left, from_right = (np.concatenate(pair, 1) for pair in zip(ours, theirs, strict=True))
+            return straight, from_left, from_right
+
+        return Ground(joined(self.down, other.down), joined(self.right, other.right))
 
 
 def _steps(values: np.ndarray, cost: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> Steps:
@@ -139,15 +145,15 @@ def _steps(values: np.ndarray, cost: Callable[[np.ndarray, np.ndarray, float], n
 
 
 def _scan(distance: np.ndarray, steps: Steps) -> None:
-    """Pass distances [rows, M, columns] on from row to row, down and up again, in place."""
-    straight, from_left, from_right = steps
+    """Pass distances [rows, B, M, columns] on from row to row, down and up again, in place."""
+    straight, from_left, from_right = (cost[:, :, None] for cost in steps)  # of an image, for all its M maps
     for i in range(1, len(distance)):
         before, here = distance[i - 1], distance[i]
         np.minimum(here, before + straight[i - 1], out=here)
-        np.minimum(here[:, 1:], before[:, :-1] + from_left[i - 1], out=here[:, 1:])
-        np.minimum(here[:, :-1], before[:, 1:] + from_right[i - 1], out=here[:, :-1])
+        np.minimum(here[..., 1:], before[..., :-1] + from_left[i - 1], out=here[..., 1:])
+        np.minimum(here[..., :-1], before[..., 1:] + from_right[i - 1], out=here[..., :-1])
     for i in range(len(distance) - 2, -1, -1):
         before, here = distance[i + 1], distance[i]
         np.minimum(here, before + straight[i], out=here)
-        np.minimum(here[:, :-1], before[:, 1:] + from_left[i], out=here[:, :-1])
-        np.minimum(here[:, 1:], before[:, :-1] + from_right[i], out=here[:, 1:])
+        np.minimum(here[..., :-1], before[..., 1:] + from_left[i], out=here[..., :-1])
+        np.minimum(here[..., 1:], before[..., :-1] + from_right[i], out=here[..., 1:])

@@ -28,11 +28,13 @@ from vng.models.clicknet.evidence import CELL, Ground
 
 STRIDE = 32  # images are padded to multiples of this
 PLAIN_MAPS = 14  # evidence maps that are distances
-LEARNED_MAPS = 3  # evidence maps of each embedding
+LIKENESS_MAPS = 3  # evidence maps of each embedding
+COLOUR_WIDTH = 7.0  # Lab units in which colours count as alike
 OUTLINES_WEIGH = 3.0  # a cell with an outline beside one without
 FACTS = 6  # numbers about an object's prompt
 MOST_COUNTED = 30.0  # clicks; more of them are as many as the network ever saw
 FARTHEST = 8.0  # squared distances of embeddings beyond this are alike
+ENLARGED_WEIGHT = 0.4  # of what is found in an enlarged image
 MEAN, SPREAD = (0.45, 0.45, 0.42), 0.25
 
 
@@ -71,11 +73,12 @@ class Scene:
     """Everything of B images that no click changes."""
 
     injected: list[Tensor]  # [B, head width, h, w] at stride 4, 8, 16, 32: what the image says to the head
+    colour: Tensor  # [B, 4, h / 2, w / 2], Lab and its spread within a cell, in widths
     embedding: Tensor  # [B, heads * dim, h / 2, w / 2]
     basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], what a pixel makes of the head's answers
     outline: Tensor  # [B, h, w], logits of an object's outline
-    grounds: tuple[Ground, Ground]  # what ways cost: by colour, by learned outlines
-    border: Tensor  # [B, 2, h, w], geodesic distance to the image's border on both grounds
+    ground: Ground  # what ways cost, of 2 * B images: by colour, by learned outlines
+    border: Tensor  # [2, B, h, w], geodesic distance to the image's border on both grounds
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ class ResidualBlock(nn.Module):
         self.second = normed(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        y = self.second(self.first(x))
+        y += x
+        return F.relu_(y)
 
 
 class ImageEncoder(nn.Module):
@@ -154,7 +159,7 @@ class ClickHead(nn.Module):
         self.down = nn.ModuleList(
             normed(i, o, stride=1 if level == 0 else 2) for level, (i, o) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.learned = normed(LEARNED_MAPS * config.embedding_heads, widths[1])
+        self.learned = normed(LIKENESS_MAPS * (1 + config.embedding_heads), widths[1])
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths[1:])
         self.up = nn.ModuleList(normed(i, o, 1) for i, o in zip(widths[1:], widths[:-1], strict=True))
         self.merge = nn.ModuleList(conv(width, width) for width in widths[:-1])
@@ -164,20 +169,26 @@ class ClickHead(nn.Module):
         skips, x = [], plain
         repeat = len(plain) // len(injected[0])
         for level, down in enumerate(self.down):
-            x = down(x)
+            x = down(x)  # what is added goes in place: at this size memory is what takes time
             if level == 1:
-                x = x + self.learned(learned)
-            shared = injected[level]
-            if len(shared) > 1:
-                shared = shared.repeat_interleave(repeat, 0)
-            x = F.relu(x + self.facts[level](facts)[..., None, None] + shared)
+                x += self.learned(learned)
+            x += injected[level] if len(injected[level]) == 1 else injected[level].repeat_interleave(repeat, 0)
+            x += self.facts[level](facts)[..., None, None]
+            x = F.relu_(x)
             if level:
                 x = self.blocks[level - 1](x)
             skips.append(x)
         for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
-            x = self.merge[level](F.relu(x + skips[level]))
+            x = self.merge[level](F.relu_(_enlarged_sum(self.up[level](x), skips[level])))
         return self.out(x)
+
+
+def _enlarged_sum(small: Tensor, large: Tensor) -> Tensor:
+    """[N, C, h / 2, w / 2] and [N, C, h, w] -> their sum, each small cell counted for the four it covers."""
+    n, c, h, w = large.shape
+    cells = large.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+    total = cells + small.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return total.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class ClickNetPreTrainedModel(PreTrainedModel):
@@ -220,33 +231,40 @@ class ClickNet(ClickNetPreTrainedModel):
         self.head = ClickHead(config)
         self.post_init()
 
-    def train(self, mode: bool = True) -> ClickNet:
-        """As any module's; with `freeze_norm` the statistics of the normalisation stay what they are."""
-        super().train(mode)
-        if self.config.freeze_norm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
+    def _settle(self) -> None:
+        """Keep the normalisation's statistics once they have seen `norm_batches`: those of small batches are noise.
 
-    def encode(self, images: Tensor, mirrored: bool = False) -> Scene:
-        """What the objects share. With `mirrored`, the mean of what is found in the image and in its mirror image.
+        How many that were is saved with them, so that a resumed training settles where an undisturbed one does.
+        """
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if norms[0].num_batches_tracked is not None and int(norms[0].num_batches_tracked) >= self.config.norm_batches:
+            for module in norms:
+                module.eval()
+
+    def encode(self, images: Tensor, mirrored: bool = False, enlarged: float = 1.0) -> Scene:
+        """What the objects share; a second and third look at the image cost nothing an object.
 
         Args:
             images: uint8 [B, 3, H, W], H and W multiples of `STRIDE`.
+            mirrored: take the mean of what is found in the image and in its mirror image.
+            enlarged: mix in what is found in the image enlarged by this factor, if it is more than 1.
         """
         mean = torch.tensor(MEAN, device=images.device)[:, None, None]
         pixels = ((images.float() / 255 - mean) / SPREAD).to(self.dtype, memory_format=torch.channels_last)
         found = self._look(pixels)
         if mirrored:
             found = [(x + y) / 2 for x, y in zip(found, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
+        if enlarged > 1:
+            found = self._mixed_in(found, pixels, enlarged)
         outline, mixed, embedding, *injected = found
         lab = np.stack([evidence.lab_cells(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
-        grounds = (Ground.of_colours(lab), Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy()))
-        frame = np.zeros(outline.shape, bool)
-        frame[:, [0, -1]] = frame[:, :, [0, -1]] = True
-        border = torch.from_numpy(np.stack([ground.ways(frame) for ground in grounds], 1)).to(pixels)
-        return Scene(injected, embedding, self._basis(mixed), outline, grounds, border)
+        outlined = Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy())
+        ground = Ground.of_colours(lab).beside(outlined)
+        frame = np.zeros((2, *outline.shape), bool)
+        frame[..., [0, -1], :] = frame[..., [0, -1]] = True
+        border = torch.from_numpy(ground.ways(frame.reshape(-1, *outline.shape[1:])).reshape(frame.shape)).to(pixels)
+        colour = _colours(torch.from_numpy(lab).to(pixels))
+        return Scene(injected, colour, embedding, self._basis(mixed), outline, ground, border)
 
     def _look(self, pixels: Tensor) -> list[Tensor]:
         """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and what is injected at each level."""
@@ -257,6 +275,19 @@ class ClickNet(ClickNetPreTrainedModel):
         mixed = self.mix(detail).view(b, -1, CELL, CELL, h, w)
         injected = [layer(x) for layer, x in zip(self.inject, maps, strict=True)]
         return [self.outline(detail)[:, 0], mixed, self.embed(maps[1]), *injected]
+
+    def _mixed_in(self, found: list[Tensor], pixels: Tensor, factor: float) -> list[Tensor]:
+        """What was found, with what is found in the enlarged image; how pixels mix cells stays: cells differ in size."""
+        size = [round(side * factor / STRIDE) * STRIDE for side in pixels.shape[-2:]]
+        outline, mixed, *rest = found
+        large_outline, _, *large = self._look(F.interpolate(pixels, size=size, mode="bilinear"))
+
+        def mean(x: Tensor, y: Tensor) -> Tensor:
+            y = F.interpolate(y, size=x.shape[-2:], mode="bilinear")
+            return (1 - ENLARGED_WEIGHT) * x + ENLARGED_WEIGHT * y
+
+        rest = [mean(x, y) for x, y in zip(rest, large, strict=True)]
+        return [mean(outline[:, None], large_outline[:, None])[:, 0], mixed, *rest]
 
     @staticmethod
     def _unmirror(found: list[Tensor]) -> list[Tensor]:
@@ -274,55 +305,48 @@ class ClickNet(ClickNetPreTrainedModel):
         n = len(clicks.positive)
         rivals = Rivals(~clicks.trace) if others and n > 1 else None
         plain = self._plain_maps(scene, clicks, rivals)
-        learned, vote = self._embedding_maps(scene, clicks, rivals)
+        learned, vote = self._likeness_maps(scene, clicks, rivals)
         plain, learned = (x.contiguous(memory_format=torch.channels_last) for x in (plain.to(learned), learned))
         coarse = self.head(plain, learned, self._facts(clicks, rivals).to(plain), scene.injected)
         return self._refine(coarse, scene), vote
 
     def _plain_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> Tensor:
         """Distances as evidence, float [N, PLAIN_MAPS, h, w], about one in size."""
-        (b, _, h, w), n = scene.border.shape, len(clicks.positive)
-        ons = [evidence.nearest(clicks.positive, clicks.core, h, w)]
-        offs = [evidence.nearest(clicks.negative, clicks.negative_valid, h, w)]
-        seeds = [
-            evidence.seeds(points, valid, h, w)
-            for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
-        ]
-        for ground in scene.grounds:
-            for found, seed in zip((ons, offs), seeds, strict=True):
-                found.append(torch.from_numpy(ground.ways(seed)).to(ons[0]))
+        (_, b, h, w), n = scene.border.shape, len(clicks.positive)
+        clicked = ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
+        near_on, near_off = (evidence.nearest(*kind, h, w) for kind in clicked)
+        seeds = np.stack([evidence.seeds(*kind, h, w).reshape(b, -1, h, w) for kind in clicked], 1)
+        ways = scene.ground.ways(np.stack([seeds, seeds]).reshape(-1, h, w)).reshape(2, b, 2, -1, h, w)
+        ways_on, ways_off = torch.from_numpy(ways).to(near_on).movedim(2, 0).reshape(2, 2, n, h, w)
+        ons, offs = [near_on, *ways_on], [near_off, *ways_off]
         if rivals is not None:
             offs = [rivals.nearer(off, on) for off, on in zip(offs, ons, strict=True)]
         pairs = zip(clicks.positive.cpu().numpy(), clicks.core.cpu().numpy(), strict=True)
         hulls = torch.from_numpy(np.stack([evidence.hull(points[valid], h, w) for points, valid in pairs])).to(ons[0])
-        border = scene.border.to(ons[0]).repeat_interleave(n // b, 0)
-        near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border.unbind(1))]
+        border = scene.border.to(ons[0]).repeat_interleave(n // b, 1)
+        near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border)]
         ratio = [torch.log((off + 8) / (on + 8)) for off, on in zip(offs, ons, strict=True)]
         spread = evidence.density(clicks.positive, clicks.valid, h, w)
         few = (-ons[0] / 4).exp()  # where exactly the clicks are
         return torch.stack([*near, *ratio, (hulls / 30).clamp(-2, 4), spread, few], 1)
 
-    def _embedding_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
-        """Nearness in each embedding, [N, LEARNED_MAPS * heads, h / 2, w / 2], and the mean vote [N, h / 2, w / 2]."""
-        heads, dim = self.config.embedding_heads, self.config.embedding_dim
-        (b, _, h, w), n = scene.embedding.shape, len(clicks.positive)
-        field = scene.embedding.reshape(b, heads, dim, h * w)
-        near = []
-        for points, valid in ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid)):
-            p = points.shape[1]
-            if not p:
-                near.append(field.new_full((n, heads, h, w), FARTHEST))
-                continue
-            cells = evidence.cells_of(points, h, w, 2 * CELL).view(b, 1, 1, -1).expand(-1, heads, dim, -1)
-            clicked = field.gather(3, cells)  # [B, heads, dim, K * P]
-            squared = (clicked**2).sum(2)[..., None] + (field**2).sum(2)[:, :, None] - 2 * clicked.mT @ field
-            squared = squared.view(b, heads, -1, p, h * w).masked_fill(~valid.view(b, 1, -1, p, 1), FARTHEST)
-            least = squared.clamp(0, FARTHEST).amin(3)  # [B, heads, K, h * w]
-            near.append(least.transpose(1, 2).reshape(n, heads, h, w))
-        on, off = near
+    def _likeness_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
+        """Likeness to the clicked places in colour and in each embedding, and the mean vote of the embeddings.
+
+        Returns:
+            [N, LIKENESS_MAPS * (1 + heads), h / 2, w / 2], [N, h / 2, w / 2].
+        """
+        ons, offs = [], []
+        for field in (scene.colour[:, None], scene.embedding.unflatten(1, (self.config.embedding_heads, -1))):
+            for found, points, valid in (
+                (ons, clicks.positive, clicks.core),
+                (offs, clicks.negative, clicks.negative_valid),
+            ):
+                found.append(_least_difference(field, points, valid))
+        on, off = torch.cat(ons, 1), torch.cat(offs, 1)
         if rivals is not None:
             off = rivals.nearer(off, on)
-        return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on).mean(1)
+        return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on)[:, 1:].mean(1)
 
     def _facts(self, clicks: Clicks, rivals: Rivals | None) -> Tensor:
         """Numbers about each prompt, float [N, FACTS]: how many points, how far apart, whether a trace."""
@@ -386,6 +410,8 @@ class ClickNet(ClickNetPreTrainedModel):
             trace: bool [B, K].
             targets: bool [B, K, H, W]. outlines: bool [B, H, W], the outlines of all objects.
         """
+        if self.training:
+            self._settle()
         b, k = trace.shape
         points = (positive, positive_valid, positive_core, negative, negative_valid, trace)
         scene = self.encode(pixel_values)
@@ -400,6 +426,33 @@ class ClickNet(ClickNetPreTrainedModel):
         loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         return ClickNetOutput(loss, terms, logits.view(b, k, *logits.shape[1:]))
+
+
+def _colours(lab: Tensor) -> Tensor:
+    """Mean Lab and twice the spread of lightness over 2 x 2 cells: [B, h, w, 3] -> [B, 4, h / 2, w / 2]."""
+    lab = lab.permute(0, 3, 1, 2)
+    mean = F.avg_pool2d(lab, 2)
+    spread = (F.avg_pool2d(lab[:, :1] ** 2, 2) - mean[:, :1] ** 2).clamp(min=0).sqrt()
+    return torch.cat([mean, 2 * spread], 1) / (2**0.5 * COLOUR_WIDTH)
+
+
+def _least_difference(field: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+    """Squared difference of every cell to the likest of the clicked ones, [N, heads, h, w], at most FARTHEST.
+
+    Args:
+        field: [B, heads, D, h, w], cells of 2 * CELL pixels. points, valid: [N, P, 2], bool [N, P].
+    """
+    b, heads, dim, h, w = field.shape
+    n, p = valid.shape
+    if not p:
+        return field.new_full((n, heads, h, w), FARTHEST)
+    field = field.flatten(3)
+    cells = evidence.cells_of(points, h, w, 2 * CELL).view(b, 1, 1, -1).expand(-1, heads, dim, -1)
+    clicked = field.gather(3, cells)  # [B, heads, D, K * P]
+    squared = (clicked**2).sum(2)[..., None] + (field**2).sum(2)[:, :, None] - 2 * clicked.mT @ field
+    squared = squared.view(b, heads, -1, p, h * w).masked_fill(~valid.view(b, 1, -1, p, 1), FARTHEST)
+    least = squared.clamp(0, FARTHEST).amin(3)  # [B, heads, K, h * w]
+    return least.transpose(1, 2).reshape(n, heads, h, w)
 
 
 def _losses(logits: Tensor, vote: Tensor, targets: Tensor) -> dict[str, Tensor]:
