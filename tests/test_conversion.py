@@ -411,7 +411,7 @@ class TestConvertCommands:
     @pytest.mark.parametrize(
         ("change", "status", "words"),
         [
-            (["--segmenter", "magic"], 2, "unknown segmenter 'magic'; choose one of: classical, embedded"),
+            (["--segmenter", "magic"], 2, "unknown segmenter 'magic'; choose one of: classical, dynamite, embedded"),
             (["--propagator", "magic"], 2, "unknown propagator 'magic'"),
             (["--held-out", "1.5"], 2, "held-out"),
             (["--points", "none.json"], 1, "none.json: no such file"),
