@@ -144,7 +144,9 @@ def test_settings_as_a_command_line_gives_them(rng: np.random.Generator) -> None
 
 
 def test_unknown_engines_name_the_known() -> None:
-    with pytest.raises(UsageError, match="unknown segmenter 'x'; choose one of: classical, dynamite, embedded, sam, sam2, sam3"):
+    with pytest.raises(
+        UsageError, match="unknown segmenter 'x'; choose one of: classical, dynamite, embedded, sam, sam2, sam3"
+    ):
         segmenters.load("x")
     with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow"):
         propagators.load("x")

@@ -51,8 +51,9 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
 
 def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
     """What `load` gives; whatever transformers, safetensors or the hub's client raise becomes a DataError."""
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what does not fit is told as an error, not in a table of transformers' as well
+    logging.disable_progress_bar()
     try:
         return load()
     except Exception as error:
@@ -60,6 +61,8 @@ def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
         raise DataError(path, "", "", f"no model loads from here ({type(error).__name__}: {first})", cure) from error
     finally:
         logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def fingerprint(model: PreTrainedModel) -> str:
