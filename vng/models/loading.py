@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -27,7 +27,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
     try:
-        model, report = kind.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             str(path),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -38,6 +38,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
         lines = str(error).splitlines() or [""]
         reason = f"no model loads from here ({type(error).__name__}: {lines[0][:100]})"
         raise DataError(folder, "", "", reason, cure) from error
+    model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     misfits = [
         f"{len(names)} {what}: {_shown(names)}"
