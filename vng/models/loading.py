@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from vng.errors import DataError
 
@@ -26,6 +27,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     folder = Path(path)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
+    disable_progress_bar()  # it would write between the lines of an error
     try:
         loaded: Any = kind.from_pretrained(
             str(path),
