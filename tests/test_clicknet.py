@@ -20,7 +20,7 @@ from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.modeling_clicknet import ClickNet, Clicks, Rivals
 from vng.models.clicknet.processing_clicknet import pad, to_clicks
 from vng.points import PointPrompts
-from vng.segmenters.embedded import EmbeddedSegmenter, View
+from vng.segmenters.embedded import SHIPPED, EmbeddedSegmenter, View
 from vng.training.click_scenes import ObjectScene, beside, moved, recoloured
 from vng.training.clicks import ClickSampler, collate, outline_of
 from vng.training.settings import ClickDataSettings
@@ -320,6 +320,50 @@ class TestLoading:
         torch.save({"head.out.bias": torch.zeros(1)}, folder / "pytorch_model.bin")
         with pytest.raises(DataError, match="no model loads from here"):
             EmbeddedSegmenter(str(folder))
+
+
+class TestEmbedded:
+    def prompts(self) -> list[PointPrompts]:
+        spots = [(5, 5), (20, 9), (33, 14), (12, 30), (40, 28)]
+        return [PointPrompts(points(spot), points((48, 2))) for spot in spots]
+
+    def test_shipped_weights_are_small_and_whole(self) -> None:
+        assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 12e6
+        card = (SHIPPED / "README.md").read_text()
+        assert "license: apache-2.0" in card and "@" not in card  # nothing left to fill in
+        assert sum(p.numel() for p in EmbeddedSegmenter().model.parameters()) > 1e6
+
+    def test_an_image_is_looked_at_once_for_all_objects(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        segmenter, looks = EmbeddedSegmenter(), []
+        look = ClickNet._look
+        monkeypatch.setattr(ClickNet, "_look", lambda self, pixels: looks.append(1) or look(self, pixels))
+        image = np.zeros((240, 432, 3), np.uint8)
+        segmenter(image, self.prompts()[:1])
+        once = len(looks)
+        segmenter(image, self.prompts())
+        assert len(looks) == 2 * once == 6
+
+    def test_same_again(self, rng: np.random.Generator) -> None:
+        image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        first, second = (EmbeddedSegmenter()(image, self.prompts()) for _ in range(2))
+        assert np.array_equal(first, second)
+
+    def test_others_is_a_switch_and_traces_ignore_it(self, rng: np.random.Generator) -> None:
+        image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        heeding, alone = EmbeddedSegmenter(), EmbeddedSegmenter(settings=EmbeddedSettings("never"))
+        assert not np.allclose(heeding(image, self.prompts()), alone(image, self.prompts()), atol=1e-3)
+        traces = [PointPrompts(p.positive, NO_POINTS, trace=True) for p in self.prompts()]
+        assert np.allclose(heeding(image, traces), alone(image, traces), atol=1e-5)
+
+    def test_objects_without_positives_stay_empty(self, rng: np.random.Generator) -> None:
+        image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        prompts = [PointPrompts(NO_POINTS, points((3, 3))), *self.prompts()[:2]]
+        found = EmbeddedSegmenter()(image, prompts)
+        assert not found[0].any() and found[1:].any((1, 2)).all()
+
+    def test_many_objects_and_points_outside(self) -> None:
+        prompts = [PointPrompts(points((-3, 400), (i, i)), points((900, -2))) for i in range(30)]
+        assert EmbeddedSegmenter()(np.zeros((33, 47, 3), np.uint8), prompts).shape == (30, 33, 47)
 
 
 class TestView:

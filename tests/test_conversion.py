@@ -29,6 +29,7 @@ from vng.frames import ArrayFrames
 from vng.masks import area, encode
 from vng.points import NEGATIVE, POSITIVE, Points
 
+QUICK = ("--segmenter", "classical")  # where masks do not matter
 CAPTION = "A red ball passes the other ball."
 NOUNS = ((6, 10), (28, 32))
 
@@ -348,7 +349,7 @@ class TestProceduralWorld:
         world = tmp_path / "w"
         synthesize(world, 5, 21, "hard", progress=False)
         ended = cli(
-            "convert", "point-vos", "--segmenter", "classical", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
+            "convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
             "--frames", world / "frames", "--out", tmp_path / "d", "--quiet",
         )  # fmt: skip
         assert ended.status == 0, ended.err
@@ -445,7 +446,7 @@ class TestConvertCommands:
         self, tmp_path: Path, world: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def args(out: str) -> list[object]:
-            return ["convert", "point-vos", "--segmenter", "classical", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
+            return ["convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
 
         import conversion.videos as videos
@@ -476,7 +477,7 @@ class TestConvertCommands:
     def test_convert_vidln_keeps_or_reports_every_noun(
         self, tmp_path: Path, world: Path, cli: Callable[..., Cli]
     ) -> None:
-        ended = cli("convert", "vidln", "--segmenter", "classical", "--narratives", world / "vidln.jsonl", "--frames", world / "frames",
+        ended = cli("convert", "vidln", *QUICK, "--narratives", world / "vidln.jsonl", "--frames", world / "frames",
                     "--out", tmp_path / "d", "--quiet", "--nouns", "noun_segments")  # fmt: skip
         assert ended.status == 0, ended.err
         read = {v.video_id: v for v in vidln_format.read_vidln(world / "vidln.jsonl")}
@@ -499,7 +500,7 @@ class TestConvertCommands:
 
     def test_sigkill_and_again_gives_the_same_bytes(self, tmp_path: Path, world: Path) -> None:
         def start(out: str) -> subprocess.Popen:
-            words = ["convert", "point-vos", "--segmenter", "classical", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
+            words = ["convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                      "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
             return subprocess.Popen([sys.executable, "-m", "vng.cli", *map(str, words)], stdout=subprocess.DEVNULL)
 

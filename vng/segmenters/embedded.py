@@ -24,7 +24,7 @@ from vng.points import OTHERS, PointPrompts
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
 WORK_AREA = 240 * 432  # pixels the network sees, about; it was trained on frames of this size
-MOST_GROWTH = 3.0  # smaller images grow by this factor at the most
+MOST_GROWTH = 2.0  # smaller images grow by this factor at the most
 ENLARGED = 1.4  # of the last look at the image
 
 
@@ -64,7 +64,8 @@ class EmbeddedSegmenter:
         if not known:
             return result
         view = View.of(height, width)
-        scene = self.model.encode(view.apply(image), mirrored=True, enlarged=ENLARGED)
+        small = height * width < WORK_AREA / 2  # has little to see at a second look
+        scene = self.model.encode(view.apply(image), mirrored=not small, enlarged=1.0 if small else ENLARGED)
         clicks = to_clicks([view.move(prompts[k]) for k in known])
         logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
         for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):

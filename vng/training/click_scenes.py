@@ -60,7 +60,7 @@ def _affine(focus: np.ndarray, scale: float, rotation: float, rng: np.random.Gen
     aspect = np.exp(rng.uniform(-0.12, 0.12))
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     matrix[:, 0] *= mirror * aspect
-    matrix[:, 1] /= aspect
+    matrix[:, 1] = matrix[:, 1] / aspect
     return matrix
 
 

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 
 from vng.dataset import Video, VngDataset
 from vng.errors import DataError
-from vng.masks import area, decode
+from vng.masks import RLE, area, decode
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
-from vng.models.clicknet.modeling_clicknet import ClickNet
+from vng.models.clicknet.modeling_clicknet import ClickNet, channels_last
 from vng.models.clicknet.processing_clicknet import to_clicks
 from vng.models.loading import load_strictly
 from vng.points import PointPrompts
@@ -130,20 +130,21 @@ def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 def _usable_frames(video: Video) -> list[int]:
     """Frames in which some object can be seen."""
-    rows = [item.segmentations for item in video.objects]
-    return [
-        t for t in range(len(video.frame_names)) if any(r[t] is not None and area(r[t]) >= LEAST_AREA for r in rows)
-    ]
+    return [t for t in range(len(video.frame_names)) if _seen(video, t)]
+
+
+def _seen(video: Video, frame: int) -> list[RLE]:
+    """The masks of the objects that can be seen in a frame."""
+    rles = [item.segmentations[frame] for item in video.objects]
+    return [rle for rle in rles if rle is not None and area(rle) >= LEAST_AREA]
 
 
 def _read(video: Video, rng: np.random.Generator) -> ObjectScene:
     """A random frame with the masks of the objects seen in it."""
     while True:
         t = int(rng.integers(len(video.frame_names)))
-        rles = [item.segmentations[t] for item in video.objects]
-        masks = [decode(rle) for rle in rles if rle is not None and area(rle) >= LEAST_AREA]
-        if masks:
-            return ObjectScene(video.opened_frames()[t], masks)
+        if seen := _seen(video, t):
+            return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in seen])
 
 
 def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
@@ -174,7 +175,7 @@ def build_clicks(recipe: ClicksRecipe) -> Task:
         model = load_strictly(ClickNet, recipe.model.init)
     else:
         model = ClickNet(ClickNetConfig(**recipe.model.sizes))
-    model = model.to(memory_format=torch.channels_last)  # convolutions on CPUs are twice as fast
+    model = channels_last(model)  # convolutions on CPUs are twice as fast
 
     def save(trained: nn.Module, folder: Path) -> None:
         assert isinstance(trained, ClickNet)

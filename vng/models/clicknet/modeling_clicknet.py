@@ -207,6 +207,8 @@ class ClickNetPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, std=0.02)
             init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            assert module.num_batches_tracked is not None
             init.ones_(module.weight)
             init.zeros_(module.bias)
             init.zeros_(module.running_mean)
@@ -336,7 +338,8 @@ class ClickNet(ClickNetPreTrainedModel):
         Returns:
             [N, LIKENESS_MAPS * (1 + heads), h / 2, w / 2], [N, h / 2, w / 2].
         """
-        ons, offs = [], []
+        ons: list[Tensor] = []
+        offs: list[Tensor] = []
         for field in (scene.colour[:, None], scene.embedding.unflatten(1, (self.config.embedding_heads, -1))):
             for found, points, valid in (
                 (ons, clicks.positive, clicks.core),
@@ -387,7 +390,7 @@ class ClickNet(ClickNetPreTrainedModel):
             if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
                 assert isinstance(module[0], nn.Conv2d)
                 module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-        return self.to(memory_format=torch.channels_last)
+        return channels_last(self)
 
     def forward(
         self,
@@ -426,6 +429,14 @@ class ClickNet(ClickNetPreTrainedModel):
         loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         return ClickNetOutput(loss, terms, logits.view(b, k, *logits.shape[1:]))
+
+
+def channels_last(model: ClickNet) -> ClickNet:
+    """The model with its weights laid out so that convolutions on CPUs are about twice as fast."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def _colours(lab: Tensor) -> Tensor:
