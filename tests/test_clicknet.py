@@ -20,7 +20,7 @@ from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.modeling_clicknet import ClickNet, Clicks, Rivals
 from vng.models.clicknet.processing_clicknet import pad, to_clicks
 from vng.points import PointPrompts
-from vng.segmenters.embedded import SHIPPED, EmbeddedSegmenter, View
+from vng.segmenters.embedded import SHIPPED, EmbeddedSegmenter, EmbeddedSettings, View
 from vng.training.click_scenes import ObjectScene, beside, moved, recoloured
 from vng.training.clicks import ClickSampler, collate, outline_of
 from vng.training.settings import ClickDataSettings
