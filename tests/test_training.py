@@ -70,7 +70,7 @@ class TestSettings:
 
     def test_tasks(self) -> None:
         assert isinstance(load_recipe(Path("tiny"), ["task=grounding"]), GroundingRecipe)
-        with pytest.raises(UsageError, match="unknown task 'magic'; choose one of: clicks, grounding"):
+        with pytest.raises(UsageError, match="unknown task 'magic'; choose one of: clicks, dynamite, grounding"):
             load_recipe(Path("tiny"), ["task=magic"])
 
     def test_learning_rate(self) -> None:
