@@ -57,6 +57,15 @@ def point_vos_video(
     options: BuildOptions,
     problems: list[Problem],
 ) -> list[Video]:
+    """A video with Point-VOS records: objects tied to nouns, segmented from their points; no row where none can be.
+
+    Args:
+        video, records: its narratives and its objects' points.
+        root: folder of all videos' frames.
+        source: where nouns come from.
+        options: what the conversion was told.
+        problems: takes what could not be used; DataError is raised where the whole video cannot.
+    """
     frames = _open_video(video.video_id, root)
     links, open_records = link_records(video, records, source, frames.size, len(frames), options.use_trace)
     problems += open_records
@@ -160,6 +169,7 @@ def _agreeing(
 def vidln_video(
     video: VidLN, root: Path, source: NounSource, options: BuildOptions, problems: list[Problem]
 ) -> list[Video]:
+    """A video with narratives alone: every noun's mouse trace becomes an object; arguments as for `point_vos_video`."""
     frames = _open_video(video.video_id, root)
     places = [frames.index_of(name) for name in video.keyframe_names]
     objects: list[PointedObject] = []

@@ -148,16 +148,21 @@ class ClickModelSettings(Settings):
         return _check_sizes(value, ClickNetConfig)
 
 
-class ClicksRecipe(Recipe):
-    """One training run of the click segmenter."""
+class ImagesRecipe(Recipe):
+    """A training run on images of several datasets with masks."""
 
-    task: Literal["clicks"] = "clicks"
     data: ClickDataSettings
-    model: ClickModelSettings = ClickModelSettings()
 
     def datasets(self) -> dict[str, Path]:
         """Every dataset, in the order of the recipe."""
         return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}
+
+
+class ClicksRecipe(ImagesRecipe):
+    """One training run of the click segmenter."""
+
+    task: Literal["clicks"] = "clicks"
+    model: ClickModelSettings = ClickModelSettings()
 
 
 class DynamiteModelSettings(Settings):
@@ -175,13 +180,8 @@ class DynamiteModelSettings(Settings):
         return _check_sizes(value, DynamiteConfig)
 
 
-class DynamiteRecipe(Recipe):
+class DynamiteRecipe(ImagesRecipe):
     """One training run of DynaMITe; of the data settings those about images count, its clicks are the authors'."""
 
     task: Literal["dynamite"] = "dynamite"
-    data: ClickDataSettings
     model: DynamiteModelSettings = DynamiteModelSettings()
-
-    def datasets(self) -> dict[str, Path]:
-        """Every dataset, in the order of the recipe."""
-        return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}
