@@ -22,7 +22,7 @@ from conversion import point_vos, vidln
 from conversion.nouns import noun_source
 from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.options import BuildOptions
-from conversion.spool import Item, Spool, SpoolWriter, make_spool
+from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, vidln_video
 from conversion.vos_datasets import davis_clips, read_davis_clip
@@ -76,11 +76,13 @@ class Conversion:
     make: Callable[[Spool, str, list[Problem]], list[Video]]
     nouns: str = ""
     having: str | None = None  # only videos with a record of this kind too
+    with_frames: bool = True  # whether rows carry pixels
 
     def settings(self) -> dict[str, Any]:
-        """Everything the result depends on, for the manifest; paths of inputs do not count, their content does."""
+        """Everything the result depends on but the frames, for the manifest: of inputs their content, not their paths."""
         hashes = {name: content_hash(path) for name, path in self.inputs.items()}
-        return {"conversion": self.kind, "inputs": hashes, "nouns": self.nouns, **self.options.as_settings()}
+        what = {"conversion": self.kind, "inputs": hashes, "nouns": self.nouns, "with_frames": self.with_frames}
+        return what | self.options.as_settings()
 
     def videos(self, spool: Spool) -> Iterator[str]:
         """The videos to convert, in order."""
@@ -95,7 +97,7 @@ def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: 
         wanted = _Wanted(options)
         _spool_narratives(spool, narratives, wanted.video)
         _spool_points(spool, points, wanted)
-        wanted.report_missing(spool, points)
+        wanted.report_missing(spool, {NARRATIVES: narratives, POINTS: points})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
@@ -114,7 +116,7 @@ def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> C
     def read(spool: SpoolWriter) -> None:
         wanted = _Wanted(options)
         _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
-        wanted.report_missing(spool, narratives)
+        wanted.report_missing(spool, {NARRATIVES: narratives})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
@@ -135,7 +137,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         for video in read_trio(files, name, split, spool.problem):
             if wanted.video(video.video_id) and wanted.listed_video(video.video_id):
                 spool.add(NARRATIVES, video.video_id, Item(video.video_id, "", video.as_row(embed=False)))
-        wanted.report_missing(spool, files.meta)
+        wanted.report_missing(spool, {NARRATIVES: files.meta})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (item,) = spool.items(NARRATIVES, name)
@@ -143,7 +145,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         return [video if frames is None else with_frames(video, frames)]
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
-    return Conversion("vng", name, inputs, options, read, make)
+    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)
 
 
 def davis_conversion(root: Path, options: BuildOptions) -> Conversion:
@@ -156,7 +158,7 @@ def davis_conversion(root: Path, options: BuildOptions) -> Conversion:
         for clip in clips:
             if wanted.video(clip) and wanted.listed_video(clip):
                 spool.add(NARRATIVES, clip, Item(clip, "", None))
-        wanted.report_missing(spool, root)
+        wanted.report_missing(spool, {NARRATIVES: root})
 
     def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
         return [read_davis_clip(root, clips[clip], name, split)]
@@ -169,12 +171,10 @@ class _Wanted:
 
     def __init__(self, options: BuildOptions) -> None:
         self._only = set(options.only)
-        self._missing = set(options.only)
         self._subset = None if options.subset is None else read_subset(options.subset)
 
     def video(self, name: str) -> bool:
         """Whether a video that the annotations tell of is asked for by name."""
-        self._missing.discard(name)
         return not self._only or name in self._only
 
     def listed_video(self, name: str) -> bool:
@@ -185,12 +185,15 @@ class _Wanted:
         """Whether the subset list has a record or its video, where there is a list."""
         return self._subset is None or self._subset.keeps(record)
 
-    def report_missing(self, spool: SpoolWriter, file: Path) -> None:
-        """Note everything that was asked for and is not in the file."""
-        for name in sorted(self._missing):
-            spool.problem(Problem(str(file), repr(name), "video_id", "asked for with --only, and not in this file"))
+    def report_missing(self, spool: SpoolWriter, files: dict[str, Path]) -> None:
+        """Note everything that was asked for and is not in a file; `files` says which kinds of records stand where."""
+        reason = "asked for with --only, and not in this file"
+        for name in sorted(self._only):
+            missing = [file for kind, file in files.items() if not spool.has_video(kind, name)]
+            if missing:
+                spool.problem(Problem(str(missing[0]), repr(name), "video_id", reason))
         if self._subset is not None and not self._only:  # with --only, most of a list is passed over
-            for problem in self._subset.check(file):
+            for problem in self._subset.check(list(files.values())[-1]):
                 spool.problem(problem)
 
 
@@ -231,9 +234,7 @@ def convert(conversion: Conversion, out: Path) -> BuildResult:
     writer = DatasetWriter(out, conversion.settings(), processes=processes)
     with limited_threads(conversion.options.threads):
         if writer.complete:
-            if processes.is_main:
-                _mend(conversion, writer)
-            processes.wait()
+            processes.on_main(lambda: _mend(conversion, writer))
         else:
             _convert(conversion, writer, processes)
     return BuildResult(writer.totals, read_problems(out / PROBLEMS_FILE))
@@ -241,9 +242,12 @@ def convert(conversion: Conversion, out: Path) -> BuildResult:
 
 def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes) -> None:
     spool_path = writer.partial / SPOOL
-    if processes.is_main and not spool_path.exists():
-        make_spool(spool_path, conversion.read)
-    processes.wait()
+
+    def read() -> None:
+        if not whole(spool_path):
+            make_spool(spool_path, conversion.read)
+
+    processes.on_main(read)
     options = conversion.options
     with Spool(spool_path) as spool:
         if processes.is_main:
@@ -293,7 +297,7 @@ def _mend(conversion: Conversion, writer: DatasetWriter) -> None:
     with tempfile.TemporaryDirectory() as scratch, _scratch_spool(conversion, Path(scratch)) as spool:
         for shard in broken:
             bar = tqdm(shard.parts, desc=f"mend {shard.file}", unit="video", disable=not conversion.options.progress)
-            names = dict(enumerate(conversion.videos(spool), 1))
+            names = {i: name for i, name in enumerate(conversion.videos(spool), 1) if i in shard.parts}
             writer.mend(shard, ((i, *_rows(conversion, spool, names[i], writer.out)) for i in bar))
 
 
@@ -317,7 +321,12 @@ def estimate(conversion: Conversion, out: Path) -> Estimate:
     ):
         left = [(i, name) for i, name in enumerate(conversion.videos(spool), 1)]
         total = len(left)
-        left = [] if writer.complete else [(i, name) for i, name in left if not writer.done(i)]
+        broken = [shard.parts for shard in writer.broken_shards()] if writer.complete else []
+        left = [
+            (i, name)
+            for i, name in left
+            if (any(i in parts for parts in broken) if writer.complete else not writer.done(i))
+        ]
         trial = DatasetWriter(Path(scratch) / "out", {})
         seconds, sizes = [], []
         for place in sorted({round(x) for x in np.linspace(0, len(left) - 1, SAMPLES)} if left else ()):

@@ -51,6 +51,11 @@ class SpoolWriter:
         found = self._connection.execute("select 1 from item where kind = ? and key = ?", (kind, key))
         return found.fetchone() is not None
 
+    def has_video(self, kind: str, video: str) -> bool:
+        """Whether a record of this kind is about a video; looks at all of them."""
+        found = self._connection.execute("select 1 from item where kind = ? and video = ? limit 1", (kind, video))
+        return found.fetchone() is not None
+
     def problem(self, problem: Problem) -> None:
         """Keep a problem met while reading."""
         self._connection.execute("insert into problem values (?)", (json.dumps(asdict(problem)),))
@@ -73,6 +78,17 @@ def make_spool(path: Path, fill: Callable[[SpoolWriter], None]) -> None:
     temporary.replace(path)
 
 
+def whole(path: Path) -> bool:
+    """Whether a spool is there and undamaged; a power cut can leave one that is not."""
+    if not path.exists():
+        return False
+    try:
+        with Spool(path) as spool:
+            return spool.check()
+    except sqlite3.DatabaseError:
+        return False
+
+
 class Spool:
     """A spool that `make_spool` wrote, for reading; any number of processes may have it open."""
 
@@ -85,6 +101,11 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
+
+    def check(self) -> bool:
+        """Whether every page can be read and the tables are there; raises sqlite3.DatabaseError for no spool at all."""
+        self._connection.execute("select count(*) from problem").fetchone()
+        return bool(self._connection.execute("pragma quick_check(1)").fetchone()[0] == "ok")
 
     def videos(self, kind: str, having: str | None = None, limit: int | None = None) -> Iterator[str]:
         """Videos with a record of `kind`, in the order of their first one; with `having`, only those that have a

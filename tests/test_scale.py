@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from conversion.official_vng import TrioFiles
 from conversion.quality import conflicts, mask_area, point_agreement, stability
 from conversion.spool import Item, Spool, SpoolWriter, make_spool
 from tests.helpers import Cli, H, W, box, make_video
@@ -78,6 +80,14 @@ class TestProcesses:
             assert not (tmp_path / "d" / "data").exists()
         assert self.start(world, tmp_path / "d").wait(timeout=120) == 0
         assert files_of(tmp_path / "d") == files_of(converted)
+
+    def test_where_main_fails_the_others_stop_quietly(self, world: Path, tmp_path: Path) -> None:
+        words = [str(tmp_path) if word == str(world / "frames") else word for word in arguments(world, tmp_path / "d")]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        ended = subprocess.run([*launcher, "-m", "vng.cli", *words], capture_output=True, text=True, timeout=120)
+        ours = [line for line in ended.stderr.splitlines() if line.startswith("vng:")]
+        assert ended.returncode != 0 and len(ours) == 1 and "no video could be converted" in ours[0]
+        assert "Connection closed by peer" not in ended.stderr
 
     def test_alone_without_a_launcher(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -148,6 +158,61 @@ class TestDamage:
         writer.mend(broken, [(1, [make_video("1", 1).as_row()], [Problem("f", "1", "", "odd")])])
         assert not list(writer.broken_shards()) and VngDataset(tmp_path).video_ids == ["0", "1", "2"]
 
+    def test_shards_of_parts_that_changed_are_made_again(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run without one video's frames dies in its last step; the frames come back, and so must the video."""
+        frames = tmp_path / "frames"
+        shutil.copytree(world / "frames", frames)
+        hidden = sorted(frames.iterdir())[1]
+        hidden.rename(tmp_path / "hidden")
+        words = [frames if word == str(world / "frames") else word for word in arguments(world, tmp_path / "d")]
+
+        def dies(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(DatasetWriter, "_seal", dies)
+            assert cli(*words).status == 130
+        stale = tmp_path / "d" / ".partial" / "final" / "data" / "train-00007-of-00009.parquet"
+        stale.write_bytes(b"of another plan")
+        (tmp_path / "hidden").rename(hidden)
+        assert cli(*words).status == 0
+        assert files_of(tmp_path / "d") == files_of(converted)
+
+    @pytest.mark.parametrize("damage", ["junk", "empty", "torn"])
+    def test_a_damaged_spool_is_made_again(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli], damage: str
+    ) -> None:
+        assert cli(*arguments(world, tmp_path / "d"), "--dry-run").status == 0
+        writer = DatasetWriter(tmp_path / "d", json.loads((converted / "manifest.json").read_text())["settings"])
+        spool = writer.partial / "annotations.sqlite"
+        make_spool(spool, lambda spool: None)
+        data = spool.read_bytes()
+        spool.write_bytes({"junk": b"junk", "empty": b"", "torn": data[: len(data) // 2]}[damage])
+        assert cli(*arguments(world, tmp_path / "d")).status == 0
+        assert files_of(tmp_path / "d") == files_of(converted)
+
+    def test_damaged_manifests_are_told(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
+    ) -> None:
+        shutil.copytree(converted, tmp_path / "d")
+        for text in ('{"settings": {', "{}", "7"):
+            (tmp_path / "d" / "manifest.json").write_text(text)
+            ended = cli(*arguments(world, tmp_path / "d"))
+            assert ended.status == 1 and "manifest.json: this manifest is damaged" in ended.err
+
+    def test_folders_that_cannot_be_written(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        for words in (
+            arguments(world, tmp_path / "file" / "x"),
+            ["compare", converted, converted, "--quiet", "--html", tmp_path / "file"],
+        ):
+            ended = cli(*words)
+            assert ended.status == 1 and ended.err.startswith("vng: ") and "file" in ended.err.splitlines()[-1]
+
     def test_rows_of_several_splits(self, tmp_path: Path) -> None:
         from dataclasses import replace
 
@@ -182,6 +247,37 @@ class TestChoices:
         assert problem.record == "'nope'" and "not in this file" in problem.reason
         refused = cli(*arguments(world, tmp_path / "d"), "--only", names[0])
         assert refused.status == 1 and "only: an earlier run wrote here" in refused.err
+
+    def test_dry_run_of_a_damaged_dataset(
+        self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
+    ) -> None:
+        shutil.copytree(converted, tmp_path / "d")
+        next((tmp_path / "d" / "data").iterdir()).write_bytes(b"PAR1")
+        told = json.loads(cli(*arguments(world, tmp_path / "d"), "--dry-run", "--json").out)
+        assert told["done"] == 0 and told["seconds_left"] > 0
+
+    def test_asked_for_without_points(self, world: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        name = json.loads((world / "vidln.jsonl").read_text().splitlines()[2])["video_id"]
+        points = json.loads((world / "points.json").read_text())
+        kept = {key: value for key, value in points.items() if not value["video_name"].endswith(name)}
+        (tmp_path / "p.json").write_text(json.dumps(kept))
+        words = [
+            tmp_path / "p.json" if word == str(world / "points.json") else word
+            for word in arguments(world, tmp_path / "d")
+        ]
+        assert cli(*words, "--only", name).status == 1
+        (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
+        assert problem.file.endswith("p.json") and problem.record == repr(name)
+
+    def test_frames_that_come_later_make_another_dataset(
+        self, world: Path, tmp_path: Path, cli: Callable[..., Cli]
+    ) -> None:
+        trio = TrioFiles.of(world / "vng")
+        words = ["convert", "vng", "--meta", trio.meta, "--extra-masks", trio.extra_masks, "--orig-masks",
+                 trio.orig_masks, "--out", tmp_path / "d", "--quiet"]  # fmt: skip
+        assert cli(*words).status == 0
+        ended = cli(*words, "--frames", world / "frames")
+        assert ended.status == 1 and "with_frames: an earlier run wrote here with False, now True" in ended.err
 
     def test_only_what_a_list_names(
         self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]

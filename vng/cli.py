@@ -16,6 +16,7 @@ from typing import Any
 
 from vng.arguments import build_parser
 from vng.errors import DataError, UsageError, VngError
+from vng.processes import StoppedElsewhere
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -58,7 +59,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
         arguments,
         segmenter=arguments.segmenter,
         checkpoint=arguments.checkpoint,
-        settings=tuple(arguments.set),
+        settings=tuple(sorted(dict(arguments.set).items())),
         propagator=arguments.propagator,
         nouns=arguments.nouns,
         pseudo=PseudoMaskSettings(held_out, arguments.seed),
@@ -103,6 +104,8 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     from vng.processes import current_processes
 
     if arguments.dry_run:
+        if not current_processes().is_main:
+            return 0
         _report_estimate(estimate(conversion, arguments.out), arguments.json)
         return 0
     result = convert(conversion, arguments.out)
@@ -368,12 +371,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         return RUNS[arguments.run](arguments) or 0
+    except StoppedElsewhere as error:
+        return error.exit_status
     except VngError as error:
         for line in str(error).splitlines():
             print(f"vng: {line}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"vng: {error.filename or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("vng: stopped; the same command goes on where it was", file=sys.stderr)
+        print("vng: stopped; a long command run again goes on where it was", file=sys.stderr)
         return 130
 
 

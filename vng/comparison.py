@@ -101,7 +101,7 @@ def compare_datasets(
             only_first += [f"{name}/{item.object_id}" for item in video.objects]
             continue
         rival = other[place[name]]
-        objects += [_difference(video, rival, item.object_id) for item in _shared(video, rival)]
+        objects += [_difference(video, rival, item.object_id, second) for item in _shared(video, rival)]
         only_first += [f"{name}/{key}" for key in video.object_by_id if key not in rival.object_by_id]
         only_second += [f"{name}/{key}" for key in rival.object_by_id if key not in video.object_by_id]
     if not objects:
@@ -123,10 +123,10 @@ def _shared(video: Video, rival: Video) -> list[VideoObject]:
     return [item for item in video.objects if item.object_id in rival.object_by_id]
 
 
-def _difference(video: Video, rival: Video, key: str) -> ObjectDifference:
+def _difference(video: Video, rival: Video, key: str, path: Path) -> ObjectDifference:
     if (video.height, video.width) != (rival.height, rival.width):
         reason = f"frames of {(video.height, video.width)} in one dataset, {(rival.height, rival.width)} in the other"
-        raise DataError(rival.dataset, video.video_id, "size", reason, "compare datasets made from the same frames")
+        raise DataError(path, video.video_id, "size", reason, "compare datasets made from the same frames")
     item, twin = video.object_by_id[key], rival.object_by_id[key]
     ours = dict(zip(video.frame_names, item.segmentations, strict=True))
     theirs = dict(zip(rival.frame_names, twin.segmentations, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,18 +10,17 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from vng.dataset import CARD, DATA_FOLDER, MANIFEST, PARTIAL, SHARD_NAME, Video, features
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
-from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, file_hash, read_manifest, to_json, versions, write_atomic
 from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
-LOCK = "lock"
 GROUP_BYTES = 4 << 20  # of a row group: what a reader of one row reads, and a writer holds
 
 
@@ -81,6 +81,8 @@ class DatasetWriter:
         self.processes = processes or Processes()
         self.partial = out / PARTIAL
         check_folder(out)
+        if not read_only:
+            self.processes.on_main(lambda: _lock(out))
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
             raise DataError(out, "", "", "this folder holds a dataset without manifest", "choose another --out")
@@ -93,8 +95,6 @@ class DatasetWriter:
             if self.complete:
                 shutil.rmtree(self.partial, ignore_errors=True)  # killed in its very last step
             else:
-                self.partial.mkdir(parents=True, exist_ok=True)
-                self._lock = _exclusive(self.partial / LOCK)
                 write_atomic(self.partial / MANIFEST, to_json({"settings": settings}))
         self.processes.wait()
 
@@ -152,12 +152,16 @@ class DatasetWriter:
         self.processes.wait()
         shards, totals = self._plan(count)
         final = self.partial / "final" / DATA_FOLDER
+        if self.processes.is_main and final.exists():  # an earlier run may have had another plan
+            planned = {shard.file for shard in shards}
+            for path in final.iterdir():
+                if path.with_suffix(".parquet").name not in planned:
+                    path.unlink()
+        self.processes.wait()
         for shard in shards[self.processes.index :: self.processes.count]:
             self._join(shard, final / shard.file)
         self.processes.wait()
-        if self.processes.is_main:
-            self._seal(shards, count, totals, title, description)
-        self.processes.wait()
+        self.processes.on_main(lambda: self._seal(shards, count, totals, title, description))
         self.complete = True
         return totals
 
@@ -191,13 +195,13 @@ class DatasetWriter:
         return shards, totals
 
     def _join(self, shard: Shard, path: Path) -> None:
-        """Write one shard; what an earlier run wrote whole stays."""
+        """Write one shard; what an earlier run made whole of the same parts stays."""
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        record = path.with_suffix(".sha256")
-        if path.exists() and record.exists() and file_hash(path) == record.read_text():
+        record, made_of = path.with_suffix(".sha256"), self._made_of(shard)
+        if path.exists() and record.exists() and record.read_text().split() == [file_hash(path), made_of]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
@@ -220,7 +224,16 @@ class DatasetWriter:
             if group:
                 writer.write_table(pa.concat_tables(group))
         os.replace(temporary, path)
-        write_atomic(record, file_hash(path))
+        write_atomic(record, f"{file_hash(path)} {made_of}")
+
+    def _made_of(self, shard: Shard) -> str:
+        """A hash of the parts a shard is made of: parts that came to nothing are tried again, and so may change."""
+        digest = hashlib.sha256()
+        for index in shard.parts:
+            part = self._part(index)
+            if part is not None and shard.split in part.rows:
+                digest.update(part.sha256.encode())
+        return digest.hexdigest()
 
     def _seal(self, shards: list[Shard], count: int, totals: dict[str, int], title: str, description: str) -> None:
         """Write what goes beside the shards, then move them into place: from then on there is a dataset."""
@@ -230,7 +243,10 @@ class DatasetWriter:
             raise DataError(self.out / PROBLEMS_FILE, "", "", "no video could be converted", "this file says why")
         final = self.partial / "final" / DATA_FOLDER
         hashes = [(final / shard.file).with_suffix(".sha256") for shard in shards]
-        told = [asdict(replace(shard, sha256=path.read_text())) for shard, path in zip(shards, hashes, strict=True)]
+        told = [
+            asdict(replace(shard, sha256=path.read_text().split()[0]))
+            for shard, path in zip(shards, hashes, strict=True)
+        ]
         manifest = {"settings": self.settings, "totals": totals, "versions": versions(), "shards": told}
         write_atomic(self.out / MANIFEST, to_json(manifest))
         write_atomic(self.out / CARD, dataset_card(title, description, totals, _count(s.split for s in shards)))
@@ -240,7 +256,7 @@ class DatasetWriter:
         for path in hashes:
             path.unlink()
         os.replace(final, self.out / DATA_FOLDER)
-        shutil.rmtree(self.partial)
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def _problem_lines(self, count: int) -> str:
         parts = (self._part(index) for index in range(count))
@@ -248,7 +264,7 @@ class DatasetWriter:
 
     def broken_shards(self, progress: bool = False) -> Iterator[Shard]:
         """The shards of a finished dataset that are missing or no longer have the bytes its manifest tells of."""
-        told_of = json.loads((self.out / MANIFEST).read_text(encoding="utf-8")).get("shards", ())
+        told_of = read_manifest(self.out / MANIFEST).get("shards", ())
         for told in tqdm(told_of, desc="verify", unit="shard", disable=not progress):
             shard = Shard(**told)
             path = self.out / DATA_FOLDER / shard.file
@@ -268,7 +284,8 @@ class DatasetWriter:
         self._join(shard, made)
         if file_hash(made) != shard.sha256:
             reason = (
-                "this shard is damaged, and made again it differs from what it was: frames or programs have changed"
+                "this shard is damaged, and made again it differs from what it was: "
+                "frames or programs have changed, or linked frames lie elsewhere"
             )
             raise DataError(self.out / DATA_FOLDER / shard.file, "", "", reason, "convert into another --out")
         (self.out / DATA_FOLDER).mkdir(exist_ok=True)
@@ -278,25 +295,33 @@ class DatasetWriter:
     @property
     def totals(self) -> dict[str, int]:
         """The totals of a finished dataset."""
-        totals = json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))["totals"]
+        totals = read_manifest(self.out / MANIFEST)["totals"]
         return {name: totals[name] for name in (*COUNTED, "problems")}
 
 
-def _exclusive(path: Path) -> IO[str]:
-    """A lock that is held as long as the file is open; the system gives it back when the process dies."""
-    file = path.open("w")
+_locks: dict[Path, int] = {}  # folders this process writes
+
+
+def _lock(out: Path) -> None:
+    """Make a folder this process's own until it ends; the system gives the lock back however that comes about."""
+    out.mkdir(parents=True, exist_ok=True)
+    if out.resolve() in _locks:
+        return
     try:
         import fcntl
     except ImportError:  # not on this system: then nobody looks
-        return file
+        return
+    folder = os.open(out, os.O_RDONLY)
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
         reason = "another run is writing here, or processes of a killed one still are"
-        raise DataError(path.parent.parent, "", "", reason, "wait for it or stop it") from error
+        raise DataError(out, "", "", reason, "wait for it or stop it") from error
     except OSError:  # a file system without locks
-        pass
-    return file
+        os.close(folder)
+        return
+    _locks[out.resolve()] = folder
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:

@@ -63,11 +63,22 @@ def check_folder(out: Path) -> None:
         raise DataError(out, "", "", "this is a file, a folder is to be written", "choose another --out")
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest as it was written; DataError for one that is damaged."""
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
+        raise DataError(path, "", "", "this manifest is damaged", "delete the folder or choose another one")
+    return manifest
+
+
 def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:
     """Raise DataError naming the first setting in which an earlier run in `out` differs; no manifest, no complaint."""
     if not manifest.exists():
         return
-    earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
+    earlier = read_manifest(manifest)["settings"]
     wanted = json.loads(to_json(settings))
     different = [key for key in sorted({*earlier, *wanted}) if earlier.get(key) != wanted.get(key)]
     if different:

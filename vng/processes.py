@@ -8,12 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from vng.errors import VngError
+
 # Processes wait for the slowest one at the end of a conversion; torch's own patience of 30 minutes is too short for that.
 _PATIENCE = timedelta(days=7)
+
+
+class StoppedElsewhere(VngError):  # noqa: N818
+    """The main process has failed and said why."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,26 @@ class Processes:
     def is_main(self) -> bool:
         """Whether this is the one that writes what exists once."""
         return self.index == 0
+
+    def on_main(self, action: Callable[[], object]) -> None:
+        """Run something on the main process while the others wait; if it fails, all stop, and main alone says why.
+
+        Raises what `action` raises, on main; StoppedElsewhere on the others.
+        """
+        failure: VngError | None = None
+        if self.is_main:
+            try:
+                action()
+            except VngError as error:
+                failure = error
+        if self.count > 1:
+            from accelerate.utils import broadcast_object_list
+
+            failed = broadcast_object_list([failure is not None])[0]
+            if failed and not self.is_main:
+                raise StoppedElsewhere
+        if failure is not None:
+            raise failure
 
     def wait(self) -> None:
         """Return once all processes have come here."""
