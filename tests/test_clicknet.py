@@ -348,6 +348,9 @@ class TestEmbedded:
         first, second = (EmbeddedSegmenter()(image, self.prompts()) for _ in range(2))
         assert np.array_equal(first, second)
 
+    def test_half_a_file_is_computed_in_full(self) -> None:
+        assert next(EmbeddedSegmenter().model.parameters()).dtype == torch.float32
+
     def test_others_is_a_switch_and_traces_ignore_it(self, rng: np.random.Generator) -> None:
         image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
         heeding, alone = EmbeddedSegmenter(), EmbeddedSegmenter(settings=EmbeddedSettings("never"))
