@@ -375,7 +375,9 @@ class TestView:
         view = View.of(*size)
         seen = view.apply(np.zeros((*size, 3), np.uint8))
         assert seen.shape[2] % 32 == seen.shape[3] % 32 == 0 and view.rows * view.columns < 1.1 * 240 * 432
-        assert view.restore(np.zeros(seen.shape[2:], np.float32)).shape == size
+        back = np.empty(size, np.float32)
+        view.restore(np.ones(seen.shape[2:], np.float32), back)
+        assert np.allclose(back, 1)
 
     def test_points_move_with_the_pixels(self) -> None:
         moved_points = View.of(480, 864).move(PointPrompts(points((0, 0), (863, 479)), points((100.5, 3))))

@@ -60,17 +60,20 @@ class EmbeddedSegmenter:
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""
         height, width = image.shape[:2]
-        result = np.zeros((len(prompts), height, width), np.float32)
+        result = np.empty((len(prompts), height, width), np.float32)
+        for k, prompt in enumerate(prompts):
+            if not len(prompt.positive):
+                result[k] = 0
         known = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
         if not known:
             return result
         view = View.of(height, width)
-        small = height * width < WORK_AREA / 2  # has little to see at a second look
-        scene = self.model.encode(view.apply(image), mirrored=not small, enlarged=1.0 if small else ENLARGED)
+        again = height * width >= WORK_AREA / 2  # a small image has little to see at a second look
+        scene = self.model.encode(view.apply(image), mirrored=again, enlarged=ENLARGED if again else 1.0)
         clicks = to_clicks([view.move(prompts[k]) for k in known])
         logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
-        for k, small in zip(known, logits.float().sigmoid().numpy(), strict=True):
-            result[k] = view.restore(small)
+        for k, probability in zip(known, logits.float().sigmoid().numpy(), strict=True):
+            view.restore(probability, result[k])
         return result
 
 
@@ -107,9 +110,10 @@ class View:
             prompt, positive=(prompt.positive + 0.5) * factor - 0.5, negative=(prompt.negative + 0.5) * factor - 0.5
         )
 
-    def restore(self, mask: np.ndarray) -> np.ndarray:
-        """float [padded rows, columns] -> float [H, W]."""
-        mask = np.ascontiguousarray(mask[: self.rows, : self.columns])
-        if mask.shape == (self.height, self.width):
-            return mask
-        return cv2.resize(mask, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+    def restore(self, mask: np.ndarray, into: np.ndarray) -> None:
+        """float32 [padded rows, columns] -> float32 [H, W], written in place: at full size copies are what takes time."""
+        mask = mask[: self.rows, : self.columns]
+        if mask.shape == into.shape:
+            into[:] = mask
+        else:
+            cv2.resize(np.ascontiguousarray(mask), into.shape[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
