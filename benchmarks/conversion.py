@@ -64,7 +64,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
     """One process against two."""
-    synthesize(folder / "w", 40, 1, "hard", progress=True)
+    synthesize(folder / "w", 24, 1, "hard", progress=True)
     one = run(command(folder / "w", folder / "one", segmenter))
     two = run(command(folder / "w", folder / "two", segmenter, 2))
     same = files_of(folder / "one") == files_of(folder / "two")
