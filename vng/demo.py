@@ -82,7 +82,7 @@ def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
     for name, (videos, seed) in worlds.items():
         _step(run, "synthesize", "--out", out / f"world_{name}", "--videos", videos, "--seed", seed, "--preset", "easy")
     world = out / "world_points"
-    # On frames of 96x160 pixels `classical` is as good as the default, which takes as long as on large ones.
+    # `classical` takes a third of the default's time on frames this small: the demo is to fit into ten minutes.
     _step(run, "convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
           "--frames", world / "frames", "--out", out / "pseudo", "--segmenter", "classical", "--held-out", 0.4)  # fmt: skip
     for name, folder in (("masks", "true"), ("test", "test"), ("points", "pseudo_truth")):

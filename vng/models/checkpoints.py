@@ -55,6 +55,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
+def misfits(found: Mapping[str, Sequence[str]]) -> str:
+    """Names of weights by what is wrong with them ("missing", ...), in words; "" where nothing is."""
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
+        for kind, names in found.items()
+        if names
+    )
+
+
 def load_exactly(
     model: nn.Module, state: Mapping[str, Tensor], origin: Mapping[str, str], may_miss: tuple[str, ...] = ()
 ) -> None:
@@ -78,12 +87,7 @@ def load_exactly(
         if own[n].shape != state[n].shape
     ]
     found = {"missing": missing, "unknown": unknown, "of another size": sizes}
-    if any(found.values()):
-        reason = "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
-            for kind, names in found.items()
-            if names
-        )
+    if reason := misfits(found):
         raise DataError(
             "checkpoint",
             type(model).__name__,

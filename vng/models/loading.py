@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,12 +13,12 @@ from transformers.utils import logging
 
 from vng.errors import DataError
 from vng.manifest import to_json
+from vng.models.checkpoints import misfits
 
 T = TypeVar("T")
 M = TypeVar("M", bound=PreTrainedModel)
 
 _OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
-NAMED = 3  # names shown of each kind of misfit
 
 
 def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id") -> M:
@@ -35,17 +35,9 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
     model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
-    misfits = [
-        f"{len(names)} {what}: {_shown(names)}"
-        for what, names in (
-            ("missing", sorted(report["missing_keys"])),
-            ("unknown", sorted(report["unexpected_keys"])),
-            ("of another size", sorted(sizes)),
-        )
-        if names
-    ]
-    if misfits:
-        raise DataError(folder, "", "weights", "; ".join(misfits), f"these are not the weights of a {kind.__name__}")
+    found = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
+    if reason := misfits(found | {"of another size": sorted(sizes)}):
+        raise DataError(folder, "", "weights", reason, f"these are not the weights of a {kind.__name__}")
     return model
 
 
@@ -73,8 +65,3 @@ def fingerprint(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _shown(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
