@@ -67,7 +67,7 @@ class TestSimulation:
         assert len(common.objects[0].points.of(NEGATIVE)) == 0  # the common background is empty here
 
     def test_too_little_room_gives_fewer_and_absence_gives_negatives_alone(self) -> None:
-        video = a_video((block(5, 5, 6, 8), block(0, 0, 0, 0), None))
+        video = a_video((block(5, 5, 6, 7), block(0, 0, 0, 0), None))
         points = simulate_points(video, no_void(video), EVERY).objects[0].points
         assert points.frame.tolist() == [0, 0, 0, 1, 1] and points.label.tolist() == [1, 0, 0, 0, 0]
 
@@ -96,8 +96,7 @@ class TestSimulation:
     def test_farthest_points_start_in_the_middle(self) -> None:
         mask = block(10, 20, 17, 33)  # 7 rows, 13 columns: the deepest pixels are of row 13
         first, second, third = farthest_in_mask(mask, 3, 0)
-        assert first.tolist() == [23, 13] and second.tolist() in ([32, 10], [32, 16])
-        assert third.tolist() == [32, 26 - second[1]] or third[0] == 20
+        assert (first.tolist(), second.tolist(), third.tolist()) == ([23, 13], [32, 10], [29, 16])
         assert len(farthest_in_mask(mask, 99, 8)) < 6 and farthest_in_mask(mask & False, 3, 0).shape == (0, 2)
         assert len(farthest_in_mask(block(0, 0, 2, 2), 9, 0)) == 4
 
