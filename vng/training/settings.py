@@ -267,7 +267,7 @@ class StcnRecipe(Recipe):
     supervision: SUPERVISIONS = "masks"
     data: VosDataSettings
     model: StcnModelSettings = StcnModelSettings()
-    loss: StcnLossSettings = StcnLossSettings()
+    loss: StcnLossSettings = Field(default_factory=StcnLossSettings)
 
     def datasets(self) -> dict[str, Path]:
         """Every source, in the order of the recipe."""

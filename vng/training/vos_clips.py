@@ -155,7 +155,7 @@ class _Drawing:
         """One clip; None where this crop shows none of the objects."""
         chosen = self._frames(rng, progress)
         items = [item for item in self._objects if chosen[0] in self._prompted[item.object_id]]
-        rng.shuffle(items)  # type: ignore[arg-type]
+        rng.shuffle(items)
         warps = self._warps(len(chosen), rng)
         told: list[list[Told]] = []
         for item in items:
@@ -168,7 +168,9 @@ class _Drawing:
             return None
         light, strength = int(rng.integers(2**31)), self.settings.colour
         frames = self.video.opened_frames()
-        pixels = [recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in chosen]
+        pixels = [
+            recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in chosen
+        ]
         canvas = np.stack([warp.image(image) for warp, image in zip(warps, pixels, strict=True)])
         prompts, others = self._prompts([row[0] for row in told], rng, radius)
         return VosClip(
