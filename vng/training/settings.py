@@ -255,9 +255,9 @@ class StcnLossSettings(Settings):
     """What the supervisions' losses are told."""
 
     bootstrap: tuple[float, float] = (0.133, 0.467)  # shares of the steps between which the hardest pixels take over
-    bootstrap_top: float = Field(0.15, gt=0, le=1)  # share of the pixels that count in the end
-    huber: float = Field(10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
-    reference: float = Field(0.0, ge=0)  # weight of the reference frame, read from its own memory (ours; 0: not read)
+    bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count in the end
+    huber: float = Field(default=10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
+    reference: float = Field(default=0.0, ge=0)  # weight of the reference frame, read from its own memory (ours; 0: not read)
 
 
 class StcnRecipe(Recipe):
@@ -267,7 +267,7 @@ class StcnRecipe(Recipe):
     supervision: SUPERVISIONS = "masks"
     data: VosDataSettings
     model: StcnModelSettings = StcnModelSettings()
-    loss: StcnLossSettings = Field(default_factory=StcnLossSettings)
+    loss: StcnLossSettings = StcnLossSettings()
 
     def datasets(self) -> dict[str, Path]:
         """Every source, in the order of the recipe."""
