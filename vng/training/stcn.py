@@ -103,6 +103,7 @@ def build_stcn(recipe: StcnRecipe) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
     model = _model(recipe.model)
+    model.config.reads_reference = recipe.loss.reference > 0
     radius = float(model.config.point_radius)
 
     def samples(length: int) -> VosClipSampler:
@@ -133,7 +134,8 @@ def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedCon
         return source
     whole: Any = told(source, lambda: AutoConfig.from_pretrained(source), CURE)
     kept = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
-    return type(whole)(**{**whole.to_dict(), **kept, "out_features": ["stage1", "stage2", "stage3"]})
+    rest = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
+    return type(whole)(**{**rest, **kept, "out_features": ["stage1", "stage2", "stage3"]})
 
 
 def _start_from(encoder: PreTrainedModel, source: str) -> None:
