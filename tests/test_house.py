@@ -22,6 +22,7 @@ COMMANDS = [
     ["convert", "vidln"],
     ["convert", "vng"],
     ["convert", "davis"],
+    ["convert", "youtube-vos"],
     ["export"],
     ["inspect"],
     ["compare"],
