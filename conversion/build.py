@@ -102,7 +102,7 @@ def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: 
     source = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         _spool_narratives(spool, narratives, wanted.video)
         _spool_points(spool, points, wanted)
         wanted.report_missing(spool, {NARRATIVES: narratives, POINTS: points})
@@ -122,7 +122,7 @@ def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> C
     source = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
         wanted.report_missing(spool, {NARRATIVES: narratives})
 
@@ -139,7 +139,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
     name, split = options.dataset or "VNG", options.split or "test"
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
             spool.problem(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
         for video in read_trio(files, name, split, spool.problem):
@@ -168,7 +168,7 @@ def davis_conversion(
     clips = davis_clips(root)
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         listed = listed_clips(root, davis.image_set, clips, spool.problem) if davis.image_set else list(clips)
         for clip in listed:
             if wanted.video(clip) and wanted.listed_video(clip):
@@ -190,7 +190,7 @@ def youtube_vos_conversion(
     name, split = options.dataset or youtube_vos.NAME, options.split or folder.split
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         for video, entry in meta_videos(folder, spool.problem):
             if wanted.video(video) and wanted.listed_video(video):
                 spool.add(NARRATIVES, video, Item(video, "", entry))
@@ -210,7 +210,7 @@ def _vos_settings(simulation: SimulationSettings | None, settings: dict[str, Any
     return settings | {"simulation": None if simulation is None else simulation.as_settings()}
 
 
-class _Wanted:
+class Wanted:
     """Which videos and records of the annotations are asked for, by `--only` and `--subset`."""
 
     def __init__(self, options: BuildOptions) -> None:
@@ -249,7 +249,7 @@ def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bo
             spool.problem(video.problem("video_id", "this video has a line already: the first one is used"))
 
 
-def _spool_points(spool: SpoolWriter, path: Path, wanted: _Wanted) -> None:
+def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
     for record in point_vos.read_points(path, spool.problem):
         if record.video_name is None:
             spool.problem(record.problem("video_name", "null: no video to take frames and narratives from"))

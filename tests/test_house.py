@@ -23,6 +23,7 @@ COMMANDS = [
     ["convert", "vng"],
     ["convert", "davis"],
     ["convert", "youtube-vos"],
+    ["convert", "point-benchmark"],
     ["export"],
     ["inspect"],
     ["compare"],

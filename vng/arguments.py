@@ -188,7 +188,20 @@ def _convert(commands: Any) -> None:
     youtube_vos.add_argument("--annotated", choices=("all", "first"), help=annotated_help)
     for sub in (davis, youtube_vos):
         _simulation_arguments(sub)
-    for sub in (point_vos, vidln, vng, davis, youtube_vos):
+    benchmark = _command(
+        kinds,
+        "point-benchmark",
+        "convert_point_benchmark",
+        "a VNG dataset with points: the form of the PV-Oops benchmark, points on a reference frame and few true masks",
+        "vng convert point-benchmark --source data/oops-val --narratives oops_val.jsonl --out data/pv-oops",
+    )
+    benchmark.add_argument("--source", type=Path, required=True, help="VNG dataset whose objects have points")
+    trace_help = "drop objects whose mouse trace does not come after the reference frame, and evaluate on its frame: "
+    benchmark.add_argument(
+        "--narratives", type=Path, help=f"{trace_help}the VidLN narratives that the dataset was converted from"
+    )
+    benchmark.add_argument("--trace-frames", type=Path, help="the same from a JSON object {object id: frame name}")
+    for sub in (point_vos, vidln, vng, davis, youtube_vos, benchmark):
         _output_arguments(sub)
 
 

@@ -110,6 +110,14 @@ def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
+    from conversion.point_benchmark import benchmark_conversion
+
+    options = _build_options(arguments)
+    conversion = benchmark_conversion(arguments.source, options, arguments.narratives, arguments.trace_frames)
+    return _run_conversion(conversion, arguments)
+
+
 def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
@@ -367,6 +375,7 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
     "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
     "compare": _run_compare,
