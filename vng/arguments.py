@@ -167,8 +167,41 @@ def _convert(commands: Any) -> None:
         "vng convert davis --root DAVIS --out data/davis",
     )
     davis.add_argument("--root", type=Path, required=True, help="folder with JPEGImages/ and Annotations/")
-    _simulation_arguments(davis)
-    for sub in (point_vos, vidln, vng, davis):
+    image_set_help = "clips of ImageSets/SET.txt, such as 2017/val; its name is the split [all clips]"
+    davis.add_argument("--image-set", default="", metavar="SET", help=image_set_help)
+    davis.add_argument("--merge-objects", action="store_true", help="make one object of all, as DAVIS 2016 has it")
+    youtube_vos = _command(
+        kinds,
+        "youtube-vos",
+        "convert_youtube_vos",
+        "YouTube-VOS folders: true masks on annotated frames, or points simulated from them, without narratives",
+        "vng convert youtube-vos --root YouTube/train --out data/pv-yt --simulate 10",
+    )
+    root_help = "folder of a split, with meta.json, JPEGImages/ and Annotations/"
+    youtube_vos.add_argument("--root", type=Path, required=True, help=root_help)
+    frames_help = "folder of VIDEO/ folders, such as train_all_frames/JPEGImages [JPEGImages/ of the root]"
+    youtube_vos.add_argument("--frames", type=Path, help=frames_help)
+    annotated_help = (
+        "whether a label image tells of all objects, or of those that first appear in it [by the folder's name: "
+        "first for valid and test]"
+    )
+    youtube_vos.add_argument("--annotated", choices=("all", "first"), help=annotated_help)
+    for sub in (davis, youtube_vos):
+        _simulation_arguments(sub)
+    benchmark = _command(
+        kinds,
+        "point-benchmark",
+        "convert_point_benchmark",
+        "a VNG dataset with points: the form of the PV-Oops benchmark, points on a reference frame and few true masks",
+        "vng convert point-benchmark --source data/oops-val --narratives oops_val.jsonl --out data/pv-oops",
+    )
+    benchmark.add_argument("--source", type=Path, required=True, help="VNG dataset whose objects have points")
+    trace_help = "drop objects whose mouse trace does not come after the reference frame, and evaluate on its frame: "
+    benchmark.add_argument(
+        "--narratives", type=Path, help=f"{trace_help}the VidLN narratives that the dataset was converted from"
+    )
+    benchmark.add_argument("--trace-frames", type=Path, help="the same from a JSON object {object id: frame name}")
+    for sub in (point_vos, vidln, vng, davis, youtube_vos, benchmark):
         _output_arguments(sub)
 
 
@@ -208,6 +241,11 @@ def _simulation_arguments(parser: Any) -> None:
     group.add_argument("--distance", type=float, default=20.0, metavar="PIXELS", help=distance_help)
     seed_help = "a point depends on it, and on the names of video, object and frame [0]"
     group.add_argument("--point-seed", type=_natural, default=0, metavar="S", help=seed_help)
+    shared_help = (
+        "draw the negatives of a frame once, on the background that its objects have in common, and give them to every "
+        "object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 a frame"
+    )
+    group.add_argument("--shared-negatives", action="store_true", help=shared_help)
     group.add_argument("--keep-masks", action="store_true", help="keep the masks beside the points")
 
 

@@ -94,8 +94,27 @@ def _run_convert_vng(arguments: argparse.Namespace) -> int:
 
 def _run_convert_davis(arguments: argparse.Namespace) -> int:
     from conversion.build import davis_conversion
+    from conversion.vos_datasets import DavisSettings
 
-    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments))
+    davis = DavisSettings(arguments.image_set, arguments.merge_objects)
+    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments), davis)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.build import youtube_vos_conversion
+    from conversion.youtube_vos import YoutubeFolder
+
+    folder = YoutubeFolder.of(arguments.root, arguments.frames, arguments.annotated)
+    conversion = youtube_vos_conversion(folder, _build_options(arguments), _simulation(arguments))
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
+    from conversion.point_benchmark import benchmark_conversion
+
+    options = _build_options(arguments)
+    conversion = benchmark_conversion(arguments.source, options, arguments.narratives, arguments.trace_frames)
     return _run_conversion(conversion, arguments)
 
 
@@ -114,6 +133,7 @@ def _simulation(arguments: argparse.Namespace) -> Any:
         arguments.distance,
         arguments.point_seed,
         arguments.keep_masks,
+        arguments.shared_negatives,
     )
 
 
@@ -354,6 +374,8 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_vidln": _run_convert_vidln,
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
+    "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
     "compare": _run_compare,
