@@ -25,10 +25,10 @@ from conversion.options import BuildOptions
 from conversion.point_simulation import SimulationSettings, simulate_points
 from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
-from conversion.videos import point_vos_video, vidln_video
+from conversion.videos import point_vos_video, segmented_video, vidln_video
 from conversion.vos_datasets import DavisSettings, davis_clips, listed_clips, read_davis_clip
 from conversion.youtube_vos import YoutubeFolder, meta_videos, read_youtube_video
-from vng.dataset import Video, video_from_row
+from vng.dataset import DATA_FOLDER, Video, VngDataset, video_from_row
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
 from vng.manifest import content_hash
@@ -208,6 +208,25 @@ def youtube_vos_conversion(
 
 def _vos_settings(simulation: SimulationSettings | None, settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"simulation": None if simulation is None else simulation.as_settings()}
+
+
+def points_conversion(path: Path, options: BuildOptions) -> Conversion:
+    """A VNG dataset whose objects have points (a point version) -> the same with pseudo-masks made from them."""
+    dataset = VngDataset(path)
+    places = {name: index for index, name in enumerate(dataset.video_ids)}
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for name in places:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: path})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        return segmented_video(dataset[places[name]], options, problems)
+
+    title = "Pseudo-masks from points"
+    return Conversion("points", title, {"dataset": path / DATA_FOLDER}, options, read, make)
 
 
 class Wanted:
