@@ -29,6 +29,7 @@ COMMANDS = [
     ["predict"],
     ["evaluate"],
     ["evaluate", "vng"],
+    ["evaluate", "vos"],
 ]
 
 

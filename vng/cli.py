@@ -328,6 +328,35 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     )
 
 
+def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
+    named = arguments.protocol in ("youtube-vos", "point-vos")
+    if arguments.official and named:
+        raise UsageError("vng evaluate vos: --official goes with --protocol davis and davis-2016")
+    if arguments.seen is not None and not named:
+        raise UsageError("vng evaluate vos: --seen goes with --protocol youtube-vos and point-vos")
+    from vng.dataset import VngDataset
+    from vng.evaluation.vos import Protocol, evaluate_vos, find_runs, plain_run
+    from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
+    from vng.manifest import to_json, write_atomic
+
+    seen = None if arguments.seen is None else read_seen(arguments.seen)
+    dataset = VngDataset(arguments.dataset, arguments.split)
+    from tqdm import tqdm
+
+    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
+    find = find_runs if arguments.protocol == "point-vos" else (lambda *where: (plain_run(*where),))
+    truth = "sparse" if seen is not None else arguments.truth  # YouTube-VOS scores the last frame too
+    protocol = Protocol(arguments.protocol, arguments.official, truth)
+    scores = evaluate_vos(shown, find(arguments.results, dataset.video_ids), protocol, arguments.missing)
+    if seen is not None:
+        check_categories(scores[0])
+    if arguments.json is not None:
+        write_atomic(arguments.json, to_json(as_json(scores, seen)))
+    if arguments.csv is not None:
+        write_atomic(arguments.csv, as_csv(scores, seen))
+    print(table(scores, seen))
+
+
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _run_demo,
     "synthesize": _run_synthesize,
@@ -341,6 +370,7 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": _run_train,
     "predict": _run_predict,
     "evaluate_vng": _run_evaluate_vng,
+    "evaluate_vos": _run_evaluate_vos,
 }
 
 
