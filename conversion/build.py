@@ -22,6 +22,7 @@ from conversion import point_vos, vidln
 from conversion.nouns import noun_source
 from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.options import BuildOptions
+from conversion.point_simulation import SimulationSettings, simulate_points
 from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, vidln_video
@@ -77,11 +78,19 @@ class Conversion:
     nouns: str = ""
     having: str | None = None  # only videos with a record of this kind too
     with_frames: bool = True  # whether rows carry pixels
+    simulation: SimulationSettings | None = None  # of points, from true masks
 
     def settings(self) -> dict[str, Any]:
         """Everything the result depends on but the frames, for the manifest: of inputs their content, not their paths."""
         hashes = {name: content_hash(path) for name, path in self.inputs.items()}
-        what = {"conversion": self.kind, "inputs": hashes, "nouns": self.nouns, "with_frames": self.with_frames}
+        what: dict[str, Any] = {
+            "conversion": self.kind,
+            "inputs": hashes,
+            "nouns": self.nouns,
+            "with_frames": self.with_frames,
+        }
+        if self.simulation is not None:
+            what["simulation"] = self.simulation.as_settings()
         return what | self.options.as_settings()
 
     def videos(self, spool: Spool) -> Iterator[str]:
@@ -148,8 +157,8 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
     return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)
 
 
-def davis_conversion(root: Path, options: BuildOptions) -> Conversion:
-    """DAVIS folders -> a VNG dataset with true masks on every frame and no narratives."""
+def davis_conversion(root: Path, options: BuildOptions, simulation: SimulationSettings | None = None) -> Conversion:
+    """DAVIS folders -> a VNG dataset with true masks on every frame, or points simulated from them; no narratives."""
     name, split = options.dataset or "DAVIS", options.split or "train"
     clips = davis_clips(root)
 
@@ -161,9 +170,10 @@ def davis_conversion(root: Path, options: BuildOptions) -> Conversion:
         wanted.report_missing(spool, {NARRATIVES: root})
 
     def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
-        return [read_davis_clip(root, clips[clip], name, split)]
+        video, void = read_davis_clip(root, clips[clip], name, split)
+        return [video if simulation is None else simulate_points(video, void, simulation)]
 
-    return Conversion("davis", name, {"root": root}, options, read, make)
+    return Conversion("davis", name, {"root": root}, options, read, make, simulation=simulation)
 
 
 class _Wanted:

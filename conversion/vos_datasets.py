@@ -20,6 +20,7 @@ from vng.masks import RLE, encode
 IGNORED = 255
 FPS = 24.0
 NAME, SPLIT = "DAVIS", "train"
+Void = tuple[RLE | None, ...]  # per frame, the pixels that nobody has labelled; None where there are none
 
 
 def davis_clips(root: Path) -> dict[str, Path]:
@@ -36,15 +37,16 @@ def davis_clips(root: Path) -> dict[str, Path]:
     return dict(sorted(clips.items()))
 
 
-def read_davis_clip(root: Path, folder: Path, name: str = NAME, split: str = SPLIT) -> Video:
-    """One clip as a record; raises DataError for a missing, broken or wrongly sized annotation."""
+def read_davis_clip(root: Path, folder: Path, name: str = NAME, split: str = SPLIT) -> tuple[Video, Void]:
+    """One clip as a record, and its void; raises DataError for a missing, broken or wrongly sized annotation."""
     frames = ImageFolder(folder, FPS)
     annotations = root / "Annotations" / folder.parent.name / folder.name
     labels = [read_labels(annotations / f"{frame}.png", frames.size) for frame in frames.names]
+    void = tuple(encode(label == IGNORED) if (label == IGNORED).any() else None for label in labels)
     ids = sorted({int(i) for label in labels for i in np.unique(label)} - {0, IGNORED})
     objects = tuple(VideoObject(str(i), "", "davis", _rles(labels, i)) for i in ids)
     height, width = frames.size
-    return Video(folder.name, name, split, height, width, FPS, tuple(frames.names), (), (), objects, frames)
+    return Video(folder.name, name, split, height, width, FPS, tuple(frames.names), (), (), objects, frames), void
 
 
 def _rles(labels: Sequence[np.ndarray], value: int) -> tuple[RLE, ...]:

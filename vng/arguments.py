@@ -68,6 +68,11 @@ def _natural(text: str) -> int:
     return value
 
 
+def _frame_count(text: str) -> int | None:
+    """A positive number; None for "all"."""
+    return None if text == "all" else _positive(text)
+
+
 def _setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
@@ -158,10 +163,11 @@ def _convert(commands: Any) -> None:
         kinds,
         "davis",
         "convert_davis",
-        "DAVIS folders: true masks without narratives, to train a click segmenter on",
+        "DAVIS folders: true masks, or points simulated from them, without narratives",
         "vng convert davis --root DAVIS --out data/davis",
     )
     davis.add_argument("--root", type=Path, required=True, help="folder with JPEGImages/ and Annotations/")
+    _simulation_arguments(davis)
     for sub in (point_vos, vidln, vng, davis):
         _output_arguments(sub)
 
@@ -183,6 +189,26 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
     parser.add_argument("--nouns", default=nouns, help=nouns_help)
     parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
+
+
+def _simulation_arguments(parser: Any) -> None:
+    group = parser.add_argument_group("points from masks", "As Point-VOS draws them (Sec. 3.1); all need --simulate.")
+    simulate_help = "most positive points of an object in a frame; without it, masks and no points are written"
+    group.add_argument("--simulate", type=_positive, metavar="N", help=simulate_help)
+    negatives_help = "most negative points, on whatever is neither the object nor void [N of --simulate]"
+    group.add_argument("--negatives", type=_natural, metavar="N", help=negatives_help)
+    frames_help = "this many evenly spaced annotated frames, or all [10]"
+    group.add_argument("--point-frames", type=_frame_count, default=10, metavar="F|all", help=frames_help)
+    sampling_help = "random, or farthest-point sampling from the middle of the region [random]"
+    group.add_argument("--sampling", choices=("random", "farthest"), default="random", help=sampling_help)
+    distance_help = (
+        "least distance of two points of one label, in pixels at 480 rows: at 240 rows half of it, and so on; "
+        "where that many points do not fit, there are fewer [20]"
+    )
+    group.add_argument("--distance", type=float, default=20.0, metavar="PIXELS", help=distance_help)
+    seed_help = "a point depends on it, and on the names of video, object and frame [0]"
+    group.add_argument("--point-seed", type=_natural, default=0, metavar="S", help=seed_help)
+    group.add_argument("--keep-masks", action="store_true", help="keep the masks beside the points")
 
 
 def _output_arguments(parser: Any) -> None:

@@ -95,7 +95,26 @@ def _run_convert_vng(arguments: argparse.Namespace) -> int:
 def _run_convert_davis(arguments: argparse.Namespace) -> int:
     from conversion.build import davis_conversion
 
-    return _run_conversion(davis_conversion(arguments.root, _build_options(arguments)), arguments)
+    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments))
+    return _run_conversion(conversion, arguments)
+
+
+def _simulation(arguments: argparse.Namespace) -> Any:
+    from conversion.point_simulation import SimulationSettings
+
+    if arguments.simulate is None:
+        if arguments.keep_masks:
+            raise UsageError("--keep-masks goes with --simulate: without points the masks are always kept")
+        return None
+    return SimulationSettings(
+        arguments.simulate,
+        arguments.simulate if arguments.negatives is None else arguments.negatives,
+        arguments.point_frames,
+        arguments.sampling,
+        arguments.distance,
+        arguments.point_seed,
+        arguments.keep_masks,
+    )
 
 
 def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:

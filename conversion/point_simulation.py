@@ -1,0 +1,128 @@
+"""Points simulated from true masks (Point-VOS, Sec. 3.1 and App. A): a VOS dataset's point version.
+
+Every draw depends on the seed and on the names of video, object and frame alone, so neither the order of the work nor
+other objects change it, and fewer points of a kind are the first ones of more.
+Shapes: H x W pixels, P points.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vng.dataset import Quality, Video, VideoObject
+from vng.errors import UsageError
+from vng.masks import RLE, decode, depth
+from vng.points import NEGATIVE, POSITIVE, Points, sample_in_mask
+
+SAMPLING = ("random", "farthest")
+ROWS = 480  # the height that distances are given for
+FRAMES = 10  # the paper's choice
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """How points are drawn; raises UsageError for values out of range."""
+
+    positives: int  # most of an object in a frame
+    negatives: int
+    frames: int | None = FRAMES  # evenly spaced; None takes all
+    sampling: str = "random"
+    distance: float = 20.0  # least, between points of one label; pixels at 480 rows, in proportion at others
+    seed: int = 0
+    keep_masks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.positives < 1:
+            raise UsageError(f"--simulate {self.positives}: at least one positive point")
+        if self.negatives < 0:
+            raise UsageError(f"--negatives {self.negatives}: a number of points, 0 or more")
+        if self.frames is not None and self.frames < 1:
+            raise UsageError(f"--point-frames {self.frames}: at least one frame, or all")
+        if self.sampling not in SAMPLING:
+            raise UsageError(f"--sampling {self.sampling}: choose one of: {', '.join(SAMPLING)}")
+        if not self.distance >= 0 or not np.isfinite(self.distance):
+            raise UsageError(f"--distance {self.distance}: pixels, 0 or more")
+
+    def as_settings(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return asdict(self)
+
+
+def simulate_points(video: Video, void: Sequence[RLE | None], settings: SimulationSettings) -> Video:
+    """The video with points in place of its masks, or beside them with `keep_masks`.
+
+    Frames are evenly spaced over those where any object is annotated. An object gets points in those of them where it is
+    annotated itself: negatives alone where it is absent.
+
+    Args:
+        video: with true masks.
+        void: per frame, the pixels that nobody has labelled; None where there are none.
+        settings: how to draw.
+    """
+    annotated = [t for t in range(len(video.frame_names)) if any(o.segmentations[t] is not None for o in video.objects)]
+    kept = evenly_spaced(annotated, settings.frames)
+    points: dict[str, list[Points]] = {item.object_id: [] for item in video.objects}
+    for t in kept:
+        masks = {o.object_id: decode(rle) for o in video.objects if (rle := o.segmentations[t]) is not None}
+        unknown = None if (rle := void[t]) is None else decode(rle)
+        unclaimed = ~np.any(list(masks.values()), axis=0)
+        for name, mask in masks.items():
+            background = ~mask if settings.sampling == "random" else unclaimed
+            if unknown is not None:
+                background = background & ~unknown
+            for label, region in ((POSITIVE, mask), (NEGATIVE, background)):
+                key = (video.video_id, name, video.frame_names[t], label)
+                points[name].append(_draw(region, label, t, key, settings))
+    objects = tuple(_pointed(item, Points.concatenate(points[item.object_id]), settings) for item in video.objects)
+    return replace(video, objects=objects)
+
+
+def _draw(region: np.ndarray, label: int, t: int, key: tuple[object, ...], settings: SimulationSettings) -> Points:
+    count = settings.positives if label == POSITIVE else settings.negatives
+    distance = settings.distance * region.shape[0] / ROWS
+    if settings.sampling == "random":
+        rng = np.random.default_rng([settings.seed, *(zlib.crc32(str(part).encode()) for part in key)])
+        xy = sample_in_mask(region, count, distance, rng)
+    else:
+        xy = farthest_in_mask(region, count, distance)
+    return Points(np.full(len(xy), t), xy, np.full(len(xy), label))
+
+
+def _pointed(item: VideoObject, points: Points, settings: SimulationSettings) -> VideoObject:
+    segmentations = item.segmentations if settings.keep_masks else (None,) * len(item.segmentations)
+    return replace(item, segmentations=segmentations, points=points, quality=Quality(n_points=len(points)))
+
+
+def evenly_spaced(frames: Sequence[int], count: int | None) -> list[int]:
+    """`count` of the frames from the first to the last, evenly spaced, in order; all where there are no more (or None)."""
+    if count is None or len(frames) <= count:
+        return list(frames)
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+
+
+def farthest_in_mask(mask: np.ndarray, count: int, min_distance: float) -> np.ndarray:
+    """Up to `count` foreground pixels, each farthest from those before it, at least `min_distance` pixels apart.
+
+    Point-VOS, App. A: the first is the maximum of the distance transform. No randomness; ties go to the first in rows.
+
+    Returns:
+        float32 [P, 2] of (x, y), P <= count; empty for an empty mask.
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows) or not count:
+        return np.empty((0, 2), np.float32)
+    pixels = np.stack([columns, rows], axis=1).astype(np.float32)
+    chosen = [int(depth(mask)[rows, columns].argmax())]
+    nearest = np.full(len(pixels), np.inf, np.float32)
+    while len(chosen) < count:
+        nearest = np.minimum(nearest, np.hypot(*(pixels - pixels[chosen[-1]]).T))
+        farthest = int(nearest.argmax())
+        if nearest[farthest] < min_distance or not nearest[farthest]:
+            break
+        chosen.append(farthest)
+    return pixels[chosen]
