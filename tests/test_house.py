@@ -30,6 +30,7 @@ COMMANDS = [
     ["evaluate"],
     ["evaluate", "vng"],
     ["evaluate", "vos"],
+    ["evaluate", "frame-sparsity"],
 ]
 
 

@@ -343,6 +343,7 @@ def _evaluate(commands: Any) -> None:
     )
     vng.add_argument("--json", type=Path, help="write all scores to this file")
     _evaluate_vos(protocols)
+    _evaluate_frame_sparsity(protocols)
 
 
 def _evaluate_vos(protocols: Any) -> None:
@@ -379,3 +380,27 @@ def _evaluate_vos(protocols: Any) -> None:
     vos.add_argument("--archive", type=Path, metavar="OUT.zip", help=archive_help)
     meta_help = "with --archive and youtube-vos: the meta.json that says which frames are wanted [all frames]"
     vos.add_argument("--meta", type=Path, metavar="META.json", help=meta_help)
+
+
+def _evaluate_frame_sparsity(protocols: Any) -> None:
+    study = _command(
+        protocols,
+        "frame-sparsity",
+        "evaluate_frame_sparsity",
+        "whether a few true masks a video rank methods as all of them do (Point-VOS, Figure 8)",
+        "vng evaluate frame-sparsity --dataset data/davis-val --results METHOD_A METHOD_B METHOD_C --html page",
+    )
+    study.add_argument("--dataset", type=Path, required=True, help="VNG dataset with true masks on many frames")
+    study.add_argument("--split", type=_split_name, help="only rows of this split")
+    study.add_argument("--results", type=Path, nargs="+", required=True, help="folders of predictions, one a method")
+    frames_help = "evenly spaced frames a video [1 2 3 5 10]"
+    study.add_argument("--frames", type=_positive, nargs="+", default=[1, 2, 3, 5, 10], metavar="K", help=frames_help)
+    study.add_argument(
+        "--protocol", choices=("davis", "davis-2016", "youtube-vos"), default="davis", help="of the dense score [davis]"
+    )
+    study.add_argument(
+        "--missing", choices=("error", "empty"), default="error", help="a prediction that is not there [error]"
+    )
+    study.add_argument("--seed", type=_natural, default=0, help="of the resampling behind the interval [0]")
+    study.add_argument("--html", type=Path, help="folder for index.html and the plot, frame-sparsity.png")
+    study.add_argument("--json", type=Path, help="write all figures to this file")
