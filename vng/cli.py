@@ -369,7 +369,7 @@ def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
 
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
     find = find_runs if arguments.protocol == "point-vos" else (lambda *where: (plain_run(*where),))
-    truth = "sparse" if seen is not None else arguments.truth  # YouTube-VOS scores the last frame too
+    truth: Any = "sparse" if seen is not None else arguments.truth  # YouTube-VOS scores the last frame too
     protocol = Protocol(arguments.protocol, arguments.official, truth)
     scores = evaluate_vos(shown, find(arguments.results, dataset.video_ids), protocol, arguments.missing)
     if seen is not None:

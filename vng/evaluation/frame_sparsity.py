@@ -223,7 +223,8 @@ def plot_sparsity(study: FrameSparsity, path: Path) -> None:
         axes.grid(alpha=0.25)
     panels[0][0].set_ylabel("dense J&F")
     if len(study.methods) <= 20:
-        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right", frameon=False, fontsize=8)
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles=handles, labels=labels, loc="outside right center", frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

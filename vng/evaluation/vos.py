@@ -139,9 +139,8 @@ def evaluate_vos(
         raise DataErrors(problems)
     if not scores or not scores[0]:
         first = f" ({left_out[0].video}: {left_out[0].reason})" if left_out else ""
-        raise DataError(
-            source, "", "objects", f"no object to score under {protocol.name}{first}", "see docs/protocols.md"
-        )
+        reason = f"no object to score under {protocol.name}{first}"
+        raise DataError(source, "", "objects", reason, "give a dataset with true masks; docs/protocols.md")
     return tuple(VosScores(run, protocol, tuple(rows), tuple(left_out)) for run, rows in zip(runs, scores, strict=True))
 
 

@@ -171,7 +171,7 @@ def as_csv(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> 
 
 def table(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
     """What is printed: the overall line, G where it is known, then sequences (one run) or runs (several)."""
-    lines = _benchmark_lines(scores, seen)
+    lines = [_heading(scores[0]), *_benchmark_lines(scores, seen)]
     if len(scores) == 1:
         lines += _one_run(scores[0], seen)
     else:
@@ -182,6 +182,12 @@ def table(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> s
     for item in scores[0].left_out:
         reasons[item.reason] = reasons.get(item.reason, 0) + 1
     return "\n".join(lines + [f"left out: {count} x {reason}" for reason, count in reasons.items()])
+
+
+def _heading(scores: VosScores) -> str:
+    name = scores.protocol.name + (", official" if scores.protocol.official else "")
+    masks = sum(len(score.frames) for score in scores.objects)
+    return f"{name}: {len(scores.sequences):,} sequences, {len(scores.objects):,} objects, {masks:,} masks scored"
 
 
 def _benchmark_lines(scores: Sequence[VosScores], seen: Collection[str] | None) -> list[str]:
