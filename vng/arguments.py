@@ -372,8 +372,9 @@ def _evaluate_vos(protocols: Any) -> None:
     vos.add_argument("--official", action="store_true", help=official_help)
     seen_help = "seen categories, for G: one a line, the train split's meta.json, or a VNG dataset"
     vos.add_argument("--seen", type=Path, metavar="FILE", help=seen_help)
-    truth_help = "with point-vos: masks on all frames, or on a few; auto looks at each video [auto]"
-    vos.add_argument("--truth", choices=("auto", "dense", "sparse"), default="auto", help=truth_help)
+    truth_help = "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto looks at each video [auto]"
+    truths = ("auto", "dense", "sparse", "youtube-vos")
+    vos.add_argument("--truth", choices=truths, default="auto", help=truth_help)
     vos.add_argument("--json", type=Path, help="write all scores to this file")
     vos.add_argument("--csv", type=Path, help="write a line an object to this file")
     archive_help = "do not score: check the predictions and write them as the archive an evaluation server takes"

@@ -348,10 +348,7 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
 
 
 def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
-    named = arguments.protocol in ("youtube-vos", "point-vos")
-    if arguments.official and named:
-        raise UsageError("vng evaluate vos: --official goes with --protocol davis and davis-2016")
-    if arguments.seen is not None and not named:
+    if arguments.seen is not None and arguments.protocol not in ("youtube-vos", "point-vos"):
         raise UsageError("vng evaluate vos: --seen goes with --protocol youtube-vos and point-vos")
     if arguments.archive is not None:
         _write_vos_archive(arguments)
@@ -363,15 +360,17 @@ def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
     from vng.manifest import to_json, write_atomic
 
+    point_vos = arguments.protocol == "point-vos"
+    by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
+    protocol = Protocol(arguments.protocol, arguments.official, "youtube-vos" if by_category else arguments.truth)
     seen = None if arguments.seen is None else read_seen(arguments.seen)
     dataset = VngDataset(arguments.dataset, arguments.split)
+    found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
+    runs = found if isinstance(found, tuple) else (found,)
     from tqdm import tqdm
 
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    find = find_runs if arguments.protocol == "point-vos" else (lambda *where: (plain_run(*where),))
-    truth: Any = "sparse" if seen is not None else arguments.truth  # YouTube-VOS scores the last frame too
-    protocol = Protocol(arguments.protocol, arguments.official, truth)
-    scores = evaluate_vos(shown, find(arguments.results, dataset.video_ids), protocol, arguments.missing)
+    scores = evaluate_vos(shown, runs, protocol, arguments.missing)
     if seen is not None:
         check_categories(scores[0])
     if arguments.json is not None:
