@@ -22,6 +22,8 @@ COMMANDS = [
     ["convert", "vidln"],
     ["convert", "vng"],
     ["convert", "davis"],
+    ["convert", "youtube-vos"],
+    ["convert", "point-benchmark"],
     ["export"],
     ["inspect"],
     ["compare"],

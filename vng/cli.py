@@ -61,7 +61,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
         checkpoint=arguments.checkpoint,
         settings=tuple(sorted(dict(arguments.set).items())),
         propagator=arguments.propagator,
-        nouns=arguments.nouns,
+        nouns=getattr(arguments, "nouns", ""),
         pseudo=PseudoMaskSettings(held_out, arguments.seed),
         **more,
     )
@@ -75,6 +75,13 @@ def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
     )
     conversion = point_vos_conversion(arguments.points, arguments.narratives, arguments.frames, options)
     return _run_conversion(conversion, arguments)
+
+
+def _run_convert_points(arguments: argparse.Namespace) -> int:
+    from conversion.build import points_conversion
+
+    options = _engine_options(arguments, arguments.held_out, min_agreement=arguments.min_agreement)
+    return _run_conversion(points_conversion(arguments.points, options), arguments)
 
 
 def _run_convert_vidln(arguments: argparse.Namespace) -> int:
@@ -94,8 +101,27 @@ def _run_convert_vng(arguments: argparse.Namespace) -> int:
 
 def _run_convert_davis(arguments: argparse.Namespace) -> int:
     from conversion.build import davis_conversion
+    from conversion.vos_datasets import DavisSettings
 
-    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments))
+    davis = DavisSettings(arguments.image_set, arguments.merge_objects)
+    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments), davis)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.build import youtube_vos_conversion
+    from conversion.youtube_vos import YoutubeFolder
+
+    folder = YoutubeFolder.of(arguments.root, arguments.frames, arguments.annotated)
+    conversion = youtube_vos_conversion(folder, _build_options(arguments), _simulation(arguments))
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
+    from conversion.point_benchmark import benchmark_conversion
+
+    options = _build_options(arguments)
+    conversion = benchmark_conversion(arguments.source, options, arguments.narratives, arguments.trace_frames)
     return _run_conversion(conversion, arguments)
 
 
@@ -114,6 +140,7 @@ def _simulation(arguments: argparse.Namespace) -> Any:
         arguments.distance,
         arguments.point_seed,
         arguments.keep_masks,
+        arguments.shared_negatives,
     )
 
 
@@ -428,9 +455,12 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _run_demo,
     "synthesize": _run_synthesize,
     "convert_point_vos": _run_convert_point_vos,
+    "convert_points": _run_convert_points,
     "convert_vidln": _run_convert_vidln,
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
+    "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
     "compare": _run_compare,

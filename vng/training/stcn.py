@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
-from vng.errors import DataError
-from vng.models.loading import load_strictly
+from vng.models.loading import load_strictly, told
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.losses_stcn import (
     Bootstrapping,
@@ -30,6 +29,8 @@ from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.loop import Task
 from vng.training.settings import StcnLossSettings, StcnModelSettings, StcnRecipe
 from vng.training.vos_clips import VosClipSampler, collate
+
+CURE = "check the backbone's name, or the network"
 
 
 @dataclass
@@ -102,6 +103,7 @@ def build_stcn(recipe: StcnRecipe) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
     model = _model(recipe.model)
+    model.config.reads_reference = recipe.loss.reference > 0
     radius = float(model.config.point_radius)
 
     def samples(length: int) -> VosClipSampler:
@@ -122,18 +124,27 @@ def _model(settings: StcnModelSettings) -> Stcn:
     model = Stcn(StcnConfig(_configuration(key, 3), _configuration(value, 5), **settings.sizes))
     for encoder, source in ((model.key_encoder, key), (model.value_encoder.backbone, value)):
         if isinstance(source, str):
-            load_backbone(encoder, source)
+            _start_from(encoder, source)
     return model
 
 
 def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedConfig | dict[str, Any]:
-    """A backbone's configuration: as given, or that of a pre-trained one, without what lies beyond stride 16."""
+    """A backbone's configuration: as given, or that of a pre-trained one, cut off after stride 16."""
     if isinstance(source, dict):
         return source
-    try:
-        whole = AutoConfig.from_pretrained(source)
-    except OSError as error:  # what the hub's client raises for a name it cannot find or reach
-        reason = f"neither a folder nor to be had from the hub ({type(error).__name__})"
-        raise DataError(source, "", "", reason, "check the backbone's name, or the network") from error
-    stages = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
-    return type(whole)(**{**whole.to_dict(), **stages, "out_features": ["stage1", "stage2", "stage3"]})
+    whole: Any = told(source, lambda: AutoConfig.from_pretrained(source), CURE)
+    kept = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
+    rest = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
+    return type(whole)(**{**rest, **kept, "out_features": ["stage1", "stage2", "stage3"]})
+
+
+def _start_from(encoder: PreTrainedModel, source: str) -> None:
+    """Pre-trained weights into an encoder; input channels they do not know start orthogonal, as the authors' do."""
+    config = type(encoder.config)(**{**encoder.config.to_dict(), "num_channels": 3})
+    loaded: Any = told(source, lambda: type(encoder).from_pretrained(source, config=config), CURE)
+    state = loaded.float().state_dict()
+    for name, wanted in encoder.state_dict().items():
+        if state[name].shape != wanted.shape:
+            more = torch.empty(wanted.shape[0], wanted.shape[1] - state[name].shape[1], *wanted.shape[2:])
+            state[name] = torch.cat([state[name], nn.init.orthogonal_(more)], 1)
+    encoder.load_state_dict(state)

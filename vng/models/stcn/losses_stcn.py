@@ -100,6 +100,6 @@ def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
     probabilities = logits.float().softmax(1)[:, 1:].flatten(0, 1)[:, None]
     read = F.grid_sample(probabilities, grid.view(b * k, 1, p, 2), padding_mode="border", align_corners=False)
     inside = read.view(b, k, p)
-    right = torch.where(label == 1, inside, 1 - inside).clamp(min=LEAST_PROBABILITY)
+    right = torch.where(label == 1, inside, 1 - inside) + LEAST_PROBABILITY  # a clamp would stop the gradient
     known = label != UNKNOWN
     return -(right.log() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)

@@ -120,7 +120,9 @@ class Decoder(nn.Module):
         super().__init__()
         dims = config.decoder_dims
         if len(dims) != len(skips) + 1:
-            raise ValueError(f"decoder_dims {dims}: {len(skips) + 1} of them, one for the keys and one for each finer map")
+            raise ValueError(
+                f"decoder_dims {dims}: {len(skips) + 1} of them, one for the keys and one for each finer map"
+            )
         self.compress = ResidualBlock(config.value_dim + config.thin_dim, dims[0])
         pairs = zip(reversed(skips), dims, dims[1:], strict=False)
         self.up = nn.ModuleList(Upsampling(skip, i, o) for skip, i, o in pairs)  # coarse to fine
@@ -155,10 +157,12 @@ class Stcn(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and module.bias is None:  # of a backbone, before a normalisation
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            assert module.bias is not None
+            init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -240,7 +244,7 @@ class Stcn(PreTrainedModel):
         """
         if self.training:
             self._settle()
-        b, t = pixel_values.shape[:2]
+        t = pixel_values.shape[1]
         pixels = self.normalise(pixel_values)
         encoded = self.encode_key(pixels.flatten(0, 1))
         frames = [encoded.at(slice(i, None, t)) for i in range(t)]
