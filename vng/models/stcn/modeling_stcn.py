@@ -232,11 +232,21 @@ class Stcn(PreTrainedModel):
         return self.value_encoder(stacked, deep).unflatten(0, (b, k))
 
     def read(self, memory_key: Tensor, memory_value: Tensor, query: Tensor) -> Tensor:
-        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w]."""
-        flat = query.flatten(2)
-        likeness = 2 * (memory_key.transpose(1, 2) @ flat) - memory_key.pow(2).sum(1)[..., None]
-        weights = (likeness / self.config.key_dim**0.5).float().softmax(1).to(memory_value.dtype)
-        return (memory_value @ weights[:, None]).unflatten(-1, query.shape[-2:])
+        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w].
+
+        Softmax of -|k - q|^2 / sqrt(Ck) over all of memory; at test time `Memory` reads the nearest cells alone. The
+        query's own square drops out, the keys' is a further channel of a plain attention (two of them, so that half
+        precision holds it), which never builds the matrix of likenesses.
+        """
+        keys, square = memory_key.transpose(1, 2), memory_key.float().pow(2).sum(1)[..., None]
+        coarse = square.bfloat16().float()
+        keys = torch.cat([2 * keys, -coarse, coarse - square], 2)
+        cells = F.pad(query.flatten(2).transpose(1, 2), (0, 2), value=1.0)
+        values = memory_value.flatten(1, 2).transpose(1, 2)
+        width = max(keys.shape[2], values.shape[2])  # one width for all, or the fused kernels are not taken
+        padded = [F.pad(x.to(values.dtype), (0, width - x.shape[2])).contiguous()[:, None] for x in (cells, keys, values)]
+        out = F.scaled_dot_product_attention(*padded, scale=self.config.key_dim**-0.5)[:, 0, :, : values.shape[2]]
+        return out.transpose(1, 2).unflatten(1, memory_value.shape[1:3]).unflatten(-1, query.shape[-2:])
 
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """[B, K, Cv, h, w] -> logits [B, K, H, W], each object for itself."""
