@@ -26,7 +26,7 @@ from conversion.point_simulation import SimulationSettings, simulate_points
 from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, vidln_video
-from conversion.vos_datasets import DavisSettings, davis_clips, listed_clips, read_davis_clip
+from conversion.vos_datasets import DavisSettings, davis_clips, image_set_file, listed_clips, read_davis_clip
 from conversion.youtube_vos import YoutubeFolder, meta_videos, read_youtube_video
 from vng.dataset import Video, video_from_row
 from vng.dataset_writer import DatasetWriter
@@ -166,11 +166,11 @@ def davis_conversion(
     davis = davis or DavisSettings()
     name, split = options.dataset or "DAVIS", options.split or davis.split
     clips = davis_clips(root)
+    image_set = image_set_file(root, davis.image_set) if davis.image_set else None
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
-        listed = listed_clips(root, davis.image_set, clips, spool.problem) if davis.image_set else list(clips)
-        for clip in listed:
+        for clip in clips if image_set is None else listed_clips(image_set, clips, spool.problem):
             if wanted.video(clip) and wanted.listed_video(clip):
                 spool.add(NARRATIVES, clip, Item(clip, "", None))
         wanted.report_missing(spool, {NARRATIVES: root})
