@@ -146,8 +146,18 @@ class TestDavisPoints:
             assert np.array_equal(bare.points.xy, full.points.xy) and len(bare.points.of(NEGATIVE)) == 6
         void = labels(0, 0, 255) > 0
         assert not any(read_at(void, o.points.in_frame(0).of(NEGATIVE).xy).any() for o in points.objects)
+        ended = cli("inspect", tmp_path / "points", "--quiet")
+        assert "Point-VOS DAVIS, train (Table 11)" in ended.out and "the paper does not say so" in ended.out
+        assert "0 problems and notes" in ended.out  # no mask and no narrative are as meant
         seen = decode(both.objects[0].segmentations[0])
         assert seen.shape == (H, W) and read_at(seen, points.objects[0].points.of(POSITIVE).xy).all()
+
+    def test_shared_negatives_are_counted_once(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_clip(tmp_path / "davis", "two", [labels(1, 2, 255), labels(1, 2)])
+        call = ["convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", "--quiet"]
+        assert cli(*call, "--simulate", "1", "--negatives", "5", "--shared-negatives").status == 0
+        figures = json.loads(cli("inspect", tmp_path / "out", "--json", "--quiet").out)["points"]
+        assert (figures["negative points"], figures["negative places"], figures["frames"]) == (20, 10, 2)
 
     def test_masks_are_kept_beside_points_only(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         write_clip(tmp_path / "davis", "two", [labels(1)])

@@ -259,6 +259,8 @@ def _print_points(points: Any, published: Any) -> None:
     for name, here, printed, verdict in table_rows(points, published):
         print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
     print(all_frames_text(points, published))
+    if published is not None and published.note:
+        print(published.note)
 
 
 def _print_problems(problems: Any, html: Path | None) -> None:
