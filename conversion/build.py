@@ -312,7 +312,8 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
                 bar.update()
         bar.close()
-    description = f"Made by `vng convert {conversion.kind}`; masks by {options.segmenter}."
+    masks = f"; masks by {options.segmenter}" if conversion.nouns else ""  # without nouns no engine has a part in it
+    description = f"Made by `vng convert {conversion.kind}`{masks}."
     writer.finish(count, conversion.title, description)
 
 
