@@ -159,10 +159,13 @@ class TestDavisPoints:
         figures = json.loads(cli("inspect", tmp_path / "out", "--json", "--quiet").out)["points"]
         assert (figures["negative points"], figures["negative places"], figures["frames"]) == (20, 10, 2)
 
-    def test_masks_are_kept_beside_points_only(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    @pytest.mark.parametrize("option", [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0")])
+    def test_options_of_points_go_with_points(
+        self, tmp_path: Path, cli: Callable[..., Cli], option: tuple[str, ...]
+    ) -> None:
         write_clip(tmp_path / "davis", "two", [labels(1)])
-        ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", "--keep-masks")
-        assert ended.status == 2 and "--keep-masks goes with --simulate" in ended.err
+        ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", *option)
+        assert ended.status == 2 and f"{option[0]} goes with --simulate" in ended.err
 
 
 class TestDavisSets:

@@ -122,8 +122,9 @@ def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
     if arguments.simulate is None:
-        if arguments.keep_masks:
-            raise UsageError("--keep-masks goes with --simulate: without points the masks are always kept")
+        for name in ("keep_masks", "shared_negatives", "negatives"):
+            if getattr(arguments, name) not in (None, False):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
     return SimulationSettings(
         arguments.simulate,
