@@ -123,7 +123,7 @@ def _simulation(arguments: argparse.Namespace) -> Any:
 
     if arguments.simulate is None:
         for name in ("keep_masks", "shared_negatives", "negatives"):
-            if getattr(arguments, name) not in (None, False):
+            if (given := getattr(arguments, name)) is not None and given is not False:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
     return SimulationSettings(
