@@ -228,4 +228,6 @@ def benchmark_conversion(
     inputs |= {"narratives": narratives} if narratives is not None else {}
     inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
     more: dict[str, Any] = {"rules": asdict(PAPER)}
-    return Conversion("point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more)
+    return Conversion(
+        "point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more, segments=False
+    )

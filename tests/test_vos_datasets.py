@@ -140,6 +140,7 @@ class TestDavisPoints:
         call = ["convert", "davis", "--root", tmp_path / "davis", "--simulate", "4", "--negatives", "3", "--quiet"]
         assert cli(*call, "--out", tmp_path / "points").status == 0
         assert cli(*call, "--out", tmp_path / "both", "--keep-masks", "--point-frames", "all").status == 0
+        assert "masks by" not in (tmp_path / "points" / "README.md").read_text()  # no engine has a part in it
         points, both = VngDataset(tmp_path / "points")[0], VngDataset(tmp_path / "both")[0]
         for bare, full in zip(points.objects, both.objects, strict=True):
             assert set(bare.segmentations) == {None} and None not in full.segmentations

@@ -138,14 +138,22 @@ def _convert(commands: Any) -> None:
         "VidLN narratives alone: pseudo-masks from mouse traces",
         "vng convert vidln --narratives OVIS_train.jsonl --frames frames/OVIS_train --out data/ovis-traces",
     )
-    _engine_arguments(point_vos, nouns="auto")
-    _engine_arguments(vidln, nouns="noun_segments")
-    point_vos.add_argument(
-        "--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]"
+    points = _command(
+        kinds,
+        "points",
+        "convert_points",
+        "a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from them",
+        "vng convert points --points data/pv-davis --segmenter embedded --out data/pv-davis-pseudo",
     )
-    point_vos.add_argument(
-        "--min-agreement", type=float, default=0.0, help="leave out objects whose point agreement is lower [0]"
-    )
+    points.add_argument("--points", type=Path, required=True, help="dataset folder")
+    _engine_arguments(points)
+    _narrative_arguments(point_vos, nouns="auto")
+    _narrative_arguments(vidln, nouns="noun_segments")
+    for sub in (point_vos, points):
+        sub.add_argument("--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]")
+        sub.add_argument(
+            "--min-agreement", type=float, default=0.0, help="leave out objects whose point agreement is lower [0]"
+        )
     point_vos.add_argument(
         "--link", choices=("name", "name+trace"), default="name+trace", help="how a record finds its noun [name+trace]"
     )
@@ -201,14 +209,20 @@ def _convert(commands: Any) -> None:
         "--narratives", type=Path, help=f"{trace_help}the VidLN narratives that the dataset was converted from"
     )
     benchmark.add_argument("--trace-frames", type=Path, help="the same from a JSON object {object id: frame name}")
-    for sub in (point_vos, vidln, vng, davis, youtube_vos, benchmark):
+    for sub in (point_vos, points, vidln, vng, davis, youtube_vos, benchmark):
         _output_arguments(sub)
 
 
-def _engine_arguments(parser: Any, nouns: str) -> None:
+def _narrative_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
     frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
+    nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
+    parser.add_argument("--nouns", default=nouns, help=nouns_help)
+    _engine_arguments(parser)
+
+
+def _engine_arguments(parser: Any) -> None:
     parser.add_argument(
         "--segmenter", default=DEFAULT, help=f"what turns points into masks: {', '.join(ENGINES)} [{DEFAULT}]"
     )
@@ -219,8 +233,6 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=settings_help)
     propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
     parser.add_argument("--propagator", help=propagator_help)
-    nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
-    parser.add_argument("--nouns", default=nouns, help=nouns_help)
     parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
 
 

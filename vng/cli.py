@@ -61,7 +61,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
         checkpoint=arguments.checkpoint,
         settings=tuple(sorted(dict(arguments.set).items())),
         propagator=arguments.propagator,
-        nouns=arguments.nouns,
+        nouns=getattr(arguments, "nouns", ""),
         pseudo=PseudoMaskSettings(held_out, arguments.seed),
         **more,
     )
@@ -75,6 +75,13 @@ def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
     )
     conversion = point_vos_conversion(arguments.points, arguments.narratives, arguments.frames, options)
     return _run_conversion(conversion, arguments)
+
+
+def _run_convert_points(arguments: argparse.Namespace) -> int:
+    from conversion.build import points_conversion
+
+    options = _engine_options(arguments, arguments.held_out, min_agreement=arguments.min_agreement)
+    return _run_conversion(points_conversion(arguments.points, options), arguments)
 
 
 def _run_convert_vidln(arguments: argparse.Namespace) -> int:
@@ -374,6 +381,7 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _run_demo,
     "synthesize": _run_synthesize,
     "convert_point_vos": _run_convert_point_vos,
+    "convert_points": _run_convert_points,
     "convert_vidln": _run_convert_vidln,
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,

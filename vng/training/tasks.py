@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vng.config import check_settings, load_tree
 from vng.errors import one_of
-from vng.training.settings import ClicksRecipe, DynamiteRecipe, GroundingRecipe, Recipe
+from vng.training.settings import ClicksRecipe, DynamiteRecipe, GroundingRecipe, Recipe, StcnRecipe
 
 if TYPE_CHECKING:
     from vng.training.loop import Task
@@ -28,6 +28,7 @@ TASKS = {
     "grounding": TaskKind(GroundingRecipe, "vng.training.grounding:build_grounding"),
     "clicks": TaskKind(ClicksRecipe, "vng.training.clicks:build_clicks"),
     "dynamite": TaskKind(DynamiteRecipe, "vng.training.dynamite:build_dynamite"),
+    "stcn": TaskKind(StcnRecipe, "vng.training.stcn:build_stcn"),
 }
 
 

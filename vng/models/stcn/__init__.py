@@ -1,0 +1,1 @@
+"""STCN and Point-STCN."""

@@ -1,0 +1,75 @@
+"""Configuration of STCN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+KEY_BACKBONE = {
+    "model_type": "resnet",
+    "depths": [3, 4, 6],
+    "hidden_sizes": [256, 512, 1024],
+    "out_features": ["stage1", "stage2", "stage3"],
+}
+VALUE_BACKBONE = {
+    "model_type": "resnet",
+    "num_channels": 5,
+    "depths": [2, 2, 2],
+    "hidden_sizes": [64, 128, 256],
+    "layer_type": "basic",
+    "out_features": ["stage3"],
+}
+
+
+class StcnConfig(PretrainedConfig):
+    """Sizes and switches of STCN; the defaults are the published model's.
+
+    Args:
+        key_backbone: any `transformers` backbone whose maps have stride 4, 8, 16 (the last ones may be left out).
+        value_backbone: one with five input channels (image, the object's mask, the others'), of which the last map counts.
+        key_dim, value_dim: channels of a key and a value.
+        thin_dim: channels of the image's own features in the decoder.
+        decoder_dims: channels of the decoder at the stride of the keys and at every finer map's.
+        key_level: the key backbone's map (finest first) at whose stride keys and values live; deeper maps are brought up
+            to it. -1 is the paper's: the last.
+        norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained ones).
+        point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
+        reads_reference: the model was trained to segment the reference frame from its own memory.
+    """
+
+    model_type = "stcn"
+
+    def __init__(
+        self,
+        key_backbone: dict[str, Any] | PretrainedConfig | None = None,
+        value_backbone: dict[str, Any] | PretrainedConfig | None = None,
+        key_dim: int = 64,
+        value_dim: int = 512,
+        thin_dim: int = 512,
+        decoder_dims: Sequence[int] = (512, 256, 256),
+        key_level: int = -1,
+        norm_batches: int = 0,
+        point_radius: float = 0.0,
+        reads_reference: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.key_backbone = _backbone(key_backbone or KEY_BACKBONE)
+        self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
+        self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
+        self.decoder_dims, self.key_level = list(decoder_dims), key_level
+        self.norm_batches, self.point_radius, self.reads_reference = norm_batches, point_radius, reads_reference
+        super().__init__(**kwargs)
+
+    @property
+    def sub_configs(self) -> dict[str, Any]:
+        """Nested configurations, for `transformers`."""
+        return {"key_backbone": AutoConfig, "value_backbone": AutoConfig}
+
+
+def _backbone(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
+    if isinstance(value, PretrainedConfig):
+        return value
+    value = dict(value)
+    return AutoConfig.for_model(value.pop("model_type"), **value)

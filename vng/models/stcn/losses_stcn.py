@@ -1,0 +1,105 @@
+"""Losses of STCN: one for drawn masks, one for noisy masks, one for points.
+
+Shapes: B clips, T frames, K objects, P points an object, H x W pixels. Logits have K + 1 classes, background first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = 255  # class of a pixel nothing is known of
+UNKNOWN = -1  # label of a point that fills up a row
+LEAST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True)
+class Bootstrapping:
+    """When bootstrapped cross-entropy keeps which share of the pixels (STCN's released program)."""
+
+    start: float = 20_000  # steps with all pixels
+    end: float = 70_000  # the step from which only the hardest `top` count
+    top: float = 0.15
+
+    def share(self, step: float) -> float:
+        """The share of pixels that count at a step, in (0, 1]."""
+        if step < self.start:
+            return 1.0
+        if step > self.end:
+            return self.top
+        return self.top + (1 - self.top) * (self.end - step) / (self.end - self.start)
+
+
+def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, share: float) -> Tensor:
+    """Mean cross-entropy of the hardest pixels, clip by clip.
+
+    Args:
+        logits: float [B, K + 1, H, W].
+        target: long [B, H, W], classes; IGNORED ones count for nothing.
+        share: of the known pixels of a clip, in (0, 1].
+
+    Returns:
+        float [B]; 0 for a clip of which nothing is known.
+    """
+    pixels = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED).flatten(1)
+    known = (target != IGNORED).flatten(1)
+    return _hardest(pixels, known, share)
+
+
+def _hardest(pixels: Tensor, known: Tensor, share: float) -> Tensor:
+    if share >= 1:
+        return (pixels * known).sum(1) / known.sum(1).clamp(min=1)
+    losses = []
+    for values, counted in zip(pixels, known, strict=True):
+        count = int(int(counted.sum()) * share)
+        chosen = values[counted].topk(count, sorted=False).values if count else values[counted]
+        losses.append(chosen.mean() if len(chosen) else values.sum() * 0)
+    return torch.stack(losses)
+
+
+def huberised_cross_entropy(logits: Tensor, target: Tensor, threshold: float = 10.0) -> Tensor:
+    """Cross-entropy that grows linearly where the true class has a probability below 1 / threshold, clip by clip.
+
+    A wrong pixel of a pseudo-mask then pulls with a bounded gradient (Menon et al., "Can gradient clipping mitigate
+    label noise?", ICLR 2020, Sec. 5).
+
+    Args:
+        logits: float [B, K + 1, H, W].
+        target: long [B, H, W], classes; IGNORED ones count for nothing.
+        threshold: more than 1.
+
+    Returns:
+        float [B]; 0 for a clip of which nothing is known.
+    """
+    logarithm = -F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
+    linear = -threshold * logarithm.exp() + math.log(threshold) + 1
+    pixels = torch.where(logarithm < -math.log(threshold), linear, -logarithm).flatten(1)
+    return _hardest(pixels, (target != IGNORED).flatten(1), 1.0)
+
+
+def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy at points alone, the probabilities read bilinearly at their exact places, clip by clip.
+
+    Point-VOS, App. D. A positive point says what its pixel is, a negative one what it is not.
+
+    Args:
+        logits: float [B, K + 1, H, W].
+        xy: float [B, K, P, 2], pixels, centres at integers.
+        label: long [B, K, P]: POSITIVE, NEGATIVE or UNKNOWN (no point).
+
+    Returns:
+        float [B], mean over the points; 0 for a clip without any.
+    """
+    b, k, p = label.shape
+    height, width = logits.shape[-2:]
+    grid = (2 * xy + 1) / xy.new_tensor([width, height]) - 1
+    probabilities = logits.float().softmax(1)[:, 1:].flatten(0, 1)[:, None]
+    read = F.grid_sample(probabilities, grid.view(b * k, 1, p, 2), padding_mode="border", align_corners=False)
+    inside = read.view(b, k, p)
+    right = torch.where(label == 1, inside, 1 - inside) + LEAST_PROBABILITY  # a clamp would stop the gradient
+    known = label != UNKNOWN
+    return -(right.log() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)

@@ -1,0 +1,266 @@
+"""STCN: a memory of keys and values over a video (Cheng et al., NeurIPS 2021), and Point-STCN (Point-VOS, Sec. 4).
+
+Shapes: B videos, K objects, T frames, H x W pixels, h x w cells at the stride of the keys, M cells in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoBackbone, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from vng.models.stcn.configuration_stcn import StcnConfig
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EPSILON = 1e-7
+
+
+@dataclass
+class StcnOutput(ModelOutput):
+    """Output of a training pass.
+
+    Attributes:
+        logits: float [B, T', K + 1, H, W], background first; T' is T - 1, or T where the reference is read too.
+    """
+
+    logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class KeyFeatures:
+    """What a frame says whatever is looked for in it."""
+
+    key: Tensor  # [B, Ck, h, w]
+    thin: Tensor  # [B, Ct, h, w], the decoder's view of the deepest map
+    deep: Tensor  # [B, C, h, w]
+    skips: tuple[Tensor, ...]  # finer maps, finest first
+
+    def at(self, index: int | slice) -> KeyFeatures:
+        """Those of some of the frames."""
+        return KeyFeatures(self.key[index], self.thin[index], self.deep[index], tuple(s[index] for s in self.skips))
+
+
+class ResidualBlock(nn.Module):
+    """Rectifier and 3x3 convolution, twice, beside an identity (a 3x3 convolution where channels change)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.downsample = None if inputs == outputs else nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(F.relu(self.conv1(F.relu(x))))
+        return y + (x if self.downsample is None else self.downsample(x))
+
+
+class Attention(nn.Module):
+    """Weights for channels, then for places, from averages and maxima (CBAM: Woo et al., ECCV 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.channel = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))
+        x = x * pooled.sigmoid()[..., None, None]
+        return x * self.spatial(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)).sigmoid()
+
+
+class Fusion(nn.Module):
+    """The value backbone's map and the key encoder's -> a value."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(inputs, outputs)
+        self.attention = Attention(outputs)
+        self.block2 = ResidualBlock(outputs, outputs)
+
+    def forward(self, x: Tensor, deep: Tensor) -> Tensor:
+        x = self.block1(torch.cat([x, deep], 1))
+        return self.block2(x + self.attention(x))
+
+
+class Upsampling(nn.Module):
+    """A coarse map brought up to a finer one."""
+
+    def __init__(self, skip: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.skip_conv = nn.Conv2d(skip, inputs, 3, padding=1)
+        self.out_conv = ResidualBlock(inputs, outputs)
+
+    def forward(self, skip: Tensor, x: Tensor) -> Tensor:
+        size = skip.shape[-2:]
+        return self.out_conv(self.skip_conv(skip) + F.interpolate(x, size=size, mode="bilinear", align_corners=False))
+
+
+class ValueEncoder(nn.Module):
+    """Image, the object's mask and the others' -> a value."""
+
+    def __init__(self, config: StcnConfig, deep: int) -> None:
+        super().__init__()
+        self.backbone = AutoBackbone.from_config(config.value_backbone)
+        self.fuser = Fusion(self.backbone.channels[-1] + deep, config.value_dim)
+
+    def forward(self, x: Tensor, deep: Tensor) -> Tensor:
+        return self.fuser(self.backbone(x).feature_maps[-1], deep)
+
+
+class Decoder(nn.Module):
+    """What memory said, with the image's maps -> logits."""
+
+    def __init__(self, config: StcnConfig, skips: list[int]) -> None:
+        super().__init__()
+        dims = config.decoder_dims
+        if len(dims) != len(skips) + 1:
+            raise ValueError(
+                f"decoder_dims {dims}: {len(skips) + 1} of them, one for the keys and one for each finer map"
+            )
+        self.compress = ResidualBlock(config.value_dim + config.thin_dim, dims[0])
+        pairs = zip(reversed(skips), dims, dims[1:], strict=False)
+        self.up = nn.ModuleList(Upsampling(skip, i, o) for skip, i, o in pairs)  # coarse to fine
+        self.pred = nn.Conv2d(dims[-1], 1, 3, padding=1)
+
+    def forward(self, x: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        x = self.compress(x)
+        for layer, skip in zip(self.up, reversed(skips), strict=True):
+            x = layer(skip, x)
+        return self.pred(F.relu(x))
+
+
+class Stcn(PreTrainedModel):
+    """The network: frames become keys once, whatever the number of objects; objects have values of their own."""
+
+    config_class = StcnConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: StcnConfig) -> None:
+        super().__init__(config)
+        self.key_encoder = AutoBackbone.from_config(config.key_backbone)
+        channels = list(self.key_encoder.channels)
+        self._level = config.key_level % len(channels)
+        deeper, deep = channels[self._level + 1 :], channels[-1]
+        below = [channels[self._level], *deeper][:-1]
+        self.merge = nn.ModuleList(Upsampling(skip, deep, deep) for skip in reversed(below))
+        self.value_encoder = ValueEncoder(config, deep)
+        self.key_proj = nn.Conv2d(deep, config.key_dim, 3, padding=1)
+        self.key_comp = nn.Conv2d(deep, config.thin_dim, 3, padding=1)
+        self.decoder = Decoder(config, channels[: self._level])
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d) and module.bias is None:  # of a backbone, before a normalisation
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            assert module.bias is not None
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+
+    def train(self, mode: bool = True) -> Stcn:
+        super().train(mode)
+        if mode:
+            self._settle()
+        return self
+
+    def _settle(self) -> None:
+        """Keep the normalisation's statistics once they have seen `norm_batches`."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if norms and int(norms[0].num_batches_tracked) >= self.config.norm_batches:  # type: ignore[arg-type]
+            for module in norms:
+                module.eval()
+
+    @staticmethod
+    def normalise(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """0..255 -> what the encoders take; any leading axes."""
+        mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
+        return ((pixels.float() / 255 - mean) / std).to(dtype)
+
+    def encode_key(self, pixels: Tensor) -> KeyFeatures:
+        """Frames [B, 3, H, W], normalised, sides multiples of 16."""
+        maps = list(self.key_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps)
+        deep = maps[-1]
+        for layer, skip in zip(self.merge, reversed(maps[self._level : -1]), strict=True):
+            deep = layer(skip, deep)
+        return KeyFeatures(self.key_proj(deep), self.key_comp(deep), deep, tuple(maps[: self._level]))
+
+    def encode_value(self, pixels: Tensor, deep: Tensor, masks: Tensor, others: Tensor | None = None) -> Tensor:
+        """Masks [B, K, H, W] of frames [B, 3, H, W] -> values [B, K, Cv, h, w]; `others` None: the sum of the others."""
+        b, k = masks.shape[:2]
+        if others is None:
+            others = masks.sum(1, keepdim=True) - masks
+        images = pixels[:, None].expand(-1, k, -1, -1, -1)
+        stacked = torch.cat([images, masks[:, :, None], others[:, :, None]], 2).flatten(0, 1)
+        stacked = stacked.contiguous(memory_format=torch.channels_last)
+        return self.value_encoder(stacked, deep.repeat_interleave(k, 0)).unflatten(0, (b, k))
+
+    def read(self, memory_key: Tensor, memory_value: Tensor, query: Tensor) -> Tensor:
+        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w]."""
+        flat = query.flatten(2)
+        likeness = 2 * (memory_key.transpose(1, 2) @ flat) - memory_key.pow(2).sum(1)[..., None]
+        weights = (likeness / self.config.key_dim**0.5).float().softmax(1).to(memory_value.dtype)
+        return (memory_value @ weights[:, None]).unflatten(-1, query.shape[-2:])
+
+    def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
+        """[B, K, Cv, h, w] -> logits [B, K, H, W], each object for itself."""
+        b, k = readout.shape[:2]
+        x = torch.cat([readout.flatten(0, 1), features.thin.repeat_interleave(k, 0)], 1)
+        logits = self.decoder(x, tuple(s.repeat_interleave(k, 0) for s in features.skips))
+        logits = F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
+        return logits.unflatten(0, (b, k))[:, :, 0]
+
+    @staticmethod
+    def aggregate(probabilities: Tensor) -> Tensor:
+        """Soft aggregation: probabilities [B, K, H, W] -> logits [B, K + 1, H, W], background first."""
+        background = (1 - probabilities).prod(1, keepdim=True)
+        return torch.cat([background, probabilities], 1).clamp(EPSILON, 1 - EPSILON).logit()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        prompts: Tensor,
+        valid: Tensor,
+        others: Tensor | None = None,
+        read_reference: bool = False,
+    ) -> StcnOutput:
+        """The training pass: frame t reads a memory of the frames before it, whose masks are predictions.
+
+        Args:
+            pixel_values: [B, T, 3, H, W], 0..255.
+            prompts: float [B, K, H, W], masks or points of frame 0, the reference.
+            valid: bool [B, K].
+            others: float [B, K, H, W], what is known not to be each object; None: the other objects' prompts.
+            read_reference: segment frame 0 from its own memory too, and remember it once more with what was found.
+        """
+        if self.training:
+            self._settle()
+        t = pixel_values.shape[1]
+        pixels = self.normalise(pixel_values)
+        encoded = self.encode_key(pixels.flatten(0, 1))
+        frames = [encoded.at(slice(i, None, t)) for i in range(t)]
+        keys = [frames[0].key.flatten(2)]
+        values = [self.encode_value(pixels[:, 0], frames[0].deep, prompts, others).flatten(3)]
+        logits = []
+        for i in range(0 if read_reference else 1, t):
+            readout = self.read(torch.cat(keys, 2), torch.cat(values, 3), frames[i].key)
+            probabilities = self.decode(readout, frames[i]).sigmoid() * valid[..., None, None]
+            logits.append(self.aggregate(probabilities).masked_fill(~_with_background(valid), -1e4))
+            if i + 1 < t:
+                found = logits[-1].softmax(1)[:, 1:]
+                values.append(self.encode_value(pixels[:, i], frames[i].deep, found).flatten(3))
+                keys.append(frames[i].key.flatten(2))
+        return StcnOutput(torch.stack(logits, 1))
+
+
+def _with_background(valid: Tensor) -> Tensor:
+    return F.pad(valid, (1, 0), value=True)[..., None, None]

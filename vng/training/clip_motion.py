@@ -1,0 +1,128 @@
+"""How the frames of a training clip are moved: affine maps and thin-plate splines, applied to pixels, masks and points.
+
+STCN (released program): the same crop, flip and colours for all frames of a clip, a small affine map of its own for each;
+a still image becomes a clip by larger affine maps and now and then a thin-plate spline.
+Shapes: P points, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+
+FIXED_POINT_STEPS = 12
+FIELD_STEP = 8  # pixels between the places where a spline is evaluated; it is smooth in between
+GREY = (124, 116, 104)  # what lies beyond the frame: the mean colour the network subtracts
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A map of a frame onto a canvas: an affine map, then perhaps a bend."""
+
+    matrix: np.ndarray  # float64 [2, 3], frame -> canvas
+    size: tuple[int, int]  # (height, width) of the canvas
+    bend: np.ndarray | None = None  # float32 [H, W, 2]: the unbent place of each pixel, minus the pixel
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [h, w, 3] -> uint8 [H, W, 3]."""
+        shrinks = abs(np.linalg.det(self.matrix[:, :2])) < 0.6
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        moved = cv2.warpAffine(image, self.matrix, self.size[::-1], flags=how, borderValue=GREY)
+        return moved if self.bend is None else self._bent(moved, cv2.INTER_LINEAR, GREY)
+
+    def labels(self, labels: np.ndarray, beyond: int = 0) -> np.ndarray:
+        """uint8 classes [h, w] -> uint8 [H, W]; pixels from beyond the frame become `beyond`."""
+        moved = cv2.warpAffine(labels, self.matrix, self.size[::-1], flags=cv2.INTER_NEAREST, borderValue=beyond)
+        return moved if self.bend is None else self._bent(moved, cv2.INTER_NEAREST, beyond)
+
+    def points(self, xy: np.ndarray) -> np.ndarray:
+        """Pixels of the frame [P, 2] -> pixels of the canvas, exact; they may lie outside it."""
+        straight = np.asarray(xy, np.float64).reshape(-1, 2) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        if self.bend is None or not len(straight):
+            return straight.astype(np.float32)
+        place = straight.astype(np.float32)
+        for _ in range(FIXED_POINT_STEPS):  # place + bend(place) = straight
+            shift = cv2.remap(self.bend, place[:, :1], place[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            place = (straight - shift[:, 0]).astype(np.float32)
+        return place
+
+    def _bent(self, canvas: np.ndarray, how: int, beyond: int | tuple[int, int, int]) -> np.ndarray:
+        assert self.bend is not None
+        y, x = np.mgrid[: self.size[0], : self.size[1]].astype(np.float32)
+        places = (x + self.bend[..., 0], y + self.bend[..., 1])
+        return cv2.remap(canvas, *places, how, borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
+
+
+def inside(xy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which points [P, 2] lie on a canvas (height, width) when rounded to its pixels: bool [P]."""
+    x, y = np.rint(xy).T
+    return (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
+
+
+def affine(
+    size: tuple[int, int], rng: np.random.Generator, degrees: float, scale: tuple[float, float], shear: float
+) -> np.ndarray:
+    """A random affine map [3, 3] about the middle of a canvas of `size`: turned, sheared (degrees), scaled."""
+    turn, lean = np.radians(rng.uniform(-degrees, degrees)), np.radians(rng.uniform(-shear, shear))
+    factor = rng.uniform(*scale)
+    linear = factor * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = linear @ np.array([[1, np.tan(lean)], [0, 1]])
+    middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    return _homogeneous(linear, middle - linear @ middle)
+
+
+def crop(
+    frame: tuple[int, int], size: tuple[int, int], share: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """A random piece of a frame (height, width), enlarged to a canvas: [3, 3].
+
+    The piece has `share` of the frame's area, and the canvas's aspect ratio up to a factor of 4/3 either way; where such a
+    piece does not fit, the largest of the canvas's aspect in the middle.
+    """
+    height, width = frame
+    for _ in range(10):
+        area = height * width * rng.uniform(*share)
+        aspect = size[1] / size[0] * np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
+        piece = np.array([(area * aspect) ** 0.5, (area / aspect) ** 0.5])  # width, height
+        if piece[0] <= width and piece[1] <= height:
+            corner = rng.uniform(0, 1, 2) * (np.array([width, height]) - piece)
+            break
+    else:
+        piece = np.array([size[1], size[0]]) * min(width / size[1], height / size[0])
+        corner = (np.array([width, height]) - piece) / 2
+    factor = np.array([size[1], size[0]]) / piece
+    # pixel centres are at integers: the corner of a canvas is at -0.5
+    return _homogeneous(np.diag(factor), -(corner - 0.5) * factor - 0.5)
+
+
+def flip(size: tuple[int, int]) -> np.ndarray:
+    """Left and right of a canvas change places: [3, 3]."""
+    return _homogeneous(np.diag([-1.0, 1.0]), np.array([size[1] - 1.0, 0.0]))
+
+
+def thin_plate_bend(size: tuple[int, int], rng: np.random.Generator, scale: float, controls: int = 12) -> np.ndarray:
+    """A random thin-plate spline: `controls` places moved by Gaussian steps of `scale` times the canvas's sides.
+
+    Returns:
+        float32 [H, W, 2], see `Warp.bend`.
+    """
+    height, width = size
+    sides = np.array([width, height], float)
+    places = rng.uniform(0, 1, (controls, 2)) * sides
+    shifts = rng.normal(0, scale, (controls, 2)) * sides
+    y, x = (np.linspace(0, side - 1, max(2, side // FIELD_STEP)) for side in size)
+    grid = np.stack(np.meshgrid(x, y), -1)
+    spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline")
+    field = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32)
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    step = [(n - 1) / max(side - 1, 1) for n, side in zip(field.shape[:2], size, strict=True)]
+    return cv2.remap(field, columns * np.float32(step[1]), rows * np.float32(step[0]), cv2.INTER_LINEAR)
+
+
+def _homogeneous(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = linear, shift
+    return matrix

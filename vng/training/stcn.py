@@ -1,0 +1,150 @@
+"""The STCN task: clips of video object segmentation under four supervisions, model, losses and saver.
+
+Point-VOS, Sec. 4 and App. D: `masks` trains STCN (bootstrapped cross-entropy), `pseudo_masks` STCN on noisy masks
+(Huberised cross-entropy), `points` Point-STCN (cross-entropy at points), `hybrid` starts from points and trains on masks.
+Shapes: B clips, T frames, K objects, P points an object, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from vng.dataset import VngDataset
+from vng.models.loading import load_strictly, told
+from vng.models.stcn.configuration_stcn import StcnConfig
+from vng.models.stcn.losses_stcn import (
+    Bootstrapping,
+    bootstrapped_cross_entropy,
+    huberised_cross_entropy,
+    point_cross_entropy,
+)
+from vng.models.stcn.modeling_stcn import Stcn
+from vng.training.loop import Task
+from vng.training.settings import StcnLossSettings, StcnModelSettings, StcnRecipe
+from vng.training.vos_clips import VosClipSampler, collate
+
+CURE = "check the backbone's name, or the network"
+
+
+@dataclass
+class TrainingOutput(ModelOutput):
+    """What the loop reads: the loss and its terms (unweighted: masks, points; reference the same of frame 0)."""
+
+    loss: Tensor | None = None
+    loss_terms: dict[str, Tensor] | None = None
+
+
+class TrainedStcn(nn.Module):
+    """STCN with its losses; the clips say by what is filled in which loss they mean."""
+
+    def __init__(self, model: Stcn, settings: StcnLossSettings) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        prompts: Tensor,
+        others: Tensor,
+        valid: Tensor,
+        labels: Tensor,
+        xy: Tensor,
+        verdicts: Tensor,
+        robust: Tensor,
+        progress: Tensor,
+    ) -> TrainingOutput:
+        """One pass.
+
+        Args:
+            pixel_values: uint8 [B, T, 3, H, W].
+            prompts, others: float [B, K, H, W], of frame 0.
+            valid: bool [B, K], which objects there are.
+            labels: long [B, T, H, W], classes.
+            xy, verdicts: float [B, T, K, P, 2], long [B, T, K, P].
+            robust: bool [B], whose labels are noisy.
+            progress: float [B], share of the training before this step.
+        """
+        weight = self.settings.reference
+        logits = self.model(pixel_values, prompts, valid, others=others, read_reference=weight > 0).logits.float()
+        first = pixel_values.shape[1] - logits.shape[1]
+        terms: dict[str, Tensor] = {}
+        total = logits.new_zeros(())
+        for t in range(logits.shape[1]):
+            frame = first + t
+            masks = self._mask_loss(logits[:, t], labels[:, frame], robust, float(progress[0]))
+            points = point_cross_entropy(logits[:, t], xy[:, frame], verdicts[:, frame])
+            name = "reference" if frame == 0 else ""
+            for kind, values in (("masks", masks), ("points", points)):
+                key = name or kind
+                terms[key] = terms.get(key, total.detach() * 0) + values.mean().detach()
+            total = total + (weight if frame == 0 else 1.0) * (masks + points).mean()
+        return TrainingOutput(total, terms)
+
+    def _mask_loss(self, logits: Tensor, labels: Tensor, robust: Tensor, progress: float) -> Tensor:
+        """Float [B]: Huberised where the labels are noisy, bootstrapped where they are drawn."""
+        if bool(robust.all()):
+            return huberised_cross_entropy(logits, labels, self.settings.huber)
+        start, end = self.settings.bootstrap
+        share = Bootstrapping(start, end, self.settings.bootstrap_top).share(progress)
+        drawn = bootstrapped_cross_entropy(logits, labels, share)
+        if not bool(robust.any()):
+            return drawn
+        return torch.where(robust, huberised_cross_entropy(logits, labels, self.settings.huber), drawn)
+
+
+def build_stcn(recipe: StcnRecipe) -> Task:
+    """Model, samples and saver of a recipe."""
+    datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
+    model = _model(recipe.model)
+    model.config.reads_reference = recipe.loss.reference > 0
+    radius = float(model.config.point_radius)
+
+    def samples(length: int) -> VosClipSampler:
+        return VosClipSampler(datasets, recipe.data, recipe.supervision, radius, recipe.seed, length)
+
+    def save(trained: nn.Module, folder: Path) -> None:
+        assert isinstance(trained, TrainedStcn)
+        trained.model.save_pretrained(folder)
+
+    return Task(TrainedStcn(model, recipe.loss), samples, collate, save)
+
+
+def _model(settings: StcnModelSettings) -> Stcn:
+    """An earlier STCN, or a new one over pre-trained or fresh backbones."""
+    if settings.init is not None:
+        return load_strictly(Stcn, settings.init)
+    key, value = settings.key_backbone, settings.value_backbone
+    model = Stcn(StcnConfig(_configuration(key, 3), _configuration(value, 5), **settings.sizes))
+    for encoder, source in ((model.key_encoder, key), (model.value_encoder.backbone, value)):
+        if isinstance(source, str):
+            _start_from(encoder, source)
+    return model
+
+
+def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedConfig | dict[str, Any]:
+    """A backbone's configuration: as given, or that of a pre-trained one, cut off after stride 16."""
+    if isinstance(source, dict):
+        return source
+    whole: Any = told(source, lambda: AutoConfig.from_pretrained(source), CURE)
+    kept = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
+    rest = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
+    return type(whole)(**{**rest, **kept, "out_features": ["stage1", "stage2", "stage3"]})
+
+
+def _start_from(encoder: PreTrainedModel, source: str) -> None:
+    """Pre-trained weights into an encoder; input channels they do not know start orthogonal, as the authors' do."""
+    config = type(encoder.config)(**{**encoder.config.to_dict(), "num_channels": 3})
+    loaded: Any = told(source, lambda: type(encoder).from_pretrained(source, config=config), CURE)
+    state = loaded.float().state_dict()
+    for name, wanted in encoder.state_dict().items():
+        if state[name].shape != wanted.shape:
+            more = torch.empty(wanted.shape[0], wanted.shape[1] - state[name].shape[1], *wanted.shape[2:])
+            state[name] = torch.cat([state[name], nn.init.orthogonal_(more)], 1)
+    encoder.load_state_dict(state)

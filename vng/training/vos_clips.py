@@ -1,0 +1,311 @@
+"""Training clips of video object segmentation: a reference frame, target frames, and what is known of them.
+
+What is known follows from the supervision (Point-VOS, Sec. 4): drawn masks, pseudo-masks, points, or masks with points
+in the reference frame (hybrid). Sample i of a run depends on (seed, i) alone.
+Shapes: T frames, K objects, P points an object, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vng.dataset import Video, VideoObject, VngDataset
+from vng.errors import DataError
+from vng.masks import area, decode
+from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
+from vng.models.stcn.processing_stcn import point_map
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, sample_in_mask
+from vng.training.click_scenes import recoloured
+from vng.training.clip_motion import Warp, affine, crop, flip, inside, thin_plate_bend
+from vng.training.settings import VosDataSettings, VosSource
+
+CACHED_VIDEOS = 256
+LEAST_AREA = 16  # pixels of a sample; an object with a smaller mask in the reference frame is not asked for
+OWN_SCALE = (0.9, 1.1)  # of a still's frames, each for itself
+BEND_SCALE = 0.02  # of a thin-plate spline, as a share of the sides
+TRIALS = 20  # crops of one video before another is drawn
+
+
+@dataclass(frozen=True)
+class VosClip:
+    """One sample."""
+
+    pixels: np.ndarray  # uint8 [T, H, W, 3]
+    prompts: np.ndarray  # float32 [K, H, W], masks or points of the reference frame, the first
+    others: np.ndarray | None  # float32 [K, H, W], the reference's negatives; None: the other objects' prompts
+    labels: np.ndarray  # uint8 [T, H, W]: 0 background, 1..K, IGNORED
+    xy: np.ndarray  # float32 [T, K, P, 2]
+    verdicts: np.ndarray  # int8 [T, K, P]: POSITIVE, NEGATIVE, UNKNOWN
+    robust: bool  # the labels are noisy
+    progress: float  # share of the steps before this one
+
+    def __post_init__(self) -> None:
+        t, h, w, _ = self.pixels.shape
+        k, p = len(self.prompts), self.verdicts.shape[2]
+        found = (self.prompts.shape, self.labels.shape, self.xy.shape, self.verdicts.shape)
+        if found != ((k, h, w), (t, h, w), (t, k, p, 2), (t, k, p)):
+            raise ValueError(f"clip: prompts, labels, points and verdicts of shapes {found} for {t} frames of {h}x{w}")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of one object in one frame of a sample."""
+
+    mask: np.ndarray | None  # bool [H, W]
+    xy: np.ndarray  # float32 [P, 2], on the canvas
+    label: np.ndarray  # int8 [P]
+
+    def of(self, label: int) -> np.ndarray:
+        """The points of a label [P, 2]."""
+        return self.xy[self.label == label]
+
+
+class VosClipSampler(Dataset):
+    """`length` random clips of a mixture of datasets; item i is drawn with the generator (seed, i).
+
+    Args:
+        datasets: one a source of the settings.
+        radius: pixels round a point that the value encoder sees as the object.
+
+    Raises:
+        DataError: a dataset without anything its supervision could train on.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[VngDataset],
+        settings: VosDataSettings,
+        supervision: str,
+        radius: float,
+        seed: int,
+        length: int,
+    ) -> None:
+        self.datasets, self.settings, self.radius = datasets, settings, radius
+        self.seed, self.length = seed, length
+        self._default = supervision
+        self._cache: OrderedDict[tuple[int, int], _Drawing] = OrderedDict()
+        self._videos = [
+            (source, index)
+            for source, dataset in enumerate(datasets)
+            for index in range(len(dataset))
+            for _ in range(settings.sources[source].repeats)
+        ]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> VosClip:
+        rng = np.random.default_rng([self.seed, index])
+        progress = index / self.length
+        for choice in rng.permutation(len(self._videos)):
+            drawing = self._drawing(*self._videos[int(choice)])
+            for _ in range(TRIALS if drawing.references else 0):
+                clip = drawing.draw(rng, progress, self.radius)
+                if clip is not None:
+                    return clip
+        wanted = ", ".join(s.supervision or self._default for s in self.settings.sources)
+        paths = ", ".join(str(dataset.path) for dataset in self.datasets)
+        reason = f"nothing here that the supervision ({wanted}) could train on"
+        raise DataError(paths, "", "segmentations, points", reason, "choose another supervision, or check the dataset")
+
+    def _drawing(self, source: int, place: int) -> _Drawing:
+        key = (source, place)
+        if key not in self._cache:
+            video = self.datasets[source][place]
+            self._cache[key] = _Drawing(video, self.settings, self.settings.sources[source], self._default)
+            if len(self._cache) > CACHED_VIDEOS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+
+class _Drawing:
+    """Clips of one video under one supervision."""
+
+    def __init__(self, video: Video, settings: VosDataSettings, source: VosSource, supervision: str) -> None:
+        self.video, self.settings, self.source = video, settings, source
+        self.supervision = source.supervision or supervision
+        self.stills = settings.stills if source.stills is None else source.stills
+        self._objects = [item for item in video.objects if _agreement(item) >= settings.min_agreement]
+        self._prompted = {item.object_id: self._frames_with(item, POSITIVE) for item in self._objects}
+        self._told = {item.object_id: self._frames_with(item, None) for item in self._objects}
+        self.references = sorted(set().union(*self._prompted.values()))  # frames a clip may start from
+        self._targets = np.array(sorted(set().union(*self._told.values())), int)
+
+    def _frames_with(self, item: VideoObject, label: int | None) -> set[int]:
+        """Frames in which an object has a positive point (a mask with pixels), or anything at all with None."""
+        if self.supervision == "points":
+            points = item.points[item.points.label != AMBIGUOUS] if label is None else item.points.of(label)
+            return {int(frame) for frame in points.frame}
+        return {t for t, rle in enumerate(item.segmentations) if rle is not None and (label is None or area(rle))}
+
+    def draw(self, rng: np.random.Generator, progress: float, radius: float) -> VosClip | None:
+        """One clip; None where this crop shows none of the objects."""
+        chosen = self._frames(rng, progress)
+        items = [item for item in self._objects if chosen[0] in self._prompted[item.object_id]]
+        rng.shuffle(items)
+        warps = self._warps(len(chosen), rng)
+        told: list[list[Told]] = []
+        for item in items:
+            seen = [self._seen(item, frame, warp) for frame, warp in zip(chosen, warps, strict=True)]
+            if self._usable(seen[0]):
+                told.append(seen)
+            if len(told) == self.settings.objects:
+                break
+        if not told or not any(t.mask is not None or len(t.xy) for row in told for t in row[1:]):
+            return None
+        light, strength = int(rng.integers(2**31)), self.settings.colour
+        frames = self.video.opened_frames()
+        pixels = [
+            recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in chosen
+        ]
+        canvas = np.stack([warp.image(image) for warp, image in zip(warps, pixels, strict=True)])
+        prompts, others = self._prompts([row[0] for row in told], rng, radius)
+        return VosClip(
+            canvas,
+            prompts,
+            others,
+            _label_maps(told, canvas.shape[:3]),
+            *_point_rows(told),
+            self.supervision == "pseudo_masks" or any(_is_noisy(item) for item in items),
+            progress,
+        )
+
+    def _frames(self, rng: np.random.Generator, progress: float) -> list[int]:
+        """The frames of a clip: a reference and targets, each within the skip of its neighbour where there are such."""
+        count, told = self.settings.frames, self._targets
+        start = self.references[int(rng.integers(len(self.references)))]
+        if self.stills:
+            return [start] * count
+        skip = [most for share, most in self.settings.skips if share <= progress][-1]
+        reach = max(1, skip // self.source.frame_step)
+        forwards = rng.random() < 0.5
+        chosen = [start]
+        while len(chosen) < count:
+            step = told - chosen[-1] if forwards else chosen[-1] - told
+            near = told[(step > 0) & (step <= reach)]
+            if not len(near):  # points lie on few frames: the next that has any
+                near = told[step == step[step > 0].min()] if (step > 0).any() else np.array(chosen[-1:])
+            chosen.append(int(near[int(rng.integers(len(near)))]))
+        return chosen
+
+    def _warps(self, count: int, rng: np.random.Generator) -> list[Warp]:
+        s = self.settings
+        frame, size = (self.video.height, self.video.width), s.size
+        whole = crop(frame, size, s.crop, rng)
+        if self.stills:
+            whole = affine(size, rng, 0, s.still_scale, 0) @ crop(frame, size, (1.0, 1.0), rng)
+        if rng.random() < s.flip:
+            whole = flip(size) @ whole
+        warps = []
+        for _ in range(count):
+            own = affine(size, rng, s.degrees, OWN_SCALE if self.stills else (1.0, 1.0), s.shear)
+            bend = thin_plate_bend(size, rng, BEND_SCALE) if self.stills and rng.random() < s.bend else None
+            warps.append(Warp((own @ whole)[:2], size, bend))
+        return warps
+
+    def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
+        points, rle = Points.none(), None
+        if self.supervision == "points" or _is_noisy(item):  # beside a pseudo-mask its verified points count too
+            points = item.points.in_frame(frame)
+            points = points[points.label != AMBIGUOUS]
+        if self.supervision != "points":
+            rle = item.segmentations[frame]
+        xy = warp.points(points.xy)
+        seen = inside(xy, warp.size)
+        mask = None if rle is None else warp.labels(decode(rle).astype(np.uint8)).astype(bool)
+        return Told(mask, xy[seen], points.label[seen])
+
+    def _usable(self, reference: Told) -> bool:
+        if self.supervision == "points":
+            return bool((reference.label == POSITIVE).any())
+        return reference.mask is not None and int(reference.mask.sum()) >= LEAST_AREA
+
+    def _prompts(
+        self, references: list[Told], rng: np.random.Generator, radius: float
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Prompts of the reference frame, and its negatives where they are told."""
+        size = self.settings.size
+        if self.supervision in ("masks", "pseudo_masks"):
+            return np.stack([np.float32(told.mask) for told in references]), None
+        low, high = self.settings.prompt_points
+        count = int(rng.integers(low, high + 1))
+        positives = [self._points_of(told, count, True, rng) for told in references]
+        maps = np.stack([point_map(xy, size, radius) for xy in positives])
+        if rng.random() >= self.settings.negatives:
+            return maps, None
+        negatives = [point_map(self._points_of(told, count, False, rng), size, radius) for told in references]
+        total = maps.sum(0)
+        return maps, np.stack([np.maximum(n, total - own) for n, own in zip(negatives, maps, strict=True)])
+
+    def _points_of(self, told: Told, count: int, positive: bool, rng: np.random.Generator) -> np.ndarray:
+        known = told.of(POSITIVE if positive else NEGATIVE)
+        if told.mask is None or len(known):
+            return rng.permutation(known)[:count]
+        return sample_in_mask(told.mask if positive else ~told.mask, count, self.settings.distance, rng)
+
+
+def _is_noisy(item: VideoObject) -> bool:
+    """Whether an object's masks are pseudo-masks."""
+    return item.source.startswith(("points/", "trace/"))
+
+
+def _agreement(item: VideoObject) -> float:
+    return 1.0 if item.quality.point_agreement is None else item.quality.point_agreement
+
+
+def _label_maps(told: list[list[Told]], shape: tuple[int, ...]) -> np.ndarray:
+    """Classes of all pixels, uint8 [T, H, W]; where an object is not annotated, what shows no other is not known."""
+    labels = np.zeros(shape, np.uint8)
+    for t in range(shape[0]):
+        if any(row[t].mask is None for row in told):
+            labels[t] = IGNORED
+        for k, row in enumerate(told):
+            mask = row[t].mask
+            if mask is not None:
+                labels[t][mask] = k + 1
+    return labels
+
+
+def _point_rows(told: list[list[Told]]) -> tuple[np.ndarray, np.ndarray]:
+    """Points of all objects and frames in one array: float32 [T, K, P, 2], int8 [T, K, P]."""
+    k, t = len(told), len(told[0])
+    p = max((len(one.xy) for row in told for one in row), default=0)
+    xy, verdicts = np.zeros((t, k, p, 2), np.float32), np.full((t, k, p), UNKNOWN, np.int8)
+    for i, row in enumerate(told):
+        for j, one in enumerate(row):
+            xy[j, i, : len(one.xy)], verdicts[j, i, : len(one.xy)] = one.xy, one.label
+    return xy, verdicts
+
+
+def collate(clips: Sequence[VosClip]) -> dict[str, Tensor]:
+    """Clips of one size and length -> the arguments of `TrainedStcn`, objects and points filled up."""
+    k = max(len(clip.prompts) for clip in clips)
+    p = max(clip.verdicts.shape[2] for clip in clips)
+
+    def filled(array: np.ndarray, axes: dict[int, int], value: float = 0) -> np.ndarray:
+        widths = [(0, axes.get(axis, size) - size) for axis, size in enumerate(array.shape)]
+        return np.pad(array, widths, constant_values=value)
+
+    def others(clip: VosClip) -> np.ndarray:
+        told = clip.prompts.sum(0) - clip.prompts if clip.others is None else clip.others
+        return filled(told, {0: k})
+
+    return {
+        "pixel_values": torch.from_numpy(np.stack([c.pixels for c in clips])).permute(0, 1, 4, 2, 3),
+        "prompts": torch.from_numpy(np.stack([filled(c.prompts, {0: k}) for c in clips])),
+        "others": torch.from_numpy(np.stack([others(c) for c in clips])),
+        "valid": torch.tensor([[i < len(c.prompts) for i in range(k)] for c in clips]),
+        "labels": torch.from_numpy(np.stack([c.labels for c in clips])).long(),
+        "xy": torch.from_numpy(np.stack([filled(c.xy, {1: k, 2: p}) for c in clips])),
+        "verdicts": torch.from_numpy(np.stack([filled(c.verdicts, {1: k, 2: p}, UNKNOWN) for c in clips])).long(),
+        "robust": torch.tensor([c.robust for c in clips]),
+        "progress": torch.tensor([c.progress for c in clips]),
+    }
