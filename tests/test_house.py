@@ -31,6 +31,8 @@ COMMANDS = [
     ["predict"],
     ["evaluate"],
     ["evaluate", "vng"],
+    ["evaluate", "vos"],
+    ["evaluate", "frame-sparsity"],
 ]
 
 

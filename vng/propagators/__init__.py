@@ -15,7 +15,10 @@ from vng.engines import make_engine
 from vng.frames import Frames
 from vng.points import PointPrompts
 
-ENGINES = {"flow": "vng.propagators.flow:FlowPropagator"}
+ENGINES = {
+    "flow": "vng.propagators.flow:FlowPropagator",
+    "stcn": "vng.propagators.stcn:StcnPropagator",
+}
 DEFAULT = "flow"
 
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
+from vng.models.layout import channels_last
 from vng.models.loading import load_strictly, told
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.losses_stcn import (
@@ -103,6 +104,9 @@ def build_stcn(recipe: StcnRecipe) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
     model = _model(recipe.model)
+    supervisions = {source.supervision or recipe.supervision for source in recipe.data.sources}
+    model.config.takes_points = bool(supervisions & {"points", "hybrid"})
+    model.config.takes_negatives = model.config.takes_points and recipe.data.negatives > 0
     model.config.reads_reference = recipe.loss.reference > 0
     radius = float(model.config.point_radius)
 
@@ -113,7 +117,7 @@ def build_stcn(recipe: StcnRecipe) -> Task:
         assert isinstance(trained, TrainedStcn)
         trained.model.save_pretrained(folder)
 
-    return Task(TrainedStcn(model, recipe.loss), samples, collate, save)
+    return Task(TrainedStcn(channels_last(model), recipe.loss), samples, collate, save)
 
 
 def _model(settings: StcnModelSettings) -> Stcn:
