@@ -26,7 +26,7 @@ from conversion.point_simulation import SimulationSettings, simulate_points
 from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
 from conversion.videos import point_vos_video, segmented_video, vidln_video
-from conversion.vos_datasets import DavisSettings, davis_clips, listed_clips, read_davis_clip
+from conversion.vos_datasets import DavisSettings, davis_clips, image_set_file, listed_clips, read_davis_clip
 from conversion.youtube_vos import YoutubeFolder, meta_videos, read_youtube_video
 from vng.dataset import DATA_FOLDER, Video, VngDataset, video_from_row
 from vng.dataset_writer import DatasetWriter
@@ -79,6 +79,7 @@ class Conversion:
     nouns: str = ""
     having: str | None = None  # only videos with a record of this kind too
     with_frames: bool = True  # whether rows carry pixels
+    segments: bool = True  # whether the masks are the segmenter's
     more: dict[str, Any] = field(default_factory=dict)  # settings of this kind alone
 
     def settings(self) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         return [video if frames is None else with_frames(video, frames)]
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
-    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)
+    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None, segments=False)
 
 
 def davis_conversion(
@@ -166,11 +167,11 @@ def davis_conversion(
     davis = davis or DavisSettings()
     name, split = options.dataset or "DAVIS", options.split or davis.split
     clips = davis_clips(root)
+    image_set = image_set_file(root, davis.image_set) if davis.image_set else None
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
-        listed = listed_clips(root, davis.image_set, clips, spool.problem) if davis.image_set else list(clips)
-        for clip in listed:
+        for clip in clips if image_set is None else listed_clips(image_set, clips, spool.problem):
             if wanted.video(clip) and wanted.listed_video(clip):
                 spool.add(NARRATIVES, clip, Item(clip, "", None))
         wanted.report_missing(spool, {NARRATIVES: root})
@@ -180,7 +181,7 @@ def davis_conversion(
         return [video if simulation is None else simulate_points(video, void, simulation)]
 
     more = _vos_settings(simulation, asdict(davis))
-    return Conversion("davis", name, {"root": root}, options, read, make, more=more)
+    return Conversion("davis", name, {"root": root}, options, read, make, more=more, segments=False)
 
 
 def youtube_vos_conversion(
@@ -203,7 +204,7 @@ def youtube_vos_conversion(
 
     inputs = {"meta": folder.root / youtube_vos.META, "annotations": folder.root / "Annotations"}
     more = _vos_settings(simulation, {"first_only": folder.first_only})
-    return Conversion("youtube-vos", name, inputs, options, read, make, more=more)
+    return Conversion("youtube-vos", name, inputs, options, read, make, more=more, segments=False)
 
 
 def _vos_settings(simulation: SimulationSettings | None, settings: dict[str, Any]) -> dict[str, Any]:
@@ -331,7 +332,8 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
                 bar.update()
         bar.close()
-    description = f"Made by `vng convert {conversion.kind}`; masks by {options.segmenter}."
+    masks = f"; masks by {options.segmenter}" if conversion.segments else ""
+    description = f"Made by `vng convert {conversion.kind}`{masks}."
     writer.finish(count, conversion.title, description)
 
 

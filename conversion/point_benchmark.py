@@ -105,7 +105,7 @@ def benchmark_video(
         where = f"objects.{item.object_id}"
         trace = _trace_index(video, item.object_id, traces)
         if traces is not None and trace is None:
-            note(where, "its frame with the mouse trace is not known: the rule about it is left out")
+            note(where, "its frame with the mouse trace is not known, or not here: the rule about it is left out")
         found = place(item.points, len(video.frame_names), trace, rules)
         if isinstance(found, str):
             note(where, f"dropped: {found}")
@@ -228,4 +228,6 @@ def benchmark_conversion(
     inputs |= {"narratives": narratives} if narratives is not None else {}
     inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
     more: dict[str, Any] = {"rules": asdict(PAPER)}
-    return Conversion("point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more)
+    return Conversion(
+        "point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more, segments=False
+    )

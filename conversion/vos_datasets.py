@@ -59,26 +59,26 @@ def davis_clips(root: Path) -> dict[str, Path]:
     return dict(sorted(clips.items()))
 
 
-def listed_clips(
-    root: Path, image_set: str, clips: dict[str, Path], on_problem: Callable[[Problem], None]
-) -> list[str]:
-    """The clips that `ImageSets/<image_set>.txt` lists, in its order; what is not there goes to `on_problem`.
-
-    Raises UsageError for a set that is not there, naming those that are.
-    """
+def image_set_file(root: Path, image_set: str) -> Path:
+    """The list of an image set; raises UsageError for one that is not there, naming those that are."""
     sets = root / "ImageSets"
     file = sets / (image_set if image_set.endswith(".txt") else f"{image_set}.txt")
     if not file.is_file():
         known = sorted(str(path.relative_to(sets).with_suffix("")) for path in sets.glob("*/*.txt"))
         raise UsageError(f"--image-set {image_set}: not below {sets}; there are: {', '.join(known) or 'none'}")
+    return file
+
+
+def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Problem], None]) -> list[str]:
+    """The clips that the list of an image set names, in its order; what is not among `clips` goes to `on_problem`."""
     found = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not (name := line.strip()):
             continue
         try:
-            inside(root, name)
+            inside(file.parent, name)
             if name not in clips:
-                reason = f"clip {name!r} is not below {root / 'JPEGImages'}"
+                reason = f"clip {name!r} is not below JPEGImages/"
                 raise DataError(file, f"line {number}", "", reason, "fetch the clip, or mend the list")
             found.append(name)
         except DataError as error:

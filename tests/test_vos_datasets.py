@@ -140,19 +140,33 @@ class TestDavisPoints:
         call = ["convert", "davis", "--root", tmp_path / "davis", "--simulate", "4", "--negatives", "3", "--quiet"]
         assert cli(*call, "--out", tmp_path / "points").status == 0
         assert cli(*call, "--out", tmp_path / "both", "--keep-masks", "--point-frames", "all").status == 0
+        assert "masks by" not in (tmp_path / "points" / "README.md").read_text()  # no engine has a part in it
         points, both = VngDataset(tmp_path / "points")[0], VngDataset(tmp_path / "both")[0]
         for bare, full in zip(points.objects, both.objects, strict=True):
             assert set(bare.segmentations) == {None} and None not in full.segmentations
             assert np.array_equal(bare.points.xy, full.points.xy) and len(bare.points.of(NEGATIVE)) == 6
         void = labels(0, 0, 255) > 0
         assert not any(read_at(void, o.points.in_frame(0).of(NEGATIVE).xy).any() for o in points.objects)
+        ended = cli("inspect", tmp_path / "points", "--quiet")
+        assert "Point-VOS DAVIS, train (Table 11)" in ended.out and "the paper does not say so" in ended.out
+        assert "0 problems and notes" in ended.out  # no mask and no narrative are as meant
         seen = decode(both.objects[0].segmentations[0])
         assert seen.shape == (H, W) and read_at(seen, points.objects[0].points.of(POSITIVE).xy).all()
 
-    def test_masks_are_kept_beside_points_only(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    def test_shared_negatives_are_counted_once(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_clip(tmp_path / "davis", "two", [labels(1, 2, 255), labels(1, 2)])
+        call = ["convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", "--quiet"]
+        assert cli(*call, "--simulate", "1", "--negatives", "5", "--shared-negatives").status == 0
+        figures = json.loads(cli("inspect", tmp_path / "out", "--json", "--quiet").out)["points"]
+        assert (figures["negative points"], figures["negative places"], figures["frames"]) == (20, 10, 2)
+
+    @pytest.mark.parametrize("option", [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0")])
+    def test_options_of_points_go_with_points(
+        self, tmp_path: Path, cli: Callable[..., Cli], option: tuple[str, ...]
+    ) -> None:
         write_clip(tmp_path / "davis", "two", [labels(1)])
-        ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", "--keep-masks")
-        assert ended.status == 2 and "--keep-masks goes with --simulate" in ended.err
+        ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", *option)
+        assert ended.status == 2 and f"{option[0]} goes with --simulate" in ended.err
 
 
 class TestDavisSets:

@@ -129,8 +129,9 @@ def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
     if arguments.simulate is None:
-        if arguments.keep_masks:
-            raise UsageError("--keep-masks goes with --simulate: without points the masks are always kept")
+        for name in ("keep_masks", "shared_negatives", "negatives"):
+            if (given := getattr(arguments, name)) is not None and given is not False:
+                raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
     return SimulationSettings(
         arguments.simulate,
@@ -266,6 +267,8 @@ def _print_points(points: Any, published: Any) -> None:
     for name, here, printed, verdict in table_rows(points, published):
         print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
     print(all_frames_text(points, published))
+    if published is not None and published.note:
+        print(published.note)
 
 
 def _print_problems(problems: Any, html: Path | None) -> None:
