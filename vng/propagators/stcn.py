@@ -68,7 +68,8 @@ class StcnPropagator:
         self.settings = settings or StcnSettings()
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
-        self.model = model.to(self.settings.device, getattr(torch, self.settings.dtype)).fused()
+        model = model.to(getattr(torch, self.settings.dtype))
+        self.model: Stcn = model.to(torch.device(self.settings.device)).fused()
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Propagator`; raises UsageError when no frame is prompted or a prompted frame is not in the video."""

@@ -244,8 +244,10 @@ class Stcn(PreTrainedModel):
         cells = F.pad(query.flatten(2).transpose(1, 2), (0, 2), value=1.0)
         values = memory_value.flatten(1, 2).transpose(1, 2)
         width = max(keys.shape[2], values.shape[2])  # one width for all, or the fused kernels are not taken
-        padded = [F.pad(x.to(values.dtype), (0, width - x.shape[2])).contiguous()[:, None] for x in (cells, keys, values)]
-        out = F.scaled_dot_product_attention(*padded, scale=self.config.key_dim**-0.5)[:, 0, :, : values.shape[2]]
+        q, k, v = (
+            F.pad(x.to(values.dtype), (0, width - x.shape[2])).contiguous()[:, None] for x in (cells, keys, values)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.config.key_dim**-0.5)[:, 0, :, : values.shape[2]]
         return out.transpose(1, 2).unflatten(1, memory_value.shape[1:3]).unflatten(-1, query.shape[-2:])
 
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
