@@ -41,9 +41,12 @@ class KeyFeatures:
     deep: Tensor  # [B, C, h, w]
     skips: tuple[Tensor, ...]  # finer maps, finest first
 
-    def at(self, index: int | slice) -> KeyFeatures:
-        """Those of some of the frames."""
-        return KeyFeatures(self.key[index], self.thin[index], self.deep[index], tuple(s[index] for s in self.skips))
+    def by_frame(self, count: int) -> list[KeyFeatures]:
+        """Of B * T frames -> T times those of B frames."""
+        key, thin, deep, *skips = (
+            x.unflatten(0, (-1, count)).unbind(1) for x in (self.key, self.thin, self.deep, *self.skips)
+        )
+        return [KeyFeatures(key[t], thin[t], deep[t], tuple(s[t] for s in skips)) for t in range(count)]
 
 
 def convolved(conv: nn.Conv2d, own: Tensor, shared: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ class ResidualBlock(nn.Module):
             y = convolved(self.conv1, F.relu(x), F.relu(shared))
             wide = self.downsample
             x = convolved(wide, x, shared) if wide is not None else _beside(x, shared)
-        return x + self.conv2(F.relu(y))
+        return x + self.conv2(F.relu_(y))
 
 
 def _beside(own: Tensor, shared: Tensor) -> Tensor:
@@ -289,8 +292,7 @@ class Stcn(PreTrainedModel):
             self._settle()
         t = pixel_values.shape[1]
         pixels = self.normalise(pixel_values)
-        encoded = self.encode_key(pixels.flatten(0, 1))
-        frames = [encoded.at(slice(i, None, t)) for i in range(t)]
+        frames = self.encode_key(pixels.flatten(0, 1)).by_frame(t)
         keys = [frames[0].key.flatten(2)]
         values = [self.encode_value(pixels[:, 0], frames[0].deep, prompts, others).flatten(3)]
         logits = []
