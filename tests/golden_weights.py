@@ -9,6 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+STCN_GAINS = {"key_proj.key_proj.weight": 3, "decoder.pred.weight": 4}
+STCN_SMALL = r"(bn3|layer[1-4]\.\d+\.bn2)\.weight$"  # the last norm of a residual branch
+
 
 def drawn(key: str, shape: list[int], gains: Mapping[str, float], small: str = "$^") -> torch.Tensor:
     """One tensor; `gains` multiply keys that contain a text, `small` is a pattern of norms that start at 0.2 to 0.4."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.golden_weights import drawn
+from tests.golden_weights import STCN_GAINS, STCN_SMALL, drawn
 from vng.errors import DataError
 from vng.frames import ArrayFrames
 from vng.models.stcn.import_checkpoint import from_file, from_reference
@@ -17,8 +17,6 @@ from vng.models.stcn.modeling_stcn import Stcn
 from vng.propagators import FramePrompts
 from vng.propagators.stcn import StcnPropagator, StcnSettings
 
-GAINS = {"key_proj.key_proj.weight": 3, "decoder.pred.weight": 4}
-LAST_NORM = r"(bn3|layer[1-4]\.\d+\.bn2)\.weight$"  # of a residual branch: these start small
 PUBLISHED = {"base": (5, False, 20), "mem2_last": (2, True, 20), "pad": (2, False, 20), "one": (2, False, 20),
              "three_top50": (1, False, 50), "yv": (2, False, 20)}  # fmt: skip
 
@@ -26,7 +24,7 @@ PUBLISHED = {"base": (5, False, 20), "mem2_last": (2, True, 20), "pad": (2, Fals
 def reference_state(folder: Path) -> dict[str, torch.Tensor]:
     lines = (folder / "state_dict_keys.txt").read_text().splitlines()
     rows = [line.split("\t") for line in lines]
-    return {key: drawn(key, json.loads(shape), GAINS, LAST_NORM) for key, shape, _ in rows}
+    return {key: drawn(key, json.loads(shape), STCN_GAINS, STCN_SMALL) for key, shape, _ in rows}
 
 
 @pytest.fixture(scope="module")

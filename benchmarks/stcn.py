@@ -1,0 +1,319 @@
+"""Time STCN beside the authors' program, in one run, in turns, with the same weights and the published memory.
+
+240 x 432, 2 objects (10 for ours too), every 5th frame remembered, top 20; then the network of configs/embedded-stcn.yaml
+with the default, bounded memory; then memory: peak of long against short videos, in processes of their own.
+
+`python -m benchmarks.stcn [--reference DIR] [--frames N] [--rounds N] [--only NAME ...] [--json FILE]`
+`python -m benchmarks.stcn --device cuda` frames per second of ours: float32, bfloat16, compiled.
+
+DIR is the source tree of STCN, run as it is: `.cuda()` stays on the CPU, torchvision's ResNet-50 is built here, weights come
+from the names of keys (`tests/golden_weights.py`). Without DIR only ours is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from tests.golden_weights import STCN_GAINS, STCN_SMALL, drawn
+from vng.frames import Frames
+from vng.models.stcn.configuration_stcn import StcnConfig
+from vng.models.stcn.import_checkpoint import from_reference
+from vng.models.stcn.modeling_stcn import Stcn
+from vng.propagators import FramePrompts
+from vng.propagators.stcn import StcnPropagator, StcnSettings
+
+HEIGHT, WIDTH = 240, 432
+PUBLISHED = StcnSettings(every=5, last=False, top_k=20, budget=None)
+RECIPE = Path(__file__).resolve().parent.parent / "configs" / "embedded-stcn.yaml"
+SHORT, LONG = 100, 600  # frames; the default budget is reached before the short one ends
+WARM_UP = 2  # frames
+
+Run = Callable[[int], np.ndarray]  # frames -> probabilities [K, T, H, W]
+
+
+class Moving(Frames):
+    """A texture that moves over another; frames are made when read and not kept."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([f"{t:05d}" for t in range(count)], "moving")
+        rng = np.random.default_rng(0)
+        self._below, self._above = (self._texture(rng, size) for size in ((HEIGHT, WIDTH), (70, 90)))
+
+    @staticmethod
+    def _texture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        coarse = rng.integers(0, 256, (size[0] // 10, size[1] // 10, 3), np.uint8)
+        return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+    def _read(self, index: int) -> np.ndarray:
+        image = np.roll(self._below, 2 * index, 1)
+        top, left = 40 + int(30 * np.sin(index / 9)), (60 + 3 * index) % (WIDTH - 90)
+        image[top : top + 70, left : left + 90] = self._above
+        return image
+
+
+def first_masks(count: int) -> np.ndarray:
+    """Bool [K, H, W], rectangles side by side."""
+    masks = np.zeros((count, HEIGHT, WIDTH), bool)
+    for k in range(count):
+        left = 10 + k * (WIDTH - 20) // count
+        masks[k, 40 + 5 * k : 110 + 8 * k, left : left + 350 // count] = True
+    return masks
+
+
+class Engine(StcnPropagator):
+    """The propagator on a model that is at hand."""
+
+    def __init__(self, model: Stcn, settings: StcnSettings) -> None:
+        self.settings = settings
+        model = model.to(torch.device(settings.device), getattr(torch, settings.dtype))
+        self.model = model.fused()
+
+
+def ours(engine: StcnPropagator, objects: int) -> Run:
+    """Our engine on `objects` masks of the first frame."""
+    prompts = {0: FramePrompts(masks=tuple(first_masks(objects)))}
+
+    def run(count: int) -> np.ndarray:
+        return np.stack([found for _, found in engine(Moving(count), prompts)], 1)
+
+    return run
+
+
+class _Bottleneck(nn.Module):
+    """As in torchvision, under its names: the stride is in the 3x3 convolution."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        short = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
+        widens = inputs != 4 * width or stride != 1
+        self.downsample = nn.Sequential(short, nn.BatchNorm2d(4 * width)) if widens else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        y = self.bn3(self.conv3(y))
+        y += x if self.downsample is None else self.downsample(x)
+        return self.relu(y)
+
+
+def _resnet50(pretrained: bool = False) -> nn.Module:
+    """The part of torchvision's ResNet-50 that STCN takes."""
+
+    def stage(inputs: int, width: int, depth: int, stride: int) -> nn.Sequential:
+        blocks = [_Bottleneck(inputs if not i else 4 * width, width, stride if not i else 1) for i in range(depth)]
+        return nn.Sequential(*blocks)
+
+    stages = {f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate([(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2)])}
+    stem = {"conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False), "bn1": nn.BatchNorm2d(64), "relu": nn.ReLU(inplace=True),
+            "maxpool": nn.MaxPool2d(3, 2, 1)}  # fmt: skip
+    return nn.Sequential(OrderedDict({**stem, **stages}))
+
+
+class _OnCpu:
+    """`torch` as one of the reference's modules sees it: what it makes on the GPU is made here."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def zeros(*size: Any, device: str = "", **more: Any) -> torch.Tensor:
+        return torch.zeros(*size, **more)
+
+
+def reference(folder: Path) -> nn.Module:
+    """The authors' network with weights that come from the names of its keys."""
+    sys.path.insert(0, str(folder))
+    torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
+    models.resnet50 = _resnet50  # type: ignore[attr-defined]
+    torchvision.models = models  # type: ignore[attr-defined]
+    sys.modules |= {"torchvision": torchvision, "torchvision.models": models}
+    import inference_core
+    from model import mod_resnet
+    from model.eval_network import STCN
+
+    mod_resnet.resnet18.__defaults__ = (False, *mod_resnet.resnet18.__defaults__[1:])
+    mod_resnet.model_zoo = types.SimpleNamespace(load_url=lambda url: {})
+    inference_core.torch = _OnCpu()
+    torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign, assignment]
+    network = STCN().eval()
+    drawn_state = {key: drawn(key, list(value.shape), STCN_GAINS, STCN_SMALL) for key, value in network.state_dict().items()}
+    network.load_state_dict(drawn_state)
+    return network
+
+
+def theirs(network: nn.Module, objects: int) -> Run:
+    """Their engine; frames are normalised beforehand, as their loader does it."""
+    from inference_core import InferenceCore
+
+    masks = torch.from_numpy(first_masks(objects)).float()[:, None]
+
+    def run(count: int) -> np.ndarray:
+        core = InferenceCore(network, _normalised(count), objects, top_k=20, mem_every=5)
+        with torch.no_grad():
+            core.interact(masks, 0, count)
+        return core.prob[1:, :, 0].numpy()
+
+    return run
+
+
+@functools.cache
+def _normalised(count: int) -> torch.Tensor:
+    frames = torch.from_numpy(np.stack(list(Moving(count)))).permute(0, 3, 1, 2)
+    return Stcn.normalise(frames)[None]
+
+
+def embedded() -> Stcn:
+    """The network of the embedded recipe with random weights."""
+    made = yaml.safe_load(RECIPE.read_text())["model"]
+    torch.manual_seed(0)
+    return Stcn(StcnConfig(made["key_backbone"], made["value_backbone"], **made["sizes"]))
+
+
+def speed(folder: Path | None, count: int, rounds: int, only: list[str]) -> dict[str, float]:
+    """Processor and wall seconds a frame, in turns."""
+    torch.manual_seed(0)
+    runs: dict[str, Run] = {}
+    network = reference(folder) if folder else None
+    model = from_reference(network.state_dict()) if network else Stcn(StcnConfig())
+    engine = Engine(model.eval(), PUBLISHED)
+    if network is not None:
+        runs["theirs"] = theirs(network, 2)
+    runs |= {"ours": ours(engine, 2), "ours, 10 objects": ours(engine, 10)}
+    small = Engine(embedded().eval(), StcnSettings(short_side=0))
+    runs |= {"small": ours(small, 2), "small, 10 objects": ours(small, 10)}
+    runs = {name: run for name, run in runs.items() if not only or name in only}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    found: dict[str, np.ndarray] = {}
+    for run in runs.values():
+        run(WARM_UP)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            processor, wall = time.process_time(), time.perf_counter()
+            found[name] = run(count)
+            times[name].append(((time.process_time() - processor) / count, (time.perf_counter() - wall) / count))
+    return report(times, found, count)
+
+
+def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndarray], count: int) -> dict[str, float]:
+    """Print the table of medians, and what they say of each other."""
+    best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+    print(f"STCN, {HEIGHT} x {WIDTH}, {count} frames, one thread, medians of {len(next(iter(times.values())))}")
+    print(f"{'ms a frame':20}{'processor':>10}{'wall':>8}")
+    figures = {}
+    for name, (processor, wall) in best.items():
+        print(f"{name:20}{1000 * processor:10.0f}{1000 * wall:8.0f}")
+        key = name.replace(", ", "_").replace(" ", "_")
+        figures |= {f"{key}_processor_ms": 1000 * processor, f"{key}_wall_ms": 1000 * wall}
+    pairs = {"ours / theirs": ("ours", "theirs"), "10 objects / 2": ("ours, 10 objects", "ours"),
+             "small, 10 / 2": ("small, 10 objects", "small")}  # fmt: skip
+    for label, (one, other) in pairs.items():
+        if one in best and other in best:
+            ratio = best[one][0] / best[other][0]
+            print(f"{label:20}{ratio:10.2f}")
+            figures[label] = ratio
+    if {"ours", "theirs"} <= found.keys():
+        figures |= _differences(found["ours"], found["theirs"])
+    return figures
+
+
+def _differences(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    gap = np.abs(one - other)
+    swapped = ((one > 0.5) != (other > 0.5)).mean()
+    print(f"probabilities differ by {gap.max():.1e} at most, {gap.mean():.1e} on average; masks on {swapped:.1e} of pixels")
+    return {"largest_difference": float(gap.max()), "mean_difference": float(gap.mean()), "masks_differ": float(swapped)}
+
+
+def growth() -> dict[str, float]:
+    """Peak memory of this engine on a long and a short video, MiB, each in a fresh process."""
+    figures = {}
+    for count in (SHORT, LONG):
+        command = [sys.executable, "-m", "benchmarks.stcn", "--peak", str(count)]
+        figures[f"peak_{count}_MiB"] = float(subprocess.run(command, check=True, capture_output=True).stdout)
+    figures["peak_ratio"] = figures[f"peak_{LONG}_MiB"] / figures[f"peak_{SHORT}_MiB"]
+    print(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    return figures
+
+
+def peak(count: int) -> float:
+    """MiB at most while a video of `count` frames is segmented; what loading took before is not counted."""
+    torch.manual_seed(0)
+    engine = Engine(Stcn(StcnConfig()).eval(), StcnSettings())
+    prompts = {0: FramePrompts(masks=tuple(first_masks(2)))}
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    for _ in engine(Moving(count), prompts):
+        pass
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
+def on_device(device: str, count: int) -> dict[str, float]:
+    """Frames per second on an accelerator."""
+    if not torch.cuda.is_available():
+        raise SystemExit(f"--device {device}: torch finds no GPU here")
+    figures = {}
+    for name, dtype, compiled in (("float32", "float32", False), ("bfloat16", "bfloat16", False), ("compiled", "bfloat16", True)):
+        torch.manual_seed(0)
+        engine = Engine(Stcn(StcnConfig()).eval(), StcnSettings(device=device, dtype=dtype))
+        if compiled:
+            for part in ("encode_key", "encode_value", "decode"):
+                setattr(engine.model, part, torch.compile(getattr(engine.model, part)))
+        for objects in (2, 10):
+            run = ours(engine, objects)
+            run(2 * PUBLISHED.every)
+            start = time.perf_counter()
+            run(count)  # masks come back to the CPU: nothing is left to wait for
+            figures[f"{name}_{objects}_objects_fps"] = count / (time.perf_counter() - start)
+            print(f"{name:10}{objects:3} objects{figures[f'{name}_{objects}_objects_fps']:8.1f} frames a second")
+    return figures
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, metavar="DIR")
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows of the table, or memory")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.peak:
+        print(peak(arguments.peak))
+        return
+    if arguments.device != "cpu":
+        figures = on_device(arguments.device, arguments.frames)
+    else:
+        folder, only = arguments.reference and arguments.reference.resolve(), arguments.only
+        figures = speed(folder, arguments.frames, arguments.rounds, only) if only != ["memory"] else {}
+        figures |= growth() if not only or "memory" in only else {}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
