@@ -29,6 +29,8 @@ COMMANDS = [
     ["predict"],
     ["evaluate"],
     ["evaluate", "vng"],
+    ["evaluate", "vos"],
+    ["evaluate", "frame-sparsity"],
 ]
 
 

@@ -1,0 +1,262 @@
+"""Whether a few annotated frames rank methods as all frames do (Point-VOS, 2402.05917, Appendix A, Figure 8).
+
+Each results folder is a method. Its dense J&F counts every frame of a protocol; its sparse J&F only k of a video's
+frames, evenly spaced. How well the two orders agree is measured with Spearman's and Kendall's (tau-b) coefficients.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.dataset import Video
+from vng.errors import UsageError
+from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos, on_frames
+from vng.evaluation.vos_report import known, percent
+from vng.evaluation.vos_results import Missing
+from vng.viewer import embed_image, render_page
+
+COUNTS = (1, 2, 3, 5, 10)
+RESAMPLES, CONFIDENCE = 2000, 0.95
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Sparse scores on k frames a video beside the dense ones; what cannot be told (equal scores, two methods) is NaN."""
+
+    frames: int
+    scores: tuple[float, ...]  # J&F of each method
+    spearman: float
+    low: float  # bootstrap interval of Spearman's over videos
+    high: float
+    kendall: float
+    swapped: int  # pairs of methods whose order turns
+    widest: float  # largest dense difference of such a pair, 0 where there is none
+    error: float  # mean absolute difference from the dense J&F
+
+
+@dataclass(frozen=True)
+class FrameSparsity:
+    """The study over all methods."""
+
+    methods: tuple[str, ...]
+    dense: tuple[float, ...]
+    agreements: tuple[Agreement, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """{"methods": {name: dense J&F}, "frames": {k: {...}}}, shares in [0, 1]."""
+        rows = {}
+        for item in self.agreements:
+            row = {key: known(value) if isinstance(value, float) else value for key, value in asdict(item).items()}
+            row["scores"] = dict(zip(self.methods, item.scores, strict=True))
+            rows[str(item.frames)] = row
+        return {"methods": dict(zip(self.methods, self.dense, strict=True)), "frames": rows}
+
+
+def evenly_spaced(count: int, k: int) -> list[int]:
+    """k of `count` indices from the first to the last, evenly spaced; the middle one for k = 1, all where k is more."""
+    if k >= count:
+        return list(range(count))
+    if k == 1:
+        return [(count - 1) // 2]
+    return [int(i) for i in np.linspace(0, count - 1, k).round()]
+
+
+def study_frame_sparsity(
+    videos: Iterable[Video],
+    runs: Sequence[Run],
+    counts: Sequence[int] = COUNTS,
+    protocol: Protocol | None = None,
+    missing: Missing = "error",
+    seed: int = 0,
+) -> FrameSparsity:
+    """Score every run densely, and on k frames a video for each k of `counts`.
+
+    Args:
+        videos: the truth, annotated on many frames.
+        runs: one a method, two or more.
+        counts: frames a video.
+        protocol: which objects and frames count densely; DAVIS 2017 by default.
+        missing: as `evaluate_vos`.
+        seed: of the resampling of videos behind the interval.
+
+    Raises:
+        UsageError: fewer than two runs. Otherwise as `evaluate_vos`.
+    """
+    if len(runs) < 2:
+        raise UsageError("frame sparsity compares methods: give two or more folders of results")
+    scores = evaluate_vos(videos, runs, protocol or Protocol(), missing)
+    groups = np.unique([score.video for score in scores[0].objects], return_inverse=True)[1]
+    dense = _object_scores(scores, scores)
+    agreements = []
+    for k in counts:
+        sparse = _object_scores([on_frames(run, _chosen(run, k)) for run in scores], scores)
+        agreements.append(_agreement(k, dense, sparse, groups, seed))
+    return FrameSparsity(_names(runs), tuple(float(v) for v in np.nanmean(dense, 1)), tuple(agreements))
+
+
+def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Folder names, or whole paths where two are alike."""
+    names = [run.folder.resolve().name for run in runs]
+    return tuple(names if len(set(names)) == len(names) else [str(run.folder) for run in runs])
+
+
+def _chosen(scores: VosScores, k: int) -> dict[str, set[str]]:
+    """k frames of each video among those that count for any of its objects."""
+    chosen = {}
+    for video, objects in scores.sequences.items():
+        frames = sorted({name for score in objects for name in score.frames}, key=_order(objects))
+        chosen[video] = {frames[i] for i in evenly_spaced(len(frames), k)}
+    return chosen
+
+
+def _order(objects: Sequence[Any]) -> Any:
+    """Time order of frame names: the longest object's list, then names it lacks."""
+    longest = max(objects, key=lambda score: len(score.frames)).frames
+    place = {name: i for i, name in enumerate(longest)}
+    return lambda name: (place.get(name, len(place)), name)
+
+
+def _object_scores(scores: Sequence[VosScores], of: Sequence[VosScores]) -> np.ndarray:
+    """J&F [M, K] of methods and objects, objects as in `of`; NaN where an object has no chosen frame."""
+    places = {(s.video, s.object_id): k for k, s in enumerate(of[0].objects)}
+    table = np.full((len(scores), len(places)), np.nan)
+    for m, run in enumerate(scores):
+        for score in run.objects:
+            table[m, places[score.video, score.object_id]] = score.jf
+    return table
+
+
+def _agreement(k: int, dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: int) -> Agreement:
+    from scipy.stats import kendalltau
+
+    whole, few = np.nanmean(dense, 1), np.nanmean(sparse, 1)
+    turned = np.triu(np.sign(whole[:, None] - whole) * np.sign(few[:, None] - few) < 0)
+    draws = _resampled(dense, sparse, groups, seed)
+    edge = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(draws, [edge, 100 - edge]) if len(draws) else (np.nan, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # methods that all score the same have no order: NaN
+        kendall = float(kendalltau(whole, few).statistic)
+    return Agreement(
+        k,
+        tuple(float(v) for v in few),
+        float(_spearman(whole[None], few[None])[0]),
+        float(low),
+        float(high),
+        kendall,
+        int(turned.sum()),
+        float(np.abs(whole[:, None] - whole)[turned].max(initial=0.0)),
+        float(np.abs(whole - few).mean()),
+    )
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's coefficient of each row of two [R, M]; NaN where a row has no order."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(values, axis=1) for values in (first, second))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def _resampled(dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Spearman's coefficient over draws of videos with replacement, those that have one."""
+    count = int(groups.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)  # [R, videos]
+    weights = draws[:, groups].astype(float)  # [R, K]
+    values = _spearman(_weighted(dense, weights), _weighted(sparse, weights))
+    return values[~np.isnan(values)]
+
+
+def _weighted(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means [R, M] of a table [M, K] over its known entries."""
+    there = ~np.isnan(table)
+    return (weights @ np.where(there, table, 0).T) / np.maximum(weights @ there.T, 1)
+
+
+def sparsity_table(study: FrameSparsity) -> str:
+    """Agreement by number of frames, then each method's scores."""
+    counts = [f"{item.frames} fr." for item in study.agreements]
+    lines = [f"{len(study.methods)} methods", f"{'frames':>6} {'Spearman':>9} {'95 %':>16} {'Kendall':>8} "
+             f"{'swapped':>8} {'widest':>7} {'error':>6}"]  # fmt: skip
+    for item in study.agreements:
+        span = f"[{_figure(item.low)}, {_figure(item.high)}]"
+        figures = f"{_figure(item.spearman):>9} {span:>16} {_figure(item.kendall):>8}"
+        rest = f"{item.swapped:>8} {percent(item.widest):>7} {percent(item.error):>6}"
+        lines.append(f"{item.frames:>6} {figures} {rest}")
+    width = max(len(name) for name in study.methods)
+    lines += ["", f"{'J&F':{width}} {'dense':>7} " + " ".join(f"{name:>7}" for name in counts)]
+    for m in np.argsort(-np.array(study.dense)):
+        row = " ".join(f"{percent(item.scores[m]):>7}" for item in study.agreements)
+        lines.append(f"{study.methods[m]:{width}} {percent(study.dense[m]):>7} {row}")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def plot_sparsity(study: FrameSparsity, path: Path) -> None:
+    """Dense over sparse J&F as a PNG, one panel a number of frames, one dot a method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    count = len(study.agreements)
+    figure, panels = plt.subplots(1, count, figsize=(3.4 * count, 3.6), squeeze=False, constrained_layout=True)
+    values = [v for item in study.agreements for v in item.scores] + list(study.dense)
+    low, high = 100 * min(values) - 2, 100 * max(values) + 2
+    for axes, item in zip(panels[0], study.agreements, strict=True):
+        axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
+        for m, (few, whole) in enumerate(zip(item.scores, study.dense, strict=True)):
+            axes.scatter(100 * few, 100 * whole, s=22, color=plt.get_cmap("tab20")(m % 20), label=study.methods[m])
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="sparse J&F")
+        axes.set_title(f"{item.frames} frames, Spearman {_figure(item.spearman)}", fontsize=10)
+        axes.grid(alpha=0.25)
+    panels[0][0].set_ylabel("dense J&F")
+    if len(study.methods) <= 20:
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles=handles, labels=labels, loc="outside right center", frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write_sparsity_page(study: FrameSparsity, folder: Path) -> None:
+    """`index.html`, which stands alone, and its plot as `frame-sparsity.png`."""
+    picture = folder / "frame-sparsity.png"
+    plot_sparsity(study, picture)
+    header = ["frames", "Spearman", "95 %", "Kendall", "swapped pairs", "widest of them", "mean error"]
+    rows = [
+        [a.frames, _figure(a.spearman), f"{_figure(a.low)} to {_figure(a.high)}", _figure(a.kendall), a.swapped,
+         percent(a.widest), percent(a.error)]
+        for a in study.agreements
+    ]  # fmt: skip
+    methods = [
+        [name, percent(whole), *(percent(a.scores[m]) for a in study.agreements)]
+        for m, (name, whole) in enumerate(zip(study.methods, study.dense, strict=True))
+    ]
+    render_page(
+        folder / "index.html",
+        title="Sparse and dense ground truth",
+        lead="J&F on k evenly spaced frames a video beside J&F on all frames (Point-VOS, Figure 8).",
+        footer="Spearman with its bootstrap interval over videos; widest: the largest dense difference of a swapped pair",
+        figures=[("methods", len(study.methods))],
+        sections=[
+            {"title": "Dense over sparse", "image": embed_image(picture)},
+            {"title": "Agreement of the two orders", "header": header, "rows": rows},
+            {
+                "title": "J&F",
+                "header": ["method", "dense", *(f"{a.frames} frames" for a in study.agreements)],
+                "rows": methods,
+            },
+        ],
+    )

@@ -1,0 +1,243 @@
+"""Scores of video object segmentation as a table for people, JSON and CSV for programs.
+
+Tables show per cent, JSON and CSV hold shares in [0, 1]; what is not known is "-", null or empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.dataset import VngDataset
+from vng.errors import DataError
+from vng.evaluation.metrics import Statistics
+from vng.evaluation.vos import ObjectScore, Summary, VosScores
+
+POINT_COUNTS = (1, 2, 5, 10)  # of the Point-VOS benchmark (2402.05917, Tab. 3)
+MOST_SEQUENCES = 40  # more than a person reads; files hold all
+HEADER = ("J&F", "J", "recall", "decay", "F", "recall", "decay")
+
+
+def read_seen(path: Path) -> frozenset[str]:
+    """Seen categories: one a line, a YouTube-VOS meta.json, or a VNG dataset whose objects' names they are.
+
+    Raises:
+        DataError: no such file, or none in it.
+    """
+    if path.is_dir():
+        names = {item.name for video in VngDataset(path) for item in video.objects}
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(path, "", "", "no list of categories that opens", "check --seen") from error
+        names = _meta_categories(path, text) if text.lstrip().startswith("{") else set(text.split("\n"))
+    seen = frozenset(name.strip() for name in names) - {""}
+    if not seen:
+        raise DataError(path, "", "", "no category is named here", "one category a line, or a meta.json")
+    return seen
+
+
+def _meta_categories(path: Path, text: str) -> set[str]:
+    try:
+        videos = json.loads(text)["videos"]
+        return {str(item["category"]) for video in videos.values() for item in video["objects"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = "expected {videos: {video: {objects: {id: {category}}}}}"
+        raise DataError(path, "", "videos", reason, "give the train split's meta.json") from error
+
+
+def check_categories(scores: VosScores) -> None:
+    """Raise DataError where an object names no category: it could be neither seen nor unseen."""
+    bare = [s for s in scores.objects if not s.category]
+    if bare:
+        place, reason = f"{bare[0].video}: {bare[0].object_id}", f"{len(bare)} objects name no category"
+        raise DataError(
+            scores.run.folder, place, "objects.name", reason, "convert with categories, or leave out --seen"
+        )
+
+
+@dataclass(frozen=True)
+class PointCount:
+    """Runs that started from one number of points."""
+
+    points: int
+    values: tuple[float, ...]  # of each seed: J&F, or G
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return float(np.mean(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds (n - 1); NaN for one seed."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
+
+
+def point_counts(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> list[PointCount]:
+    """J&F (G where `seen` is given) by number of points; empty for a plain folder."""
+    found: dict[int, list[float]] = {}
+    for score in scores:
+        if score.run.points is not None:
+            found.setdefault(score.run.points, []).append(headline(score, seen))
+    return [PointCount(points, tuple(values)) for points, values in sorted(found.items())]
+
+
+def benchmark_mean(counts: Sequence[PointCount]) -> float:
+    """Mean over 1, 2, 5 and 10 points, each the mean of its seeds; NaN unless all four are there."""
+    by_points = {count.points: count.mean for count in counts}
+    return float(np.mean([by_points.get(points, float("nan")) for points in POINT_COUNTS]))
+
+
+def headline(scores: VosScores, seen: Collection[str] | None) -> float:
+    """The one figure of a run: G where the seen categories are known, else J&F."""
+    return scores.summary().jf if seen is None else scores.overall(seen).g
+
+
+def as_json(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> dict[str, Any]:
+    """Everything: per run its summary, sequences and objects with each frame; per number of points where there are some."""
+    protocol = scores[0].protocol
+    made: dict[str, Any] = {"protocol": protocol.name, "official": protocol.official}
+    made["runs"] = [_run_json(score, seen) for score in scores]
+    made["left_out"] = [asdict(item) for item in scores[0].left_out]
+    if len(scores) == 1:
+        made |= {key: made["runs"][0][key] for key in ("J&F", "J", "F", "G") if key in made["runs"][0]}
+    if counts := point_counts(scores, seen):
+        made["measure"] = "J&F" if seen is None else "G"
+        made["points"] = {
+            str(c.points): {"mean": known(c.mean), "spread": known(c.spread), "seeds": [known(v) for v in c.values]}
+            for c in counts
+        }
+        made["mean"] = known(benchmark_mean(counts))
+    return made
+
+
+def _run_json(scores: VosScores, seen: Collection[str] | None) -> dict[str, Any]:
+    made: dict[str, Any] = {"folder": str(scores.run.folder), "points": scores.run.points, "seed": scores.run.seed}
+    made |= _summary_json(scores.summary())
+    if seen is not None:
+        overall = scores.overall(seen)
+        made |= {"G": known(overall.g), "seen": _summary_json(overall.seen), "unseen": _summary_json(overall.unseen)}
+    made["sequences"] = {video: _summary_json(scores.summary(rows)) for video, rows in scores.sequences.items()}
+    made["objects"] = [_object_json(scores, score, seen) for score in scores.objects]
+    return made
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    return {
+        "objects": summary.objects,
+        "J&F": known(summary.jf),
+        "J": known(summary.j.mean),
+        "F": known(summary.f.mean),
+        "J-recall": known(summary.j.recall),
+        "J-decay": known(summary.j.decay),
+        "F-recall": known(summary.f.recall),
+        "F-decay": known(summary.f.decay),
+    }
+
+
+def _object_json(scores: VosScores, score: ObjectScore, seen: Collection[str] | None) -> dict[str, Any]:
+    made: dict[str, Any] = {"video": score.video, "object_id": score.object_id, "category": score.category}
+    if seen is not None:
+        made["seen"] = score.category in seen
+    made |= _summary_json(scores.summary([score]))
+    del made["objects"]
+    made["frames"] = {name: [j, f] for name, j, f in zip(score.frames, score.j, score.f, strict=True)}
+    return made
+
+
+def as_csv(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
+    """One line an object and run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    measures = ["J&F", "J", "J-recall", "J-decay", "F", "F-recall", "F-decay"]
+    writer.writerow(["run", "points", "seed", "video", "object_id", "category", "seen", "frames", *measures])
+    for run in scores:
+        for score in run.objects:
+            row = _object_json(run, score, seen)
+            place = [str(run.run.folder), run.run.points, run.run.seed, score.video, score.object_id, score.category]
+            writer.writerow([*place, row.get("seen"), len(score.frames), *(row[name] for name in measures)])
+    return text.getvalue()
+
+
+def table(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
+    """What is printed: the overall line, G where it is known, then sequences (one run) or runs (several)."""
+    lines = [_heading(scores[0]), *_benchmark_lines(scores, seen)]
+    if len(scores) == 1:
+        lines += _one_run(scores[0], seen)
+    else:
+        lines += _rows([(score.run.name, score.summary()) for score in scores])
+    if scores[0].protocol.name == "youtube-vos" and seen is None:
+        lines.append("G is not known: --seen says which categories are seen (a list, or the train split's meta.json)")
+    reasons: dict[str, int] = {}
+    for item in scores[0].left_out:
+        reasons[item.reason] = reasons.get(item.reason, 0) + 1
+    return "\n".join(lines + [f"left out: {count} x {reason}" for reason, count in reasons.items()])
+
+
+def _heading(scores: VosScores) -> str:
+    name = scores.protocol.name + (", official" if scores.protocol.official else "")
+    masks = sum(len(score.frames) for score in scores.objects)
+    return f"{name}: {len(scores.sequences):,} sequences, {len(scores.objects):,} objects, {masks:,} masks scored"
+
+
+def _benchmark_lines(scores: Sequence[VosScores], seen: Collection[str] | None) -> list[str]:
+    counts = point_counts(scores, seen)
+    if not counts:
+        return []
+    lines = [f"{'points':>8} {'J&F' if seen is None else 'G':>8} {'+-':>8} {'seeds':>6}"]
+    lines += [f"{c.points:>8} {percent(c.mean):>8} {percent(c.spread):>8} {len(c.values):>6}" for c in counts]
+    mean = benchmark_mean(counts)
+    absent = [str(points) for points in POINT_COUNTS if points not in {c.points for c in counts}]
+    note = f"  (no runs with {', '.join(absent)} points)" if absent else ""
+    return [*lines, f"{'mean':>8} {percent(mean):>8}{note}", ""]
+
+
+def _one_run(scores: VosScores, seen: Collection[str] | None) -> list[str]:
+    rows: list[tuple[str, Summary]] = [("all", scores.summary())]
+    lines: list[str] = []
+    if seen is not None:
+        overall = scores.overall(seen)
+        rows += [("seen", overall.seen), ("unseen", overall.unseen)]
+        why = "" if overall.seen.objects and overall.unseen.objects else "  (needs seen and unseen categories)"
+        lines = [f"G {percent(overall.g)}{why}"]
+    sequences = [(video, scores.summary(objects)) for video, objects in scores.sequences.items()]
+    shown = sequences
+    if len(sequences) > MOST_SEQUENCES:
+        shown = sorted(sequences, key=lambda row: row[1].jf)[:MOST_SEQUENCES]
+    lines += _rows([*rows, *shown])
+    if len(shown) < len(sequences):
+        lines.append(f"(the {len(shown)} lowest of {len(sequences)} sequences; --csv and --json hold all)")
+    return lines
+
+
+def _rows(rows: Sequence[tuple[str, Summary]]) -> list[str]:
+    width = max(len("sequence"), *(len(name) for name, _ in rows))
+    lines = [f"{'':{width}} {'objects':>7} " + " ".join(f"{name:>7}" for name in HEADER)]
+    for name, summary in rows:
+        figures = [summary.jf, *_figures(summary.j), *_figures(summary.f)]
+        lines.append(f"{name:{width}} {summary.objects:>7} " + " ".join(f"{percent(v):>7}" for v in figures))
+    return lines
+
+
+def _figures(values: Statistics) -> tuple[float, float, float]:
+    return values.mean, values.recall, values.decay
+
+
+def percent(value: float) -> str:
+    """A share as per cent, "-" where it is not known."""
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def known(value: float) -> float | None:
+    """A figure for JSON: NaN becomes null."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,204 @@
+"""Result folders of video object segmentation: where runs lie, and label maps read with every fault kept.
+
+    RESULTS/<video>/<frame>.png                          one run; a pixel holds the number of an object, 0 is background
+    RESULTS/<video>/objects.json                         {object id: number}, where ids are no numbers of their own
+    RESULTS/points-<n>/seed-<s>/<video>/<frame>.png      runs of the Point-VOS benchmark
+
+Frames are found by name. PNGs are 8 bits, with a palette or grey.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vng.dataset import Video
+from vng.errors import DataError, Problem
+from vng.frames import inside
+
+MAX_NUMBER = 254  # 0 is background, 255 is void
+NUMBERS_FILE = "objects.json"
+Missing = Literal["error", "empty"]
+
+
+def object_numbers(video: Video) -> dict[str, int]:
+    """Object id -> the pixel value that stands for it in predictions, in the dataset's order.
+
+    The ids themselves where all are plain integers in 1..254 ("7", not "07": two ids never share a number); else 1, 2,
+    ... in the dataset's order, and whoever writes predictions says so in `<results>/<video>/objects.json`.
+
+    Raises:
+        DataError: more objects than a PNG has numbers for.
+    """
+    ids = [item.object_id for item in video.objects]
+    if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
+        return {i: int(i) for i in ids}
+    if len(ids) > MAX_NUMBER:
+        reason = f"{len(ids)} objects, a PNG of object numbers holds {MAX_NUMBER}"
+        raise DataError(video.dataset, video.video_id, "objects", reason, "split the video's objects over two rows")
+    return {i: number for number, i in enumerate(ids, start=1)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete set of predictions; `points` and `seed` where its folder names them."""
+
+    folder: Path
+    points: int | None = None
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        if self.points is None:
+            return self.folder.name
+        return f"{self.points} points" + ("" if self.seed is None else f", seed {self.seed}")
+
+
+def plain_run(results: Path, video_ids: Collection[str]) -> Run:
+    """RESULTS as one run; DataError where it is no folder, or holds the runs of a Point-VOS benchmark."""
+    if not results.is_dir():
+        raise DataError(results, "", "", "no such folder of predictions", "check --results, or run `vng propagate`")
+    if counts := _numbered(results, "points", video_ids):
+        reason = f"runs over numbers of points lie here ({counts[0][1].name})"
+        raise DataError(results, "", "", reason, "use --protocol point-vos, or give the folder of one run")
+    return Run(results)
+
+
+def find_runs(results: Path, video_ids: Collection[str]) -> tuple[Run, ...]:
+    """The runs of a Point-VOS benchmark by (points, seed), or RESULTS as one run where it has no points-<n> folder."""
+    counts = _numbered(results, "points", video_ids) if results.is_dir() else []
+    if not counts:
+        return (plain_run(results, video_ids),)
+    runs: list[Run] = []
+    for points, folder in counts:
+        seeds = _numbered(folder, "seed", video_ids)
+        runs += [Run(path, points, seed) for seed, path in seeds] or [Run(folder, points)]
+    return tuple(runs)
+
+
+def _numbered(folder: Path, word: str, video_ids: Collection[str]) -> list[tuple[int, Path]]:
+    """Folders `<word>-<number>` by number, unless a video has that name."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = re.fullmatch(rf"{word}-(\d+)", path.name)
+        if match and path.is_dir() and path.name not in video_ids:
+            number = int(match.group(1))
+            if number in found:
+                reason = f"{path.name} and {found[number].name} are the same number"
+                raise DataError(folder, "", "", reason, "keep one of them")
+            found[number] = path
+    return sorted(found.items())
+
+
+class VideoPredictions:
+    """One run's label maps of one video, read one frame at a time.
+
+    Whatever is wrong is added to `problems`, so that the caller can tell all of it at once.
+
+    Attributes:
+        numbers: object id -> pixel value.
+    """
+
+    def __init__(self, run: Run, video: Video, missing: Missing) -> None:
+        self.folder = inside(run.folder, video.video_id)
+        self.problems: list[Problem] = []
+        self._video, self._missing = video, missing
+        self._there = {path.stem: path for path in self.folder.glob("*.png")} if self.folder.is_dir() else {}
+        self._unnamed = not any(name in self._there for name in video.frame_names)
+        self.numbers = self._read_numbers()
+
+    def path(self, t: int) -> Path | None:
+        """The file of frame t, or None."""
+        return self._there.get(self._video.frame_names[t])
+
+    def missing(self, frames: Collection[int]) -> None:
+        """Report what is not there of these frames; a video of which nothing is there is one problem."""
+        absent = [t for t in frames if self.path(t) is None]
+        if not absent or self._missing == "empty":
+            return
+        cure = "predict it, or use --missing empty"
+        if self._unnamed:
+            reason = f"no prediction of this video ({len(absent)} frames wanted)"
+            if self._there:
+                expected, found = self._video.frame_names[min(absent)], min(self._there)
+                reason = f"no file has the name of a frame: wanted {expected}.png, found {found}.png"
+                cure = "name predictions as the frames are named"
+            self._problem(self.folder, reason, cure)
+            return
+        for t in sorted(absent):
+            self._problem(self.folder / f"{self._video.frame_names[t]}.png", "this prediction is missing", cure)
+
+    def read(self, t: int, allowed: Collection[int] | None) -> np.ndarray | None:
+        """Object numbers of frame t, uint8 [H, W]; zeros for a missing frame, None for one with a problem.
+
+        Args:
+            t: index into the video's frame names.
+            allowed: numbers a pixel may have beside 0; None allows all.
+        """
+        size = (self._video.height, self._video.width)
+        path = self.path(t)
+        if path is None:
+            return np.zeros(size, np.uint8) if self._missing == "empty" else None
+        try:
+            labels = read_labels(path, size)
+        except ValueError as error:
+            reason, _, cure = str(error).partition("; ")
+            self._problem(path, reason, cure)
+            return None
+        if allowed is not None:
+            strange = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if v]
+            strange = [v for v in strange if v not in allowed]
+            if strange:
+                known = ", ".join(map(str, sorted(allowed))) or "none"
+                reason = f"pixels of the numbers {strange}, which no object has (known: {known})"
+                self._problem(path, reason, "write object numbers, 0 for background")
+                return None
+        return labels
+
+    def _problem(self, path: Path, reason: str, cure: str) -> None:
+        self.problems.append(Problem(str(path), "", "", reason, cure))
+
+    def _read_numbers(self) -> dict[str, int]:
+        expected = object_numbers(self._video)
+        path = self.folder / NUMBERS_FILE
+        if not path.exists():
+            return expected
+        try:
+            said = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            said = None
+        if not isinstance(said, dict) or not all(type(n) is int and 1 <= n <= MAX_NUMBER for n in said.values()):
+            self._problem(path, f"expected {{object id: number in 1..{MAX_NUMBER}}}", "predict the video again")
+        elif len(set(said.values())) != len(said):
+            self._problem(path, "two objects have one number", "predict the video again")
+        elif set(said) != set(expected):
+            strange = sorted(set(said) ^ set(expected))
+            self._problem(path, f"other objects than the dataset's: {strange[0]!r} is in one of them only",
+                          "predict this dataset")  # fmt: skip
+        else:
+            return {i: int(said[i]) for i in expected}
+        return expected
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A PNG's object numbers, uint8 [H, W]; ValueError "reason; cure" for one that does not open or fit."""
+    try:
+        with Image.open(path) as image:
+            mode, shape = image.mode, (image.height, image.width)
+            labels = np.asarray(image) if mode in ("P", "L", "1") and shape == size else None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError("this prediction cannot be read; predict it again") from error
+    if shape != size:
+        reason = f"prediction of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
+        raise ValueError(f"{reason}; resize predictions to the frame")
+    if labels is None:
+        raise ValueError(f"expected a palette or grey PNG of 8 bits, got mode {mode}; write object numbers")
+    return labels.astype(np.uint8)

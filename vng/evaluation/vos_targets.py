@@ -1,0 +1,205 @@
+"""What each protocol of video object segmentation scores: which objects of a video, on which frames.
+
+Null (not annotated) frames of an object are never scored; an empty mask is a truth like any other. Every decision, and
+what the official programs do, stands in docs/protocols.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError
+from vng.evaluation.vos_results import object_numbers
+from vng.masks import RLE, area, empty, union
+from vng.points import POSITIVE
+
+MERGED = "all"  # the one object of DAVIS 2016
+Truth = Literal["auto", "dense", "sparse"]
+Masks = tuple[RLE | None, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to score: its true masks over the video's frames, and the frames (indices) that count."""
+
+    object_id: str
+    category: str
+    masks: Masks
+    frames: tuple[int, ...]
+    number: int | None = None  # of a number no object of the dataset has (--official)
+    merged: bool = False  # compared with every pixel that is not background
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An object (or with object_id "" a whole video) that a protocol does not score, and why."""
+
+    video: str
+    object_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a protocol makes of one video; `highest` is the highest number the official program accepts."""
+
+    scored: tuple[Target, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    highest: int | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol by name and what may be chosen in it.
+
+    `official` reproduces the official program's faults (davis, davis-2016); `truth` is how point-vos takes the ground truth.
+    """
+
+    name: str = "davis"
+    official: bool = False
+    truth: Truth = "auto"
+
+    def targets(self, video: Video) -> Targets:
+        """What is scored of a video."""
+        return PROTOCOLS[self.name](video, self)
+
+
+def annotated_frames(objects: Sequence[VideoObject], count: int) -> list[int]:
+    """Frames in which at least one object is annotated (its mask may be empty)."""
+    return [t for t in range(count) if any(item.segmentations[t] is not None for item in objects)]
+
+
+def _annotated(masks: Masks, frames: Sequence[int]) -> tuple[int, ...]:
+    return tuple(t for t in frames if masks[t] is not None)
+
+
+def _seen(masks: Masks, t: int) -> bool:
+    rle = masks[t]
+    return rle is not None and area(rle) > 0
+
+
+def _sorted_out(video: Video, made: Sequence[Target | LeftOut]) -> Targets:
+    """Targets without a frame are left out too."""
+    scored = [item for item in made if isinstance(item, Target) and item.frames]
+    left_out = [
+        item if isinstance(item, LeftOut) else LeftOut(video.video_id, item.object_id, "no annotated frame to score")
+        for item in made
+        if isinstance(item, LeftOut) or not item.frames
+    ]
+    return Targets(tuple(scored), tuple(left_out))
+
+
+def _too_short(video: Video, count: int, official: bool) -> Targets:
+    reason = f"{count} annotated frames: none is left without the first and the last"
+    if official:
+        raise DataError(video.dataset, video.video_id, "", f"{reason}; the official program fails here",
+                        "leave the video out, or leave out --official")  # fmt: skip
+    return Targets((), (LeftOut(video.video_id, "", reason),))
+
+
+def _davis(video: Video, protocol: Protocol) -> Targets:
+    """DAVIS 2017, semi-supervised: the objects of the first frame, without the first and the last frame."""
+    frames = annotated_frames(video.objects, len(video.frame_names))
+    if len(frames) < 3:
+        return _too_short(video, len(frames), protocol.official)
+    if protocol.official:
+        return _davis_official(video, frames)
+    made: list[Target | LeftOut] = []
+    for item in video.objects:
+        if _seen(item.segmentations, frames[0]):
+            scored = _annotated(item.segmentations, frames[1:-1])
+            made.append(Target(item.object_id, item.name, item.segmentations, scored))
+        else:
+            made.append(LeftOut(video.video_id, item.object_id, "not in the first frame"))
+    return _sorted_out(video, made)
+
+
+def _davis_official(video: Video, frames: Sequence[int]) -> Targets:
+    """As many objects as the highest number in the first frame; numbers nobody has are objects that are never there."""
+    by_number = {number: video.object_by_id[i] for i, number in object_numbers(video).items()}
+    highest = max((n for n, item in by_number.items() if _seen(item.segmentations, frames[0])), default=0)
+    absent: Masks = (empty(video.height, video.width),) * len(video.frame_names)
+    made: list[Target | LeftOut] = []
+    for number in range(1, highest + 1):
+        item = by_number.get(number)
+        if item is None:
+            made.append(Target(str(number), "", absent, tuple(frames[1:-1]), number))
+        else:
+            scored = _annotated(item.segmentations, frames[1:-1])
+            made.append(Target(item.object_id, item.name, item.segmentations, scored))
+    made += [
+        LeftOut(video.video_id, item.object_id, "its number is above those of the first frame")
+        for number, item in by_number.items()
+        if number > highest
+    ]
+    targets = _sorted_out(video, made)
+    return Targets(targets.scored, targets.left_out, highest)
+
+
+def _davis_2016(video: Video, protocol: Protocol) -> Targets:
+    """DAVIS 2016: all objects as one, without the first and the last frame in which all of them are annotated."""
+    masks: list[RLE | None] = []
+    for t in range(len(video.frame_names)):
+        known = [item.segmentations[t] for item in video.objects]
+        there = [rle for rle in known if rle is not None]
+        masks.append(union(there) if there and len(there) == len(known) else None)
+    frames = [t for t, rle in enumerate(masks) if rle is not None]
+    if len(frames) < 3:
+        return _too_short(video, len(frames), protocol.official)
+    return Targets((Target(MERGED, "", tuple(masks), tuple(frames[1:-1]), merged=True),))
+
+
+def _youtube_vos(video: Video, _protocol: Protocol) -> Targets:
+    """YouTube-VOS: every object, on the annotated frames after the one it first appears in."""
+    made: list[Target | LeftOut] = []
+    for item in video.objects:
+        first = next((t for t in range(len(item.segmentations)) if _seen(item.segmentations, t)), None)
+        if first is None:
+            made.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
+            continue
+        later = range(first + 1, len(video.frame_names))
+        made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, later)))
+    return _sorted_out(video, made)
+
+
+def _point_vos(video: Video, protocol: Protocol) -> Targets:
+    """Point-VOS: frames after the reference frame, the first one on which an object has a positive point.
+
+    Sparse truth: every annotated one of them; dense truth: without the first and the last annotated frame of the video.
+    """
+    frames = annotated_frames(video.objects, len(video.frame_names))
+    dense = protocol.truth == "dense" or (protocol.truth == "auto" and len(frames) == len(video.frame_names))
+    references = {item.object_id: reference_frame(item) for item in video.objects}
+    pointed = any(t is not None for t in references.values())
+    if dense and not pointed:
+        return _davis(video, protocol)
+    if dense and len(frames) < 3:
+        return _too_short(video, len(frames), False)
+    made: list[Target | LeftOut] = []
+    for item in video.objects:
+        reference = references[item.object_id]
+        if pointed and reference is None:
+            made.append(LeftOut(video.video_id, item.object_id, "no positive point to start from"))
+            continue
+        after = [t for t in (frames[1:-1] if dense else frames) if reference is None or t > reference]
+        made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, after)))
+    return _sorted_out(video, made)
+
+
+def reference_frame(item: VideoObject) -> int | None:
+    """The first frame on which an object has a positive point; None where it has none."""
+    frames = item.points.frame[np.asarray(item.points.label) == POSITIVE]
+    return int(frames.min()) if len(frames) else None
+
+
+PROTOCOLS: dict[str, Callable[[Video, Protocol], Targets]] = {
+    "davis": _davis,
+    "davis-2016": _davis_2016,
+    "youtube-vos": _youtube_vos,
+    "point-vos": _point_vos,
+}
