@@ -27,6 +27,7 @@ COMMANDS = [
     ["compare"],
     ["train"],
     ["predict"],
+    ["propagate"],
     ["evaluate"],
     ["evaluate", "vng"],
     ["evaluate", "vos"],
