@@ -346,8 +346,10 @@ def _propagate(commands: Any) -> None:
     parser.add_argument("--masks", type=Path, metavar="DIR", help=masks_help)
     parser.add_argument("--dataset", type=Path, help="all videos of this dataset, for `vng evaluate vos`")
     parser.add_argument("--split", type=_split_name, help="with --dataset: only rows of this split")
-    start_help = "with --dataset: what is known of an object in its first frame [points]"
-    parser.add_argument("--start", choices=("points", "masks"), help=start_help)
+    start_help = (
+        "with --dataset: what is known of an object in its first frame; say --start-from under torchrun [points]"
+    )
+    parser.add_argument("--start", "--start-from", choices=("points", "masks"), help=start_help)
     counts_help = "with --start points: positive points of an object, a run for each number [10]"
     parser.add_argument("--points-per-object", type=_positive, nargs="+", metavar="N", help=counts_help)
     seeds_help = "with --start points: which points are drawn, a run for each seed [0]"
