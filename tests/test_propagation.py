@@ -375,6 +375,27 @@ class TestIterator:
         assert isinstance(frame, PropagatedFrame) and (frame.masks[0] == mask).all()
 
 
+def test_stepping_backwards_in_a_video_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame is right, and the file is decoded from its start for every few frames only."""
+    from vng import frames as module
+    from vng.frames import VideoFile
+    from vng.viewer import write_video
+
+    write_video(
+        iter(np.full((23, 18, 34, 3), 5, np.uint8) + np.arange(0, 230, 10, np.uint8)[:, None, None, None]),
+        tmp_path / "v.mp4",
+    )
+    monkeypatch.setattr(module, "MOST_HELD", 6)
+    forwards = [image.mean() for image in VideoFile(tmp_path / "v.mp4")]
+    video, starts = VideoFile(tmp_path / "v.mp4"), []
+    assert video.size == (18, 34)
+    decode_again = video._decode
+    monkeypatch.setattr(video, "_decode", lambda: starts.append(1) or decode_again())
+    assert [video[t].mean() for t in reversed(range(23))] == forwards[::-1]
+    assert len(starts) == 1 + 4 and len(video._held) < 6
+    assert [video[t].mean() for t in (3, 4, 3, 9, 8, 9, 2)] == [forwards[t] for t in (3, 4, 3, 9, 8, 9, 2)]
+
+
 class TestAVideo:
     def run(self, cli: Callable[..., Cli], clip: Path, out: Path, *more: object) -> Cli:
         return cli("propagate", "--video", clip, "--out", out, "--quiet", *more)

@@ -150,6 +150,7 @@ def propagate_to_folder(
     Raises:
         DataError: `out` holds something else, or a frame cannot be read; then nothing is left behind.
     """
+    out = out.resolve()  # "." has no neighbours by name
     check_out(out)
     check_prompts(frames, prompts.frames)
     temporary = out.with_name(out.name + ".tmp")
@@ -182,7 +183,7 @@ def check_out(out: Path) -> None:
 
 
 def _move(temporary: Path, out: Path) -> None:
-    earlier = out.with_name(out.name + ".old")
+    earlier = out.with_name(out.name + ".tmp.earlier")
     shutil.rmtree(earlier, ignore_errors=True)
     if out.exists():
         os.replace(out, earlier)
