@@ -75,17 +75,21 @@ def read_points(path: Path, frames: Frames) -> Prompts:
     problems: list[Problem] = []
     points: list[_Point] = []
     names: dict[str, None] = {}
+    unread: set[str] = set()  # objects with a point that could not be read: it may have been their positive one
     for name, place, record in records:
         names.setdefault(name)
         if record is not None:
-            points += _read_point(path, name, place, record, frames, problems)
-    return _checked(path, tuple(names), points, frames, problems)
+            read = _read_point(path, name, place, record, frames, problems)
+            points += read
+            unread |= set() if read else {name}
+    return _checked(path, tuple(names), points, frames, problems, unread)
 
 
 def prompts_of_points(objects: Mapping[str, Points], frames: Frames) -> Prompts:
     """Points by object's name, as a program has them; raises DataErrors as `read_points`."""
     problems: list[Problem] = []
     found = []
+    unread: set[str] = set()
     for name, points in objects.items():
         for i, (t, (x, y), label) in enumerate(zip(points.frame, points.xy, points.label, strict=True)):
             place = f"object {name!r}, point {i}"
@@ -93,7 +97,8 @@ def prompts_of_points(objects: Mapping[str, Points], frames: Frames) -> Prompts:
                 found.append(_Point(f"{place}, frame {frames.names[t]}", name, int(t), float(x), float(y), int(label)))
             else:
                 problems.append(_no_frame("points", place, f"frame {t}", frames))
-    return _checked("points", tuple(objects), found, frames, problems)
+                unread.add(name)
+    return _checked("points", tuple(objects), found, frames, problems, unread)
 
 
 def _see_help() -> str:
@@ -229,22 +234,23 @@ def _no_frame(path: Path | str, place: str, what: str, frames: Frames) -> Proble
 
 
 def _checked(
-    source: Path | str, names: tuple[str, ...], points: list[_Point], frames: Frames, problems: list[Problem]
+    source: Path | str,
+    names: tuple[str, ...],
+    points: list[_Point],
+    frames: Frames,
+    problems: list[Problem],
+    unread: set[str],
 ) -> Prompts:
     """Prompts of points that fit the video and one another; DataErrors tells all that do not."""
     notes: list[Problem] = []
     _check_names(source, names, problems)
-    faulty = len(problems)
+    for name in names:
+        labels = [point.label for point in points if point.name == name]
+        if POSITIVE not in labels and name not in unread:
+            told = f"{labels.count(NEGATIVE)} negative and {labels.count(AMBIGUOUS)} ambiguous points, no positive one"
+            problems.append(Problem(str(source), f"object {name!r}", "label", told, "put a positive point on it"))
     inside = [point for point in points if _fits(source, point, frames.size, problems)]
     kept = list(_without_contradictions(source, inside, problems, notes))
-    if len(problems) == faulty == 0:
-        for name in names:
-            labels = [point.label for point in kept if point.name == name]
-            if POSITIVE not in labels:
-                told = (
-                    f"{labels.count(NEGATIVE)} negative and {labels.count(AMBIGUOUS)} ambiguous points, no positive one"
-                )
-                problems.append(Problem(str(source), f"object {name!r}", "label", told, "put a positive point on it"))
     if problems:
         raise DataErrors(problems)
     by_object = tuple(_points([point for point in kept if point.name == name]) for name in names)
