@@ -11,23 +11,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from conversion import point_vos, vidln
+from conversion import point_vos, vidln, youtube_vos
 from conversion.nouns import noun_source
 from conversion.official_vng import OVIS_LEAK, TrioFiles, read_trio, with_frames
 from conversion.options import BuildOptions
 from conversion.point_simulation import SimulationSettings, simulate_points
 from conversion.spool import Item, Spool, SpoolWriter, make_spool, whole
 from conversion.subsets import read_subset
-from conversion.videos import point_vos_video, vidln_video
-from conversion.vos_datasets import davis_clips, read_davis_clip
-from vng.dataset import Video, video_from_row
+from conversion.videos import point_vos_video, segmented_video, vidln_video
+from conversion.vos_datasets import DavisSettings, davis_clips, image_set_file, listed_clips, read_davis_clip
+from conversion.youtube_vos import YoutubeFolder, meta_videos, read_youtube_video
+from vng.dataset import DATA_FOLDER, Video, VngDataset, video_from_row
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
 from vng.manifest import content_hash
@@ -78,7 +79,8 @@ class Conversion:
     nouns: str = ""
     having: str | None = None  # only videos with a record of this kind too
     with_frames: bool = True  # whether rows carry pixels
-    simulation: SimulationSettings | None = None  # of points, from true masks
+    segments: bool = True  # whether the masks are the segmenter's
+    more: dict[str, Any] = field(default_factory=dict)  # settings of this kind alone
 
     def settings(self) -> dict[str, Any]:
         """Everything the result depends on but the frames, for the manifest: of inputs their content, not their paths."""
@@ -89,9 +91,7 @@ class Conversion:
             "nouns": self.nouns,
             "with_frames": self.with_frames,
         }
-        if self.simulation is not None:
-            what["simulation"] = self.simulation.as_settings()
-        return what | self.options.as_settings()
+        return what | self.more | self.options.as_settings()
 
     def videos(self, spool: Spool) -> Iterator[str]:
         """The videos to convert, in order."""
@@ -103,7 +103,7 @@ def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: 
     source = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         _spool_narratives(spool, narratives, wanted.video)
         _spool_points(spool, points, wanted)
         wanted.report_missing(spool, {NARRATIVES: narratives, POINTS: points})
@@ -123,7 +123,7 @@ def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> C
     source = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
         wanted.report_missing(spool, {NARRATIVES: narratives})
 
@@ -140,7 +140,7 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
     name, split = options.dataset or "VNG", options.split or "test"
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
+        wanted = Wanted(options)
         if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
             spool.problem(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
         for video in read_trio(files, name, split, spool.problem):
@@ -154,29 +154,83 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         return [video if frames is None else with_frames(video, frames)]
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
-    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)
+    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None, segments=False)
 
 
-def davis_conversion(root: Path, options: BuildOptions, simulation: SimulationSettings | None = None) -> Conversion:
-    """DAVIS folders -> a VNG dataset with true masks on every frame, or points simulated from them; no narratives."""
-    name, split = options.dataset or "DAVIS", options.split or "train"
+def davis_conversion(
+    root: Path,
+    options: BuildOptions,
+    simulation: SimulationSettings | None = None,
+    davis: DavisSettings | None = None,
+) -> Conversion:
+    """DAVIS folders -> a VNG dataset with true masks, or points simulated from them; no narratives."""
+    davis = davis or DavisSettings()
+    name, split = options.dataset or "DAVIS", options.split or davis.split
     clips = davis_clips(root)
+    image_set = image_set_file(root, davis.image_set) if davis.image_set else None
 
     def read(spool: SpoolWriter) -> None:
-        wanted = _Wanted(options)
-        for clip in clips:
+        wanted = Wanted(options)
+        for clip in clips if image_set is None else listed_clips(image_set, clips, spool.problem):
             if wanted.video(clip) and wanted.listed_video(clip):
                 spool.add(NARRATIVES, clip, Item(clip, "", None))
         wanted.report_missing(spool, {NARRATIVES: root})
 
     def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
-        video, void = read_davis_clip(root, clips[clip], name, split)
+        video, void = read_davis_clip(root, clips[clip], name, split, davis)
         return [video if simulation is None else simulate_points(video, void, simulation)]
 
-    return Conversion("davis", name, {"root": root}, options, read, make, simulation=simulation)
+    more = _vos_settings(simulation, asdict(davis))
+    return Conversion("davis", name, {"root": root}, options, read, make, more=more, segments=False)
 
 
-class _Wanted:
+def youtube_vos_conversion(
+    folder: YoutubeFolder, options: BuildOptions, simulation: SimulationSettings | None = None
+) -> Conversion:
+    """YouTube-VOS folders -> a VNG dataset with true masks on annotated frames, or points simulated from them."""
+    name, split = options.dataset or youtube_vos.NAME, options.split or folder.split
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for video, entry in meta_videos(folder, spool.problem):
+            if wanted.video(video) and wanted.listed_video(video):
+                spool.add(NARRATIVES, video, Item(video, "", entry))
+        wanted.report_missing(spool, {NARRATIVES: folder.root / youtube_vos.META})
+
+    def make(spool: Spool, name_: str, problems: list[Problem]) -> list[Video]:
+        (item,) = spool.items(NARRATIVES, name_)
+        video, void = read_youtube_video(folder, name_, item.body, name, split, problems.append)
+        return [video if simulation is None else simulate_points(video, void, simulation)]
+
+    inputs = {"meta": folder.root / youtube_vos.META, "annotations": folder.root / "Annotations"}
+    more = _vos_settings(simulation, {"first_only": folder.first_only})
+    return Conversion("youtube-vos", name, inputs, options, read, make, more=more, segments=False)
+
+
+def _vos_settings(simulation: SimulationSettings | None, settings: dict[str, Any]) -> dict[str, Any]:
+    return settings | {"simulation": None if simulation is None else simulation.as_settings()}
+
+
+def points_conversion(path: Path, options: BuildOptions) -> Conversion:
+    """A VNG dataset whose objects have points (a point version) -> the same with pseudo-masks made from them."""
+    dataset = VngDataset(path)
+    places = {name: index for index, name in enumerate(dataset.video_ids)}
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for name in places:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: path})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        return segmented_video(dataset[places[name]], options, problems)
+
+    title = "Pseudo-masks from points"
+    return Conversion("points", title, {"dataset": path / DATA_FOLDER}, options, read, make)
+
+
+class Wanted:
     """Which videos and records of the annotations are asked for, by `--only` and `--subset`."""
 
     def __init__(self, options: BuildOptions) -> None:
@@ -215,7 +269,7 @@ def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bo
             spool.problem(video.problem("video_id", "this video has a line already: the first one is used"))
 
 
-def _spool_points(spool: SpoolWriter, path: Path, wanted: _Wanted) -> None:
+def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
     for record in point_vos.read_points(path, spool.problem):
         if record.video_name is None:
             spool.problem(record.problem("video_name", "null: no video to take frames and narratives from"))
@@ -278,7 +332,8 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
                 bar.update()
         bar.close()
-    description = f"Made by `vng convert {conversion.kind}`; masks by {options.segmenter}."
+    masks = f"; masks by {options.segmenter}" if conversion.segments else ""
+    description = f"Made by `vng convert {conversion.kind}`{masks}."
     writer.finish(count, conversion.title, description)
 
 

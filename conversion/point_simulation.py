@@ -35,6 +35,7 @@ class SimulationSettings:
     distance: float = 20.0  # least, between points of one label; pixels at 480 rows, in proportion at others
     seed: int = 0
     keep_masks: bool = False
+    shared_negatives: bool = False  # one draw a frame, on the background its objects have in common, for all of them
 
     def __post_init__(self) -> None:
         if self.positives < 1:
@@ -56,37 +57,42 @@ class SimulationSettings:
 def simulate_points(video: Video, void: Sequence[RLE | None], settings: SimulationSettings) -> Video:
     """The video with points in place of its masks, or beside them with `keep_masks`.
 
-    Frames are evenly spaced over those where any object is annotated. An object gets points in those of them where it is
-    annotated itself: negatives alone where it is absent.
+    Frames are evenly spaced over those where any object is annotated, and the first frame that annotates an object is
+    always among them. An object gets points in those of them where it is annotated itself: negatives alone where it is
+    absent.
 
     Args:
         video: with true masks.
         void: per frame, the pixels that nobody has labelled; None where there are none.
         settings: how to draw.
     """
-    annotated = [t for t in range(len(video.frame_names)) if any(o.segmentations[t] is not None for o in video.objects)]
-    kept = evenly_spaced(annotated, settings.frames)
     points: dict[str, list[Points]] = {item.object_id: [] for item in video.objects}
-    for t in kept:
+    for t in point_frames(video, settings.frames):
         masks = {o.object_id: decode(rle) for o in video.objects if (rle := o.segmentations[t]) is not None}
-        unknown = None if (rle := void[t]) is None else decode(rle)
-        unclaimed = ~np.any(list(masks.values()), axis=0)
+        labelled = True if (rle := void[t]) is None else ~decode(rle)
+        unclaimed = ~np.any(list(masks.values()), axis=0) & labelled
+        frame = video.frame_names[t]
         for name, mask in masks.items():
-            background = ~mask if settings.sampling == "random" else unclaimed
-            if unknown is not None:
-                background = background & ~unknown
-            for label, region in ((POSITIVE, mask), (NEGATIVE, background)):
-                key = (video.video_id, name, video.frame_names[t], label)
-                points[name].append(_draw(region, label, t, key, settings))
+            shared = settings.shared_negatives or settings.sampling == "farthest"
+            background, owner = (unclaimed, "") if shared else (~mask & labelled, name)
+            points[name].append(_draw(mask, POSITIVE, t, (video.video_id, name, frame), settings))
+            points[name].append(_draw(background, NEGATIVE, t, (video.video_id, owner, frame), settings))
     objects = tuple(_pointed(item, Points.concatenate(points[item.object_id]), settings) for item in video.objects)
     return replace(video, objects=objects)
 
 
-def _draw(region: np.ndarray, label: int, t: int, key: tuple[object, ...], settings: SimulationSettings) -> Points:
+def point_frames(video: Video, count: int | None) -> list[int]:
+    """The frames that get points: `count` evenly spaced ones of those annotated, and the first one of each object."""
+    annotated = [[t for t, rle in enumerate(item.segmentations) if rle is not None] for item in video.objects]
+    spaced = evenly_spaced(sorted({t for frames in annotated for t in frames}), count)
+    return sorted({*spaced, *(frames[0] for frames in annotated if frames)})
+
+
+def _draw(region: np.ndarray, label: int, t: int, names: tuple[str, ...], settings: SimulationSettings) -> Points:
     count = settings.positives if label == POSITIVE else settings.negatives
     distance = settings.distance * region.shape[0] / ROWS
     if settings.sampling == "random":
-        rng = np.random.default_rng([settings.seed, *(zlib.crc32(str(part).encode()) for part in key)])
+        rng = np.random.default_rng([settings.seed, *(zlib.crc32(part.encode()) for part in (*names, str(label)))])
         xy = sample_in_mask(region, count, distance, rng)
     else:
         xy = farthest_in_mask(region, count, distance)

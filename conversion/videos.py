@@ -196,6 +196,25 @@ def vidln_video(
     return [_assemble(video, chosen, made, expressions, options, "train")]
 
 
+def segmented_video(video: Video, options: BuildOptions, problems: list[Problem]) -> list[Video]:
+    """A video with its objects' masks made anew from their points; no row where none has any."""
+    frames = video.opened_frames()
+    objects = [
+        PointedObject(i.object_id, i.name, i.points, link=i.quality.link) for i in video.objects if len(i.points)
+    ]
+    made = _pseudo_masks(frames, objects, options, problems)
+    low = options.min_agreement
+    agreeing = tuple(i for i in made if i.quality.point_agreement is None or i.quality.point_agreement >= low)
+    for item in sorted({i.object_id for i in video.objects} - {i.object_id for i in agreeing}):
+        reason = "left out: no points, or masks that agree less with them than was asked for"
+        problems.append(Problem(video.dataset, f"{video.video_id}, object {item}", "points", reason, kind="note"))
+    kept = {item.object_id for item in agreeing}
+    expressions = tuple(e for e in video.expressions if e.object_id in kept)
+    dataset, split = options.dataset or video.dataset, options.split or video.split
+    made_of = replace(video, objects=agreeing, expressions=expressions, dataset=dataset, split=split)
+    return [made_of] if agreeing else []
+
+
 def _noun_problem(video: VidLN, noun: Noun, reason: str) -> Problem:
     caption = video.narratives[noun.narrative].caption
     where = f"actor_narratives[{noun.narrative}].noun [{noun.start}, {noun.end}) {caption[noun.start : noun.end]!r}"

@@ -22,6 +22,8 @@ COMMANDS = [
     ["convert", "vidln"],
     ["convert", "vng"],
     ["convert", "davis"],
+    ["convert", "youtube-vos"],
+    ["convert", "point-benchmark"],
     ["export"],
     ["inspect"],
     ["compare"],
@@ -47,7 +49,7 @@ def test_only_the_command_line_imports_conversion() -> None:
     [
         ("models", "vng.(segmenters|propagators|dataset|training|grounding|evaluation)|conversion"),
         ("segmenters", "vng.(propagators|dataset|training|grounding)|conversion"),
-        ("propagators", "vng.(models|dataset|training|grounding|narratives)|conversion"),
+        ("propagators", "vng.(dataset|training|grounding|narratives)|conversion"),
         ("evaluation", "vng.(training|grounding|models)|conversion"),
     ],
 )

@@ -459,6 +459,11 @@ class TestStatistics:
             ("oops", set(), "oops train"),
             ("data/Kinetics/train.jsonl", {"train"}, "kinetics"),
             ("OVIS_train", {"train"}, None),
+            ("pv-davis DAVIS", {"train"}, "davis train"),
+            ("DAVIS", {"val"}, "davis val"),
+            ("DAVIS", {"train", "val"}, None),
+            ("YouTube-VOS", {"train"}, "youtube train"),
+            ("YouTube-VOS", {"valid"}, "youtube val"),
         ],
     )
     def test_which_set(self, name: str, splits: set[str], found: str | None) -> None:

@@ -200,3 +200,13 @@ def test_collate_fills_up_objects_and_points() -> None:
     assert batch["valid"].tolist() == [[True, True], [True, False]]
     assert (batch["verdicts"][1] == UNKNOWN).all()
     assert np.array_equal(batch["others"][0, 0].numpy(), pair[0].prompts[1])
+
+
+def test_points_count_beside_a_pseudo_mask() -> None:
+    """A mask that an engine made is noisy under any supervision, and the verified points it was made from still hold."""
+    video = moving_boxes()
+    noisy = replace(video, objects=tuple(replace(item, source="points/classical") for item in video.objects))
+    clip = sampler(noisy, "hybrid", prompt_points=(1, 1))[0]
+    assert clip.robust and (clip.verdicts[0] == POSITIVE).any()
+    for k, prompt in enumerate(clip.prompts):
+        assert prompt.sum() == 1 and read_at(prompt, clip.xy[0, k][clip.verdicts[0, k] == POSITIVE]).sum() == 1

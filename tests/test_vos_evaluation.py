@@ -136,7 +136,7 @@ class TestObjectNumbers:
         (tmp_path / "v" / "objects.json").write_text(said)
         with pytest.raises(DataErrors, match=r"objects\.json") as raised:
             score(video, tmp_path)
-        assert words in str(raised.value)
+        assert words in str(raised.value) and len(raised.value.problems) == 1
 
 
 class TestDavis:
@@ -308,6 +308,15 @@ class TestPointVos:
         video = make("v", TWO)
         predict(video, tmp_path, 1)
         assert score(video, tmp_path, "point-vos").objects == score(video, tmp_path).objects
+
+    def test_without_points_it_is_as_the_truth_says(self, tmp_path: Path) -> None:
+        video = make("v", TWO)
+        predict(video, tmp_path, 1)
+        as_youtube = score(video, tmp_path, "point-vos", truth="youtube-vos").objects
+        assert as_youtube == score(video, tmp_path, "youtube-vos").objects and len(as_youtube[0].frames) == 5
+        assert len(score(video, tmp_path, "point-vos", truth="sparse").objects[0].frames) == 6
+        with pytest.raises(UsageError, match="--truth goes with point-vos"):
+            Protocol("davis", truth="dense")
 
     def test_an_object_without_points_is_left_out(self, tmp_path: Path) -> None:
         video = make("v", TWO, points={"1": at(0), "2": at()})  # "2" has a negative point only
@@ -481,11 +490,19 @@ class TestCommand:
         assert scores["points"]["10"]["spread"] is None and len(scores["runs"]) == 2
         assert scores["points"]["1"]["mean"] < scores["points"]["10"]["mean"]
         assert "(no runs with 2, 5 points)" in ended.out and "10 points, seed 0" in ended.out
+        (data / "seen").write_text("cat\n")
+        ended = cli("evaluate", "vos", "--dataset", data / "d", "--results", data / "runs", "--protocol", "point-vos",
+                    "--seen", data / "seen", "--json", data / "s.json", "--quiet")  # fmt: skip
+        with_g = json.loads((data / "s.json").read_text())
+        assert ended.status == 0 and with_g["measure"] == "G" and scores["measure"] == "J&F"
+        assert with_g["points"]["1"]["seeds"] == [with_g["runs"][0]["G"]]
+        assert len(with_g["runs"][0]["objects"][0]["frames"]) == 5  # the last frame too
 
     @pytest.mark.parametrize(
         ("more", "words"),
         [
             (("--protocol", "youtube-vos", "--official"), "--official goes with"),
+            (("--truth", "dense"), "--truth goes with point-vos"),
             (("--seen", "x"), "--seen goes with"),
             (("--meta", "x"), "--meta goes with --archive"),
             (("--archive", "x.zip", "--protocol", "point-vos"), "--archive goes with"),

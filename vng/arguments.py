@@ -140,14 +140,22 @@ def _convert(commands: Any) -> None:
         "VidLN narratives alone: pseudo-masks from mouse traces",
         "vng convert vidln --narratives OVIS_train.jsonl --frames frames/OVIS_train --out data/ovis-traces",
     )
-    _engine_arguments(point_vos, nouns="auto")
-    _engine_arguments(vidln, nouns="noun_segments")
-    point_vos.add_argument(
-        "--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]"
+    points = _command(
+        kinds,
+        "points",
+        "convert_points",
+        "a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from them",
+        "vng convert points --points data/pv-davis --segmenter embedded --out data/pv-davis-pseudo",
     )
-    point_vos.add_argument(
-        "--min-agreement", type=float, default=0.0, help="leave out objects whose point agreement is lower [0]"
-    )
+    points.add_argument("--points", type=Path, required=True, help="dataset folder")
+    _engine_arguments(points)
+    _narrative_arguments(point_vos, nouns="auto")
+    _narrative_arguments(vidln, nouns="noun_segments")
+    for sub in (point_vos, points):
+        sub.add_argument("--held-out", type=float, default=0.2, help="share of points kept to measure agreement [0.2]")
+        sub.add_argument(
+            "--min-agreement", type=float, default=0.0, help="leave out objects whose point agreement is lower [0]"
+        )
     point_vos.add_argument(
         "--link", choices=("name", "name+trace"), default="name+trace", help="how a record finds its noun [name+trace]"
     )
@@ -169,15 +177,54 @@ def _convert(commands: Any) -> None:
         "vng convert davis --root DAVIS --out data/davis",
     )
     davis.add_argument("--root", type=Path, required=True, help="folder with JPEGImages/ and Annotations/")
-    _simulation_arguments(davis)
-    for sub in (point_vos, vidln, vng, davis):
+    image_set_help = "clips of ImageSets/SET.txt, such as 2017/val; its name is the split [all clips]"
+    davis.add_argument("--image-set", default="", metavar="SET", help=image_set_help)
+    davis.add_argument("--merge-objects", action="store_true", help="make one object of all, as DAVIS 2016 has it")
+    youtube_vos = _command(
+        kinds,
+        "youtube-vos",
+        "convert_youtube_vos",
+        "YouTube-VOS folders: true masks on annotated frames, or points simulated from them, without narratives",
+        "vng convert youtube-vos --root YouTube/train --out data/pv-yt --simulate 10",
+    )
+    root_help = "folder of a split, with meta.json, JPEGImages/ and Annotations/"
+    youtube_vos.add_argument("--root", type=Path, required=True, help=root_help)
+    frames_help = "folder of VIDEO/ folders, such as train_all_frames/JPEGImages [JPEGImages/ of the root]"
+    youtube_vos.add_argument("--frames", type=Path, help=frames_help)
+    annotated_help = (
+        "whether a label image tells of all objects, or of those that first appear in it [by the folder's name: "
+        "first for valid and test]"
+    )
+    youtube_vos.add_argument("--annotated", choices=("all", "first"), help=annotated_help)
+    for sub in (davis, youtube_vos):
+        _simulation_arguments(sub)
+    benchmark = _command(
+        kinds,
+        "point-benchmark",
+        "convert_point_benchmark",
+        "a VNG dataset with points: the form of the PV-Oops benchmark, points on a reference frame and few true masks",
+        "vng convert point-benchmark --source data/oops-val --narratives oops_val.jsonl --out data/pv-oops",
+    )
+    benchmark.add_argument("--source", type=Path, required=True, help="VNG dataset whose objects have points")
+    trace_help = "drop objects whose mouse trace does not come after the reference frame, and evaluate on its frame: "
+    benchmark.add_argument(
+        "--narratives", type=Path, help=f"{trace_help}the VidLN narratives that the dataset was converted from"
+    )
+    benchmark.add_argument("--trace-frames", type=Path, help="the same from a JSON object {object id: frame name}")
+    for sub in (point_vos, points, vidln, vng, davis, youtube_vos, benchmark):
         _output_arguments(sub)
 
 
-def _engine_arguments(parser: Any, nouns: str) -> None:
+def _narrative_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--narratives", type=Path, required=True, help="Video Localized Narratives, JSON lines")
     frames_help = "folder of VIDEO/ folders of frames, or VIDEO.mp4 files"
     parser.add_argument("--frames", type=Path, required=True, help=frames_help)
+    nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
+    parser.add_argument("--nouns", default=nouns, help=nouns_help)
+    _engine_arguments(parser)
+
+
+def _engine_arguments(parser: Any) -> None:
     parser.add_argument(
         "--segmenter", default=DEFAULT, help=f"what turns points into masks: {', '.join(ENGINES)} [{DEFAULT}]"
     )
@@ -188,8 +235,6 @@ def _engine_arguments(parser: Any, nouns: str) -> None:
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=settings_help)
     propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
     parser.add_argument("--propagator", help=propagator_help)
-    nouns_help = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{nouns}]"
-    parser.add_argument("--nouns", default=nouns, help=nouns_help)
     parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
 
 
@@ -210,6 +255,11 @@ def _simulation_arguments(parser: Any) -> None:
     group.add_argument("--distance", type=float, default=20.0, metavar="PIXELS", help=distance_help)
     seed_help = "a point depends on it, and on the names of video, object and frame [0]"
     group.add_argument("--point-seed", type=_natural, default=0, metavar="S", help=seed_help)
+    shared_help = (
+        "draw the negatives of a frame once, on the background that its objects have in common, and give them to every "
+        "object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 a frame"
+    )
+    group.add_argument("--shared-negatives", action="store_true", help=shared_help)
     group.add_argument("--keep-masks", action="store_true", help="keep the masks beside the points")
 
 
@@ -422,8 +472,9 @@ def _evaluate_vos(protocols: Any) -> None:
     vos.add_argument("--official", action="store_true", help=official_help)
     seen_help = "seen categories, for G: one a line, the train split's meta.json, or a VNG dataset"
     vos.add_argument("--seen", type=Path, metavar="FILE", help=seen_help)
-    truth_help = "with point-vos: masks on all frames, or on a few; auto looks at each video [auto]"
-    vos.add_argument("--truth", choices=("auto", "dense", "sparse"), default="auto", help=truth_help)
+    truth_help = "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto looks at each video [auto]"
+    truths = ("auto", "dense", "sparse", "youtube-vos")
+    vos.add_argument("--truth", choices=truths, default="auto", help=truth_help)
     vos.add_argument("--json", type=Path, help="write all scores to this file")
     vos.add_argument("--csv", type=Path, help="write a line an object to this file")
     archive_help = "do not score: check the predictions and write them as the archive an evaluation server takes"

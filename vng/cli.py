@@ -61,7 +61,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
         checkpoint=arguments.checkpoint,
         settings=tuple(sorted(dict(arguments.set).items())),
         propagator=arguments.propagator,
-        nouns=arguments.nouns,
+        nouns=getattr(arguments, "nouns", ""),
         pseudo=PseudoMaskSettings(held_out, arguments.seed),
         **more,
     )
@@ -75,6 +75,13 @@ def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
     )
     conversion = point_vos_conversion(arguments.points, arguments.narratives, arguments.frames, options)
     return _run_conversion(conversion, arguments)
+
+
+def _run_convert_points(arguments: argparse.Namespace) -> int:
+    from conversion.build import points_conversion
+
+    options = _engine_options(arguments, arguments.held_out, min_agreement=arguments.min_agreement)
+    return _run_conversion(points_conversion(arguments.points, options), arguments)
 
 
 def _run_convert_vidln(arguments: argparse.Namespace) -> int:
@@ -94,8 +101,27 @@ def _run_convert_vng(arguments: argparse.Namespace) -> int:
 
 def _run_convert_davis(arguments: argparse.Namespace) -> int:
     from conversion.build import davis_conversion
+    from conversion.vos_datasets import DavisSettings
 
-    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments))
+    davis = DavisSettings(arguments.image_set, arguments.merge_objects)
+    conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments), davis)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.build import youtube_vos_conversion
+    from conversion.youtube_vos import YoutubeFolder
+
+    folder = YoutubeFolder.of(arguments.root, arguments.frames, arguments.annotated)
+    conversion = youtube_vos_conversion(folder, _build_options(arguments), _simulation(arguments))
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
+    from conversion.point_benchmark import benchmark_conversion
+
+    options = _build_options(arguments)
+    conversion = benchmark_conversion(arguments.source, options, arguments.narratives, arguments.trace_frames)
     return _run_conversion(conversion, arguments)
 
 
@@ -103,8 +129,9 @@ def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
     if arguments.simulate is None:
-        if arguments.keep_masks:
-            raise UsageError("--keep-masks goes with --simulate: without points the masks are always kept")
+        for name in ("keep_masks", "shared_negatives", "negatives"):
+            if (given := getattr(arguments, name)) is not None and given is not False:
+                raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
     return SimulationSettings(
         arguments.simulate,
@@ -114,6 +141,7 @@ def _simulation(arguments: argparse.Namespace) -> Any:
         arguments.distance,
         arguments.point_seed,
         arguments.keep_masks,
+        arguments.shared_negatives,
     )
 
 
@@ -239,6 +267,8 @@ def _print_points(points: Any, published: Any) -> None:
     for name, here, printed, verdict in table_rows(points, published):
         print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
     print(all_frames_text(points, published))
+    if published is not None and published.note:
+        print(published.note)
 
 
 def _print_problems(problems: Any, html: Path | None) -> None:
@@ -419,10 +449,7 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
 
 
 def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
-    named = arguments.protocol in ("youtube-vos", "point-vos")
-    if arguments.official and named:
-        raise UsageError("vng evaluate vos: --official goes with --protocol davis and davis-2016")
-    if arguments.seen is not None and not named:
+    if arguments.seen is not None and arguments.protocol not in ("youtube-vos", "point-vos"):
         raise UsageError("vng evaluate vos: --seen goes with --protocol youtube-vos and point-vos")
     if arguments.archive is not None:
         _write_vos_archive(arguments)
@@ -434,15 +461,17 @@ def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
     from vng.manifest import to_json, write_atomic
 
+    point_vos = arguments.protocol == "point-vos"
+    by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
+    protocol = Protocol(arguments.protocol, arguments.official, "youtube-vos" if by_category else arguments.truth)
     seen = None if arguments.seen is None else read_seen(arguments.seen)
     dataset = VngDataset(arguments.dataset, arguments.split)
+    found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
+    runs = found if isinstance(found, tuple) else (found,)
     from tqdm import tqdm
 
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    find = find_runs if arguments.protocol == "point-vos" else (lambda *where: (plain_run(*where),))
-    truth: Any = "sparse" if seen is not None else arguments.truth  # YouTube-VOS scores the last frame too
-    protocol = Protocol(arguments.protocol, arguments.official, truth)
-    scores = evaluate_vos(shown, find(arguments.results, dataset.video_ids), protocol, arguments.missing)
+    scores = evaluate_vos(shown, runs, protocol, arguments.missing)
     if seen is not None:
         check_categories(scores[0])
     if arguments.json is not None:
@@ -500,9 +529,12 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _run_demo,
     "synthesize": _run_synthesize,
     "convert_point_vos": _run_convert_point_vos,
+    "convert_points": _run_convert_points,
     "convert_vidln": _run_convert_vidln,
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
+    "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
     "compare": _run_compare,

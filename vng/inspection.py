@@ -57,7 +57,10 @@ class Inspection:
         self.counts["ambiguous expressions"] += sum(n for noun, n in nouns.items() if len(objects_of[noun]) > 1)
         for item in video.objects:
             self._add_object(video, item, path)
-        if not video.expressions:
+        verified = [o.points for o in video.objects if len(o.points) and not o.source.startswith("trace/")]
+        if verified:
+            self.points.add_negative_places(verified)
+        if video.narratives and not video.expressions:
             self._note(path, video, "expressions", "no expression: the video trains and tests nothing")
         self._check_frames(video, path)
 
@@ -86,7 +89,7 @@ class Inspection:
         if item.quality.point_agreement is not None and item.quality.point_agreement < LOW_AGREEMENT:
             reason = f"point agreement is low ({item.quality.point_agreement:.2f})"
             self._note(path, video, f"objects.{item.object_id}", reason)
-        if not any(areas):
+        if not any(areas) and (areas or not len(item.points)):  # points alone are a point version of a VOS set
             self._note(path, video, f"objects.{item.object_id}", "no mask with a single pixel")
 
     def _check_frames(self, video: Video, path: Path) -> None:
@@ -210,6 +213,7 @@ def point_sections(points: PointStatistics, published: Published | None) -> list
         rows = [row[:2] for row in rows]
     else:
         text += " Published figures are printed rounded: a figure agrees when it would be printed like that."
+        text += f" {published.note}"
         header = ("figure", "here", published.name, "difference")
     beside = "What the paper calls a video in this figure is one object of a video."
     return [

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
+import numpy as np
+
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 
 FRAMES_GIVEN = 10  # frames a video that annotators were shown
 BIN, LAST_BIN = 10, 200  # points a bar of Fig. 10, and where its last bar ends
+PLACES = "negative places"  # negatives, those that several objects of a frame share counted once
 _SUFFIXES = {"K": 1_000, "M": 1_000_000}
 _LABELS = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
 
@@ -30,6 +33,7 @@ class PointStatistics:
     by_positive_frames: Counter[int] = field(default_factory=Counter)  # objects by frames with a positive (Fig. 9)
     by_positives: Counter[int] = field(default_factory=Counter)  # objects by bar of Fig. 10
     by_negatives: Counter[int] = field(default_factory=Counter)
+    negative_places: int | None = None  # negatives that objects of a frame share counted once; None where not counted
     _videos: set[str] = field(default_factory=set)
     _frames: set[tuple[str, Hashable]] = field(default_factory=set)
     _unknown: bool = False
@@ -57,6 +61,12 @@ class PointStatistics:
             self._videos.add(video)
             self._frames.update((video, frame) for frame in shown)
 
+    def add_negative_places(self, objects: Sequence[Points]) -> None:
+        """Count the places of the negatives of one video's objects: one that several objects have is one place."""
+        negatives = Points.concatenate([points.of(NEGATIVE) for points in objects])
+        places = np.unique(np.column_stack([negatives.frame, negatives.xy]), axis=0)
+        self.negative_places = (self.negative_places or 0) + len(places)
+
     @property
     def videos(self) -> int | None:
         """Number of videos; None where some object's video is not known."""
@@ -68,13 +78,15 @@ class PointStatistics:
         return None if self._unknown else len(self._frames)
 
     def table(self) -> dict[str, int | None]:
-        """The columns of Table 11 in its order, and the frames behind the annotations."""
+        """The columns of Table 11 in its order, the frames behind the annotations, and what is known of shared points."""
+        shared = {} if self.negative_places is None else {PLACES: self.negative_places}
         return {
             "videos": self.videos,
             "annotations": self.object_frames,
             "objects": self.objects,
             **{f"{name} points": self.points[name] for name in _LABELS.values()},
             "frames": self.frames,
+            **shared,
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -104,6 +116,7 @@ class Published:
     name: str
     table: dict[str, str]
     all_frames_positive: float | None = None  # Fig. 9: share of objects with a positive in all ten frames
+    note: str = ""  # how the printed figures are to be read
 
 
 def _row(name: str, *values: str, all_frames: float | None = None) -> Published:
@@ -111,6 +124,20 @@ def _row(name: str, *values: str, all_frames: float | None = None) -> Published:
     return Published(name, dict(zip(columns, values, strict=True)), all_frames)
 
 
+def _simulated(name: str, note: str, videos: str, frames: str, objects: str, positive: str, negative: str) -> Published:
+    table = {"videos": videos, "frames": frames, "objects": objects, "positive points": positive, PLACES: negative}
+    return Published(f"{name} (Table 11)", {key: value for key, value in table.items() if value}, None, note)
+
+
+_TRAIN_NOTE = (
+    "Annotations of this set are frames, ten a video, and its negatives come to ten a frame ({sum}), whatever the number of "
+    "objects: drawn once, for all objects of a frame (`vng convert ... --shared-negatives`). This is read off the table; "
+    "the paper does not say so."
+)
+_VAL_NOTE = (
+    "The points are those of {where}; the negatives come to ten a frame ({sum}), drawn once for all objects of it. "
+    "This is read off the table; the paper does not say so."
+)
 PUBLISHED = {
     "oops train": _row(
         "Point-VOS Oops, train (Table 11)", "7.4K", "93K", "12K", "541K", "1.2M", "18K", all_frames=0.403
@@ -120,6 +147,24 @@ PUBLISHED = {
     "kinetics": _row(
         "Point-VOS Kinetics (Tables 1 and 11)", "23.9K", "965K", "120K", "5.2M", "12.6M", "253K", all_frames=0.486
     ),
+    "davis train": _simulated(
+        "Point-VOS DAVIS, train", _TRAIN_NOTE.format(sum="600 x 10 = 6K"), "60", "600", "145", "9.7K", "6K"
+    ),
+    "davis val": _simulated(
+        "Point-VOS DAVIS, val",
+        _VAL_NOTE.format(
+            where="the first frames (its 1.9K annotations are the frames with masks)", sum="30 x 10 = 300"
+        ),
+        *("30", "", "61", "558", "300"),
+    ),
+    "youtube train": _simulated(
+        "Point-VOS YouTube, train", _TRAIN_NOTE.format(sum="34.6K x 10 = 346K"), "3471", "34.6K", "6.4K", "472K", "346K"
+    ),
+    "youtube val": _simulated(
+        "Point-VOS YouTube, val",
+        _VAL_NOTE.format(where="the frames where objects first appear", sum="614 x 10 = 6.1K, printed 6K"),
+        *("507", "614", "1K", "9.8K", "6K"),
+    ),
 }
 
 
@@ -127,16 +172,17 @@ def published_like(name: str, splits: Iterable[str]) -> Published | None:
     """The published set that annotations look like; None for sets that are not the paper's.
 
     Args:
-        name: path of the annotations or name of the data set; "oops" or "kinetics" in it tells the set.
-        splits: splits of its videos; those of Oops tell which row of the tables it is.
+        name: path of the annotations or name of the data set; "oops", "kinetics", "davis" or "youtube" in it tells the set.
+        splits: splits of its videos; they tell which row of the tables it is. Only Oops has one for both.
     """
     lower = name.lower()
     if "kinetic" in lower:
         return PUBLISHED["kinetics"]
-    if "oops" not in lower:
+    kind = next((kind for kind in ("oops", "davis", "youtube") if kind in lower), None)
+    if kind is None:
         return None
     met = {"val" if split.startswith("val") else "train" for split in splits} or {"train"}
-    return PUBLISHED["oops" if len(met) == 2 else f"oops {met.pop()}"]
+    return PUBLISHED.get(kind if len(met) == 2 else f"{kind} {met.pop()}")
 
 
 @dataclass(frozen=True)

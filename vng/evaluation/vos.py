@@ -6,7 +6,7 @@ length, and a true mask is decoded once however many runs are scored.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -211,7 +211,7 @@ def _score(truth: np.ndarray, labels: np.ndarray, target: Target, reader: VideoP
     return float(jaccard(gt, pred)[0]), float(boundary_f(gt, pred)[0])
 
 
-def on_frames(scores: VosScores, chosen: dict[str, Collection[str]]) -> VosScores:
+def on_frames(scores: VosScores, chosen: Mapping[str, Collection[str]]) -> VosScores:
     """The same scores over these frames only (video -> frame names); objects without one of them are dropped."""
     objects = []
     for score in scores.objects:

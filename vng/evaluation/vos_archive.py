@@ -126,9 +126,12 @@ def _wanted(video: Video, protocol: str, required: Mapping[str, frozenset[str]] 
 def _write(out: Path, files: Mapping[str, Path]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            archive.writestr(entry, files[name].read_bytes())
-    temporary.replace(out)
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(files):
+                entry = zipfile.ZipInfo(name, EPOCH)
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                archive.writestr(entry, files[name].read_bytes())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

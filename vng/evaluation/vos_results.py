@@ -119,6 +119,7 @@ class VideoPredictions:
         self._there = {path.stem: path for path in self.folder.glob("*.png")} if self.folder.is_dir() else {}
         self._unnamed = not any(name in self._there for name in video.frame_names)
         self.numbers = self._read_numbers()
+        self._lost = bool(self.problems)  # what numbers mean is not known: one line says so
 
     def path(self, t: int) -> Path | None:
         """The file of frame t, or None."""
@@ -158,7 +159,7 @@ class VideoPredictions:
             reason, _, cure = str(error).partition("; ")
             self._problem(path, reason, cure)
             return None
-        if allowed is not None:
+        if allowed is not None and not self._lost:
             strange = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if v]
             strange = [v for v in strange if v not in allowed]
             if strange:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from vng.dataset import Video, VideoObject
-from vng.errors import DataError
+from vng.errors import DataError, UsageError, one_of
 from vng.evaluation.vos_results import object_numbers
 from vng.masks import RLE, area, empty, union
 from vng.points import POSITIVE
 
 MERGED = "all"  # the one object of DAVIS 2016
-Truth = Literal["auto", "dense", "sparse"]
+Truth = Literal["auto", "dense", "sparse", "youtube-vos"]
 Masks = tuple[RLE | None, ...]
 
 
@@ -55,7 +55,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol by name and what may be chosen in it.
+    """A protocol by name and what may be chosen in it; raises UsageError for what does not go together.
 
     `official` reproduces the official program's faults (davis, davis-2016); `truth` is how point-vos takes the ground truth.
     """
@@ -63,6 +63,14 @@ class Protocol:
     name: str = "davis"
     official: bool = False
     truth: Truth = "auto"
+
+    def __post_init__(self) -> None:
+        one_of(self.name, PROTOCOLS, "protocol")
+        one_of(self.truth, get_args(Truth), "kind of truth")
+        if self.official and self.name not in ("davis", "davis-2016"):
+            raise UsageError(f"protocol {self.name} has no official program; --official goes with davis and davis-2016")
+        if self.truth != "auto" and self.name != "point-vos":
+            raise UsageError(f"protocol {self.name} takes the truth as it is; --truth goes with point-vos")
 
     def targets(self, video: Video) -> Targets:
         """What is scored of a video."""
@@ -170,14 +178,15 @@ def _youtube_vos(video: Video, _protocol: Protocol) -> Targets:
 def _point_vos(video: Video, protocol: Protocol) -> Targets:
     """Point-VOS: frames after the reference frame, the first one on which an object has a positive point.
 
-    Sparse truth: every annotated one of them; dense truth: without the first and the last annotated frame of the video.
+    Sparse truth: every annotated one of them; dense truth: without the first and the last annotated frame of the video. A
+    video in which nobody has points is scored as DAVIS (dense), as YouTube-VOS, or on all annotated frames (sparse).
     """
     frames = annotated_frames(video.objects, len(video.frame_names))
     dense = protocol.truth == "dense" or (protocol.truth == "auto" and len(frames) == len(video.frame_names))
     references = {item.object_id: reference_frame(item) for item in video.objects}
     pointed = any(t is not None for t in references.values())
-    if dense and not pointed:
-        return _davis(video, protocol)
+    if not pointed and (dense or protocol.truth == "youtube-vos"):
+        return (_davis if dense else _youtube_vos)(video, protocol)
     if dense and len(frames) < 3:
         return _too_short(video, len(frames), False)
     made: list[Target | LeftOut] = []

@@ -18,7 +18,10 @@ if TYPE_CHECKING:  # the command line asks for the names alone
     from vng.frames import Frames
     from vng.points import PointPrompts
 
-ENGINES = {"flow": "vng.propagators.flow:FlowPropagator"}
+ENGINES = {
+    "flow": "vng.propagators.flow:FlowPropagator",
+    "stcn": "vng.propagators.stcn:StcnPropagator",
+}
 DEFAULT = "flow"
 
 

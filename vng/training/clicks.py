@@ -20,8 +20,9 @@ from vng.dataset import Video, VngDataset
 from vng.errors import DataError
 from vng.masks import RLE, area, decode
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
-from vng.models.clicknet.modeling_clicknet import ClickNet, channels_last
+from vng.models.clicknet.modeling_clicknet import ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.layout import channels_last
 from vng.models.loading import load_strictly
 from vng.points import PointPrompts
 from vng.training.click_scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
+from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.loading import load_model
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
+from vng.models.stcn.configuration_stcn import StcnConfig
+from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.clips import ClipSampler, Collator
 from vng.training.loop import Task
 from vng.training.settings import GroundingRecipe, ModelSettings
@@ -64,15 +67,26 @@ def build_model(
 
 def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> ReferFormerForVNG:
     """A model with fresh heads over the encoders the settings name."""
-    config = ReferFormerConfig(_backbone_config(settings.backbone), _text_config(text), **sizes)
-    model = ReferFormerForVNG(config)
-    if isinstance(settings.backbone, str):
+    stcn = _point_stcn(settings.backbone)
+    backbone = _backbone_config(settings.backbone) if stcn is None else stcn.config.key_backbone
+    model = ReferFormerForVNG(ReferFormerConfig(backbone, _text_config(text), **sizes))
+    if stcn is not None:
+        model.backbone.load_state_dict(stcn.key_encoder.state_dict())
+    elif isinstance(settings.backbone, str):
         # The class itself, not AutoBackbone: that asks the hub even for a local folder.
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
         model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
     model.freeze()
     return model
+
+
+def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
+    """The trained STCN a recipe names as its backbone, whose key encoder is meant; None where it names another model."""
+    if isinstance(backbone, dict):
+        return None
+    found, _ = PretrainedConfig.get_config_dict(backbone)
+    return load_strictly(Stcn, backbone) if found.get("model_type") == StcnConfig.model_type else None
 
 
 def _tokenizer(settings: ModelSettings, dataset: VngDataset) -> PreTrainedTokenizerBase:

@@ -40,7 +40,7 @@ class ModelSettings(Settings):
     init: str | None = None  # a trained model (folder or hub id) to go on from; the fields below are then unused
     tokenizer: str = "train"  # hub id or folder; "train" learns a small one from the narratives
     vocab_size: PositiveInt = 1000  # of a tokenizer that is learned
-    backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
+    backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder (of an STCN too), or a configuration
     text_encoder: str | dict[str, Any] = "FacebookAI/roberta-base"
     sizes: dict[str, Any] = Field(default_factory=dict)  # of ReferFormerConfig: d_model, num_queries, ...
 
@@ -257,7 +257,9 @@ class StcnLossSettings(Settings):
     bootstrap: tuple[float, float] = (0.133, 0.467)  # shares of the steps between which the hardest pixels take over
     bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count in the end
     huber: float = Field(default=10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
-    reference: float = Field(default=0.0, ge=0)  # weight of the reference frame, read from its own memory (ours; 0: not read)
+    reference: float = Field(
+        default=0.0, ge=0
+    )  # weight of the reference frame, read from its own memory (ours; 0: not read)
 
 
 class StcnRecipe(Recipe):

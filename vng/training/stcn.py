@@ -17,6 +17,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
+from vng.models.layout import channels_last
 from vng.models.loading import load_strictly, told
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.losses_stcn import (
@@ -103,6 +104,10 @@ def build_stcn(recipe: StcnRecipe) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
     model = _model(recipe.model)
+    supervisions = {source.supervision or recipe.supervision for source in recipe.data.sources}
+    model.config.takes_points = bool(supervisions & {"points", "hybrid"})
+    model.config.takes_negatives = model.config.takes_points and recipe.data.negatives > 0
+    model.config.reads_reference = recipe.loss.reference > 0
     radius = float(model.config.point_radius)
 
     def samples(length: int) -> VosClipSampler:
@@ -112,7 +117,7 @@ def build_stcn(recipe: StcnRecipe) -> Task:
         assert isinstance(trained, TrainedStcn)
         trained.model.save_pretrained(folder)
 
-    return Task(TrainedStcn(model, recipe.loss), samples, collate, save)
+    return Task(TrainedStcn(channels_last(model), recipe.loss), samples, collate, save)
 
 
 def _model(settings: StcnModelSettings) -> Stcn:
@@ -133,7 +138,8 @@ def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedCon
         return source
     whole: Any = told(source, lambda: AutoConfig.from_pretrained(source), CURE)
     kept = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
-    return type(whole)(**{**whole.to_dict(), **kept, "out_features": ["stage1", "stage2", "stage3"]})
+    rest = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
+    return type(whole)(**{**rest, **kept, "out_features": ["stage1", "stage2", "stage3"]})
 
 
 def _start_from(encoder: PreTrainedModel, source: str) -> None:

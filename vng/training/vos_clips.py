@@ -21,7 +21,7 @@ from vng.errors import DataError
 from vng.masks import area, decode
 from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.models.stcn.processing_stcn import point_map
-from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, sample_in_mask
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, sample_in_mask
 from vng.training.click_scenes import recoloured
 from vng.training.clip_motion import Warp, affine, crop, flip, inside, thin_plate_bend
 from vng.training.settings import VosDataSettings, VosSource
@@ -61,11 +61,6 @@ class Told:
     mask: np.ndarray | None  # bool [H, W]
     xy: np.ndarray  # float32 [P, 2], on the canvas
     label: np.ndarray  # int8 [P]
-
-    @staticmethod
-    def nothing() -> Told:
-        """Not annotated."""
-        return Told(None, np.empty((0, 2), np.float32), np.empty(0, np.int8))
 
     def of(self, label: int) -> np.ndarray:
         """The points of a label [P, 2]."""
@@ -179,7 +174,7 @@ class _Drawing:
             others,
             _label_maps(told, canvas.shape[:3]),
             *_point_rows(told),
-            self.supervision == "pseudo_masks",
+            self.supervision == "pseudo_masks" or any(_is_noisy(item) for item in items),
             progress,
         )
 
@@ -217,17 +212,16 @@ class _Drawing:
         return warps
 
     def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
-        if self.supervision == "points":
+        points, rle = Points.none(), None
+        if self.supervision == "points" or _is_noisy(item):  # beside a pseudo-mask its verified points count too
             points = item.points.in_frame(frame)
             points = points[points.label != AMBIGUOUS]
-            xy = warp.points(points.xy)
-            seen = inside(xy, warp.size)
-            return Told(None, xy[seen], points.label[seen])
-        rle = item.segmentations[frame]
-        if rle is None:
-            return Told.nothing()
-        mask = warp.labels(decode(rle).astype(np.uint8)).astype(bool)
-        return Told(mask, np.empty((0, 2), np.float32), np.empty(0, np.int8))
+        if self.supervision != "points":
+            rle = item.segmentations[frame]
+        xy = warp.points(points.xy)
+        seen = inside(xy, warp.size)
+        mask = None if rle is None else warp.labels(decode(rle).astype(np.uint8)).astype(bool)
+        return Told(mask, xy[seen], points.label[seen])
 
     def _usable(self, reference: Told) -> bool:
         if self.supervision == "points":
@@ -252,9 +246,15 @@ class _Drawing:
         return maps, np.stack([np.maximum(n, total - own) for n, own in zip(negatives, maps, strict=True)])
 
     def _points_of(self, told: Told, count: int, positive: bool, rng: np.random.Generator) -> np.ndarray:
-        if told.mask is not None:
-            return sample_in_mask(told.mask if positive else ~told.mask, count, self.settings.distance, rng)
-        return rng.permutation(told.of(POSITIVE if positive else NEGATIVE))[:count]
+        known = told.of(POSITIVE if positive else NEGATIVE)
+        if told.mask is None or len(known):
+            return rng.permutation(known)[:count]
+        return sample_in_mask(told.mask if positive else ~told.mask, count, self.settings.distance, rng)
+
+
+def _is_noisy(item: VideoObject) -> bool:
+    """Whether an object's masks are pseudo-masks."""
+    return item.source.startswith(("points/", "trace/"))
 
 
 def _agreement(item: VideoObject) -> float:

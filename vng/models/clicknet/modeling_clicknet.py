@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -25,6 +24,7 @@ from transformers.utils import ModelOutput
 from vng.models.clicknet import evidence
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.evidence import CELL, Ground
+from vng.models.layout import channels_last, fold_norms
 
 STRIDE = 32  # images are padded to multiples of this
 PLAIN_MAPS = 14  # evidence maps that are distances
@@ -386,10 +386,7 @@ class ClickNet(ClickNetPreTrainedModel):
 
     def fused(self) -> ClickNet:
         """This model with normalisation folded into the convolutions: for use, not for training or saving."""
-        for module in self.eval().modules():
-            if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
-                assert isinstance(module[0], nn.Conv2d)
-                module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+        fold_norms(self.eval())
         return channels_last(self)
 
     def forward(
@@ -429,14 +426,6 @@ class ClickNet(ClickNetPreTrainedModel):
         loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         return ClickNetOutput(loss, terms, logits.view(b, k, *logits.shape[1:]))
-
-
-def channels_last(model: ClickNet) -> ClickNet:
-    """The model with its weights laid out so that convolutions on CPUs are about twice as fast."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-    return model
 
 
 def _colours(lab: Tensor) -> Tensor:

@@ -302,12 +302,15 @@ class ReferFormerForVNG(PreTrainedModel):
         c = config.d_model
         self.backbone = AutoBackbone.from_config(config.backbone_config)
         channels = self.backbone.channels
-        if len(channels) != 4:
-            raise ValueError(f"backbone_config must name four out_features (strides 4 to 32), got {len(channels)}")
+        if len(channels) not in (3, 4) or config.num_feature_levels < 3:
+            raise ValueError(
+                f"backbone_config must name three or four out_features (strides 4 to 16 or 32), got {len(channels)}, "
+                f"and num_feature_levels be 3 or more, got {config.num_feature_levels}"
+            )
         self.text_encoder = _text_model(config.text_config)
         projections = [self._project(width, c, 1) for width in channels[1:]]
         width = channels[-1]
-        for _ in range(config.num_feature_levels - 3):
+        for _ in range(config.num_feature_levels - len(projections)):
             projections.append(self._project(width, c, 3))
             width = c
         self.input_proj = nn.ModuleList(projections)
@@ -427,7 +430,8 @@ class ReferFormerForVNG(PreTrainedModel):
         valids: list[Tensor] = []
         positions: list[Tensor] = []
         for level, projection in enumerate(self.input_proj):
-            inputs = maps[level + 1] if level < 3 else (maps[-1] if level == 3 else sources[-1])
+            known = level + 1 < len(maps)  # coarser levels than the backbone's are convolved from its last map
+            inputs = maps[level + 1] if known else (maps[-1] if level + 1 == len(maps) else sources[-1])
             projected = projection(inputs)
             valid = _shrink(mask, projected.shape[-2:])
             fused = self.fusion_module(projected.unflatten(0, (b, t)), *text)

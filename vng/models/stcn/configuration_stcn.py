@@ -36,7 +36,9 @@ class StcnConfig(PretrainedConfig):
             to it. -1 is the paper's: the last.
         norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained ones).
         point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
-        reads_reference: the model was trained to segment the reference frame from its own memory.
+        short_side: pixels to which the short side of a frame is brought; 0 keeps frames as they are.
+        takes_points: the model was trained on prompts that are points; takes_negatives: on negative ones too.
+        reads_reference: it was trained to segment the reference frame from its own memory.
     """
 
     model_type = "stcn"
@@ -52,6 +54,9 @@ class StcnConfig(PretrainedConfig):
         key_level: int = -1,
         norm_batches: int = 0,
         point_radius: float = 0.0,
+        short_side: int = 0,
+        takes_points: bool = False,
+        takes_negatives: bool = False,
         reads_reference: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -59,7 +64,8 @@ class StcnConfig(PretrainedConfig):
         self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
-        self.norm_batches, self.point_radius, self.reads_reference = norm_batches, point_radius, reads_reference
+        self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side
+        self.takes_points, self.takes_negatives, self.reads_reference = takes_points, takes_negatives, reads_reference
         super().__init__(**kwargs)
 
     @property

@@ -14,6 +14,7 @@ from transformers import AutoBackbone, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from vng.models.layout import channels_last, fold_norms
 from vng.models.stcn.configuration_stcn import StcnConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,9 +41,23 @@ class KeyFeatures:
     deep: Tensor  # [B, C, h, w]
     skips: tuple[Tensor, ...]  # finer maps, finest first
 
-    def at(self, index: int | slice) -> KeyFeatures:
-        """Those of some of the frames."""
-        return KeyFeatures(self.key[index], self.thin[index], self.deep[index], tuple(s[index] for s in self.skips))
+    def by_frame(self, count: int) -> list[KeyFeatures]:
+        """Of B * T frames -> T times those of B frames."""
+        key, thin, deep, *skips = (
+            x.unflatten(0, (-1, count)).unbind(1) for x in (self.key, self.thin, self.deep, *self.skips)
+        )
+        return [KeyFeatures(key[t], thin[t], deep[t], tuple(s[t] for s in skips)) for t in range(count)]
+
+
+def convolved(conv: nn.Conv2d, own: Tensor, shared: Tensor) -> Tensor:
+    """A convolution of [B * K, C] maps beside [B, C'] ones that K objects share, whose part is computed once.
+
+    A convolution is linear in its input: equal to `conv(cat([own, shared repeated], 1))`.
+    """
+    width = own.shape[1]
+    once = F.conv2d(shared, conv.weight[:, width:], conv.bias, conv.stride, conv.padding)
+    each = F.conv2d(own, conv.weight[:, :width], None, conv.stride, conv.padding)
+    return (each.unflatten(0, (len(shared), -1)) + once[:, None]).flatten(0, 1)
 
 
 class ResidualBlock(nn.Module):
@@ -54,9 +69,20 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(F.relu(self.conv1(F.relu(x))))
-        return y + (x if self.downsample is None else self.downsample(x))
+    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
+        """[B * K, C, h, w]; `shared` [B, C', h, w] are further channels, the same for the K objects of an image."""
+        if shared is None:
+            y = self.conv1(F.relu(x))
+            x = x if self.downsample is None else self.downsample(x)
+        else:
+            y = convolved(self.conv1, F.relu(x), F.relu(shared))
+            wide = self.downsample
+            x = convolved(wide, x, shared) if wide is not None else _beside(x, shared)
+        return x + self.conv2(F.relu_(y))
+
+
+def _beside(own: Tensor, shared: Tensor) -> Tensor:
+    return torch.cat([own, shared.repeat_interleave(len(own) // len(shared), 0)], 1)
 
 
 class Attention(nn.Module):
@@ -84,7 +110,7 @@ class Fusion(nn.Module):
         self.block2 = ResidualBlock(outputs, outputs)
 
     def forward(self, x: Tensor, deep: Tensor) -> Tensor:
-        x = self.block1(torch.cat([x, deep], 1))
+        x = self.block1(x, deep)
         return self.block2(x + self.attention(x))
 
 
@@ -97,8 +123,10 @@ class Upsampling(nn.Module):
         self.out_conv = ResidualBlock(inputs, outputs)
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
-        size = skip.shape[-2:]
-        return self.out_conv(self.skip_conv(skip) + F.interpolate(x, size=size, mode="bilinear", align_corners=False))
+        """Skip [B, C', 2h, 2w], x [B * K, C, h, w]: the skip's part is computed once for the K objects of an image."""
+        once = self.skip_conv(skip)
+        x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+        return self.out_conv((x.unflatten(0, (len(skip), -1)) + once[:, None]).flatten(0, 1))
 
 
 class ValueEncoder(nn.Module):
@@ -110,6 +138,7 @@ class ValueEncoder(nn.Module):
         self.fuser = Fusion(self.backbone.channels[-1] + deep, config.value_dim)
 
     def forward(self, x: Tensor, deep: Tensor) -> Tensor:
+        """[B * K, 5, H, W], [B, C, h, w] -> [B * K, Cv, h, w]."""
         return self.fuser(self.backbone(x).feature_maps[-1], deep)
 
 
@@ -128,8 +157,9 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList(Upsampling(skip, i, o) for skip, i, o in pairs)  # coarse to fine
         self.pred = nn.Conv2d(dims[-1], 1, 3, padding=1)
 
-    def forward(self, x: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
-        x = self.compress(x)
+    def forward(self, x: Tensor, thin: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        """[B * K, Cv, h, w] with the image's own maps -> [B * K, 1, H / 4, W / 4]."""
+        x = self.compress(x, thin)
         for layer, skip in zip(self.up, reversed(skips), strict=True):
             x = layer(skip, x)
         return self.pred(F.relu(x))
@@ -202,28 +232,44 @@ class Stcn(PreTrainedModel):
         images = pixels[:, None].expand(-1, k, -1, -1, -1)
         stacked = torch.cat([images, masks[:, :, None], others[:, :, None]], 2).flatten(0, 1)
         stacked = stacked.contiguous(memory_format=torch.channels_last)
-        return self.value_encoder(stacked, deep.repeat_interleave(k, 0)).unflatten(0, (b, k))
+        return self.value_encoder(stacked, deep).unflatten(0, (b, k))
 
     def read(self, memory_key: Tensor, memory_value: Tensor, query: Tensor) -> Tensor:
-        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w]."""
-        flat = query.flatten(2)
-        likeness = 2 * (memory_key.transpose(1, 2) @ flat) - memory_key.pow(2).sum(1)[..., None]
-        weights = (likeness / self.config.key_dim**0.5).float().softmax(1).to(memory_value.dtype)
-        return (memory_value @ weights[:, None]).unflatten(-1, query.shape[-2:])
+        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w].
+
+        Softmax of -|k - q|^2 / sqrt(Ck) over all of memory; at test time `Memory` reads the nearest cells alone. The
+        query's own square drops out, the keys' is a further channel of a plain attention (two of them, so that half
+        precision holds it), which never builds the matrix of likenesses.
+        """
+        keys, square = memory_key.transpose(1, 2), memory_key.float().pow(2).sum(1)[..., None]
+        coarse = square.bfloat16().float()
+        keys = torch.cat([2 * keys, -coarse, coarse - square], 2)
+        cells = F.pad(query.flatten(2).transpose(1, 2), (0, 2), value=1.0)
+        values = memory_value.flatten(1, 2).transpose(1, 2)
+        width = max(keys.shape[2], values.shape[2])  # one width for all, or the fused kernels are not taken
+        q, k, v = (
+            F.pad(x.to(values.dtype), (0, width - x.shape[2])).contiguous()[:, None] for x in (cells, keys, values)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.config.key_dim**-0.5)[:, 0, :, : values.shape[2]]
+        return out.transpose(1, 2).unflatten(1, memory_value.shape[1:3]).unflatten(-1, query.shape[-2:])
 
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """[B, K, Cv, h, w] -> logits [B, K, H, W], each object for itself."""
-        b, k = readout.shape[:2]
-        x = torch.cat([readout.flatten(0, 1), features.thin.repeat_interleave(k, 0)], 1)
-        logits = self.decoder(x, tuple(s.repeat_interleave(k, 0) for s in features.skips))
+        x = readout.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        logits = self.decoder(x, features.thin, features.skips)
         logits = F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
-        return logits.unflatten(0, (b, k))[:, :, 0]
+        return logits.unflatten(0, readout.shape[:2])[:, :, 0]
 
     @staticmethod
     def aggregate(probabilities: Tensor) -> Tensor:
         """Soft aggregation: probabilities [B, K, H, W] -> logits [B, K + 1, H, W], background first."""
         background = (1 - probabilities).prod(1, keepdim=True)
         return torch.cat([background, probabilities], 1).clamp(EPSILON, 1 - EPSILON).logit()
+
+    def fused(self) -> Stcn:
+        """This model with normalisation folded into the convolutions: for use, not for training or saving."""
+        fold_norms(self.eval())
+        return channels_last(self)
 
     def forward(
         self,
@@ -246,8 +292,7 @@ class Stcn(PreTrainedModel):
             self._settle()
         t = pixel_values.shape[1]
         pixels = self.normalise(pixel_values)
-        encoded = self.encode_key(pixels.flatten(0, 1))
-        frames = [encoded.at(slice(i, None, t)) for i in range(t)]
+        frames = self.encode_key(pixels.flatten(0, 1)).by_frame(t)
         keys = [frames[0].key.flatten(2)]
         values = [self.encode_value(pixels[:, 0], frames[0].deep, prompts, others).flatten(3)]
         logits = []

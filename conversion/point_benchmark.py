@@ -1,0 +1,233 @@
+"""A dataset with points -> the form of the PV-Oops benchmark (Point-VOS, App. B): a reference frame and few true masks.
+
+Of each object, in this order:
+
+1. The reference frame is the first with at least 7 positive points; frames before it go. None: the object is dropped.
+2. Some later frame has at least 3 positive points and 1 negative; else the object is dropped.
+3. The frame with the mouse trace, where it is known, comes after the reference frame; else the object is dropped.
+4. 3 frames, evenly spaced over those after the reference frame, are for evaluation; the one nearest to the trace frame
+   gives way to it where it is not among them.
+
+Kept are the points of the reference frame and the true masks of the evaluation frames; all else is not annotated. The
+paper's videos have one object each. Here a video keeps its frames from its earliest reference frame on, every object has
+its own, and a video goes when no object is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.build import NARRATIVES, Conversion, Wanted
+from conversion.jsonio import Reader, load_json
+from conversion.options import BuildOptions
+from conversion.point_simulation import evenly_spaced
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
+from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
+from vng.errors import Problem, UsageError
+from vng.points import NEGATIVE, POSITIVE, Points
+
+MADE_BY_ENGINE = ("points/", "trace/")  # sources of masks that are no truth
+OnProblem = Callable[[Problem], None]
+
+
+@dataclass(frozen=True)
+class BenchmarkRules:
+    """The paper's numbers."""
+
+    reference_positives: int = 7
+    later_positives: int = 3
+    later_negatives: int = 1
+    evaluation_frames: int = 3
+
+
+PAPER = BenchmarkRules()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which frames of a video an object is given and scored on, as indices."""
+
+    reference: int
+    evaluation: tuple[int, ...]  # after the reference, in time order
+
+
+def place(points: Points, frames: int, trace: int | None, rules: BenchmarkRules = PAPER) -> Placement | str:
+    """Where one object is given and scored, or why it is dropped.
+
+    Args:
+        points: of the object over a video of `frames` frames.
+        trace: the frame with its mouse trace; None where that is not known, and the rule about it is left out.
+    """
+    positives, negatives = (Counter(points.of(label).frame.tolist()) for label in (POSITIVE, NEGATIVE))
+    reference = min((t for t, count in positives.items() if count >= rules.reference_positives), default=None)
+    if reference is None:
+        most = max(positives.values(), default=0)
+        return f"no frame has {rules.reference_positives} positive points (at most {most})"
+    if not any(
+        t > reference and positives[t] >= rules.later_positives and negatives[t] >= rules.later_negatives
+        for t in positives
+    ):
+        wanted = f"{rules.later_positives} positive and {rules.later_negatives} negative points"
+        return f"no frame after the reference frame has {wanted}"
+    if trace is not None and trace <= reference:
+        return "the frame with the mouse trace is not after the reference frame"
+    chosen = evenly_spaced(range(reference + 1, frames), rules.evaluation_frames)
+    if trace is not None and trace not in chosen:
+        chosen.remove(min(chosen, key=lambda t: abs(t - trace)))
+        chosen = sorted([*chosen, trace])
+    return Placement(reference, tuple(chosen))
+
+
+def benchmark_video(
+    video: Video, traces: Mapping[str, str] | None, on_problem: OnProblem, file: str = "", rules: BenchmarkRules = PAPER
+) -> Video | None:
+    """A video in the benchmark's form; None where no object is left.
+
+    Args:
+        video: with points, and true masks where there are any. Masks that an engine made are no truth and go.
+        traces: object id -> name of the frame with its mouse trace; None leaves the rule about it out.
+        on_problem: takes every object dropped with its reason, the video too, and evaluation frames without a true mask.
+        file: shown in problems.
+    """
+
+    def note(where: str, reason: str) -> None:
+        on_problem(Problem(file, video.video_id, where, reason, kind="note"))
+
+    placed: dict[str, Placement] = {}
+    for item in video.objects:
+        where = f"objects.{item.object_id}"
+        trace = _trace_index(video, item.object_id, traces)
+        if traces is not None and trace is None:
+            note(where, "its frame with the mouse trace is not known, or not here: the rule about it is left out")
+        found = place(item.points, len(video.frame_names), trace, rules)
+        if isinstance(found, str):
+            note(where, f"dropped: {found}")
+            continue
+        placed[item.object_id] = found
+    if not placed:
+        note("", "dropped: no object of this video is left")
+        return None
+    made = _cut(video, placed)
+    for item in made.objects:
+        own = placed[item.object_id].evaluation
+        lacking = [video.frame_names[t] for t in own if item.segmentations[t - _start(placed)] is None]
+        if lacking:
+            note(f"objects.{item.object_id}", f"no true mask in frames to be evaluated ({', '.join(lacking)})")
+    return made
+
+
+def _start(placed: Mapping[str, Placement]) -> int:
+    return min(item.reference for item in placed.values())
+
+
+def _cut(video: Video, placed: Mapping[str, Placement]) -> Video:
+    """The video from the earliest reference frame on, with the objects that are placed."""
+    kept = range(_start(placed), len(video.frame_names))
+    objects = tuple(_given(item, placed[item.object_id], kept) for item in video.objects if item.object_id in placed)
+    return replace(
+        video,
+        frame_names=tuple(video.frame_names[t] for t in kept),
+        expressions=tuple(e for e in video.expressions if e.object_id in placed),
+        objects=objects,
+        frames=None if video.frames is None else video.frames.subset(kept),
+    )
+
+
+def _given(item: VideoObject, where: Placement, kept: Sequence[int]) -> VideoObject:
+    points = item.points.in_frame(where.reference)
+    truth = not item.source.startswith(MADE_BY_ENGINE)
+    masks = tuple(item.segmentations[t] if truth and t in where.evaluation else None for t in kept)
+    moved = Points(points.frame - kept[0], points.xy, points.label)
+    quality = replace(item.quality, n_points=len(points), n_held_out=0, point_agreement=None)
+    return replace(item, segmentations=masks, points=moved, quality=quality)
+
+
+def _trace_index(video: Video, object_id: str, traces: Mapping[str, str] | None) -> int | None:
+    name = None if traces is None else traces.get(object_id)
+    if name is None:
+        return None
+    if video.frames is not None:
+        return video.frames.index_of(name)
+    return video.frame_names.index(name) if name in video.frame_names else None
+
+
+def read_trace_frames(path: Path) -> dict[str, str]:
+    """Object id -> frame name, from a JSON object of strings; raises DataError."""
+    reader = Reader(load_json(path), path, "")
+    return {key: reader.get(key, str) for key in reader.value}
+
+
+def narrated_trace_frames(video: Video, vidln: VidLN) -> dict[str, str]:
+    """Object id -> the key frame that the mouse trace of its nouns covers most; objects without a trace are left out.
+
+    `vidln` must hold the narratives that the video was converted from, in their order.
+    """
+    boxes: dict[str, dict[int, np.ndarray]] = {}
+    for expression in video.expressions:
+        if expression.narrative >= len(vidln.narratives):
+            continue
+        narrative = vidln.narratives[expression.narrative]
+        if narrative.caption != video.narratives[expression.narrative].description:
+            continue
+        found = by_keyframe(trace_segment(narrative, expression.start, expression.end))
+        own = boxes.setdefault(expression.object_id, {})
+        for index, xy in found.items():
+            if index not in own or np.ptp(xy, axis=0).prod() > np.ptp(own[index], axis=0).prod():
+                own[index] = xy
+    best = {name: best_keyframe(positions) for name, positions in boxes.items()}
+    return {name: vidln.keyframe_names[index] for name, index in best.items() if index is not None}
+
+
+def benchmark_conversion(
+    dataset: Path, options: BuildOptions, narratives: Path | None = None, trace_frames: Path | None = None
+) -> Conversion:
+    """A VNG dataset with points -> one in the benchmark's form.
+
+    Args:
+        dataset: folder of the dataset.
+        narratives: the VidLN narratives it was converted from, or
+        trace_frames: a JSON object {object id: frame name}: where the mouse trace of an object lies. With neither, the
+            rule about it is left out.
+    """
+    if narratives is not None and trace_frames is not None:
+        raise UsageError("--narratives and --trace-frames both say where the mouse traces lie: give one")
+    if options.link_frames:
+        raise UsageError("--link-frames: a benchmark embeds its frames; leave it out")
+    videos = VngDataset(dataset)
+    index = {name: i for i, name in enumerate(videos.video_ids)}
+    given = None if trace_frames is None else read_trace_frames(trace_frames)
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for name in index:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: dataset})
+        for vidln in () if narratives is None else read_vidln(narratives, spool.problem):
+            if spool.has(NARRATIVES, vidln.video_id):
+                frames = narrated_trace_frames(videos[index[vidln.video_id]], vidln)
+                spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        traces = given
+        if narratives is not None:
+            traces = {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
+        video = videos[index[name]]
+        renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
+        made = benchmark_video(renamed, traces, problems.append, str(dataset))
+        return [] if made is None else [made]
+
+    inputs = {"dataset": dataset / DATA_FOLDER}
+    inputs |= {"narratives": narratives} if narratives is not None else {}
+    inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
+    more: dict[str, Any] = {"rules": asdict(PAPER)}
+    return Conversion(
+        "point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more, segments=False
+    )

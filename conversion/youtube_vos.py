@@ -1,0 +1,170 @@
+"""YouTube-VOS folders -> videos with true masks on the annotated frames (2018 and 2019 have one layout).
+
+ROOT/meta.json                           {"videos": {<video>: {"objects": {<id>: {"category", "frames": [...]}}}}}
+ROOT/JPEGImages/<video>/00005.jpg        every fifth frame; all of them in a folder of their own (`train_all_frames`)
+ROOT/Annotations/<video>/00005.png       object ids; 0 is background
+
+`train` annotates every fifth frame in full. `valid` and `test` annotate each object on its first frame alone, which need
+not be the video's first; what a label image there does not show is not annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.jsonio import Reader, load_json
+from conversion.vos_datasets import (
+    IGNORED,
+    Labels,
+    Void,
+    object_ids,
+    object_masks,
+    read_labels,
+    void_masks,
+)
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem
+from vng.frames import ImageFolder, frame_number, inside
+from vng.masks import area
+
+CAMERA_FPS = 30.0  # of all frames
+NAME, META = "YouTube-VOS", "meta.json"
+ANNOTATED = ("all", "first")
+
+
+@dataclass(frozen=True)
+class YoutubeFolder:
+    """Where a split lies, and what its label images tell."""
+
+    root: Path
+    frames: Path  # folder of <video>/<frame>.jpg
+    first_only: bool  # a label image tells of the objects that first appear in it, and of no others
+
+    @staticmethod
+    def of(root: Path, frames: Path | None = None, annotated: str | None = None) -> YoutubeFolder:
+        """The folder; `annotated` None goes by its name: "first" for valid and test, "all" for others.
+
+        Raises DataError where it has no meta.json.
+        """
+        if not (root / META).is_file():
+            inner = [name for name in ("train", "valid", "test") if (root / name / META).is_file()]
+            cure = f"give {root / inner[0]}" if inner else "give the folder of a split: train, valid or test"
+            raise DataError(root, "", "", f"no {META} here", cure)
+        first = root.resolve().name.startswith(("valid", "test")) if annotated is None else annotated == "first"
+        return YoutubeFolder(root, frames or root / "JPEGImages", first)
+
+    @property
+    def split(self) -> str:
+        """The split of the rows: the folder's name where it is one of the publisher's."""
+        name = self.root.resolve().name
+        return name if name in ("train", "valid", "test") else "train"
+
+
+@dataclass(frozen=True)
+class MetaObject:
+    """What meta.json says of one object."""
+
+    number: int  # its value in the label images
+    category: str
+    frames: tuple[str, ...]  # where it is to be seen, in time order; the first one carries its mask
+
+
+def meta_videos(folder: YoutubeFolder, on_problem: Callable[[Problem], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(video, its entry) of meta.json, by name; entries with a fault go to `on_problem`."""
+    file = folder.root / META
+    videos = Reader(load_json(file), file, "").get("videos", dict)
+    for video, entry in sorted(videos.items()):
+        try:
+            inside(folder.frames, video)
+            meta_objects(entry, file, video)
+        except DataError as error:
+            on_problem(error.problem)
+            continue
+        yield video, entry
+
+
+def meta_objects(entry: Any, file: Path, video: str) -> list[MetaObject]:
+    """The objects of a video's entry, by number; raises DataError for a field that is missing or wrong."""
+    objects = Reader(entry, file, video).child("objects")
+    found = []
+    for key in objects.value:
+        reader = objects.child(key)
+        if not (key.isascii() and key.isdigit() and 0 < int(key) < IGNORED):
+            raise reader.error("", f"object id {key!r}: a number in 1..{IGNORED - 1} is expected")
+        frames = reader.items("frames", str)
+        if not frames:
+            raise reader.error("frames", "no frame of this object")
+        found.append(MetaObject(int(key), reader.get("category", str, ""), tuple(sorted(frames))))
+    if not found:
+        raise objects.error("", "no object in this video")
+    if len({item.number for item in found}) < len(found):
+        raise objects.error("", "two ids are one number")
+    return sorted(found, key=lambda item: item.number)
+
+
+def read_youtube_video(
+    folder: YoutubeFolder, video: str, entry: Any, name: str, split: str, on_problem: Callable[[Problem], None]
+) -> tuple[Video, Void]:
+    """One video as a record, and its void.
+
+    An object without a mask is left out and goes to `on_problem`; so do pixels of an id that meta.json lacks, which become
+    void. Raises DataError for missing frames, missing, broken or wrongly sized annotations, and no object left.
+    """
+    file = folder.root / META
+    objects = meta_objects(entry, file, video)
+    frames = _frames(folder, video)
+    labels = _labels(folder, video, frames, objects)
+    made = []
+    for item in objects:
+        masks = object_masks(labels, item.number, folder.first_only)
+        first = masks[frames.names.index(item.frames[0])]
+        shown = (first,) if folder.first_only else masks
+        if any(mask is not None and area(mask) for mask in shown):
+            made.append(VideoObject(str(item.number), item.category, "youtube-vos", masks))
+            continue
+        where = f"in its first frame, {item.frames[0]}" if folder.first_only else "in any frame"
+        on_problem(Problem(str(file), video, f"objects.{item.number}", f"this object has no mask {where}"))
+    if not made:
+        raise DataError(file, video, "objects", "no object of this video has a mask", "fetch its annotations again")
+    known = [item.number for item in objects]
+    for value in set(object_ids(labels)) - set(known):
+        reason = f"label images show id {value}, which is not in {META}: its pixels count as void"
+        on_problem(Problem(str(folder.root / "Annotations"), video, "", reason, kind="note"))
+    height, width = frames.size
+    record = Video(video, name, split, height, width, frames.fps, tuple(frames.names), (), (), tuple(made), frames)
+    return record, void_masks(labels, known)
+
+
+def _frames(folder: YoutubeFolder, video: str) -> ImageFolder:
+    path = inside(folder.frames, video)
+    if not path.is_dir():
+        raise DataError(path, video, "", "no folder of frames for this video", "fetch it, or check --frames")
+    frames = ImageFolder(path)
+    numbers = [n for name in frames.names[:2] if (n := frame_number(name)) is not None]
+    step = numbers[1] - numbers[0] if len(numbers) == 2 else 0
+    frames.fps = CAMERA_FPS / step if step else 0.0
+    return frames
+
+
+def _labels(folder: YoutubeFolder, video: str, frames: ImageFolder, objects: list[MetaObject]) -> Labels:
+    """The label images by frame; None where there is none, which frames that meta.json counts on may not be."""
+    annotations = inside(folder.root / "Annotations", video)
+    there = {path.stem for path in annotations.glob("*.png")}
+    needed = {frame for item in objects for frame in (item.frames[:1] if folder.first_only else item.frames)}
+    for frames_of, reason in (
+        (needed - set(frames.names), "of an object is not among the video's frames"),
+        (needed - there, "of an object has no annotation"),
+        (there - set(frames.names), "is annotated and is not among the video's frames"),
+    ):
+        if frames_of:
+            name = min(frames_of)
+            raise DataError(annotations, video, name, f"frame {name} {reason}", "fetch the video again")
+    read: list[np.ndarray | None] = []
+    for name in frames.names:
+        read.append(read_labels(annotations / f"{name}.png", frames.size) if name in there else None)
+    return read

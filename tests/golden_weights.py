@@ -1,0 +1,32 @@
+"""Weights of the goldens, which come from the names of keys (PEERS.md, section 0)."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+
+def drawn(key: str, shape: list[int], gains: Mapping[str, float], small: str = "$^") -> torch.Tensor:
+    """One tensor; `gains` multiply keys that contain a text, `small` is a pattern of norms that start at 0.2 to 0.4."""
+    r = np.random.default_rng([0, zlib.crc32(key.encode())])
+    if key.endswith((".bg_query", "relative_position_index", "num_batches_tracked")):
+        value = np.zeros(shape)
+    elif key.endswith("running_mean"):
+        value = 0.1 * r.standard_normal(shape)
+    elif key.endswith("running_var"):
+        value = r.uniform(0.8, 1.2, shape)
+    elif key.endswith("sampling_offsets.bias"):
+        value = r.uniform(-2, 2, shape)
+    elif len(shape) > 1:
+        value = r.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    elif key.endswith(".weight"):
+        value = r.uniform(*((0.2, 0.4) if re.search(small, key) else (0.6, 1.0)), shape)
+    else:
+        value = 0.05 * r.standard_normal(shape)
+    for part, gain in gains.items():
+        value = value * (gain if part in key else 1)
+    return torch.from_numpy(np.asarray(value)).float()

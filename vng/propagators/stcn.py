@@ -1,0 +1,208 @@
+"""STCN and Point-STCN as a propagator: frames stream in, masks stream out, memory stays bounded.
+
+From the first prompted frame forwards, then from the same prompts backwards to the frames before it. An object whose
+first prompt comes later enters there. Later prompts of a known object replace what was found and are remembered.
+Shapes: K objects, H x W pixels of the video, rows x columns those the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vng.errors import UsageError
+from vng.frames import Frames
+from vng.models.loading import fingerprint, load_strictly
+from vng.models.stcn.memory import Memory
+from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
+from vng.models.stcn.processing_stcn import View, point_map
+from vng.points import PointPrompts
+from vng.propagators import FramePrompts
+from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import Segmenter
+from vng.segmenters import load as load_segmenter
+
+SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
+
+
+@dataclass(frozen=True)
+class StcnSettings:
+    """How the engine works; raises UsageError for a value that cannot be."""
+
+    every: int = 5  # each so many-th frame is remembered
+    last: bool = True  # the last frame is remembered until the next
+    top_k: int = 20  # cells of memory a cell reads
+    budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
+    short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
+    segmenter: str = DEFAULT_SEGMENTER  # points -> first masks, for a model that was trained on masks alone
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("top_k", 1), ("budget", 1), ("short_side", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name}={value}: {least} or more")
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise UsageError(f"dtype={self.dtype}: float32, bfloat16 or float16")
+
+
+class StcnPropagator:
+    """The engine; see `vng.propagators.Propagator` for the call.
+
+    Args:
+        checkpoint: a folder that `vng train` wrote with a recipe of the task "stcn", or a hub id; None: the shipped one.
+        settings: how it works.
+
+    Raises:
+        DataError: no checkpoint there, or one whose weights do not fit, with their names.
+    """
+
+    def __init__(self, checkpoint: str | None = None, settings: StcnSettings | None = None) -> None:
+        self.settings = settings or StcnSettings()
+        model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
+        self.fingerprint = fingerprint(model)
+        model = model.to(getattr(torch, self.settings.dtype))
+        self.model: Stcn = model.to(torch.device(self.settings.device)).fused()
+
+    def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Propagator`; raises UsageError when no frame is prompted or a prompted frame is not in the video."""
+        anchors = sorted(prompts)
+        if not anchors:
+            raise UsageError("propagation needs at least one frame with points or a mask")
+        if anchors[0] < 0 or anchors[-1] >= len(frames):
+            raise UsageError(f"frame {anchors[-1]} is prompted, the video has {len(frames)}")
+        first, side = anchors[0], self.settings.short_side
+        view = View.of(*frames.size, self.model.config.short_side if side is None else side)
+        yield from self._pass(frames, range(first, len(frames)), prompts, view)
+        backwards = self._pass(frames, range(first, -1, -1), {first: prompts[first]}, view)
+        next(backwards)  # the prompted frame is known
+        yield from backwards
+
+    def _pass(
+        self, frames: Frames, order: Sequence[int], prompts: Mapping[int, FramePrompts], view: View
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        session = _Session(self.model, self.settings, view, len(prompts[order[0]]))
+        for time, t in enumerate(order):
+            with torch.inference_mode():
+                found = session.step(frames[t], self._hints(frames[t], prompts.get(t), view), time, t == order[-1])
+            yield t, view.restore(found)
+
+    def _hints(self, image: np.ndarray, prompt: FramePrompts | None, view: View) -> _Hints | None:
+        """Prompts as the network takes them."""
+        if prompt is None:
+            return None
+        config, k = self.model.config, len(prompt)
+        masks: list[np.ndarray | None] = list(prompt.masks or [None] * k)
+        points: list[PointPrompts | None] = list(prompt.points or [None] * k)
+        asked = [i for i in range(k) if masks[i] is None and points[i] is not None]
+        if asked and not config.takes_points:
+            made = self._segmenter(image, [p for i in asked if (p := points[i]) is not None])
+            masks = [made[asked.index(i)] > 0.5 if i in asked else mask for i, mask in enumerate(masks)]
+            asked = []
+        maps, negatives = np.zeros((k, *view.padded), np.float32), np.zeros((k, *view.padded), np.float32)
+        for i, mask in enumerate(masks):
+            if mask is not None:
+                maps[i] = view.mask(mask)
+        for i in asked:
+            told = points[i]
+            assert told is not None
+            maps[i] = point_map(view.points(told.positive), view.padded, config.point_radius)
+            if config.takes_negatives:
+                negatives[i] = point_map(view.points(told.negative), view.padded, config.point_radius)
+        known = [i in asked or mask is not None for i, mask in enumerate(masks)]
+        model = self.model
+        return _Hints(
+            torch.from_numpy(maps).to(model.device, model.dtype),
+            torch.from_numpy(negatives).to(model.device, model.dtype),
+            torch.tensor(known, device=model.device),
+            torch.tensor([i in asked for i in range(k)], device=model.device),
+        )
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return load_segmenter(self.settings.segmenter)
+
+
+@dataclass(frozen=True)
+class _Hints:
+    """What one frame's prompts say of K objects."""
+
+    maps: Tensor  # [K, rows, columns], masks or point maps
+    negatives: Tensor  # [K, rows, columns]
+    known: Tensor  # bool [K], of which objects anything is said
+    pointed: Tensor  # bool [K], by points
+
+
+class _Session:
+    """One pass over a video in one direction."""
+
+    def __init__(self, model: Stcn, settings: StcnSettings, view: View, count: int) -> None:
+        self.model, self.settings, self.view, self.count = model, settings, view, count
+        self.memory = Memory(settings.top_k, settings.budget)
+        self.order: list[int] = []  # objects as they entered; memory knows them in this order
+        self.remembered = 0  # time of the last lasting frame
+
+    def step(self, image: np.ndarray, hints: _Hints | None, time: int, final: bool) -> np.ndarray:
+        """One frame -> probabilities float32 [K, rows, columns], zero for objects that have not entered."""
+        pixels = self.model.normalise(self.view.image(image).to(self.model.device), self.model.dtype)
+        features = self.model.encode_key(pixels)
+        found = torch.zeros(self.count, *self.view.padded, device=self.model.device)
+        if self.order:
+            found[self.order] = self._find(self.memory, features)
+        if hints is not None and bool(hints.known.any()):
+            found = self._prompted(pixels, features, found, hints, time)
+            self.remembered = time
+        elif not final and self.order:
+            lasting = time - self.remembered >= self.settings.every
+            if lasting or self.settings.last:
+                value = self._value(pixels, features, found[self.order].to(self.model.dtype))
+                self.memory.add(features.key[0], value, time, lasting)
+                self.remembered = time if lasting else self.remembered
+        return found.cpu().numpy()
+
+    def _find(self, memory: Memory, features: KeyFeatures) -> Tensor:
+        """Probabilities [objects in memory, rows, columns], at most one of them at a pixel more than 0.5."""
+        logits = self.model.decode(memory.read(features.key[0])[None], features)
+        return self.model.aggregate(logits.float().sigmoid()).softmax(1)[0, 1:]
+
+    def _value(self, pixels: Tensor, features: KeyFeatures, masks: Tensor, others: Tensor | None = None) -> Tensor:
+        others = None if others is None else others[None]
+        return self.model.encode_value(pixels, features.deep, masks[None], others)[0]
+
+    def _prompted(self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, time: int) -> Tensor:
+        """A frame with prompts: what they say replaces what was found, and is remembered for good."""
+        new = [k for k in range(self.count) if bool(hints.known[k]) and k not in self.order]
+        self.order += new
+        if new:
+            self.memory.enter(len(new), time)
+        drawn = hints.known & ~hints.pointed
+        taken = (hints.maps[drawn] > 0.5).any(0)
+        found = torch.where(taken, 0.0, found)  # where a mask says whose a pixel is, it is nobody else's
+        found[drawn] = hints.maps[drawn].float()
+        if bool(hints.pointed.any()):
+            found = self._read_points(pixels, features, found, hints, time)
+        found[self.order] = self.model.aggregate(found[self.order][None]).softmax(1)[0, 1:]
+        if self.model.config.reads_reference or not bool(hints.pointed.any()):
+            value = self._value(pixels, features, found[self.order].to(self.model.dtype))
+            self.memory.add(features.key[0], value, time, kept=True)
+        return found
+
+    def _read_points(self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, time: int) -> Tensor:
+        """Points are remembered as such; what they mean in their own frame is read from that very memory."""
+        masks = torch.where(hints.known[:, None, None], hints.maps, found.to(hints.maps.dtype))[self.order]
+        others = (masks.sum(0) - masks).maximum(hints.negatives[self.order])
+        value = self._value(pixels, features, masks, others)
+        self.memory.add(features.key[0], value, time, kept=True)
+        own = Memory(len(self.memory) + 1)
+        own.enter(len(self.order), time)
+        own.add(features.key[0], value, time)
+        read = torch.zeros_like(found)
+        read[self.order] = self._find(own, features)
+        return torch.where(hints.pointed[:, None, None], read, found)
