@@ -233,8 +233,11 @@ def _engine_arguments(parser: Any) -> None:
         "a setting of the segmenter, such as refinements=3 (sam) or negatives_of_others=never; may be repeated"
     )
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=settings_help)
-    propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
-    parser.add_argument("--propagator", help=propagator_help)
+    propagator_help = (
+        f"carry masks to all frames: {', '.join(PROPAGATORS)} [without a name {DEFAULT_PROPAGATOR}; without the option only "
+        "annotated frames have masks]"
+    )
+    parser.add_argument("--propagator", nargs="?", const=DEFAULT_PROPAGATOR, metavar="NAME", help=propagator_help)
     parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
 
 
