@@ -519,6 +519,7 @@ class TestAVideo:
             (["--checkpoint", "x"], "takes no 'checkpoint'"),
             (["--set", "speed=3"], "unknown setting of propagator 'flow' 'speed'; choose one of: fade, reach"),
             (["--set", "reach=far"], "reach='far'"),
+            (["--device", "cpu"], "unknown setting of propagator 'flow' 'device'"),
             (["--set", "reach=-1"], "reach=-1: a number of frames, 0 or more"),
         ):
             ended = self.run(cli, clip, tmp_path / "out", "--masks", mask, *more)
@@ -652,7 +653,7 @@ class TestADataset:
         assert "note: hand-made: one: objects.never: no frame to start from: neither a mask" in ended.err
         assert "made" in cli(*words).out
         ended = cli(*words, "--set", "reach=3")
-        assert ended.status == 1 and "settings: an earlier run wrote here with None" in ended.err
+        assert ended.status == 1 and "settings: an earlier run wrote here with {}, now {'reach': '3'}" in ended.err
 
     def test_two_processes_write_what_one_writes(self, tmp_path: Path, data: VngDataset) -> None:
         words = ["-m", "vng.cli", "propagate", "--dataset", str(data.path), "--quiet"]

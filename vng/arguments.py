@@ -412,7 +412,7 @@ def _propagate(commands: Any) -> None:
     parser.add_argument("--checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id")
     set_help = "a setting of the propagator, such as reach=32 (flow); may be repeated"
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=set_help)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... where the propagator runs [its own choice]")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ..., for propagators with networks [cpu]")
     threads_help = "with --dataset: threads of each process; torchrun starts several processes [1]"
     parser.add_argument("--threads", type=_natural, default=1, help=threads_help)
     out_help = "folder to write: masks/, overlay.mp4, objects.json, result.json; with --dataset the VOS results layout"

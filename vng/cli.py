@@ -366,9 +366,12 @@ def _propagator(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The engine, and what made it."""
     from vng.propagators import load
 
-    said = {"checkpoint": arguments.checkpoint, "settings": dict(arguments.set) or None, "device": arguments.device}
+    given = dict(arguments.set) | ({} if arguments.device is None else {"device": arguments.device})
+    said = {"checkpoint": arguments.checkpoint, "settings": given or None}
     options = {key: value for key, value in said.items() if value is not None}
-    return load(arguments.propagator, **options), {"propagator": arguments.propagator, **options}
+    engine = load(arguments.propagator, **options)
+    weights = getattr(engine, "fingerprint", None)
+    return engine, {"propagator": arguments.propagator, **options} | ({"weights": weights} if weights else {})
 
 
 def _propagate_video(arguments: argparse.Namespace) -> None:

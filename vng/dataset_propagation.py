@@ -24,7 +24,7 @@ from vng.errors import DataError, Problem, one_of
 from vng.evaluation.vos_results import NUMBERS_FILE, object_numbers
 from vng.evaluation.vos_targets import reference_frame
 from vng.frames import inside
-from vng.manifest import check_folder, check_same, content_hash, file_hash, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.masks import RLE, area, decode
 from vng.points import POSITIVE, PointPrompts, sample_in_mask
 from vng.processes import Processes, current_processes, limited_threads
@@ -124,9 +124,10 @@ def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mappi
     if out.exists() and any(out.iterdir()) and not manifest.exists():
         raise DataError(out, "", "", "this folder holds something else", "choose another --out")
     source = dataset.path / "manifest.json"
-    made_by = {key: value for key, value in settings.items() if key != "device"}
-    if (checkpoint := settings.get("checkpoint")) and Path(checkpoint).exists():
-        made_by["checkpoint"] = content_hash(Path(checkpoint))  # by content: a folder may be trained on
+    made_by = dict(settings)
+    made_by["settings"] = {key: value for key, value in settings.get("settings", {}).items() if key != "device"}
+    if "weights" in made_by:  # by content: a folder may be trained on, or lie elsewhere
+        made_by.pop("checkpoint", None)
     made_by |= {"dataset": file_hash(source) if source.is_file() else str(dataset.path), "start": benchmark.start}
     check_same(manifest, made_by, out)
     asked = asdict(benchmark) | {"distance": DISTANCE, "rows": ROWS}
