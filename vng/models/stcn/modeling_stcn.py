@@ -14,6 +14,7 @@ from transformers import AutoBackbone, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_norms
 from vng.models.stcn.configuration_stcn import StcnConfig
 
@@ -49,14 +50,29 @@ class KeyFeatures:
         return [KeyFeatures(key[t], thin[t], deep[t], tuple(s[t] for s in skips)) for t in range(count)]
 
 
-def convolved(conv: nn.Conv2d, own: Tensor, shared: Tensor) -> Tensor:
+class Halves(nn.Module):
+    """A 3x3 convolution taken apart at an input channel: one of each object's own maps, one of those that they share."""
+
+    def __init__(self, conv: nn.Conv2d, width: int) -> None:
+        super().__init__()
+        self.own = nn.Conv2d(width, conv.out_channels, 3, padding=1, bias=False)
+        self.shared = nn.Conv2d(conv.in_channels - width, conv.out_channels, 3, padding=1)
+        own, shared = conv.weight.data[:, :width], conv.weight.data[:, width:]
+        self.own.weight, self.shared.weight = nn.Parameter(own.clone()), nn.Parameter(shared.clone())
+        self.shared.bias = conv.bias
+
+
+def convolved(conv: nn.Conv2d | Halves, own: Tensor, shared: Tensor) -> Tensor:
     """A convolution of [B * K, C] maps beside [B, C'] ones that K objects share, whose part is computed once.
 
     A convolution is linear in its input: equal to `conv(cat([own, shared repeated], 1))`.
     """
-    width = own.shape[1]
-    once = F.conv2d(shared, conv.weight[:, width:], conv.bias, conv.stride, conv.padding)
-    each = F.conv2d(own, conv.weight[:, :width], None, conv.stride, conv.padding)
+    if isinstance(conv, Halves):
+        each, once = conv.own(own), conv.shared(shared)
+    else:
+        width = own.shape[1]
+        once = F.conv2d(shared, conv.weight[:, width:], conv.bias, conv.stride, conv.padding)
+        each = F.conv2d(own, conv.weight[:, :width], None, conv.stride, conv.padding)
     return (each.unflatten(0, (len(shared), -1)) + once[:, None]).flatten(0, 1)
 
 
@@ -68,6 +84,12 @@ class ResidualBlock(nn.Module):
         self.downsample = None if inputs == outputs else nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def take_apart(self, width: int) -> None:
+        """Prepare for maps of `width` channels beside shared ones: for use, not for training or saving."""
+        for name in ("conv1", "downsample"):
+            if isinstance(conv := getattr(self, name), nn.Conv2d):
+                setattr(self, name, Halves(conv, width))
 
     def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
         """[B * K, C, h, w]; `shared` [B, C', h, w] are further channels, the same for the K objects of an image."""
@@ -267,9 +289,14 @@ class Stcn(PreTrainedModel):
         return torch.cat([background, probabilities], 1).clamp(EPSILON, 1 - EPSILON).logit()
 
     def fused(self) -> Stcn:
-        """This model with normalisation folded into the convolutions: for use, not for training or saving."""
+        """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
         fold_norms(self.eval())
-        return channels_last(self)
+        self.decoder.compress.take_apart(self.config.value_dim)
+        self.value_encoder.fuser.block1.take_apart(self.value_encoder.backbone.channels[-1])
+        channels_last(self)
+        if self.device.type == "cpu" and self.dtype == torch.float32 and quick_convolution.is_available():
+            quick_convolution.quicken(self)
+        return self
 
     def forward(
         self,

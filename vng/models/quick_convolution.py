@@ -1,0 +1,156 @@
+"""Convolutions for use on a CPU: weights packed once, rectifiers in the same pass, wide 3x3 ones by Winograd's algorithm.
+
+torch packs the weights of a convolution anew at every call, which costs more than a 1x1 convolution itself. Wide 3x3
+convolutions take a quarter of the products as F(4x4, 3x3) (Lavin and Gray, CVPR 2016), at about twice the rounding error.
+Shapes: B images, C and C' channels, H x W pixels, N tiles of an image.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TILE, TAPS = 4, 3
+SPAN = TILE + TAPS - 1  # pixels of the input that a tile of the output sees
+POINTS = tuple(Fraction(p, 8) for p in (0, 5, -5, 10, -10))  # and infinity; these keep the rounding error small
+LEAST_CHANNELS, LEAST_TILES = 256, 64  # below these the transforms cost more than they save
+
+
+def is_available() -> bool:
+    """Whether this torch has what packed convolutions need."""
+    names = ("_convolution_pointwise", "_reorder_convolution_weight")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+class PackedConv2d(nn.Module):
+    """A convolution, with the rectifier after it where asked; its weights are packed for the size it meets."""
+
+    def __init__(self, conv: nn.Conv2d, rectifies: bool = False) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.stride, self.padding, self.dilation = (list(x) for x in (conv.stride, conv.padding, conv.dilation))
+        self.groups, self.after = conv.groups, "relu" if rectifies else "none"
+        self._packed: tuple[list[int], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W'], channels last."""
+        shape = list(x.shape)
+        if self._packed is None or self._packed[0] != shape:
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            packed = reorder(self.weight, self.padding, self.stride, self.dilation, self.groups, shape)
+            self._packed = shape, packed
+        x = x.contiguous(memory_format=torch.channels_last)
+        sizes = (self.padding, self.stride, self.dilation, self.groups)
+        run = torch.ops.mkldnn._convolution_pointwise
+        made: Tensor = run(x, self._packed[1], self.bias, *sizes, self.after, [], "")
+        return made
+
+
+class WinogradConv2d(PackedConv2d):
+    """A 3x3 convolution of stride 1 and padding 1; small maps go the direct way."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv)
+        self._matrices: tuple[Tensor, Tensor] | None = None
+        self._products: list[PackedConv2d] = []
+
+    def _prepare(self) -> tuple[Tensor, Tensor]:
+        if self._matrices is None:
+            out, kernel, into = transforms()
+            made = torch.einsum("ai,bj,ocij->aboc", kernel, kernel, self.weight.double()).flatten(0, 1).float()
+            self._products = [PackedConv2d(_pointwise(weight)) for weight in made]
+            self._matrices = out.float(), into.float()
+        return self._matrices
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H, W], channels last."""
+        height, width = x.shape[-2:]
+        if -(-height // TILE) * -(-width // TILE) < LEAST_TILES:
+            return super().forward(x)
+        images = [self._image(image) for image in x.permute(0, 2, 3, 1)]  # one by one: tiles stay in the cache
+        return torch.stack(images).permute(0, 3, 1, 2)
+
+    def _image(self, x: Tensor) -> Tensor:
+        """[H, W, C] -> [H, W, C']."""
+        out, into = self._prepare()
+        height, width, channels = x.shape
+        rows, columns = -(-height // TILE), -(-width // TILE)
+        padded = F.pad(x, (0, 0, 1, columns * TILE + 1 - width, 1, rows * TILE + 1 - height))
+        down, right, _ = padded.stride()
+        tiles = padded.as_strided(
+            (SPAN, SPAN, rows, columns, channels), (down, right, TILE * down, TILE * right, 1)
+        ).flatten(2)
+        seen = _both_ways(into, tiles).view(SPAN * SPAN, 1, rows * columns, 1, channels).permute(0, 1, 4, 2, 3)
+        products = torch.cat([product(part) for product, part in zip(self._products, seen, strict=True)])
+        made = _both_ways(out, products.permute(0, 2, 3, 1).reshape(SPAN, SPAN, -1))
+        made = made.view(TILE, TILE, rows, columns, -1).permute(2, 0, 3, 1, 4).reshape(rows * TILE, columns * TILE, -1)
+        made = made[:height, :width]
+        return made if self.bias is None else made + self.bias
+
+
+def _pointwise(weight: Tensor) -> nn.Conv2d:
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+    conv.weight = nn.Parameter(weight[:, :, None, None].contiguous(), requires_grad=False)
+    return conv
+
+
+def _both_ways(matrix: Tensor, x: Tensor) -> Tensor:
+    """A transform along the first two axes: [n, m], [m, m, L] -> [n, n, L]."""
+    x = (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
+    return matrix @ x
+
+
+def transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices of F(4, 3) in float64: of the output [4, 6], the kernel [6, 3], the input [6, 6]; with g, d vectors,
+    output @ ((kernel @ g) * (input @ d)) are the four products of g along d."""
+    out, kernel, into = (torch.zeros(size, dtype=torch.float64) for size in ((TILE, SPAN), (SPAN, TAPS), (SPAN, SPAN)))
+    for j, point in enumerate(POINTS):
+        others = [other for other in POINTS if other != point]
+        scale = Fraction(1)
+        for other in others:
+            scale *= point - other
+        out[:, j] = torch.tensor([float(point**i) for i in range(TILE)])
+        kernel[j] = torch.tensor([float(point**i / scale) for i in range(TAPS)], dtype=torch.float64)
+        into[j, : len(others) + 1] = _coefficients(others)
+    out[-1, -1] = kernel[-1, -1] = 1
+    into[-1] = _coefficients(list(POINTS))
+    return out, kernel, into
+
+
+def _coefficients(roots: list[Fraction]) -> Tensor:
+    """Of the product of x - root, lowest power first."""
+    made = [Fraction(1)]
+    for root in roots:
+        made = [low - root * high for low, high in pairwise([Fraction(0), *made, Fraction(0)])]
+    return torch.tensor([float(c) for c in made], dtype=torch.float64)
+
+
+def quicken(model: nn.Module) -> None:
+    """Put quick convolutions into a model, in place: for use on a CPU in float32, not for training or saving.
+
+    A rectifier goes into the convolution where both are neighbours `convolution` and `activation` with nothing
+    between them (`transformers`' ResNet after `fold_norms`).
+    """
+    for module in list(model.modules()):
+        rectifies = isinstance(getattr(module, "normalization", None), nn.Identity) and isinstance(
+            getattr(module, "activation", None), nn.ReLU
+        )
+        for name, child in list(module.named_children()):
+            if not isinstance(child, nn.Conv2d):
+                continue
+            merged = rectifies and name == "convolution"
+            setattr(module, name, _quick(child, merged))
+            if merged:
+                module.activation = nn.Identity()
+
+
+def _quick(conv: nn.Conv2d, rectifies: bool) -> PackedConv2d:
+    sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+    plain = sizes == ((TAPS, TAPS), (1, 1), (1, 1), (1, 1), 1)
+    if plain and not rectifies and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS:
+        return WinogradConv2d(conv)
+    return PackedConv2d(conv, rectifies)
