@@ -1,7 +1,7 @@
 """Time STCN beside the authors' program, in one run, in turns, with the same weights and the published memory.
 
 240 x 432, 2 objects (10 for ours too), every 5th frame remembered, top 20; then the network of configs/embedded-stcn.yaml
-with the default, bounded memory; then memory: peak of long against short videos, in processes of their own.
+with the default, bounded memory; then that network's peak of memory on long against short videos, in processes of their own.
 
 `python -m benchmarks.stcn [--reference DIR] [--frames N] [--rounds N] [--only NAME ...] [--json FILE]`
 `python -m benchmarks.stcn --device cuda` frames per second of ours: float32, bfloat16, compiled.
@@ -82,7 +82,7 @@ class Engine(StcnPropagator):
 
     def __init__(self, model: Stcn, settings: StcnSettings) -> None:
         self.settings = settings
-        model = model.to(torch.device(settings.device), getattr(torch, settings.dtype))
+        model = model.to(getattr(torch, settings.dtype)).to(torch.device(settings.device))
         self.model = model.fused()
 
 
@@ -126,7 +126,9 @@ def _resnet50(pretrained: bool = False) -> nn.Module:
         blocks = [_Bottleneck(inputs if not i else 4 * width, width, stride if not i else 1) for i in range(depth)]
         return nn.Sequential(*blocks)
 
-    stages = {f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate([(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2)])}
+    stages = {
+        f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate([(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2)])
+    }
     stem = {"conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False), "bn1": nn.BatchNorm2d(64), "relu": nn.ReLU(inplace=True),
             "maxpool": nn.MaxPool2d(3, 2, 1)}  # fmt: skip
     return nn.Sequential(OrderedDict({**stem, **stages}))
@@ -157,9 +159,11 @@ def reference(folder: Path) -> nn.Module:
     mod_resnet.resnet18.__defaults__ = (False, *mod_resnet.resnet18.__defaults__[1:])
     mod_resnet.model_zoo = types.SimpleNamespace(load_url=lambda url: {})
     inference_core.torch = _OnCpu()
-    torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign, assignment]
+    torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign]
     network = STCN().eval()
-    drawn_state = {key: drawn(key, list(value.shape), STCN_GAINS, STCN_SMALL) for key, value in network.state_dict().items()}
+    drawn_state = {
+        key: drawn(key, list(value.shape), STCN_GAINS, STCN_SMALL) for key, value in network.state_dict().items()
+    }
     network.load_state_dict(drawn_state)
     return network
 
@@ -242,8 +246,14 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndar
 def _differences(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     gap = np.abs(one - other)
     swapped = ((one > 0.5) != (other > 0.5)).mean()
-    print(f"probabilities differ by {gap.max():.1e} at most, {gap.mean():.1e} on average; masks on {swapped:.1e} of pixels")
-    return {"largest_difference": float(gap.max()), "mean_difference": float(gap.mean()), "masks_differ": float(swapped)}
+    print(
+        f"probabilities differ by {gap.max():.1e} at most, {gap.mean():.1e} on average; masks on {swapped:.1e} of pixels"
+    )
+    return {
+        "largest_difference": float(gap.max()),
+        "mean_difference": float(gap.mean()),
+        "masks_differ": float(swapped),
+    }
 
 
 def growth() -> dict[str, float]:
@@ -259,8 +269,7 @@ def growth() -> dict[str, float]:
 
 def peak(count: int) -> float:
     """MiB at most while a video of `count` frames is segmented; what loading took before is not counted."""
-    torch.manual_seed(0)
-    engine = Engine(Stcn(StcnConfig()).eval(), StcnSettings())
+    engine = Engine(embedded().eval(), StcnSettings(short_side=0))
     prompts = {0: FramePrompts(masks=tuple(first_masks(2)))}
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     for _ in engine(Moving(count), prompts):
@@ -273,8 +282,12 @@ def on_device(device: str, count: int) -> dict[str, float]:
     """Frames per second on an accelerator."""
     if not torch.cuda.is_available():
         raise SystemExit(f"--device {device}: torch finds no GPU here")
-    figures = {}
-    for name, dtype, compiled in (("float32", "float32", False), ("bfloat16", "bfloat16", False), ("compiled", "bfloat16", True)):
+    figures: dict[str, float] = {}
+    for name, dtype, compiled in (
+        ("float32", "float32", False),
+        ("bfloat16", "bfloat16", False),
+        ("compiled", "bfloat16", True),
+    ):
         torch.manual_seed(0)
         engine = Engine(Stcn(StcnConfig()).eval(), StcnSettings(device=device, dtype=dtype))
         if compiled:

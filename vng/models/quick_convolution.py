@@ -7,17 +7,18 @@ Shapes: B images, C and C' channels, H x W pixels, N tiles of an image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 TILE, TAPS = 4, 3
 SPAN = TILE + TAPS - 1  # pixels of the input that a tile of the output sees
 POINTS = tuple(Fraction(p, 8) for p in (0, 5, -5, 10, -10))  # and infinity; these keep the rounding error small
-LEAST_CHANNELS, LEAST_TILES = 256, 64  # below these the transforms cost more than they save
+LEAST_CHANNELS, LEAST_TILES = 256, 48  # below these the transforms cost more than they save
+MOST_TILES = 160  # at a time, so that what is made of them stays in the cache
 
 
 def is_available() -> bool:
@@ -50,58 +51,89 @@ class PackedConv2d(nn.Module):
         return made
 
 
+def packed_linear(weight: Tensor, bias: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """`F.linear` with weights [C', C] that are packed once, for inputs [R, C] of `rows` rows or fewer."""
+    sizes = ([0, 0], [1, 1], [1, 1], 1)
+    shape = [1, weight.shape[1], 1, rows]
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight[:, :, None, None].contiguous(), *sizes, shape)
+
+    def run(x: Tensor) -> Tensor:
+        pixels = x.contiguous()[None, None].permute(0, 3, 1, 2)  # [1, C, 1, R], channels last
+        made: Tensor = torch.ops.mkldnn._convolution_pointwise(pixels, packed, bias, *sizes, "none", [], "")
+        return made.permute(0, 2, 3, 1)[0, 0]
+
+    return run
+
+
 class WinogradConv2d(PackedConv2d):
-    """A 3x3 convolution of stride 1 and padding 1; small maps go the direct way."""
+    """A 3x3 convolution of stride 1 and padding 1; maps with few tiles go the direct way."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv)
         self._matrices: tuple[Tensor, Tensor] | None = None
         self._products: list[PackedConv2d] = []
+        self._padded: tuple[list[int], Tensor] | None = None
 
     def _prepare(self) -> tuple[Tensor, Tensor]:
         if self._matrices is None:
             out, kernel, into = transforms()
-            made = torch.einsum("ai,bj,ocij->aboc", kernel, kernel, self.weight.double()).flatten(0, 1).float()
+            made = torch.einsum("ai,bj,ocij->baoc", kernel, kernel, self.weight.double()).flatten(0, 1).float()
             self._products = [PackedConv2d(_pointwise(weight)) for weight in made]
             self._matrices = out.float(), into.float()
         return self._matrices
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H, W], channels last."""
-        height, width = x.shape[-2:]
-        if -(-height // TILE) * -(-width // TILE) < LEAST_TILES:
-            return super().forward(x)
-        images = [self._image(image) for image in x.permute(0, 2, 3, 1)]  # one by one: tiles stay in the cache
-        return torch.stack(images).permute(0, 3, 1, 2)
-
-    def _image(self, x: Tensor) -> Tensor:
-        """[H, W, C] -> [H, W, C']."""
-        out, into = self._prepare()
-        height, width, channels = x.shape
+        b, _, height, width = x.shape
         rows, columns = -(-height // TILE), -(-width // TILE)
-        padded = F.pad(x, (0, 0, 1, columns * TILE + 1 - width, 1, rows * TILE + 1 - height))
-        down, right, _ = padded.stride()
-        tiles = padded.as_strided(
-            (SPAN, SPAN, rows, columns, channels), (down, right, TILE * down, TILE * right, 1)
-        ).flatten(2)
-        seen = _both_ways(into, tiles).view(SPAN * SPAN, 1, rows * columns, 1, channels).permute(0, 1, 4, 2, 3)
+        if b * rows * columns < LEAST_TILES:
+            return super().forward(x)
+        # equal parts, or weights would be packed for each size: some images at a time, or some rows of one
+        parts = -(-b // max(1, MOST_TILES // (rows * columns)))
+        images, strips = -(-b // parts), -(-rows * columns // MOST_TILES)
+        deep = -(-rows // strips)
+        made = x.new_empty(parts * images, strips * deep * TILE, columns * TILE, self.weight.shape[0])
+        padded = self._framed(x.permute(0, 2, 3, 1), len(made), made.shape[1] + 2, made.shape[2] + 2)
+        for i in range(0, len(made), images):
+            for top in range(0, made.shape[1], deep * TILE):
+                seen = padded[i : i + images, top : top + deep * TILE + SPAN - TILE]
+                self._part(seen, made[i : i + images, top : top + deep * TILE])
+        return made[:b, :height, :width].permute(0, 3, 1, 2)
+
+    def _framed(self, x: Tensor, b: int, height: int, width: int) -> Tensor:
+        """[b, height, width, C] with `x` behind a border; what lies around it stays zero from call to call."""
+        size = [b, height, width, x.shape[3]]
+        if self._padded is None or self._padded[0] != list(x.shape):
+            self._padded = list(x.shape), x.new_zeros(size)
+        padded = self._padded[1]
+        padded[: len(x), 1 : 1 + x.shape[1], 1 : 1 + x.shape[2]] = x
+        return padded
+
+    def _part(self, x: Tensor, made: Tensor) -> None:
+        """[B, 4 n + 2, 4 m + 2, C] -> what is written to `made`, [B, 4 n, 4 m, C']."""
+        out, into = self._prepare()
+        b, rows, columns = len(x), made.shape[1] // TILE, made.shape[2] // TILE
+        channels, (image, down, right, _) = x.shape[3], x.stride()
+        slices = x.as_strided((b, rows, SPAN, down), (image, TILE * down, down, 1))
+        tall = (into @ slices).view(-1)  # [B, n, 6, (4 m + 2) C]
+        tiles = tall.as_strided(
+            (SPAN, SPAN, b * rows, columns, channels), (right, down, SPAN * down, TILE * right, 1)
+        )  # columns of a tile first
+        seen = (into @ tiles.flatten(1)).view(SPAN * SPAN, 1, -1, 1, channels).permute(0, 1, 4, 2, 3)
         products = torch.cat([product(part) for product, part in zip(self._products, seen, strict=True)])
-        made = _both_ways(out, products.permute(0, 2, 3, 1).reshape(SPAN, SPAN, -1))
-        made = made.view(TILE, TILE, rows, columns, -1).permute(2, 0, 3, 1, 4).reshape(rows * TILE, columns * TILE, -1)
-        made = made[:height, :width]
-        return made if self.bias is None else made + self.bias
+        both = (out @ products.permute(0, 2, 3, 1).reshape(SPAN, -1)).unflatten(1, (SPAN, -1))
+        pixels = (out @ both).view(TILE, TILE, b, rows, columns, -1).permute(2, 3, 1, 4, 0, 5)
+        target = made.unflatten(2, (columns, TILE)).unflatten(1, (rows, TILE))
+        if self.bias is None:
+            target.copy_(pixels)
+        else:
+            torch.add(pixels, self.bias, out=target)
 
 
 def _pointwise(weight: Tensor) -> nn.Conv2d:
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
     conv.weight = nn.Parameter(weight[:, :, None, None].contiguous(), requires_grad=False)
     return conv
-
-
-def _both_ways(matrix: Tensor, x: Tensor) -> Tensor:
-    """A transform along the first two axes: [n, m], [m, m, L] -> [n, n, L]."""
-    x = (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
-    return matrix @ x
 
 
 def transforms() -> tuple[Tensor, Tensor, Tensor]:

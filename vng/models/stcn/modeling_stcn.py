@@ -89,7 +89,7 @@ class ResidualBlock(nn.Module):
         """Prepare for maps of `width` channels beside shared ones: for use, not for training or saving."""
         for name in ("conv1", "downsample"):
             if isinstance(conv := getattr(self, name), nn.Conv2d):
-                setattr(self, name, Halves(conv, width))
+                self.add_module(name, Halves(conv, width))
 
     def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
         """[B * K, C, h, w]; `shared` [B, C', h, w] are further channels, the same for the K objects of an image."""
@@ -146,9 +146,12 @@ class Upsampling(nn.Module):
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         """Skip [B, C', 2h, 2w], x [B * K, C, h, w]: the skip's part is computed once for the K objects of an image."""
-        once = self.skip_conv(skip)
-        x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-        return self.out_conv((x.unflatten(0, (len(skip), -1)) + once[:, None]).flatten(0, 1))
+        return self.join(self.skip_conv(skip), x)
+
+    def join(self, once: Tensor, x: Tensor) -> Tensor:
+        """The skip after its convolution [B, C, 2h, 2w], x [B * K, C, h, w]."""
+        x = F.interpolate(x, size=once.shape[-2:], mode="bilinear", align_corners=False)
+        return self.out_conv((x.unflatten(0, (len(once), -1)) + once[:, None]).flatten(0, 1))
 
 
 class ValueEncoder(nn.Module):
@@ -182,8 +185,14 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, thin: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """[B * K, Cv, h, w] with the image's own maps -> [B * K, 1, H / 4, W / 4]."""
         x = self.compress(x, thin)
-        for layer, skip in zip(self.up, reversed(skips), strict=True):
-            x = layer(skip, x)
+        shared = [layer.skip_conv(skip) for layer, skip in zip(self.up, reversed(skips), strict=True)]
+        if torch.is_grad_enabled() or x.device.type != "cpu" or len(thin) > 1:
+            return self._refine(x, shared)
+        return torch.cat([self._refine(one, shared) for one in x.split(1)])  # one object's maps stay in the cache
+
+    def _refine(self, x: Tensor, shared: list[Tensor]) -> Tensor:
+        for layer, once in zip(self.up, shared, strict=True):
+            x = layer.join(once, x)
         return self.pred(F.relu(x))
 
 
