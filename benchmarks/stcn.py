@@ -226,7 +226,7 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndar
     best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
     print(f"STCN, {HEIGHT} x {WIDTH}, {count} frames, one thread, medians of {len(next(iter(times.values())))}")
     print(f"{'ms a frame':20}{'processor':>10}{'wall':>8}")
-    figures = {}
+    figures: dict[str, float] = {}
     for name, (processor, wall) in best.items():
         print(f"{name:20}{1000 * processor:10.0f}{1000 * wall:8.0f}")
         key = name.replace(", ", "_").replace(" ", "_")

@@ -141,6 +141,7 @@ class Memory:
                 if time != times[0]:
                     likeness[:, : len(self)].masked_fill_(born < time, float("-inf"))
                 best, index = _largest(likeness, min(self.top_k, len(self)))
+                index = index.clamp_(max=len(self) - 1)  # beyond are the rest of a block, of weight 0
                 weight = (best.float() * (2 / cells.shape[1] ** 0.5)).softmax(1).to(out.dtype)
                 self._count(index, weight)
                 columns = [k for k, entered in enumerate(self._entered) if entered == time]

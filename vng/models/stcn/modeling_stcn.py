@@ -6,6 +6,7 @@ Shapes: B videos, K objects, T frames, H x W pixels, h x w cells at the stride o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from transformers import AutoBackbone, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from vng.errors import UsageError
 from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_norms
 from vng.models.stcn.configuration_stcn import StcnConfig
@@ -163,8 +165,13 @@ class ValueEncoder(nn.Module):
         self.fuser = Fusion(self.backbone.channels[-1] + deep, config.value_dim)
 
     def forward(self, x: Tensor, deep: Tensor) -> Tensor:
-        """[B * K, 5, H, W], [B, C, h, w] -> [B * K, Cv, h, w]."""
-        return self.fuser(self.backbone(x).feature_maps[-1], deep)
+        """[B * K, 5, H, W], [B, C, h, w] -> [B * K, Cv, h, w]; UsageError where the backbone ends at another stride."""
+        found = self.backbone(x).feature_maps[-1]
+        if found.shape[-2:] != deep.shape[-2:]:
+            strides = [x.shape[-1] // y.shape[-1] for y in (found, deep)]
+            cure = "let out_features end at the keys' stride, or change key_level"
+            raise UsageError(f"value_backbone ends at stride {strides[0]}, the keys are at stride {strides[1]}; {cure}")
+        return self.fuser(found, deep)
 
 
 class Decoder(nn.Module):
@@ -185,13 +192,14 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, thin: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """[B * K, Cv, h, w] with the image's own maps -> [B * K, 1, H / 4, W / 4]."""
         x = self.compress(x, thin)
-        shared = [layer.skip_conv(skip) for layer, skip in zip(self.up, reversed(skips), strict=True)]
+        layers = cast("list[Upsampling]", list(self.up))
+        shared = [layer.skip_conv(skip) for layer, skip in zip(layers, reversed(skips), strict=True)]
         if torch.is_grad_enabled() or x.device.type != "cpu" or len(thin) > 1:
             return self._refine(x, shared)
         return torch.cat([self._refine(one, shared) for one in x.split(1)])  # one object's maps stay in the cache
 
     def _refine(self, x: Tensor, shared: list[Tensor]) -> Tensor:
-        for layer, once in zip(self.up, shared, strict=True):
+        for layer, once in zip(cast("list[Upsampling]", list(self.up)), shared, strict=True):
             x = layer.join(once, x)
         return self.pred(F.relu(x))
 
