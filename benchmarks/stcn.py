@@ -196,6 +196,22 @@ def embedded() -> Stcn:
     return Stcn(StcnConfig(made["key_backbone"], made["value_backbone"], **made["sizes"]))
 
 
+def write_fixture(folder: Path, path: Path) -> None:
+    """What the authors' program finds on the clip of `tests/test_stcn_reference.py`, every third pixel of it."""
+    from tests.test_stcn_reference import COUNT, EVERY, THINNED, clip, first_labels
+
+    network = reference(folder)
+    from inference_core import InferenceCore
+
+    frames, labels = torch.from_numpy(clip()).permute(0, 3, 1, 2), torch.from_numpy(first_labels())
+    core = InferenceCore(network, Stcn.normalise(frames)[None], 2, top_k=20, mem_every=EVERY, include_last=True)
+    with torch.no_grad():
+        core.interact(torch.stack([labels == 1, labels == 2]).float()[:, None], 0, COUNT)
+    found = core.prob[1:, :, 0, ::THINNED, ::THINNED].numpy()
+    keys = json.dumps({key: list(value.shape) for key, value in network.state_dict().items()})
+    np.savez_compressed(path, keys=keys, probabilities=found)
+
+
 def speed(folder: Path | None, count: int, rounds: int, only: list[str]) -> dict[str, float]:
     """Processor and wall seconds a frame, in turns."""
     torch.manual_seed(0)
@@ -311,12 +327,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows of the table, or memory")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fixture", type=Path, metavar="FILE", help="write what the tests compare with, nothing else")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak:
         print(peak(arguments.peak))
+        return
+    if arguments.fixture:
+        write_fixture(arguments.reference.resolve(), arguments.fixture)
         return
     if arguments.device != "cpu":
         figures = on_device(arguments.device, arguments.frames)
