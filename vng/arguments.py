@@ -242,8 +242,10 @@ def _simulation_arguments(parser: Any) -> None:
     group.add_argument("--simulate", type=_positive, metavar="N", help=simulate_help)
     negatives_help = "most negative points, on whatever is neither the object nor void [N of --simulate]"
     group.add_argument("--negatives", type=_natural, metavar="N", help=negatives_help)
-    frames_help = "this many evenly spaced annotated frames, or all [10]"
+    frames_help = "this many annotated frames, or all [10]"
     group.add_argument("--point-frames", type=_frame_count, default=10, metavar="F|all", help=frames_help)
+    which_help = "which frames: evenly spaced, or drawn at random (App. A) [even]"
+    group.add_argument("--frame-sampling", choices=("even", "random"), default="even", help=which_help)
     sampling_help = "random, or farthest-point sampling from the middle of the region [random]"
     group.add_argument("--sampling", choices=("random", "farthest"), default="random", help=sampling_help)
     distance_help = (

@@ -142,6 +142,7 @@ def _simulation(arguments: argparse.Namespace) -> Any:
         arguments.point_seed,
         arguments.keep_masks,
         arguments.shared_negatives,
+        arguments.frame_sampling,
     )
 
 

@@ -41,6 +41,7 @@ class StcnSettings:
     budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
     segmenter: str = DEFAULT_SEGMENTER  # points -> first masks, for a model that was trained on masks alone
+    segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
     device: str = "cpu"
     dtype: str = "float32"
 
@@ -127,7 +128,8 @@ class StcnPropagator:
 
     @cached_property
     def _segmenter(self) -> Segmenter:
-        return load_segmenter(self.settings.segmenter)
+        checkpoint = self.settings.segmenter_checkpoint
+        return load_segmenter(self.settings.segmenter, **({} if checkpoint is None else {"checkpoint": checkpoint}))
 
 
 @dataclass(frozen=True)

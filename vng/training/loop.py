@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from vng.dataset import check_datasets
 from vng.errors import UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.curves import plot_curves
@@ -77,6 +78,7 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
     and `curves.png`. Stopped at any moment and called again, it ends as an uninterrupted run.
 
     Raises:
+        DataErrors: datasets that are not there, all of them at once and before anything is opened.
         DataError: the folder holds a run with other settings.
         UsageError: `save_every` is no multiple of `log_every`.
         VngError: the loss is not finite.
@@ -84,6 +86,7 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
     if recipe.save_every % recipe.log_every:
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
     check_folder(recipe.out)
+    check_datasets(recipe.datasets().values())
     settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
     for name, path in recipe.datasets().items():
         made_by = path / "manifest.json"

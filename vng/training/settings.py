@@ -221,6 +221,7 @@ class VosDataSettings(Settings):
     prompt_points: tuple[PositiveInt, PositiveInt] = (10, 10)  # fewest and most positives of the reference frame
     distance: float = Field(20.0, ge=0)  # pixels of a sample between points drawn from masks (hybrid)
     negatives: float = Field(0.0, ge=0, le=1)  # chance that the reference's negatives are told too (ours)
+    verified_points: bool = True  # beside a pseudo-mask, the points it was made from count in the loss too (ours)
     min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
 
     @model_validator(mode="after")

@@ -213,7 +213,7 @@ class _Drawing:
 
     def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
         points, rle = Points.none(), None
-        if self.supervision == "points" or _is_noisy(item):  # beside a pseudo-mask its verified points count too
+        if self.supervision == "points" or (self.settings.verified_points and _is_noisy(item)):
             points = item.points.in_frame(frame)
             points = points[points.label != AMBIGUOUS]
         if self.supervision != "points":
