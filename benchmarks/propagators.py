@@ -1,6 +1,6 @@
 """J&F of a propagator on DAVIS clips (first and last frame left out), from the true first mask or from points.
 
-`python -m benchmarks.propagators [--points 10] [--json FILE]`
+`python -m benchmarks.propagators [--propagator NAME] [--checkpoint DIR] [--points 10] [--negatives 0] [--json FILE]`
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class ClipFrames(Frames):
         return self._clip.frame(index)
 
 
-def score_clip(clip: Clip, propagator: Propagator, points: int, seed: int) -> float:
-    """Mean J&F over the clip's objects."""
+def score_clip(clip: Clip, propagator: Propagator, points: int, seed: int, negatives: int | None = None) -> float:
+    """Mean J&F over the clip's objects; `points` positives and `negatives` (None: as many) start it, 0: the true mask."""
     rng = np.random.default_rng(seed)
     first = clip.labels(0)
     ids = [k for k in np.unique(first) if k not in (0, 255)]
     masks = [first == k for k in ids]
     if points:
-        given = [PointPrompts(sample_in_mask(m, points, 10, rng), sample_in_mask(~m, points, 10, rng)) for m in masks]
+        off = points if negatives is None else negatives
+        given = [PointPrompts(sample_in_mask(m, points, 10, rng), sample_in_mask(~m, off, 10, rng)) for m in masks]
         prompts = {0: FramePrompts(points=tuple(given))}
     else:
         prompts = {0: FramePrompts(masks=tuple(masks))}
@@ -57,14 +58,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--propagator", default=DEFAULT)
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
+    parser.add_argument("--checkpoint")
     parser.add_argument("--points", type=int, default=10)
+    parser.add_argument("--negatives", type=int, help="[as many as points]")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    figures = {}
+    figures, options = {}, {"checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
     for name, points in (("true first mask", 0), (f"{arguments.points} points", arguments.points)):
         start, frames, scores = time.perf_counter(), 0, {}
         for clip in clips(arguments.root):
-            scores[clip.name] = score_clip(clip, load(arguments.propagator), points, 0)
+            engine = load(arguments.propagator, **options)
+            scores[clip.name] = score_clip(clip, engine, points, 0, arguments.negatives)
             frames += len(clip)
         seconds = (time.perf_counter() - start) / frames
         mean = float(np.mean(list(scores.values())))

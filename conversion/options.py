@@ -49,7 +49,10 @@ class BuildOptions:
         kept = asdict(self)
         for key in ("progress", "nouns"):
             kept.pop(key)
-        kept["checkpoint"] = getattr(engines(self)[0], "fingerprint", None)
+        segmenter, propagator = engines(self)
+        kept["checkpoint"] = getattr(segmenter, "fingerprint", None)
+        if (weights := getattr(propagator, "fingerprint", None)) is not None:
+            kept["propagator_checkpoint"] = weights
         kept["subset"] = None if self.subset is None else content_hash(self.subset)
         return kept
 

@@ -33,7 +33,6 @@ from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
 from vng.errors import Problem, UsageError
 from vng.points import NEGATIVE, POSITIVE, Points
 
-MADE_BY_ENGINE = ("points/", "trace/")  # sources of masks that are no truth
 OnProblem = Callable[[Problem], None]
 
 
@@ -142,7 +141,7 @@ def _cut(video: Video, placed: Mapping[str, Placement]) -> Video:
 
 def _given(item: VideoObject, where: Placement, kept: Sequence[int]) -> VideoObject:
     points = item.points.in_frame(where.reference)
-    truth = not item.source.startswith(MADE_BY_ENGINE)
+    truth = not item.has_pseudo_masks
     masks = tuple(item.segmentations[t] if truth and t in where.evaluation else None for t in kept)
     moved = Points(points.frame - kept[0], points.xy, points.label)
     quality = replace(item.quality, n_points=len(points), n_held_out=0, point_agreement=None)

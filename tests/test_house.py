@@ -29,6 +29,7 @@ COMMANDS = [
     ["compare"],
     ["train"],
     ["predict"],
+    ["propagate"],
     ["evaluate"],
     ["evaluate", "vng"],
     ["evaluate", "vos"],

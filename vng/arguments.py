@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vng import __version__
+from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
+from vng.propagators import ENGINES as PROPAGATORS
 from vng.segmenters import DEFAULT, ENGINES
 
 EPILOG = """\
@@ -35,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vng {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_demo, _synthesize, _convert, _export, _inspect, _compare, _train, _predict, _evaluate):
+    for add in (_demo, _synthesize, _convert, _export, _inspect, _compare, _train, _predict, _propagate, _evaluate):
         add(commands)
     return parser
 
@@ -231,8 +233,11 @@ def _engine_arguments(parser: Any) -> None:
         "a setting of the segmenter, such as refinements=3 (sam) or negatives_of_others=never; may be repeated"
     )
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=settings_help)
-    propagator_help = "carry masks to all frames with this engine; without it only annotated frames"
-    parser.add_argument("--propagator", help=propagator_help)
+    propagator_help = (
+        f"carry masks to all frames: {', '.join(PROPAGATORS)} [without a name {DEFAULT_PROPAGATOR}; without the option only "
+        "annotated frames have masks]"
+    )
+    parser.add_argument("--propagator", nargs="?", const=DEFAULT_PROPAGATOR, metavar="NAME", help=propagator_help)
     parser.add_argument("--seed", type=_natural, default=0, help="of the held-out points [0]")
 
 
@@ -367,6 +372,54 @@ def _predict(commands: Any) -> None:
     parser.add_argument("--split", type=_split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
+
+
+PROPAGATE_EXAMPLES = """\
+vng propagate --video parrots.mp4 --points points.json --out result
+  vng propagate --video frames/ --masks 00000.png --propagator stcn --checkpoint RUN --out result
+  vng propagate --dataset data/davis-val-points --points-per-object 1 2 5 10 --seeds 0 1 2 --out RESULTS
+
+points, as JSON or CSV; x, y in pixels of the video, a frame by its index from 0 or its name:
+  {"objects": {"parrot": [{"frame": 0, "x": 120, "y": 80, "label": "positive"}, ...], ...}}
+  object,frame,x,y,label
+labels: positive (where none is given), negative, ambiguous. Every object needs a positive point in some frame."""
+
+
+def _propagate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "propagate",
+        "propagate",
+        "carry points or masks of some frames to the whole video, or to every video of a dataset",
+        PROPAGATE_EXAMPLES,
+    )
+    parser.add_argument("--video", type=Path, help="a video file or a folder of frames")
+    parser.add_argument(
+        "--points", type=Path, metavar="FILE", help="with --video: points of the objects, .json or .csv"
+    )
+    masks_help = "with --video: PNGs named by frame (a pixel's value is its object), or one PNG of the first frame"
+    parser.add_argument("--masks", type=Path, metavar="DIR", help=masks_help)
+    parser.add_argument("--dataset", type=Path, help="all videos of this dataset, for `vng evaluate vos`")
+    parser.add_argument("--split", type=_split_name, help="with --dataset: only rows of this split")
+    start_help = (
+        "with --dataset: what is known of an object in its first frame; say --start-from under torchrun [points]"
+    )
+    parser.add_argument("--start", "--start-from", choices=("points", "masks"), help=start_help)
+    counts_help = "with --start points: positive points of an object, a run for each number [10]"
+    parser.add_argument("--points-per-object", type=_positive, nargs="+", metavar="N", help=counts_help)
+    seeds_help = "with --start points: which points are drawn, a run for each seed [0]"
+    parser.add_argument("--seeds", type=_natural, nargs="+", metavar="S", help=seeds_help)
+    propagator_help = f"{', '.join(PROPAGATORS)} [{DEFAULT_PROPAGATOR}]"
+    parser.add_argument("--propagator", metavar="NAME", default=DEFAULT_PROPAGATOR, help=propagator_help)
+    parser.add_argument("--checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id")
+    set_help = "a setting of the propagator, such as reach=32 (flow); may be repeated"
+    parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help=set_help)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ..., for propagators with networks [cpu]")
+    threads_help = "with --dataset: threads of each process; torchrun starts several processes [1]"
+    parser.add_argument("--threads", type=_natural, default=1, help=threads_help)
+    out_help = "folder to write: masks/, overlay.mp4, objects.json, result.json; with --dataset the VOS results layout"
+    parser.add_argument("--out", type=Path, required=True, help=out_help)
+    parser.add_argument("--json", action="store_true", help="print the objects, or the totals, as JSON")
 
 
 def _evaluate(commands: Any) -> None:

@@ -106,6 +106,11 @@ class VideoObject:
     points: Points = field(default_factory=Points.none)
     quality: Quality = Quality()
 
+    @property
+    def has_pseudo_masks(self) -> bool:
+        """Whether an engine made the masks from points or a trace."""
+        return self.source.startswith(("points/", "trace/"))
+
 
 @dataclass(frozen=True)
 class Video:

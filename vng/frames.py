@@ -178,7 +178,8 @@ class VideoFile(Frames):
     """A video file, decoded with PyAV by exact frame index.
 
     Reading forwards is streaming; reading backwards starts again from the first frame, which is slow but never wrong:
-    seeking by time stamp is inexact in files with variable frame rate.
+    seeking by time stamp is inexact in files with variable frame rate. Stepping backwards does so for every `MOST_HELD`th
+    frame only, and holds those between.
     """
 
     def __init__(self, path: Path) -> None:
@@ -199,6 +200,7 @@ class VideoFile(Frames):
         self._decoder: Iterator[np.ndarray] | None = None
         self._next = 0
         self._last: tuple[int, np.ndarray] | None = None
+        self._held: dict[int, np.ndarray] = {}  # frames before the last one asked for, when going backwards
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -229,6 +231,11 @@ class VideoFile(Frames):
     def _read(self, index: int) -> np.ndarray:
         if self._last is not None and self._last[0] == index:
             return self._last[1]
+        if index in self._held:
+            self._last = (index, self._held.pop(index))
+            return self._last[1]
+        stepping_back = self._last is not None and self._last[0] == index + 1
+        self._held = {}
         if self._decoder is None or index < self._next:
             self._decoder, self._next = self._decode(), 0
         for image in self._decoder:
@@ -236,6 +243,8 @@ class VideoFile(Frames):
             if self._next > index:
                 self._last = (index, image)
                 return image
+            if stepping_back and self._next > index - MOST_HELD + 1:
+                self._held[self._next - 1] = image
         raise DataError(
             self.path,
             f"frame {index}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,11 +38,16 @@ def object_numbers(video: Video) -> dict[str, int]:
         DataError: more objects than a PNG has numbers for.
     """
     ids = [item.object_id for item in video.objects]
-    if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
-        return {i: int(i) for i in ids}
     if len(ids) > MAX_NUMBER:
         reason = f"{len(ids)} objects, a PNG of object numbers holds {MAX_NUMBER}"
         raise DataError(video.dataset, video.video_id, "objects", reason, "split the video's objects over two rows")
+    return numbers_of(ids)
+
+
+def numbers_of(ids: Sequence[str]) -> dict[str, int]:
+    """As `object_numbers`, of at most `MAX_NUMBER` ids that differ."""
+    if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
+        return {i: int(i) for i in ids}
     return {i: number for number, i in enumerate(ids, start=1)}
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vng.engines import make_engine
-from vng.frames import Frames
-from vng.points import PointPrompts
+from vng.errors import UsageError
+
+if TYPE_CHECKING:  # the command line asks for the names alone
+    import numpy as np
+
+    from vng.frames import Frames
+    from vng.points import PointPrompts
 
 ENGINES = {
     "flow": "vng.propagators.flow:FlowPropagator",
@@ -48,3 +51,50 @@ class Propagator(Protocol):
 def load(name: str = DEFAULT, **options: Any) -> Propagator:
     """Make a propagator by name; `options` go to the engine. Raises UsageError for unknown ones."""
     return make_engine(ENGINES, "propagator", name, options)
+
+
+def check_prompts(frames: Frames, prompts: Mapping[int, FramePrompts]) -> int:
+    """What every engine asks of its prompts, before it reads a frame; returns the number of objects K.
+
+    Prompts may be read from files when asked for, so each is looked at once and none is kept.
+
+    Raises:
+        UsageError: no prompt, or none that says something; a frame that is not in the video; frames that speak of
+            different numbers of objects; a mask of another size than the frames; a point that is not finite or lies
+            outside the frame.
+    """
+    for t in sorted(prompts):
+        if not 0 <= t < len(frames):
+            raise UsageError(f"frame {t} is prompted, the video has {len(frames)}")
+    count, says = 0, False
+    for number, (t, prompt) in enumerate(prompts.items()):
+        if number and len(prompt) != count:
+            raise UsageError(f"frame {t}: prompts of {len(prompt)} objects, another frame has those of {count}")
+        count = len(prompt)
+        said = [*prompt.masks, *prompt.points]
+        says = says or any(hint is not None for hint in said)
+        for k, mask in enumerate(prompt.masks):
+            if mask is not None and mask.shape != frames.size:
+                sizes = f"{list(mask.shape)}, the frames have {list(frames.size)}"
+                raise UsageError(f"frame {t}, object {k}: a mask of {sizes}; resize it to the frames")
+        for k, points in enumerate(prompt.points):
+            if points is not None:
+                _check_points(points, frames.size, f"frame {t}, object {k}")
+    if not says:
+        raise UsageError("propagation needs at least one frame with points or a mask")
+    return count
+
+
+def _check_points(points: PointPrompts, size: tuple[int, int], place: str) -> None:
+    import numpy as np
+
+    height, width = size
+    xy = np.concatenate([points.positive, points.negative])
+    if not len(xy):
+        raise UsageError(f"{place}: neither a positive nor a negative point; give None for nothing")
+    with np.errstate(invalid="ignore"):
+        pixels = np.rint(xy)
+        right = (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)  # NaN is in no range
+    if not right.all():
+        x, y = xy[~right][0]
+        raise UsageError(f"{place}: point ({x:g}, {y:g}) is outside the frame of {width}x{height} pixels")

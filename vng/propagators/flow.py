@@ -8,6 +8,7 @@ Flow: Kroeger et al., ECCV 2016 (OpenCV's DIS).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,41 +17,46 @@ import numpy as np
 
 from vng.errors import UsageError
 from vng.frames import Frames
-from vng.propagators import FramePrompts
+from vng.propagators import FramePrompts, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
 
+@dataclass(frozen=True)
+class FlowSettings:
+    """How flow carries masks; raises UsageError for values out of range."""
+
+    reach: int = 64  # frames a later prompt is carried backwards; it bounds memory
+    segmenter: str = DEFAULT_SEGMENTER  # turns prompts that are points into masks
+    tolerance: float = 1.5  # pixels by which forward and backward flow may disagree
+    fade: float = 0.6  # certainty kept where they disagree more
+
+    def __post_init__(self) -> None:
+        if self.reach < 0:
+            raise UsageError(f"reach={self.reach}: a number of frames, 0 or more")
+        if not 0 <= self.fade <= 1:
+            raise UsageError(f"fade={self.fade}: a share, 0 to 1")
+
+
 class FlowPropagator:
-    """Optical flow with a consistency check; see `vng.propagators.Propagator` for the call.
+    """Optical flow with a consistency check; see `vng.propagators.Propagator` for the call."""
 
-    Args:
-        reach: how many frames a later prompt is carried backwards; it bounds memory.
-        segmenter: turns prompts that are points into masks.
-        tolerance: pixels by which forward and backward flow may disagree.
-        fade: certainty kept where they disagree more.
-    """
-
-    def __init__(
-        self, reach: int = 64, segmenter: str = DEFAULT_SEGMENTER, tolerance: float = 1.5, fade: float = 0.6
-    ) -> None:
-        self.reach, self.tolerance, self.fade = reach, tolerance, fade
-        self._segmenter_name = segmenter
+    def __init__(self, settings: FlowSettings | None = None) -> None:
+        self.settings = settings or FlowSettings()
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Propagator`; raises UsageError when no frame is prompted or a prompted frame is not in the video."""
+        """See `Propagator`; raises UsageError for prompts that `check_prompts` refuses."""
+        check_prompts(frames, prompts)
         anchors = sorted(prompts)
-        if not anchors:
-            raise UsageError("propagation needs at least one frame with points or a mask")
-        if anchors[0] < 0 or anchors[-1] >= len(frames):
-            raise UsageError(f"frame {anchors[-1]} is prompted, the video has {len(frames)}")
         given = self._given(frames[anchors[0]], prompts[anchors[0]])
         yield from self._before(frames, given, anchors[0])
         state: np.ndarray | None = None
+        known: set[int] = set()  # objects that a prompt has told of up to here
         for position, anchor in enumerate(anchors):
             state = _merged(given, state, frames.size)
+            known |= {k for k, hint in enumerate(given) if hint is not None}
             yield anchor, state
             stop = anchors[position + 1] if position + 1 < len(anchors) else len(frames)
             if stop < len(frames):
@@ -64,7 +70,10 @@ class FlowPropagator:
                 image = following
                 blended = state
                 if t in later:
-                    nearness = (t - anchor) / (stop - anchor)
+                    nearness = np.array(
+                        [(t - anchor) / (stop - anchor) if k in known else 1.0 for k in told], np.float32
+                    )
+                    nearness = nearness[:, None, None]
                     blended = state.copy()  # only objects that the later anchor tells of
                     blended[told] = (1 - nearness) * state[told] + nearness * later[t].astype(np.float32) / 255
                 yield t, blended
@@ -87,7 +96,7 @@ class FlowPropagator:
         hints = [hint for hint in given if hint is not None]
         if not hints:
             return {}
-        first = max(anchor + 1, stop - self.reach)
+        first = max(anchor + 1, stop - self.settings.reach)
         window = {t: frames[t] for t in range(first, stop + 1)}
         state = np.stack(hints)
         carried = {}
@@ -98,7 +107,7 @@ class FlowPropagator:
 
     @cached_property
     def _segmenter(self) -> Segmenter:
-        return load_segmenter(self._segmenter_name)
+        return load_segmenter(self.settings.segmenter)
 
     def _given(self, image: np.ndarray, prompt: FramePrompts) -> list[np.ndarray | None]:
         """What a prompt says of each object: probabilities [H, W], or None."""
@@ -124,8 +133,8 @@ class FlowPropagator:
         source_x, source_y = x + back[..., 0], y + back[..., 1]
         there = cv2.remap(forth, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         off = np.hypot(*np.moveaxis(back + there, -1, 0))
-        reach = self.tolerance + 0.05 * np.hypot(back[..., 0], back[..., 1])
-        keep = np.where(off > reach, np.float32(self.fade), np.float32(1.0))
+        reach = self.settings.tolerance + 0.05 * np.hypot(back[..., 0], back[..., 1])
+        keep = np.where(off > reach, np.float32(self.settings.fade), np.float32(1.0))
         moved = [cv2.remap(p, source_x, source_y, cv2.INTER_LINEAR, borderValue=0.0) for p in state]
         # Bilinear steps blur; pulling values back towards 0 and 1 keeps outlines from dissolving.
         stacked = np.stack(moved) if moved else state

@@ -23,7 +23,7 @@ from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
 from vng.points import PointPrompts
-from vng.propagators import FramePrompts
+from vng.propagators import FramePrompts, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
@@ -73,13 +73,9 @@ class StcnPropagator:
         self.model: Stcn = model.to(torch.device(self.settings.device)).fused()
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Propagator`; raises UsageError when no frame is prompted or a prompted frame is not in the video."""
-        anchors = sorted(prompts)
-        if not anchors:
-            raise UsageError("propagation needs at least one frame with points or a mask")
-        if anchors[0] < 0 or anchors[-1] >= len(frames):
-            raise UsageError(f"frame {anchors[-1]} is prompted, the video has {len(frames)}")
-        first, side = anchors[0], self.settings.short_side
+        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
+        check_prompts(frames, prompts)
+        first, side = min(prompts), self.settings.short_side
         view = View.of(*frames.size, self.model.config.short_side if side is None else side)
         yield from self._pass(frames, range(first, len(frames)), prompts, view)
         backwards = self._pass(frames, range(first, -1, -1), {first: prompts[first]}, view)

@@ -174,7 +174,7 @@ class _Drawing:
             others,
             _label_maps(told, canvas.shape[:3]),
             *_point_rows(told),
-            self.supervision == "pseudo_masks" or any(_is_noisy(item) for item in items),
+            self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in items),
             progress,
         )
 
@@ -213,7 +213,7 @@ class _Drawing:
 
     def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
         points, rle = Points.none(), None
-        if self.supervision == "points" or (self.settings.verified_points and _is_noisy(item)):
+        if self.supervision == "points" or (self.settings.verified_points and item.has_pseudo_masks):
             points = item.points.in_frame(frame)
             points = points[points.label != AMBIGUOUS]
         if self.supervision != "points":
@@ -250,11 +250,6 @@ class _Drawing:
         if told.mask is None or len(known):
             return rng.permutation(known)[:count]
         return sample_in_mask(told.mask if positive else ~told.mask, count, self.settings.distance, rng)
-
-
-def _is_noisy(item: VideoObject) -> bool:
-    """Whether an object's masks are pseudo-masks."""
-    return item.source.startswith(("points/", "trace/"))
 
 
 def _agreement(item: VideoObject) -> float:

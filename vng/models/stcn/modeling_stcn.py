@@ -238,13 +238,13 @@ class Stcn(PreTrainedModel):
         """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w].
 
         Softmax of -|k - q|^2 / sqrt(Ck) over all of memory; at test time `Memory` reads the nearest cells alone. The
-        query's own square drops out, the keys' is a further channel of a plain attention (two of them, so that half
-        precision holds it), which never builds the matrix of likenesses.
+        squares are further channels of a plain attention, which never builds the matrix of likenesses. The query's own
+        would drop out, but without it large keys leave differences of large numbers, and gradients that are NaN.
         """
-        keys, square = memory_key.transpose(1, 2), memory_key.float().pow(2).sum(1)[..., None]
-        coarse = square.bfloat16().float()
-        keys = torch.cat([2 * keys, -coarse, coarse - square], 2)
-        cells = F.pad(query.flatten(2).transpose(1, 2), (0, 2), value=1.0)
+        keys, cells = memory_key.transpose(1, 2), query.flatten(2).transpose(1, 2)
+        ones = torch.ones_like(cells[..., :1])
+        keys = torch.cat([2 * keys, *_squares(keys), ones.new_ones(*keys.shape[:2], 2)], 2)
+        cells = torch.cat([cells, ones, ones, *_squares(cells)], 2)
         values = memory_value.flatten(1, 2).transpose(1, 2)
         width = max(keys.shape[2], values.shape[2])  # one width for all, or the fused kernels are not taken
         q, k, v = (
@@ -305,6 +305,13 @@ class Stcn(PreTrainedModel):
                 values.append(self.encode_value(pixels[:, i], frames[i].deep, found).flatten(3))
                 keys.append(frames[i].key.flatten(2))
         return StcnOutput(torch.stack(logits, 1))
+
+
+def _squares(x: Tensor) -> tuple[Tensor, Tensor]:
+    """-|x|^2 of [B, M, C] as the sum of two [B, M, 1], so that half precision holds it."""
+    square = x.float().pow(2).sum(2, keepdim=True)
+    coarse = square.bfloat16().float()
+    return -coarse, coarse - square
 
 
 def _with_background(valid: Tensor) -> Tensor:

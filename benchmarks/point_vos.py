@@ -1,0 +1,190 @@
+"""Table 9 and figure 2 of Point-VOS as a toy: minutes a row, from scratch, DAVIS 2016's training clips -> `davis_val`.
+
+Table 9: the same network and number of steps under four supervisions, three seeds. Figure 2: 1, 2, 5 and 10 points an
+object and frame to train on, against 1, 2, 5, 10 points or the true mask in the first frame. Every run is `vng train
+configs/toy-point-vos.yaml` with overrides; what is done already is not done again.
+`python -m benchmarks.point_vos [--out DIR] [--steps N] [--seeds 0 1 2] [--only table|figure] [--json FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.davis import DEFAULT_ROOT, clips
+from benchmarks.propagators import score_clip
+from vng.cli import main as vng
+from vng.config import find_config
+from vng.errors import VngError
+from vng.propagators import load
+from vng.propagators.stcn import StcnSettings
+
+TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
+ENGINE = "classical"  # makes the pseudo-masks: weight-free, so that it has seen no mask either
+COUNTS = (1, 2, 5, 10)
+POINTS = 10  # of the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of table 9."""
+
+    title: str
+    data: str  # folder below data/
+    supervision: str
+    start: str  # "mask", "points", or "pseudo": points through the engine
+    paper: float  # J&F on DAVIS 2017 val, trained on DAVIS and YouTube-VOS after static images
+    trained: str = ""  # the row whose model it uses; "": its own
+
+    @property
+    def run(self) -> str:
+        """Name of the training run."""
+        return self.trained or self.title
+
+
+TABLE = (
+    Row("VOS", "masks", "masks", "mask", 85.3),
+    Row("Point-VOS", "points-10", "points", "points", 67.7),
+    Row("Point-VOS, pseudo-masks", "pseudo-10", "pseudo_masks", "pseudo", 76.9),
+    Row("hybrid", "masks", "hybrid", "points", 78.3),
+    Row("hybrid, pseudo-masks", "masks", "masks", "pseudo", 80.4, trained="VOS"),
+)
+
+
+def run(*arguments: object) -> None:
+    """One command of the package."""
+    status = vng([str(argument) for argument in arguments])
+    if status:
+        raise VngError(f"vng {' '.join(map(str, arguments))}: exit status {status}")
+
+
+def make_data(out: Path, root: Path) -> None:
+    """True masks; points on all frames for the figure, on ten for the table; pseudo-masks of the latter."""
+    davis = ("convert", "davis", "--root", root, "--quiet")
+    wanted: dict[str, tuple[object, ...]] = {"masks": davis}
+    for count in COUNTS:
+        wanted[f"points-{count}-all"] = (*davis, "--simulate", count, "--point-frames", "all")
+    wanted[f"points-{POINTS}"] = (*davis, "--simulate", POINTS, "--point-frames", 10)
+    pseudo = ("convert", "points", "--points", out / f"points-{POINTS}", "--segmenter", ENGINE, "--held-out", 0)
+    wanted[f"pseudo-{POINTS}"] = (*pseudo, "--quiet")
+    for name, arguments in wanted.items():
+        if not (out / name / "data").exists():
+            run(*arguments, "--out", out / name)
+
+
+def train(out: Path, name: str, data: Path, supervision: str, seed: int, steps: int) -> Path:
+    """One training run; its folder."""
+    folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
+    if not (folder / "config.json").exists():
+        run("train", find_config(Path("toy-point-vos.yaml")), f"data.sources=[{{path: {data}}}]", f"out={folder}",
+            f"supervision={supervision}", f"seed={seed}", f"optimizer.steps={steps}", "--quiet")  # fmt: skip
+    return folder
+
+
+def score(model: Path, start: str, count: int, seed: int, root: Path) -> dict[str, float]:
+    """Mean J&F of each clip, from the true first mask or from `count` positive points."""
+    settings = StcnSettings(segmenter=ENGINE)
+    engine = load("stcn", checkpoint=str(model), settings=settings)
+    if start == "pseudo":
+        engine.model.config.takes_points = False  # type: ignore[attr-defined]
+    points = 0 if start == "mask" else count
+    shown = tqdm(clips(root), desc=f"{model.parent.name}, {start} {points or ''}", unit="clip", leave=False)
+    return {clip.name: score_clip(clip, engine, points, seed, negatives=0) for clip in shown}
+
+
+class Scores:
+    """Results on disk, so that what was measured is not measured again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, key: str, make: Callable[[], dict[str, float]]) -> float:
+        """Mean over clips, per cent."""
+        if key not in self.known:
+            self.known[key] = make()
+            self.path.write_text(json.dumps(self.known, indent=1))
+        return 100 * float(np.mean(list(self.known[key].values())))
+
+
+def table(out: Path, steps: int, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:
+    """Train and score the rows of table 9, print them."""
+    found: dict[str, list[float]] = {row.title: [] for row in TABLE}
+    for seed in seeds:
+        for row in TABLE:
+            source = next(r for r in TABLE if r.title == row.run)
+            model = train(out, row.run, out / source.data, source.supervision, seed, steps)
+            key = f"table/{row.title}/{seed}/{steps}"
+            found[row.title].append(scores.get(key, lambda m=model, r=row, s=seed: score(m, r.start, POINTS, s, root)))  # type: ignore[misc]
+    print(f"\nTable 9, toy: {steps} steps each, seeds {seeds}\n{'':28}{'J&F':>8}{'spread':>8}{'paper':>8}")
+    for row in TABLE:
+        values = found[row.title]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        print(f"{row.title:28}{np.mean(values):8.1f}{spread:8.1f}{row.paper:8.1f}")
+    return {f"table_9_{title}": float(np.mean(values)) for title, values in found.items()}
+
+
+def figure(out: Path, steps: int, seed: int, root: Path, scores: Scores) -> dict[str, float]:
+    """Train and score figure 2's curves, print and draw them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    curves: dict[int, list[float]] = {}
+    for trained_on in COUNTS:
+        model = train(out, f"points {trained_on}", out / f"points-{trained_on}-all", "points", seed, steps)
+        curves[trained_on] = [
+            scores.get(
+                f"figure/{trained_on}/{count or 'mask'}/{seed}/{steps}",
+                lambda m=model, c=count: score(m, "points" if c else "mask", c, seed, root),  # type: ignore[misc]
+            )
+            for count in (*COUNTS, 0)
+        ]
+    names = [*map(str, COUNTS), "mask"]
+    print(f"\nFigure 2, toy: {steps} steps each, seed {seed}\n{'trained on':14}" + "".join(f"{n:>8}" for n in names))
+    plot, axes = plt.subplots(figsize=(6, 4))
+    for trained_on, values in curves.items():
+        print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in values))
+        axes.plot(names, values, marker="o", label=f"{trained_on} points to train on")
+    axes.set(xlabel="points in the first frame", ylabel="J&F, davis_val, %", title="Figure 2 of Point-VOS, toy")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    plot.tight_layout()
+    plot.savefig(out / "figure-2.png", dpi=120)
+    print(out / "figure-2.png")
+    pairs = ((n, name, v) for n, values in curves.items() for name, v in zip(names, values, strict=True))
+    return {f"figure_2_{n}_{name}": v for n, name, v in pairs}
+
+
+def main() -> None:
+    """Make data, train, score, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/toy-point-vos"))
+    parser.add_argument("--train-root", type=Path, default=TRAIN_ROOT)
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", choices=("table", "figure"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    make_data(out, arguments.train_root)
+    scores, figures = Scores(out / "scores.json"), {}
+    if arguments.only != "figure":
+        figures |= table(out, arguments.steps, arguments.seeds, arguments.root, scores)
+    if arguments.only != "table":
+        figures |= figure(out, arguments.steps, arguments.seeds[0], arguments.root, scores)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Prompts a person drew as masks: a folder of 8-bit PNGs (palette or grey) named by frame, or one PNG of the first frame.
+
+A pixel's value is its object; 0 is background, 255 is ignored (where a set has no other value, 255 is its one object, as
+in DAVIS 2016). A mask speaks of the objects in it; one without any says that all objects are absent from its frame.
+Shapes: K objects, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vng.errors import DataError, DataErrors, Problem
+from vng.frames import Frames
+from vng.points import Points
+from vng.prompt_files import Prompts
+from vng.propagators import FramePrompts
+
+IGNORED = 255
+
+
+class MaskPrompts(Mapping[int, FramePrompts]):
+    """Masks of K objects by frame index, read from their files when asked for, so that a long folder costs no memory."""
+
+    def __init__(self, files: Mapping[int, Path], values: tuple[int, ...]) -> None:
+        self._files, self._values = dict(sorted(files.items())), values
+
+    def __getitem__(self, frame: int) -> FramePrompts:
+        labels = _read(self._files[frame])
+        masks = [labels == value for value in self._values]
+        absent = not labels.any()
+        return FramePrompts(masks=tuple(mask if absent or mask.any() else None for mask in masks))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def read_masks(path: Path, frames: Frames) -> Prompts:
+    """Masks of a folder, or one mask: of the frame it is named by, else of the first.
+
+    Raises:
+        DataError: no such folder, or no mask or object in it. DataErrors: every mask that does not fit the video.
+    """
+    problems: list[Problem] = []
+    files: dict[int, Path] = {}
+    for file in _mask_files(path):
+        t = frames.index_of(file.stem)
+        if file == path:  # alone, it may have any name
+            t = frames.names.index(file.stem) if file.stem in frames.names else 0
+        if t is None:
+            ends = f"name it by a frame, {frames.names[0]!r} to {frames.names[-1]!r}"
+            problems.append(Problem(str(file), "", "", "the video has no frame of this name", ends))
+        elif t in files:
+            problems.append(Problem(str(file), "", "", f"{files[t].name} is of the same frame", "keep one of the two"))
+        else:
+            files[t] = file
+    values, notes = _values(path, files, frames, problems)
+    if problems:
+        raise DataErrors(problems)
+    names = tuple(str(1 if value == IGNORED else value) for value in values)
+    return Prompts(names, MaskPrompts(files, values), tuple(Points.none() for _ in names), notes)
+
+
+def _values(
+    path: Path, files: Mapping[int, Path], frames: Frames, problems: list[Problem]
+) -> tuple[tuple[int, ...], tuple[Problem, ...]]:
+    """The values that stand for objects, looking at one mask at a time, and what is worth a note."""
+    found: set[int] = set()
+    notes: list[Problem] = []
+    for t, file in sorted(files.items()):
+        try:
+            labels = _read(file)
+        except DataError as error:
+            problems.append(error.problem)
+            continue
+        if labels.shape != frames.size:
+            sizes = "{}x{} pixels, the frames have {}x{}".format(*labels.shape, *frames.size)
+            problems.append(
+                Problem(str(file), f"frame {frames.names[t]}", "size", sizes, "draw it at the video's size")
+            )
+        its = {int(value) for value in np.unique(labels)}
+        found |= its
+        if its == {0}:
+            reason = "no object in this mask: all objects are taken to be absent from this frame"
+            notes.append(Problem(str(file), f"frame {frames.names[t]}", "", reason, kind="note"))
+    objects = sorted(found - {0, IGNORED})
+    if not objects and found == {0, IGNORED}:
+        reason = "255 is the only value beside 0: it is taken as the object"
+        notes.append(Problem(str(path), "", "", reason, "write 1 for the object", "note"))
+        objects = [IGNORED]
+    if not objects and not problems:
+        cure = "paint each object with a value from 1 to 254"
+        raise DataError(path, "", "", "no object in the masks", cure)
+    return tuple(objects), tuple(notes)
+
+
+def _mask_files(path: Path) -> list[Path]:
+    if path.is_file():
+        if path.suffix.lower() != ".png":
+            cure = "give points with --points" if path.suffix.lower() in (".json", ".csv") else "save masks as PNG"
+            raise DataError(path, "", "", "expected a folder of PNG masks, or one PNG", cure)
+        return [path]
+    if not path.is_dir():
+        raise DataError(path, "", "", "no such folder or PNG of masks", "check the path")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
+    if not files:
+        points = any(file.suffix.lower() in (".json", ".csv") for file in path.iterdir())
+        cure = "give points with --points FILE" if points else "save masks as PNG, named by frame"
+        raise DataError(path, "", "", "no .png masks in this folder", cure)
+    return files
+
+
+def _read(path: Path) -> np.ndarray:
+    """A mask's values, uint8 [H, W]; DataError for what is no 8-bit palette or grey image."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            labels = np.asarray(image) if mode in ("P", "L", "1") else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(path, "", "", "this mask cannot be read", "save it as PNG again") from error
+    if labels is None:
+        reason = f"expected a palette or grey PNG of 8 bits, got mode {mode}"
+        raise DataError(path, "", "", reason, "save it with a palette, a pixel's value being its object")
+    return labels.astype(np.uint8)

@@ -1,0 +1,257 @@
+"""Propagation: a video and first hints of its objects in, a mask per object and frame out (engines: `vng/propagators`).
+
+Shapes: K objects, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vng.errors import DataError, UsageError
+from vng.frames import ArrayFrames, Frames, open_frames
+from vng.manifest import check_folder, to_json, versions, write_atomic
+from vng.points import Points
+from vng.prompt_files import Prompts, prompts_of_points, read_points
+from vng.prompt_masks import read_masks
+from vng.propagators import DEFAULT, FramePrompts, Propagator, check_prompts, load
+
+THRESHOLD = 0.5
+RESULT, MASKS, FILM, OBJECTS = "result.json", "masks", "overlay.mp4", "objects.json"
+
+
+@dataclass(frozen=True)
+class PropagatedFrame:
+    """What an engine says of one frame."""
+
+    index: int
+    name: str
+    masks: np.ndarray  # bool [K, H, W], at most one object a pixel
+    probabilities: np.ndarray | None = None  # float32 [K, H, W] in [0, 1], where asked for
+
+
+AnyPrompts = Prompts | Mapping[int, FramePrompts] | Mapping[str, Points] | str | Path
+
+
+def propagate(
+    video: str | Path | np.ndarray | Frames,
+    prompts: AnyPrompts,
+    propagator: str | Propagator = DEFAULT,
+    probabilities: bool = False,
+    **options: Any,
+) -> Iterator[PropagatedFrame]:
+    """Carry what is known of objects in some frames to all frames of a video.
+
+    parrot = Points.of_lists([0, 0], [(120, 80), (140, 95)], [POSITIVE, POSITIVE])
+    for frame in propagate("parrots.mp4", {"parrot": parrot}):
+        print(frame.name, frame.masks[0].sum())
+
+    Args:
+        video: a video file, a folder of frames, or uint8 [T, H, W, 3].
+        prompts: points by object's name; `FramePrompts` by frame index; or the path of a file of points or of masks.
+        propagator: an engine, or its name; `options` go to the engine of that name.
+        probabilities: whether frames carry them.
+
+    Returns:
+        Each frame once, in the engine's order (a frame before the first prompt may come first). Prompts and engine are
+        checked at once, frames are read as they are asked for; memory does not grow with the video.
+
+    Raises:
+        DataError, DataErrors: the video or a file of prompts is wrong. UsageError: an unknown engine or option, or prompts
+            that do not fit the video.
+    """
+    frames = _as_frames(video)
+    told = _as_prompts(prompts, frames)
+    check_prompts(frames, told)
+    engine = load(propagator, **options) if isinstance(propagator, str) else propagator
+    return _frames_of(engine, frames, told, probabilities)
+
+
+def _frames_of(
+    engine: Propagator, frames: Frames, prompts: Mapping[int, FramePrompts], probabilities: bool
+) -> Iterator[PropagatedFrame]:
+    for t, values in engine(frames, prompts):
+        yield PropagatedFrame(t, frames.names[t], exclusive(values), values if probabilities else None)
+
+
+def _as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
+    if isinstance(video, np.ndarray):
+        return ArrayFrames(video)
+    return video if isinstance(video, Frames) else open_frames(Path(video))
+
+
+def _as_prompts(prompts: AnyPrompts, frames: Frames) -> Mapping[int, FramePrompts]:
+    if isinstance(prompts, (str, Path)):
+        path = Path(prompts)
+        is_points = path.suffix.lower() in (".json", ".csv")
+        prompts = read_points(path, frames) if is_points else read_masks(path, frames)
+    if isinstance(prompts, Prompts):
+        return prompts.frames
+    points = {name: its for name, its in prompts.items() if isinstance(name, str) and isinstance(its, Points)}
+    hints = {t: its for t, its in prompts.items() if isinstance(t, int) and isinstance(its, FramePrompts)}
+    if len(points) + len(hints) != len(prompts) or (points and hints):
+        raise UsageError("prompts: expected Points by object's name, FramePrompts by frame index, or a path")
+    return prompts_of_points(points, frames).frames if points else hints
+
+
+def exclusive(probabilities: np.ndarray) -> np.ndarray:
+    """Masks bool [K, H, W] of probabilities [K, H, W]: the most probable object of a pixel, where above 0.5.
+
+    Of equally probable objects the first has the pixel.
+    """
+    best = probabilities.argmax(0)
+    return (probabilities > THRESHOLD) & (best == np.arange(len(probabilities))[:, None, None])
+
+
+def write_labels(path: Path, masks: np.ndarray, numbers: Sequence[int]) -> None:
+    """Write masks [K, H, W] that do not overlap as a palette PNG of object numbers, in the colours of overlays."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for mask, number in zip(masks, numbers, strict=True):
+        labels[mask] = number
+    image = Image.fromarray(labels)
+    image.putpalette(_palette())
+    image.save(path)
+
+
+def _palette() -> list[int]:
+    from vng.viewer import colour
+
+    colours = [(0, 0, 0), *(colour(number - 1) for number in range(1, 255)), (255, 255, 255)]
+    return [channel for rgb in colours for channel in rgb]
+
+
+def propagate_to_folder(
+    frames: Frames,
+    prompts: Prompts,
+    engine: Propagator,
+    out: Path,
+    settings: Mapping[str, Any],
+    on_frame: Callable[[], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Propagate and write `masks/<frame>.png` (object numbers), `overlay.mp4`, `objects.json` and `result.json`.
+
+    Everything is written beside `out` and moved there when it is whole; an earlier result in `out` is replaced then.
+
+    Args:
+        settings: what made the result, for `result.json`.
+        on_frame: called after each frame, for progress bars; frames pass twice, for masks and for the film.
+
+    Returns:
+        What `objects.json` says, an entry an object.
+
+    Raises:
+        DataError: `out` holds something else, or a frame cannot be read; then nothing is left behind.
+    """
+    out = out.resolve()  # "." has no neighbours by name
+    check_out(out)
+    check_prompts(frames, prompts.frames)
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    try:
+        (temporary / MASKS).mkdir(parents=True)
+        areas: list[dict[str, int]] = [{} for _ in prompts.names]
+        for frame in _frames_of(engine, frames, prompts.frames, False):
+            write_labels(temporary / MASKS / f"{frame.name}.png", frame.masks, prompts.numbers)
+            for its, area in zip(areas, frame.masks.sum((1, 2)).tolist(), strict=True):
+                its.update({frame.name: area} if area else {})
+            if on_frame is not None:
+                on_frame()
+        _write_film(frames, prompts, temporary, on_frame)
+        objects = _summary(frames, prompts, areas)
+        write_atomic(temporary / OBJECTS, to_json(objects))
+        made_by = {"settings": dict(settings), "versions": versions(), "frames": len(frames), "size": frames.size}
+        write_atomic(temporary / RESULT, to_json(made_by | {"notes": [str(note) for note in prompts.notes]}))
+        _move(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return objects
+
+
+def check_out(out: Path) -> None:
+    """Raise DataError where `out` is a file, or a folder of something else than a result of propagation."""
+    check_folder(out)
+    if out.exists() and any(out.iterdir()) and not (out / RESULT).exists():
+        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+
+
+def _move(temporary: Path, out: Path) -> None:
+    earlier = out.with_name(out.name + ".tmp.earlier")
+    shutil.rmtree(earlier, ignore_errors=True)
+    if out.exists():
+        os.replace(out, earlier)
+    os.replace(temporary, out)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _summary(frames: Frames, prompts: Prompts, areas: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
+    from vng.viewer import colour
+
+    prompted = [
+        [frames.names[t] for t in sorted(prompts.frames) if _hinted(prompts.frames[t], k)] for k in range(len(areas))
+    ]
+    return [
+        {
+            "name": name,
+            "number": number,  # its pixel value in the masks
+            "colour": colour(number - 1),
+            "prompted": prompted[k],
+            "frames_seen": len(areas[k]),
+            "area": {t: areas[k][t] for t in frames.names if t in areas[k]},  # pixels, of the frames where it is seen
+        }
+        for k, (name, number) in enumerate(zip(prompts.names, prompts.numbers, strict=True))
+    ]
+
+
+def _hinted(prompt: FramePrompts, k: int) -> bool:
+    return any(hints and hints[k] is not None for hints in (prompt.masks, prompt.points))
+
+
+def _write_film(frames: Frames, prompts: Prompts, folder: Path, on_frame: Callable[[], object] | None) -> None:
+    """The video with every object in its colour, its name below, and the prompts where they were given."""
+    from vng.viewer import caption_strip, colour, overlay, write_video
+
+    colours = [colour(number - 1) for number in prompts.numbers]
+    factor = max(1, -(-480 // frames.size[1]))  # small videos are enlarged, so that names can be read
+    starts = np.cumsum([0, *(len(name) + 2 for name in prompts.names)]).tolist()
+    spans = [(start, start + len(name)) for start, name in zip(starts, prompts.names, strict=False)]
+    strip = caption_strip(", ".join(prompts.names), spans, frames.size[1] * factor, colours)
+
+    def images() -> Iterator[np.ndarray]:
+        for t, image in enumerate(frames):
+            with Image.open(folder / MASKS / f"{frames.names[t]}.png") as file:
+                labels = np.asarray(file)
+            if factor > 1:
+                image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+                labels = np.repeat(np.repeat(labels, factor, 0), factor, 1)
+            painted = overlay(image, [labels == number for number in prompts.numbers], colours)
+            yield np.concatenate([_with_prompts(painted, prompts, t, factor, colours), strip])
+            if on_frame is not None:
+                on_frame()
+
+    write_video(images(), folder / FILM, frames.fps or 8.0)
+
+
+def _with_prompts(
+    image: np.ndarray, prompts: Prompts, t: int, factor: int, colours: Sequence[tuple[int, int, int]]
+) -> np.ndarray:
+    """Draw the prompts of frame t: points as discs, masks as white outlines."""
+    from vng.viewer import draw_points
+
+    for rgb, points in zip(colours, prompts.points, strict=True):
+        here = points.in_frame(t)
+        if len(here):
+            image = draw_points(image, Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label), positive=rgb)
+    for mask in prompts.frames[t].masks if t in prompts.frames else ():
+        if mask is not None and mask.any():
+            enlarged = np.repeat(np.repeat(mask.astype(np.uint8), factor, 0), factor, 1)
+            outline, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(image, outline, -1, (255, 255, 255), 1)
+    return image
