@@ -62,8 +62,8 @@ def simulate_points(video: Video, void: Sequence[RLE | None], settings: Simulati
     """The video with points in place of its masks, or beside them with `keep_masks`.
 
     Frames are evenly spaced over those where any object is annotated, or drawn from them, and the first frame that
-    annotates an object is always among them. An object gets points in those of them where it is annotated itself: negatives alone where it is
-    absent.
+    annotates an object is always among them. An object gets points in those of them where it is annotated itself:
+    negatives alone where it is absent.
 
     Args:
         video: with true masks.
