@@ -210,9 +210,18 @@ class TestMissingData:
         assert "no-model" not in ended.err and not (tmp_path / "run" / "training.json").exists()
 
     def test_as_shipped(self, tmp_path: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch) -> None:
+        """`data/pv-davis` could be a hub id; with a folder `data` here it is none, and nobody asks the hub."""
         monkeypatch.chdir(tmp_path)
         ended = cli("train", "point-vos/points")
-        assert ended.status == 1 and "data/pv-davis: no such" in ended.err and "data/pv-yt: no such" in ended.err
+        assert ended.status == 1
+        assert "data/pv-davis: no such dataset folder, and none on the hub" in ended.err
+        assert "data/pv-yt: no such dataset folder, and the hub is out of reach" in ended.err
+        (tmp_path / "data").mkdir()
+        ended = cli("train", "point-vos/static")
+        assert ended.status == 1 and "the hub" not in ended.err
+        assert all(
+            f"data/static-{name}: no such dataset folder; check" in ended.err for name in ("fss", "big", "hrsod")
+        )
 
     def test_one_that_is_not_finished(self, tmp_path: Path) -> None:
         boxes = write_boxes(tmp_path / "boxes", "davis")

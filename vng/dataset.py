@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DATA_FOLDER, CARD, MANIFEST = "data", "README.md", "manifest.json"
 PARTIAL = ".partial"  # parts of a dataset that is not finished
+CHECK_PATH = "check the path, or make one with `vng convert`"
 SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
 
 
@@ -304,19 +305,25 @@ class VngDataset(Sequence[Video]):
 
 def check_datasets(paths: Iterable[Path]) -> None:
     """Raise DataErrors naming every dataset that is not there or not finished; nothing of their content is read."""
-    problems = []
+    problems, offline = [], False
     for path in dict.fromkeys(paths):
         try:
             if _local_files(path, None) is None:
+                if offline:  # the hub's client tries for half a minute each time
+                    raise DataError(path, "", "", "no such dataset folder, and the hub is out of reach", CHECK_PATH)
                 _on_hub(path, "load_dataset_builder")
         except DataError as error:
+            offline = offline or isinstance(error.__cause__, ConnectionError)
             problems.append(error.problem)
     if problems:
         raise DataErrors(problems)
 
 
 def _local_files(folder: Path, split: str | None) -> list[Path] | None:
-    """The Parquet files of a dataset's folder; None where the path can only be a hub id; DataError where it is neither."""
+    """The Parquet files of a dataset's folder; None where the path can only be a hub id; DataError where it is neither.
+
+    A hub id is `owner/name` where no folder `owner` lies here.
+    """
     if folder.exists():
         files = sorted((folder / DATA_FOLDER).glob(f"{split or '*'}-*.parquet"))
         if files:
@@ -327,11 +334,11 @@ def _local_files(folder: Path, split: str | None) -> list[Path] | None:
             "",
             "",
             "its conversion has not finished" if partial else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
-            "run the same `vng convert` again" if partial else "check the path, or make one with `vng convert`",
+            "run the same `vng convert` again" if partial else CHECK_PATH,
         )
-    if len(folder.parts) == 2 and not folder.is_absolute():
+    if len(folder.parts) == 2 and not folder.is_absolute() and not folder.parent.is_dir():
         return None
-    raise DataError(folder, "", "", "no such dataset folder", "check the path, or make one with `vng convert`")
+    raise DataError(folder, "", "", "no such dataset folder", CHECK_PATH)
 
 
 def _on_hub(path: Path, function: str) -> Any:
@@ -342,7 +349,7 @@ def _on_hub(path: Path, function: str) -> Any:
         return getattr(datasets, function)(str(path))
     except Exception as error:  # whatever the hub's client raises, the user's path is not there
         reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
-        raise DataError(path, "", "", reason, "check the path, or make one with `vng convert`") from error
+        raise DataError(path, "", "", reason, CHECK_PATH) from error
 
 
 def _load_table(path: str | Path, split: str | None) -> Any:
