@@ -91,3 +91,30 @@ def test_no_points() -> None:
         True,
         False,
     ]
+
+
+def test_bends_never_fold() -> None:
+    """At a large scale raw splines fold; points still go where their pixels go."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        warp = Warp(np.eye(3)[:2], CANVAS, thin_plate_bend(CANVAS, rng, 0.08))
+        xy = rng.uniform((5, 5), (58, 42), (6, 2))
+        moved = warp.points(xy)
+        seen = inside(moved, CANVAS)
+        assert warp.bend is not None
+        x, y = np.rint(moved[seen]).astype(int).T
+        came_from = moved[seen] + warp.bend[y, x]
+        assert np.abs(came_from - xy[seen]).max(initial=0) < 1.0
+
+
+def test_what_shrinks_is_averaged() -> None:
+    """A fine checkerboard becomes grey, and shapes stay where they belong."""
+    y, x = np.mgrid[:96, :128]
+    checker = np.repeat((255 * ((x + y) % 2)).astype(np.uint8)[..., None], 3, 2)
+    matrix = np.array([[0.25, 0, 0], [0, 0.25, 0]])
+    shrunk = Warp(matrix, (24, 32)).image(checker)[2:-2, 2:-2]
+    assert shrunk.std() < 12 and abs(float(shrunk.mean()) - 127) < 3
+    xy = np.array([[70.0, 40.0]])
+    small = Warp(matrix, (24, 32))
+    hill = np.repeat((255 * np.exp(-((x - 70) ** 2 + (y - 40) ** 2) / 200.0)).astype(np.uint8)[..., None], 3, 2)
+    assert np.abs(brightest(small.image(hill)) - small.points(xy)[0]).max() < 0.6

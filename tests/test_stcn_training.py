@@ -156,3 +156,18 @@ def test_a_point_stcn_with_a_weight_missing_is_refused(tmp_path: Path, recipe: P
     ended = cli(*grounder_arguments(tmp_path, tmp_path / "run"))
     assert ended.status == 1 and "1 missing" in ended.err and gone in ended.err
     assert not (tmp_path / "grounder" / "config.json").exists()
+
+
+def test_a_pretrained_backbone_with_weights_missing_is_refused(
+    tmp_path: Path, recipe: Path, cli: Callable[..., Cli]
+) -> None:
+    from transformers import ResNetBackbone, ResNetConfig
+
+    sizes = {k: v for k, v in RESNET.items() if k != "model_type"}
+    ResNetBackbone(ResNetConfig(**sizes, hidden_sizes=[8, 10, 12], depths=[1, 1, 1])).save_pretrained(tmp_path / "part")
+    weights = load_file(tmp_path / "part" / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "stages.1" not in name}
+    save_file(kept, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
+    ended = cli("train", recipe, f"model.key_backbone={tmp_path / 'part'}", "--quiet")
+    assert ended.status == 1 and "missing: encoder.stages.1" in ended.err
+    assert not (tmp_path / "run" / "config.json").exists()

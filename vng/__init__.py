@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vng.grounding import GroundingResult, NarrativeGrounder
+    from vng.propagation import propagate
 
-__all__ = ["GroundingResult", "NarrativeGrounder", "__version__"]
+__all__ = ["GroundingResult", "NarrativeGrounder", "__version__", "propagate"]
+
+_HOMES = {"NarrativeGrounder": "grounding", "GroundingResult": "grounding", "propagate": "propagation"}
 
 
 def __getattr__(name: str) -> Any:
-    # torch is imported only when the grounder is really wanted: `import vng` and `vng --help` stay quick.
-    if name in ("NarrativeGrounder", "GroundingResult"):
-        from vng import grounding
-
-        return getattr(grounding, name)
+    # torch is imported only when it is really wanted: `import vng` and `vng --help` stay quick.
+    if name in _HOMES:
+        return getattr(import_module(f"vng.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'vng' has no attribute {name!r}")

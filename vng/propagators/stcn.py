@@ -28,6 +28,7 @@ from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
+THRESHOLD = 0.5
 SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 
 
@@ -48,7 +49,9 @@ class StcnSettings:
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("top_k", 1), ("budget", 1), ("short_side", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is None and name in ("budget", "short_side"):
+                continue
+            if value is None or value < least:
                 raise UsageError(f"{name}={value}: {least} or more")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UsageError(f"dtype={self.dtype}: float32, bfloat16 or float16")
@@ -77,43 +80,45 @@ class StcnPropagator:
         check_prompts(frames, prompts)
         first, side = min(prompts), self.settings.short_side
         view = View.of(*frames.size, self.model.config.short_side if side is None else side)
-        yield from self._pass(frames, range(first, len(frames)), prompts, view)
-        backwards = self._pass(frames, range(first, -1, -1), {first: prompts[first]}, view)
-        next(backwards)  # the prompted frame is known
-        yield from backwards
+        hints = self._hints(frames[first], prompts[first], view)
+        yield from self._pass(frames, range(first, len(frames)), prompts, hints, view)
+        if first:
+            backwards = self._pass(frames, range(first, -1, -1), {}, hints, view)
+            next(backwards)  # the prompted frame is known
+            yield from backwards
 
     def _pass(
-        self, frames: Frames, order: Sequence[int], prompts: Mapping[int, FramePrompts], view: View
+        self, frames: Frames, order: Sequence[int], prompts: Mapping[int, FramePrompts], first: _Hints, view: View
     ) -> Iterator[tuple[int, np.ndarray]]:
-        session = _Session(self.model, self.settings, view, len(prompts[order[0]]))
+        session = _Session(self.model, self.settings, view, len(first.known))
         for time, t in enumerate(order):
+            image = frames[t]
             with torch.inference_mode():
-                found = session.step(frames[t], self._hints(frames[t], prompts.get(t), view), time, t == order[-1])
+                told = first if time == 0 else (self._hints(image, prompts[t], view) if t in prompts else None)
+                found = session.step(image, told, time, t == order[-1])
             yield t, view.restore(found)
 
-    def _hints(self, image: np.ndarray, prompt: FramePrompts | None, view: View) -> _Hints | None:
+    def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
         """Prompts as the network takes them."""
-        if prompt is None:
-            return None
         config, k = self.model.config, len(prompt)
         masks: list[np.ndarray | None] = list(prompt.masks or [None] * k)
         points: list[PointPrompts | None] = list(prompt.points or [None] * k)
-        asked = [i for i in range(k) if masks[i] is None and points[i] is not None]
-        if asked and not config.takes_points:
-            made = self._segmenter(image, [p for i in asked if (p := points[i]) is not None])
-            masks = [made[asked.index(i)] > 0.5 if i in asked else mask for i, mask in enumerate(masks)]
-            asked = []
+        asked = {i: told for i, told in enumerate(points) if masks[i] is None and told is not None}
+        pointed = [i for i, told in asked.items() if len(told.positive)]
+        if pointed and not config.takes_points:
+            made = self._segmenter(image, [asked[i] for i in pointed])
+            for i, mask in zip(pointed, made, strict=True):
+                masks[i] = mask > THRESHOLD
+            asked = {}
         maps, negatives = np.zeros((k, *view.padded), np.float32), np.zeros((k, *view.padded), np.float32)
         for i, mask in enumerate(masks):
             if mask is not None:
                 maps[i] = view.mask(mask)
-        for i in asked:
-            told = points[i]
-            assert told is not None
+        for i, told in asked.items():
             maps[i] = point_map(view.points(told.positive), view.padded, config.point_radius)
             if config.takes_negatives:
                 negatives[i] = point_map(view.points(told.negative), view.padded, config.point_radius)
-        known = [i in asked or mask is not None for i, mask in enumerate(masks)]
+        known = [i in pointed or mask is not None for i, mask in enumerate(masks)]
         model = self.model
         return _Hints(
             torch.from_numpy(maps).to(model.device, model.dtype),
@@ -134,8 +139,8 @@ class _Hints:
 
     maps: Tensor  # [K, rows, columns], masks or point maps
     negatives: Tensor  # [K, rows, columns]
-    known: Tensor  # bool [K], of which objects anything is said
-    pointed: Tensor  # bool [K], by points
+    known: Tensor  # bool [K], of which objects a mask or a positive point is given
+    pointed: Tensor  # bool [K], of which points are given, be they negative ones
 
 
 class _Session:
@@ -153,8 +158,8 @@ class _Session:
         features = self.model.encode_key(pixels)
         found = torch.zeros(self.count, *self.view.padded, device=self.model.device)
         if self.order:
-            found[self.order] = self._find(self.memory, features)
-        if hints is not None and bool(hints.known.any()):
+            found[self.order] = self._decoded(self.memory.read(features.key[0])[None], features)
+        if hints is not None and (bool(hints.known.any()) or bool(self._corrected(hints).any())):
             found = self._prompted(pixels, features, found, hints, time)
             self.remembered = time
         elif not final and self.order:
@@ -165,9 +170,9 @@ class _Session:
                 self.remembered = time if lasting else self.remembered
         return found.cpu().numpy()
 
-    def _find(self, memory: Memory, features: KeyFeatures) -> Tensor:
+    def _decoded(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """Probabilities [objects in memory, rows, columns], at most one of them at a pixel more than 0.5."""
-        logits = self.model.decode(memory.read(features.key[0])[None], features)
+        logits = self.model.decode(readout, features)
         return self.model.aggregate(logits.float().sigmoid()).softmax(1)[0, 1:]
 
     def _value(self, pixels: Tensor, features: KeyFeatures, masks: Tensor, others: Tensor | None = None) -> Tensor:
@@ -181,26 +186,37 @@ class _Session:
         if new:
             self.memory.enter(len(new), time)
         drawn = hints.known & ~hints.pointed
-        taken = (hints.maps[drawn] > 0.5).any(0)
+        taken = (hints.maps[drawn] > THRESHOLD).any(0)
         found = torch.where(taken, 0.0, found)  # where a mask says whose a pixel is, it is nobody else's
         found[drawn] = hints.maps[drawn].float()
-        if bool(hints.pointed.any()):
-            found = self._read_points(pixels, features, found, hints, time)
+        corrected = self._corrected(hints)
+        pointed = bool(corrected.any())
+        if pointed:
+            found = self._read_points(pixels, features, found, hints, corrected, time)
         found[self.order] = self.model.aggregate(found[self.order][None]).softmax(1)[0, 1:]
-        if self.model.config.reads_reference or not bool(hints.pointed.any()):
+        if self.model.config.reads_reference or not pointed:
             value = self._value(pixels, features, found[self.order].to(self.model.dtype))
             self.memory.add(features.key[0], value, time, kept=True)
         return found
 
-    def _read_points(self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, time: int) -> Tensor:
-        """Points are remembered as such; what they mean in their own frame is read from that very memory."""
-        masks = torch.where(hints.known[:, None, None], hints.maps, found.to(hints.maps.dtype))[self.order]
+    def _corrected(self, hints: _Hints) -> Tensor:
+        """Bool [K]: objects whose points say something; a negative one corrects only what has entered."""
+        entered = torch.tensor([k in self.order for k in range(self.count)], device=hints.known.device)
+        return hints.pointed & (hints.known | entered)
+
+    def _read_points(
+        self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, which: Tensor, time: int
+    ) -> Tensor:
+        """Points are remembered as such; what they mean in their own frame is read from that very memory.
+
+        Points of an object that is being tracked correct what was found: positives are added, negatives taken out.
+        """
+        corrected = torch.maximum(hints.maps, found.to(hints.maps.dtype) * (1 - hints.negatives))
+        masks = torch.where(which[:, None, None], corrected, found.to(hints.maps.dtype))[self.order]
         others = (masks.sum(0) - masks).maximum(hints.negatives[self.order])
         value = self._value(pixels, features, masks, others)
         self.memory.add(features.key[0], value, time, kept=True)
-        own = Memory(len(self.memory) + 1)
-        own.enter(len(self.order), time)
-        own.add(features.key[0], value, time)
         read = torch.zeros_like(found)
-        read[self.order] = self._find(own, features)
-        return torch.where(hints.pointed[:, None, None], read, found)
+        own = self.model.read(features.key.flatten(2), value.flatten(2)[None], features.key)
+        read[self.order] = self._decoded(own, features)
+        return torch.where(which[:, None, None], read, found)

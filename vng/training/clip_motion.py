@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-FIXED_POINT_STEPS = 12
+FIXED_POINT_STEPS = 20
+LEAST_UNBLURRED = 0.75  # scale
 FIELD_STEP = 8  # pixels between the places where a spline is evaluated; it is smooth in between
+STEEPEST = 0.7  # of a bend, pixels a pixel
 GREY = (124, 116, 104)  # what lies beyond the frame: the mean colour the network subtracts
 
 
@@ -28,9 +30,18 @@ class Warp:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """uint8 [h, w, 3] -> uint8 [H, W, 3]."""
-        shrinks = abs(np.linalg.det(self.matrix[:, :2])) < 0.6
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        moved = cv2.warpAffine(image, self.matrix, self.size[::-1], flags=how, borderValue=GREY)
+        matrix, scale = self.matrix, abs(np.linalg.det(self.matrix[:, :2])) ** 0.5
+        if (
+            scale < LEAST_UNBLURRED
+        ):  # warping samples single pixels: what shrinks is averaged first, or it would flicker
+            height, width = image.shape[:2]
+            columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
+            image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+            grown = np.diag([width / columns, height / rows])
+            # pixel centres are at integers: a shrunk pixel x lies at (x + 0.5) * growth - 0.5
+            shift = matrix[:, :2] @ (np.diag(grown) / 2 - 0.5) + matrix[:, 2]
+            matrix = np.concatenate([matrix[:, :2] @ grown, shift[:, None]], 1)
+        moved = cv2.warpAffine(image, matrix, self.size[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY)
         return moved if self.bend is None else self._bent(moved, cv2.INTER_LINEAR, GREY)
 
     def labels(self, labels: np.ndarray, beyond: int = 0) -> np.ndarray:
@@ -117,9 +128,17 @@ def thin_plate_bend(size: tuple[int, int], rng: np.random.Generator, scale: floa
     grid = np.stack(np.meshgrid(x, y), -1)
     spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline")
     field = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32)
+    steep = _steepness(field, x[1] - x[0], y[1] - y[0])
+    field *= min(1.0, STEEPEST / steep)  # steeper ones fold, and the search for a point's place would not settle
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     step = [(n - 1) / max(side - 1, 1) for n, side in zip(field.shape[:2], size, strict=True)]
     return cv2.remap(field, columns * np.float32(step[1]), rows * np.float32(step[0]), cv2.INTER_LINEAR)
+
+
+def _steepness(field: np.ndarray, step_x: float, step_y: float) -> float:
+    """How much two places' shifts may differ for each pixel between the places."""
+    by_y, by_x = np.gradient(field, step_y, step_x, axis=(0, 1))
+    return float(np.sqrt((by_y**2 + by_x**2).sum(-1)).max())
 
 
 def _homogeneous(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:

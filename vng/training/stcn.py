@@ -17,6 +17,8 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
+from vng.errors import DataError
+from vng.models.checkpoints import misfits
 from vng.models.layout import channels_last
 from vng.models.loading import load_strictly, told
 from vng.models.stcn.configuration_stcn import StcnConfig
@@ -145,7 +147,12 @@ def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedCon
 def _start_from(encoder: PreTrainedModel, source: str) -> None:
     """Pre-trained weights into an encoder; input channels they do not know start orthogonal, as the authors' do."""
     config = type(encoder.config)(**{**encoder.config.to_dict(), "num_channels": 3})
-    loaded: Any = told(source, lambda: type(encoder).from_pretrained(source, config=config), CURE)
+    found: Any = told(
+        source, lambda: type(encoder).from_pretrained(source, config=config, output_loading_info=True), CURE
+    )
+    loaded, report = found
+    if missing := misfits({"missing": sorted(report["missing_keys"])}):
+        raise DataError(source, "", "weights", missing, "choose another backbone")
     state = loaded.float().state_dict()
     for name, wanted in encoder.state_dict().items():
         if state[name].shape != wanted.shape:

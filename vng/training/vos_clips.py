@@ -153,10 +153,12 @@ class _Drawing:
         rng.shuffle(items)
         warps = self._warps(len(chosen), rng)
         told: list[list[Told]] = []
+        asked: list[VideoObject] = []
         for item in items:
             seen = [self._seen(item, frame, warp) for frame, warp in zip(chosen, warps, strict=True)]
             if self._usable(seen[0]):
                 told.append(seen)
+                asked.append(item)
             if len(told) == self.settings.objects:
                 break
         if not told or not any(t.mask is not None or len(t.xy) for row in told for t in row[1:]):
@@ -174,7 +176,7 @@ class _Drawing:
             others,
             _label_maps(told, canvas.shape[:3]),
             *_point_rows(told),
-            self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in items),
+            self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in asked),
             progress,
         )
 

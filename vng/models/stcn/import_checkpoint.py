@@ -63,7 +63,9 @@ def from_reference(state_dict: Mapping[str, Tensor], config: StcnConfig | None =
     given = dict(state_dict)
     stem = given.get(_STEM)
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 4:
-        given[_STEM] = torch.cat([stem, nn.init.orthogonal_(torch.empty_like(stem[:, :1]))], 1)
+        given[_STEM] = torch.cat(
+            [stem, nn.init.orthogonal_(torch.empty_like(stem[:, :1]), generator=torch.Generator().manual_seed(0))], 1
+        )
     for pattern, mean_of in _BIASES.items():
         for key in [key for key in given if pattern.match(key)]:
             mean = pattern.sub(mean_of, key)

@@ -34,6 +34,7 @@ class Memory:
         self._kept = torch.empty(0, dtype=torch.bool)  # may not be forgotten
         self._use = torch.empty(0)  # sum of the weights it was read with
         self._filled = 0
+        self._newest = 0  # time of the frame that was added last
         self._last: tuple[Tensor, Tensor] | None = None  # the frame remembered until the next
 
     def __len__(self) -> int:
@@ -67,21 +68,30 @@ class Memory:
         if not lasting:
             self._last = (rows, told)
             return
-        self._reserve(rows, told)
-        place = self._places(len(rows))
+        fresh = self._fresh(len(rows))
+        self._reserve(rows, told, fresh)
+        place = self._places(len(rows), fresh)
         self._key[place], self._value[place] = rows, told
         self._born[place], self._kept[place], self._use[place] = time, kept, 0
         self._newest = time
 
-    def _reserve(self, rows: Tensor, told: Tensor) -> None:
-        """Room for one more frame, grown by halves so that it is rarely copied; none beyond what is ever kept."""
-        needed, capacity = self._filled + len(rows), len(self._key)
+    def _fresh(self, count: int) -> int:
+        """How many of `count` further cells come on top; the others take the places of cells that may be forgotten.
+
+        What may not be forgotten never gives way: memory then holds that and one frame, whatever the budget.
+        """
+        if self.budget is None:
+            return count
+        limit = max(self.budget, int(self._kept[: self._filled].sum()) + count)
+        return max(0, min(count, limit - self._filled))
+
+    def _reserve(self, rows: Tensor, told: Tensor, fresh: int) -> None:
+        """Room for `fresh` more cells, grown by halves so that it is rarely copied; none beyond what is ever kept."""
+        needed, capacity = self._filled + fresh, len(self._key)
         if needed <= capacity:
             return
-        if self.budget is not None and self._filled and self._free(len(rows)) >= len(rows):
-            return
         grown = max(needed, capacity + capacity // 2)
-        if self.budget is not None and needed <= self.budget:
+        if self.budget is not None:
             grown = max(needed, min(grown, self.budget))
         more = grown - capacity
 
@@ -95,18 +105,8 @@ class Memory:
         self._key, self._value = wider(self._key, rows), wider(self._value, told)
         self._born, self._kept, self._use = (wider(x) for x in (self._born, self._kept, self._use))
 
-    def _free(self, wanted: int) -> int:
-        """How many cells could be written without growing, once the budget is reached."""
-        if self.budget is None or self._filled + wanted <= self.budget:
-            return 0
-        return int((~self._kept[: self._filled]).sum()) + len(self._key) - self._filled
-
-    def _places(self, count: int) -> Tensor:
-        """Where to write `count` cells: behind the others, or over those that were read least for their age."""
-        room = len(self._key) - self._filled
-        if self.budget is not None:
-            room = min(room, max(0, self.budget - self._filled))
-        fresh = min(count, room) if self._free(count) >= count else count
+    def _places(self, count: int, fresh: int) -> Tensor:
+        """Where to write `count` cells: `fresh` behind the others, the rest over those read least for their age."""
         place = torch.arange(self._filled, self._filled + fresh, device=self._key.device)
         if fresh < count:
             age = (self._newest + 1 - self._born[: self._filled]).clamp(min=1)

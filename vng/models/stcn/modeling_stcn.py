@@ -190,7 +190,7 @@ class Stcn(PreTrainedModel):
         if isinstance(module, nn.Conv2d) and module.bias is None:  # of a backbone, before a normalisation
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Conv2d):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
+            (init.orthogonal_ if module is self.key_proj else _small)(module.weight)
             assert module.bias is not None
             init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
@@ -312,6 +312,10 @@ def _squares(x: Tensor) -> tuple[Tensor, Tensor]:
     square = x.float().pow(2).sum(2, keepdim=True)
     coarse = square.bfloat16().float()
     return -coarse, coarse - square
+
+
+def _small(weight: Tensor) -> None:
+    init.kaiming_uniform_(weight, a=5**0.5)
 
 
 def _with_background(valid: Tensor) -> Tensor:
