@@ -37,7 +37,7 @@ class StcnSettings:
     """How the engine works; raises UsageError for a value that cannot be."""
 
     every: int = 5  # each so many-th frame is remembered
-    last: bool = True  # the last frame is remembered until the next
+    last: bool = False  # whether the last frame is remembered until the next; it spreads mistakes (docs/benchmarks.md)
     top_k: int = 20  # cells of memory a cell reads
     budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
