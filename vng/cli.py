@@ -489,8 +489,9 @@ def _write_vos_archive(arguments: argparse.Namespace) -> None:
         raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
-    if arguments.json is not None or arguments.csv is not None:
-        raise UsageError("vng evaluate vos: --archive does not score; leave out --json and --csv")
+    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
+    if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
+        raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm
 
     from vng.dataset import VngDataset

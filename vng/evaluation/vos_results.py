@@ -125,12 +125,11 @@ class VideoPredictions:
         """The file of frame t, or None."""
         return self._there.get(self._video.frame_names[t])
 
-    def missing(self, frames: Collection[int]) -> None:
+    def missing(self, frames: Collection[int], cure: str = "predict it, or use --missing empty") -> None:
         """Report what is not there of these frames; a video of which nothing is there is one problem."""
         absent = [t for t in frames if self.path(t) is None]
         if not absent or self._missing == "empty":
             return
-        cure = "predict it, or use --missing empty"
         if self._unnamed:
             reason = f"no prediction of this video ({len(absent)} frames wanted)"
             if self._there:

@@ -1,0 +1,44 @@
+"""Point-VOS commands as users call them: what goes wrong in real life gets a clear word and no silent mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Cli
+from tests.test_vos_evaluation import TWO, make, predict
+from vng.dataset_writer import write_dataset
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Path:
+    """A dataset `d` of one video, "walk", and perfect predictions `r`."""
+    video = make("walk", TWO)
+    write_dataset(tmp_path / "d", [video], "t")
+    predict(video, tmp_path / "r")
+    return tmp_path
+
+
+def evaluate(cli: Callable[..., Cli], root: Path, *more: object) -> Cli:
+    return cli("evaluate", "vos", "--dataset", root / "d", "--results", root / "r", "--quiet", *more)
+
+
+class TestArchive:
+    def test_numbers_that_a_server_would_mistake(self, predicted: Path, cli: Callable[..., Cli]) -> None:
+        (predicted / "r" / "walk" / "objects.json").write_text(json.dumps({"1": 2, "2": 1}))
+        ended = evaluate(cli, predicted, "--archive", predicted / "a.zip")
+        assert ended.status == 1 and "objects.json: numbers other than the object ids" in ended.err
+        assert not (predicted / "a.zip").exists()
+        (predicted / "r" / "walk" / "objects.json").write_text(json.dumps({"2": 2, "1": 1}))
+        assert evaluate(cli, predicted, "--archive", predicted / "a.zip").status == 0
+
+    def test_options_of_scores_are_refused(self, predicted: Path, cli: Callable[..., Cli]) -> None:
+        for option in (("--missing", "empty"), ("--official",), ("--truth", "sparse")):
+            ended = evaluate(cli, predicted, "--archive", predicted / "a.zip", *option)
+            assert ended.status == 2 and f"leave out {option[0]}" in ended.err
+        (predicted / "r" / "walk" / "00010.png").unlink()
+        ended = evaluate(cli, predicted, "--archive", predicted / "a.zip")
+        assert ended.status == 1 and ended.err.strip().endswith("this prediction is missing; predict it")
