@@ -125,23 +125,31 @@ def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+POINT_OPTIONS = {  # options of simulated points -> fields of SimulationSettings
+    "negatives": "negatives",
+    "point_frames": "frames",
+    "sampling": "sampling",
+    "distance": "distance",
+    "point_seed": "seed",
+}
+
+
 def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
     if arguments.simulate is None:
-        for name in ("keep_masks", "shared_negatives", "negatives"):
+        for name in ("keep_masks", "shared_negatives", *POINT_OPTIONS):
             if (given := getattr(arguments, name)) is not None and given is not False:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
+    given = {field: value for name, field in POINT_OPTIONS.items() if (value := getattr(arguments, name)) is not None}
+    if given.get("frames") == "all":
+        given["frames"] = None
     return SimulationSettings(
         arguments.simulate,
-        arguments.simulate if arguments.negatives is None else arguments.negatives,
-        arguments.point_frames,
-        arguments.sampling,
-        arguments.distance,
-        arguments.point_seed,
-        arguments.keep_masks,
-        arguments.shared_negatives,
+        keep_masks=arguments.keep_masks,
+        shared_negatives=arguments.shared_negatives,
+        **({"negatives": arguments.simulate} | given),
     )
 
 
