@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import Cli
+from tests.test_stcn_training import boxes, recipe  # noqa: F401 (fixtures)
 from tests.test_vos_evaluation import TWO, make, predict
 from vng.dataset_writer import write_dataset
 
@@ -42,3 +43,26 @@ class TestArchive:
         (predicted / "r" / "walk" / "00010.png").unlink()
         ended = evaluate(cli, predicted, "--archive", predicted / "a.zip")
         assert ended.status == 1 and ended.err.strip().endswith("this prediction is missing; predict it")
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ("data.crop=[0,0]", "data: crop [0.0, 0.0]: shares of the frame's area"),
+            ("data.crop=[0.5,1.5]", "crop [0.5, 1.5]"),
+            ("data.still_scale=[2,1]", "still_scale [2.0, 1.0]"),
+            ("loss.bootstrap=[0.9,0.1]", "loss.bootstrap: shares of the steps"),
+        ],
+    )
+    def test_values_out_of_range(self, recipe: Path, cli: Callable[..., Cli], wrong: str, words: str) -> None:  # noqa: F811
+        ended = cli("train", recipe, "--quiet", wrong)
+        assert ended.status == 2 and words in ended.err
+        assert "sources" not in ended.err  # the group is not repeated
+
+    def test_a_folder_with_another_model(self, tmp_path: Path, recipe: Path, cli: Callable[..., Cli]) -> None:  # noqa: F811
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.json").write_text("{}")
+        ended = cli("train", recipe, "--quiet")
+        assert ended.status == 1 and "holds a model that no run here has trained" in ended.err
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]

@@ -232,6 +232,10 @@ class VosDataSettings(Settings):
             raise ValueError(f"size {list(self.size)}: sides are multiples of 16")
         if self.prompt_points[0] > self.prompt_points[1]:
             raise ValueError(f"prompt_points {list(self.prompt_points)}: fewest before most")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError(f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most")
+        if not 0 < self.still_scale[0] <= self.still_scale[1]:
+            raise ValueError(f"still_scale {list(self.still_scale)}: above 0, least before most")
         return self
 
 
@@ -260,6 +264,13 @@ class StcnLossSettings(Settings):
     reference: float = Field(
         default=0.0, ge=0
     )  # weight of the reference frame, read from its own memory (ours; 0: not read)
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("shares of the steps, where it begins before where it ends")
+        return value
 
 
 class StcnRecipe(Recipe):
