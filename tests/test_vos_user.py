@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.helpers import Cli
+from tests.test_davis import labels, write_clip
 from tests.test_stcn_training import boxes, recipe  # noqa: F401 (fixtures)
 from tests.test_vos_evaluation import TWO, make, predict
 from vng.dataset_writer import write_dataset
@@ -66,3 +68,31 @@ class TestTraining:
         ended = cli("train", recipe, "--quiet")
         assert ended.status == 1 and "holds a model that no run here has trained" in ended.err
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+    def test_quiet_is_quiet(self, recipe: Path, cli: Callable[..., Cli]) -> None:  # noqa: F811
+        ended = cli("train", recipe, "--quiet")
+        assert ended.status == 0 and "it/s]" not in ended.err and "RANK" not in ended.err
+
+
+def test_predictions_with_capital_endings(predicted: Path, cli: Callable[..., Cli]) -> None:
+    for path in (predicted / "r" / "walk").glob("*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    ended = evaluate(cli, predicted)
+    assert ended.status == 0 and "100.00" in ended.out
+
+
+def test_annotations_in_colours(tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    write_clip(tmp_path / "davis", "good", [labels(1), labels(1)])
+    write_clip(tmp_path / "davis", "rgb", [labels(1), labels(1)])
+    file = tmp_path / "davis" / "Annotations" / "240p" / "rgb" / "00001.png"
+    Image.open(file).convert("RGB").save(file)
+    assert cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", "--quiet").status == 0
+    (problem,) = map(json.loads, (tmp_path / "out" / "problems.jsonl").read_text().splitlines())
+    assert problem["file"] == str(file) and "colours, where a palette or grey PNG" in problem["reason"]
+
+
+def test_a_folder_without_frames(tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "p.csv").write_text("object,frame,x,y\nö,0,1,1\n", encoding="utf-8")
+    ended = cli("propagate", "--video", tmp_path / "empty", "--points", tmp_path / "p.csv", "--out", tmp_path / "o")
+    assert ended.status == 1 and "--frames" not in ended.err and "check the path" in ended.err

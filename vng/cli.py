@@ -315,8 +315,12 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from vng.training.tasks import build, load_recipe
 
     recipe = load_recipe(arguments.config, arguments.overrides)
+    from transformers.utils import logging as bars
+
     from vng.training.loop import train
 
+    if arguments.quiet:
+        bars.disable_progress_bar()  # of transformers, when it writes the weights
     loss = train(recipe, build, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")
 
@@ -578,7 +582,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "transformers", "datasets", "absl"):
+    for noisy in ("httpx", "transformers", "datasets", "absl", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         arguments = _parse(argv)

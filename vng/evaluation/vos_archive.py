@@ -93,7 +93,10 @@ def _checked(
     reader = VideoPredictions(run, video, "error")
     reader.missing(frames, cure="predict it")
     if protocol != "davis-2016" and not reader.problems and reader.numbers != numbers:
-        path, reason = str(reader.folder / NUMBERS_FILE), "numbers other than the object ids: a server reads no such file"
+        path, reason = (
+            str(reader.folder / NUMBERS_FILE),
+            "numbers other than the object ids: a server reads no such file",
+        )
         reader.problems.append(Problem(path, "", "", reason, "write each object's own id into the pixels"))
     files: dict[str, Path] = {}
     for t in frames:

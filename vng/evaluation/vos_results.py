@@ -116,7 +116,8 @@ class VideoPredictions:
         self.folder = inside(run.folder, video.video_id)
         self.problems: list[Problem] = []
         self._video, self._missing = video, missing
-        self._there = {path.stem: path for path in self.folder.glob("*.png")} if self.folder.is_dir() else {}
+        files = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        self._there = {path.stem: path for path in files if path.suffix.lower() == ".png"}
         self._unnamed = not any(name in self._there for name in video.frame_names)
         self.numbers = self._read_numbers()
         self._lost = bool(self.problems)  # what numbers mean is not known: one line says so

@@ -90,7 +90,9 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
         settings[name] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
     check_same(recipe.out / MANIFEST, settings, recipe.out)
     if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
-        raise DataError(recipe.out, "", "", "this folder holds a model that no run here has trained", "choose another out")
+        raise DataError(
+            recipe.out, "", "", "this folder holds a model that no run here has trained", "choose another out"
+        )
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]

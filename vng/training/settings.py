@@ -233,7 +233,9 @@ class VosDataSettings(Settings):
         if self.prompt_points[0] > self.prompt_points[1]:
             raise ValueError(f"prompt_points {list(self.prompt_points)}: fewest before most")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most")
+            raise ValueError(
+                f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most"
+            )
         if not 0 < self.still_scale[0] <= self.still_scale[1]:
             raise ValueError(f"still_scale {list(self.still_scale)}: above 0, least before most")
         return self
