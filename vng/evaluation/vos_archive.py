@@ -93,11 +93,8 @@ def _checked(
     reader = VideoPredictions(run, video, "error")
     reader.missing(frames, cure="predict it")
     if protocol != "davis-2016" and not reader.problems and reader.numbers != numbers:
-        path, reason = (
-            str(reader.folder / NUMBERS_FILE),
-            "numbers other than the object ids: a server reads no such file",
-        )
-        reader.problems.append(Problem(path, "", "", reason, "write each object's own id into the pixels"))
+        reason, cure = "numbers other than the object ids: a server reads no such file", "write ids into the pixels"
+        reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), "", "", reason, cure))
     files: dict[str, Path] = {}
     for t in frames:
         path = reader.path(t)
