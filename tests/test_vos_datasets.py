@@ -173,7 +173,11 @@ class TestDavisPoints:
         figures = json.loads(cli("inspect", tmp_path / "out", "--json", "--quiet").out)["points"]
         assert (figures["negative points"], figures["negative places"], figures["frames"]) == (20, 10, 2)
 
-    @pytest.mark.parametrize("option", [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0")])
+    @pytest.mark.parametrize(
+        "option",
+        [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0"), ("--point-frames", "all"), ("--distance", "0"),
+         ("--sampling", "random"), ("--point-seed", "0")],
+    )  # fmt: skip
     def test_options_of_points_go_with_points(
         self, tmp_path: Path, cli: Callable[..., Cli], option: tuple[str, ...]
     ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vng.errors import UsageError
 from vng.frames import Frames
-from vng.models.loading import fingerprint, load_strictly
+from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
@@ -43,7 +43,7 @@ class StcnSettings:
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
     segmenter: str = DEFAULT_SEGMENTER  # points -> first masks, for a model that was trained on masks alone
     segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
-    device: str = "cpu"
+    device: str | None = None  # None: a GPU if there is one
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class StcnPropagator:
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         model = model.to(getattr(torch, self.settings.dtype))
-        self.model: Stcn = model.to(torch.device(self.settings.device)).fused()
+        self.model: Stcn = model.to(device_named(self.settings.device)).fused()
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
