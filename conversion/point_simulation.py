@@ -20,6 +20,7 @@ from vng.masks import RLE, decode, depth
 from vng.points import NEGATIVE, POSITIVE, Points, sample_in_mask
 
 SAMPLING = ("random", "farthest")
+FRAME_SAMPLING = ("even", "random")
 ROWS = 480  # the height that distances are given for
 FRAMES = 10  # the paper's choice
 
@@ -36,6 +37,7 @@ class SimulationSettings:
     seed: int = 0
     keep_masks: bool = False
     shared_negatives: bool = False  # one draw a frame, on the background its objects have in common, for all of them
+    frame_sampling: str = "even"  # which `frames` of a video: evenly spaced, or a random draw (App. A, Figure 7)
 
     def __post_init__(self) -> None:
         if self.positives < 1:
@@ -46,6 +48,8 @@ class SimulationSettings:
             raise UsageError(f"--point-frames {self.frames}: at least one frame, or all")
         if self.sampling not in SAMPLING:
             raise UsageError(f"--sampling {self.sampling}: choose one of: {', '.join(SAMPLING)}")
+        if self.frame_sampling not in FRAME_SAMPLING:
+            raise UsageError(f"--frame-sampling {self.frame_sampling}: choose one of: {', '.join(FRAME_SAMPLING)}")
         if not self.distance >= 0 or not np.isfinite(self.distance):
             raise UsageError(f"--distance {self.distance}: pixels, 0 or more")
 
@@ -57,9 +61,9 @@ class SimulationSettings:
 def simulate_points(video: Video, void: Sequence[RLE | None], settings: SimulationSettings) -> Video:
     """The video with points in place of its masks, or beside them with `keep_masks`.
 
-    Frames are evenly spaced over those where any object is annotated, and the first frame that annotates an object is
-    always among them. An object gets points in those of them where it is annotated itself: negatives alone where it is
-    absent.
+    Frames are evenly spaced over those where any object is annotated, or drawn from them, and the first frame that
+    annotates an object is always among them. An object gets points in those of them where it is annotated itself:
+    negatives alone where it is absent.
 
     Args:
         video: with true masks.
@@ -67,7 +71,7 @@ def simulate_points(video: Video, void: Sequence[RLE | None], settings: Simulati
         settings: how to draw.
     """
     points: dict[str, list[Points]] = {item.object_id: [] for item in video.objects}
-    for t in point_frames(video, settings.frames):
+    for t in point_frames(video, settings.frames, settings.seed if settings.frame_sampling == "random" else None):
         masks = {o.object_id: decode(rle) for o in video.objects if (rle := o.segmentations[t]) is not None}
         labelled = True if (rle := void[t]) is None else ~decode(rle)
         unclaimed = ~np.any(list(masks.values()), axis=0) & labelled
@@ -81,11 +85,19 @@ def simulate_points(video: Video, void: Sequence[RLE | None], settings: Simulati
     return replace(video, objects=objects)
 
 
-def point_frames(video: Video, count: int | None) -> list[int]:
-    """The frames that get points: `count` evenly spaced ones of those annotated, and the first one of each object."""
+def point_frames(video: Video, count: int | None, seed: int | None = None) -> list[int]:
+    """The frames that get points: `count` of those annotated, and the first one of each object.
+
+    Evenly spaced; with a seed drawn at random, by the seed and the video's name (fewer are the first ones of more).
+    """
     annotated = [[t for t, rle in enumerate(item.segmentations) if rle is not None] for item in video.objects]
-    spaced = evenly_spaced(sorted({t for frames in annotated for t in frames}), count)
-    return sorted({*spaced, *(frames[0] for frames in annotated if frames)})
+    known = sorted({t for frames in annotated for t in frames})
+    if seed is None or count is None:
+        chosen = evenly_spaced(known, count)
+    else:
+        rng = np.random.default_rng([seed, zlib.crc32(video.video_id.encode())])
+        chosen = [int(t) for t in rng.permutation(known)[:count]]
+    return sorted({*chosen, *(frames[0] for frames in annotated if frames)})
 
 
 def _draw(region: np.ndarray, label: int, t: int, names: tuple[str, ...], settings: SimulationSettings) -> Points:

@@ -122,6 +122,9 @@ def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
             labels = np.array(image)
     except OSError as error:
         raise DataError(path, "", "", "no annotation, or none that opens", "fetch the clip again") from error
+    if labels.ndim != 2:
+        cure = "give the annotations as published; a copy in colours has lost the ids"
+        raise DataError(path, "", "", "colours, where a palette or grey PNG of object ids was expected", cure)
     if labels.shape != size:
         raise DataError(path, "", "size", f"{list(labels.shape)}, the frames have {list(size)}", "fetch the clip again")
     if labels.dtype not in (np.uint8, np.bool_):

@@ -98,6 +98,18 @@ class TestSimulation:
         assert made.objects[0].points.frame.tolist() == [1, 5]
         assert made.objects[0].segmentations == video.objects[0].segmentations
 
+    def test_frames_drawn_at_random(self) -> None:
+        """By seed and name; fewer are the first ones of more; the first annotated frame is always among them."""
+        video = a_video((None, *[block(4, 2, 40, 24)] * 19))
+
+        def drawn(count: int, seed: int = 0) -> set[int]:
+            settings = SimulationSettings(1, 0, frames=count, seed=seed, frame_sampling="random")
+            return set(simulate_points(video, no_void(video), settings).objects[0].points.frame.tolist())
+
+        assert drawn(4) == drawn(4) and drawn(4) < drawn(9) < drawn(99) == set(range(1, 20))
+        assert all(1 in drawn(4, seed) and len(drawn(4, seed)) in (4, 5) for seed in range(9))
+        assert len({frozenset(drawn(4, seed)) for seed in range(9)}) > 5
+
     def test_farthest_points_start_in_the_middle(self) -> None:
         mask = block(10, 20, 17, 33)  # 7 rows, 13 columns: the deepest pixels are of row 13
         first, second, third = farthest_in_mask(mask, 3, 0)
@@ -126,6 +138,7 @@ class TestSimulation:
             ({"negatives": -1}, "--negatives -1"),
             ({"frames": 0}, "--point-frames 0"),
             ({"sampling": "grid"}, "--sampling grid"),
+            ({"frame_sampling": "odd"}, "--frame-sampling odd"),
             ({"distance": float("nan")}, "--distance nan"),
         ],
     )
@@ -160,7 +173,11 @@ class TestDavisPoints:
         figures = json.loads(cli("inspect", tmp_path / "out", "--json", "--quiet").out)["points"]
         assert (figures["negative points"], figures["negative places"], figures["frames"]) == (20, 10, 2)
 
-    @pytest.mark.parametrize("option", [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0")])
+    @pytest.mark.parametrize(
+        "option",
+        [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0"), ("--point-frames", "all"), ("--distance", "0"),
+         ("--sampling", "random"), ("--point-seed", "0")],
+    )  # fmt: skip
     def test_options_of_points_go_with_points(
         self, tmp_path: Path, cli: Callable[..., Cli], option: tuple[str, ...]
     ) -> None:

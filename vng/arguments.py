@@ -70,9 +70,9 @@ def _natural(text: str) -> int:
     return value
 
 
-def _frame_count(text: str) -> int | None:
-    """A positive number; None for "all"."""
-    return None if text == "all" else _positive(text)
+def _frame_count(text: str) -> int | str:
+    """A positive number, or "all"."""
+    return text if text == "all" else _positive(text)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -247,17 +247,19 @@ def _simulation_arguments(parser: Any) -> None:
     group.add_argument("--simulate", type=_positive, metavar="N", help=simulate_help)
     negatives_help = "most negative points, on whatever is neither the object nor void [N of --simulate]"
     group.add_argument("--negatives", type=_natural, metavar="N", help=negatives_help)
-    frames_help = "this many evenly spaced annotated frames, or all [10]"
-    group.add_argument("--point-frames", type=_frame_count, default=10, metavar="F|all", help=frames_help)
+    frames_help = "this many annotated frames, or all [10]"
+    group.add_argument("--point-frames", type=_frame_count, metavar="F|all", help=frames_help)
+    which_help = "which frames: evenly spaced, or drawn at random (App. A) [even]"
+    group.add_argument("--frame-sampling", choices=("even", "random"), help=which_help)
     sampling_help = "random, or farthest-point sampling from the middle of the region [random]"
-    group.add_argument("--sampling", choices=("random", "farthest"), default="random", help=sampling_help)
+    group.add_argument("--sampling", choices=("random", "farthest"), help=sampling_help)
     distance_help = (
         "least distance of two points of one label, in pixels at 480 rows: at 240 rows half of it, and so on; "
         "where that many points do not fit, there are fewer [20]"
     )
-    group.add_argument("--distance", type=float, default=20.0, metavar="PIXELS", help=distance_help)
+    group.add_argument("--distance", type=float, metavar="PIXELS", help=distance_help)
     seed_help = "a point depends on it, and on the names of video, object and frame [0]"
-    group.add_argument("--point-seed", type=_natural, default=0, metavar="S", help=seed_help)
+    group.add_argument("--point-seed", type=_natural, metavar="S", help=seed_help)
     shared_help = (
         "draw the negatives of a frame once, on the background that its objects have in common, and give them to every "
         "object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 a frame"

@@ -125,23 +125,32 @@ def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+POINT_OPTIONS = {  # options of simulated points -> fields of SimulationSettings
+    "negatives": "negatives",
+    "point_frames": "frames",
+    "sampling": "sampling",
+    "frame_sampling": "frame_sampling",
+    "distance": "distance",
+    "point_seed": "seed",
+}
+
+
 def _simulation(arguments: argparse.Namespace) -> Any:
     from conversion.point_simulation import SimulationSettings
 
     if arguments.simulate is None:
-        for name in ("keep_masks", "shared_negatives", "negatives"):
+        for name in ("keep_masks", "shared_negatives", *POINT_OPTIONS):
             if (given := getattr(arguments, name)) is not None and given is not False:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
         return None
+    given = {field: value for name, field in POINT_OPTIONS.items() if (value := getattr(arguments, name)) is not None}
+    if given.get("frames") == "all":
+        given["frames"] = None
     return SimulationSettings(
         arguments.simulate,
-        arguments.simulate if arguments.negatives is None else arguments.negatives,
-        arguments.point_frames,
-        arguments.sampling,
-        arguments.distance,
-        arguments.point_seed,
-        arguments.keep_masks,
-        arguments.shared_negatives,
+        keep_masks=arguments.keep_masks,
+        shared_negatives=arguments.shared_negatives,
+        **({"negatives": arguments.simulate} | given),
     )
 
 
@@ -307,8 +316,12 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from vng.training.tasks import build, load_recipe
 
     recipe = load_recipe(arguments.config, arguments.overrides)
+    from transformers.utils import logging as bars
+
     from vng.training.loop import train
 
+    if arguments.quiet:
+        bars.disable_progress_bar()  # of transformers, when it writes the weights
     loss = train(recipe, build, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")
 
@@ -489,8 +502,9 @@ def _write_vos_archive(arguments: argparse.Namespace) -> None:
         raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
-    if arguments.json is not None or arguments.csv is not None:
-        raise UsageError("vng evaluate vos: --archive does not score; leave out --json and --csv")
+    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
+    if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
+        raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm
 
     from vng.dataset import VngDataset
@@ -569,7 +583,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "transformers", "datasets", "absl"):
+    for noisy in ("httpx", "transformers", "datasets", "absl", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         arguments = _parse(argv)

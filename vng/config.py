@@ -115,7 +115,10 @@ def _explain(item: Any, kind: type[Settings]) -> str:
     if item["type"] == "extra_forbidden":
         known = ", ".join(_fields_at(kind, item["loc"][:-1]))
         return f"{place}: unknown setting, known ones: {known}"
-    return f"{place}: {item['msg'].lower()}" + (f", got {item['input']!r}" if item["type"] != "missing" else "")
+    told = item["type"] == "missing" or (item["type"] == "value_error" and isinstance(item["input"], dict))
+    return f"{place}: {item['msg'].lower().removeprefix('value error, ')}" + (
+        "" if told else f", got {item['input']!r}"
+    )
 
 
 def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:

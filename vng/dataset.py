@@ -15,13 +15,13 @@ On disk:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vng.errors import DataError
+from vng.errors import DataError, DataErrors
 from vng.frames import EncodedFrames, Frames, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DATA_FOLDER, CARD, MANIFEST = "data", "README.md", "manifest.json"
 PARTIAL = ".partial"  # parts of a dataset that is not finished
+CHECK_PATH = "check the path, or make one with `vng convert`"
 SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
 
 
@@ -302,30 +303,63 @@ class VngDataset(Sequence[Video]):
         return [len(row["expressions"]) for row in self._table.select_columns(["expressions"])]
 
 
+def check_datasets(paths: Iterable[Path]) -> None:
+    """Raise DataErrors naming every dataset that is not there or not finished; nothing of their content is read."""
+    problems, offline = [], False
+    for path in dict.fromkeys(paths):
+        try:
+            if _local_files(path, None) is None:
+                if offline:  # the hub's client tries for half a minute each time
+                    raise DataError(path, "", "", "no such dataset folder, and the hub is out of reach", CHECK_PATH)
+                _on_hub(path, "load_dataset_builder")
+        except DataError as error:
+            offline = offline or isinstance(error.__cause__, ConnectionError)
+            problems.append(error.problem)
+    if problems:
+        raise DataErrors(problems)
+
+
+def _local_files(folder: Path, split: str | None) -> list[Path] | None:
+    """The Parquet files of a dataset's folder; None where the path can only be a hub id; DataError where it is neither.
+
+    A hub id is `owner/name` where no folder `owner` lies here.
+    """
+    if folder.exists():
+        files = sorted((folder / DATA_FOLDER).glob(f"{split or '*'}-*.parquet"))
+        if files:
+            return files
+        partial = (folder / PARTIAL).exists()
+        raise DataError(
+            folder,
+            "",
+            "",
+            "its conversion has not finished" if partial else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
+            "run the same `vng convert` again" if partial else CHECK_PATH,
+        )
+    if len(folder.parts) == 2 and not folder.is_absolute() and not folder.parent.is_dir():
+        return None
+    raise DataError(folder, "", "", "no such dataset folder", CHECK_PATH)
+
+
+def _on_hub(path: Path, function: str) -> Any:
+    """What a function of `datasets` says of a hub id."""
+    import datasets
+
+    try:
+        return getattr(datasets, function)(str(path))
+    except Exception as error:  # whatever the hub's client raises, the user's path is not there
+        reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
+        raise DataError(path, "", "", reason, CHECK_PATH) from error
+
+
 def _load_table(path: str | Path, split: str | None) -> Any:
     from datasets import Image, List, concatenate_datasets, disable_progress_bars, load_dataset
 
     disable_progress_bars()
-    folder = Path(path)
-    if folder.exists():
-        files = sorted((folder / DATA_FOLDER).glob(f"{split or '*'}-*.parquet"))
-        if not files:
-            partial = (folder / PARTIAL).exists()
-            raise DataError(
-                folder,
-                "",
-                "",
-                "its conversion has not finished" if partial else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
-                "run the same `vng convert` again" if partial else "check the path, or make one with `vng convert`",
-            )
-        table = load_dataset("parquet", data_files=[str(file) for file in files], split="train", features=features())
-    elif len(folder.parts) == 2 and not folder.is_absolute():
-        try:
-            splits = load_dataset(str(path))
-        except Exception as error:  # whatever the hub's client raises, the user's path is not there
-            reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
-            raise DataError(folder, "", "", reason, "check the path") from error
+    files = _local_files(Path(path), split)
+    if files is None:
+        splits = _on_hub(Path(path), "load_dataset")
         table = concatenate_datasets([splits[name] for name in splits if split in (None, name)])
     else:
-        raise DataError(folder, "", "", "no such dataset folder", "check the path")
+        table = load_dataset("parquet", data_files=[str(file) for file in files], split="train", features=features())
     return table.cast_column("frames", List(Image(decode=False)))

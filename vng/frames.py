@@ -136,7 +136,7 @@ class ImageFolder(Frames):
     def __init__(self, folder: Path, fps: float = 0.0) -> None:
         files = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
         if not files:
-            raise DataError(folder, "", "", "no .jpg or .png files in this folder", "check --frames")
+            raise DataError(folder, "", "", "no .jpg or .png files in this folder", "check the path")
         super().__init__([p.stem for p in files], str(folder), fps)
         self._files = files
 

@@ -17,6 +17,7 @@ import torch
 from vng.frames import ArrayFrames, Frames, open_frames
 from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode_many, encode
+from vng.models.loading import device_named
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, Scene
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
@@ -85,7 +86,7 @@ class NarrativeGrounder:
     """
 
     def __init__(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, device: str | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         self.model: ReferFormerForVNG = model.eval()
         torch.nn.Module.to(self.model, self.device)
         self.processor = processor

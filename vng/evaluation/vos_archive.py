@@ -15,7 +15,7 @@ from PIL import Image
 
 from vng.dataset import Video
 from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.vos_results import Run, VideoPredictions, object_numbers
+from vng.evaluation.vos_results import NUMBERS_FILE, Run, VideoPredictions, object_numbers
 from vng.evaluation.vos_targets import annotated_frames, reference_frame
 
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}
@@ -91,7 +91,10 @@ def _checked(
         raise DataError(video.dataset, video.video_id, "objects", reason, "convert the benchmark's own annotations")
     frames = _wanted(video, protocol, required)
     reader = VideoPredictions(run, video, "error")
-    reader.missing(frames)
+    reader.missing(frames, cure="predict it")
+    if protocol != "davis-2016" and not reader.problems and reader.numbers != numbers:
+        reason, cure = "numbers other than the object ids: a server reads no such file", "write ids into the pixels"
+        reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), "", "", reason, cure))
     files: dict[str, Path] = {}
     for t in frames:
         path = reader.path(t)

@@ -116,7 +116,8 @@ class VideoPredictions:
         self.folder = inside(run.folder, video.video_id)
         self.problems: list[Problem] = []
         self._video, self._missing = video, missing
-        self._there = {path.stem: path for path in self.folder.glob("*.png")} if self.folder.is_dir() else {}
+        files = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        self._there = {path.stem: path for path in files if path.suffix.lower() == ".png"}
         self._unnamed = not any(name in self._there for name in video.frame_names)
         self.numbers = self._read_numbers()
         self._lost = bool(self.problems)  # what numbers mean is not known: one line says so
@@ -125,12 +126,11 @@ class VideoPredictions:
         """The file of frame t, or None."""
         return self._there.get(self._video.frame_names[t])
 
-    def missing(self, frames: Collection[int]) -> None:
+    def missing(self, frames: Collection[int], cure: str = "predict it, or use --missing empty") -> None:
         """Report what is not there of these frames; a video of which nothing is there is one problem."""
         absent = [t for t in frames if self.path(t) is None]
         if not absent or self._missing == "empty":
             return
-        cure = "predict it, or use --missing empty"
         if self._unnamed:
             reason = f"no prediction of this video ({len(absent)} frames wanted)"
             if self._there:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from vng.errors import DataError
+from vng.errors import DataError, UsageError
 from vng.manifest import to_json
 from vng.models.checkpoints import misfits
 
@@ -31,14 +31,30 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     folder = Path(path)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
+    found: dict[str, Any] = told(path, lambda: PretrainedConfig.get_config_dict(str(path))[0], cure)
+    wanted: Any = kind.config_class
+    if found.get("model_type", wanted.model_type) != wanted.model_type:
+        reason = f"holds a model of the type {found['model_type']}, {wanted.model_type} is wanted"
+        raise DataError(folder, "", "model_type", reason, cure)
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
     loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
     model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
-    found = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
-    if reason := misfits(found | {"of another size": sorted(sizes)}):
+    names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
+    if reason := misfits(names | {"of another size": sorted(sizes)}):
         raise DataError(folder, "", "weights", reason, f"these are not the weights of a {kind.__name__}")
     return model
+
+
+def device_named(name: str | None) -> torch.device:
+    """The device of a name, or a GPU if there is one; raises UsageError for one that is not here."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:80]
+        raise UsageError(f"no device {name!r} here ({reason}); choose cpu, or leave it out") from error
+    return device
 
 
 def told(path: str | Path, load: Callable[[], T], cure: str) -> T:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vng.errors import UsageError
 from vng.frames import Frames
-from vng.models.loading import fingerprint, load_strictly
+from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
@@ -37,12 +37,13 @@ class StcnSettings:
     """How the engine works; raises UsageError for a value that cannot be."""
 
     every: int = 5  # each so many-th frame is remembered
-    last: bool = True  # the last frame is remembered until the next
+    last: bool = False  # whether the last frame is remembered until the next; it spreads mistakes (docs/benchmarks.md)
     top_k: int = 20  # cells of memory a cell reads
     budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
     segmenter: str = DEFAULT_SEGMENTER  # points -> first masks, for a model that was trained on masks alone
-    device: str = "cpu"
+    segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
+    device: str | None = None  # None: a GPU if there is one
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class StcnPropagator:
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         model = model.to(getattr(torch, self.settings.dtype))
-        self.model: Stcn = model.to(torch.device(self.settings.device)).fused()
+        self.model: Stcn = model.to(device_named(self.settings.device)).fused()
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
@@ -128,7 +129,8 @@ class StcnPropagator:
 
     @cached_property
     def _segmenter(self) -> Segmenter:
-        return load_segmenter(self.settings.segmenter)
+        checkpoint = self.settings.segmenter_checkpoint
+        return load_segmenter(self.settings.segmenter, **({} if checkpoint is None else {"checkpoint": checkpoint}))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from vng.models.dynamite.clicks import Prompts, Trace
 from vng.models.dynamite.import_checkpoint import from_file
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, EncodedImage, instance_logits
 from vng.models.dynamite.processing_dynamite import Fit, probabilities
-from vng.models.loading import fingerprint, load_strictly
+from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.points import BACKGROUND, Click, PointPrompts
 
 TRACE_POINTS = 256  # a longer trace is thinned to so many
@@ -56,7 +56,7 @@ class DynamiteSegmenter:
         self.fingerprint = fingerprint(model)
         if short_side is not None:
             model.config.short_side = short_side
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         self.model = model.eval().to(self.device)
 
     @torch.inference_mode()

@@ -33,7 +33,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from vng.errors import DataError, UsageError, one_of
-from vng.models.loading import fingerprint, load_strictly, told
+from vng.models.loading import device_named, fingerprint, load_strictly, told
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
 from vng.segmenters.sam_decoder import TwoWay
 
@@ -117,7 +117,7 @@ class SamSegmenter:
         if checkpoint is None:
             raise UsageError("this segmenter has no weights of its own; name a checkpoint: facebook/sam2.1-hiera-tiny")
         self.settings = settings or SamSettings()
-        self.device = _device(device)
+        self.device = device_named(device)
         self.family, model = load_sam(checkpoint)
         self.fingerprint = fingerprint(model)
         self.model: Any = model.to(self.device).eval()  # type: ignore[arg-type]
@@ -354,15 +354,3 @@ def _normalisation(checkpoint: str, family: SamFamily) -> tuple[list[float], lis
         reason = f"image_mean {mean}, image_std {std}; expected three numbers each, the deviations above 0"
         raise DataError(checkpoint, "preprocessor_config.json", "image_mean", reason, "mend or remove the file")
     return list(mean), list(std)
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of a name, or a GPU if there is one."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"no device {name!r} here ({str(error).splitlines()[0][:80]}); choose cpu, or leave it out"
-        ) from error
-    return device

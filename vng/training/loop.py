@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from vng.errors import UsageError, VngError
+from vng.dataset import check_datasets
+from vng.errors import DataError, UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.curves import plot_curves
 from vng.training.settings import OptimizerSettings, Recipe
@@ -77,18 +78,24 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
     and `curves.png`. Stopped at any moment and called again, it ends as an uninterrupted run.
 
     Raises:
-        DataError: the folder holds a run with other settings.
+        DataErrors: datasets that are not there, all of them at once and before anything is opened.
+        DataError: the folder holds a run with other settings, or a model of something else.
         UsageError: `save_every` is no multiple of `log_every`.
         VngError: the loss is not finite.
     """
     if recipe.save_every % recipe.log_every:
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
     check_folder(recipe.out)
+    check_datasets(recipe.datasets().values())
     settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
     for name, path in recipe.datasets().items():
         made_by = path / "manifest.json"
         settings[name] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
     check_same(recipe.out / MANIFEST, settings, recipe.out)
+    if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
+        raise DataError(
+            recipe.out, "", "", "this folder holds a model that no run here has trained", "choose another out"
+        )
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]

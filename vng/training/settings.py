@@ -221,17 +221,24 @@ class VosDataSettings(Settings):
     prompt_points: tuple[PositiveInt, PositiveInt] = (10, 10)  # fewest and most positives of the reference frame
     distance: float = Field(20.0, ge=0)  # pixels of a sample between points drawn from masks (hybrid)
     negatives: float = Field(0.0, ge=0, le=1)  # chance that the reference's negatives are told too (ours)
+    verified_points: bool = True  # beside a pseudo-mask, the points it was made from count in the loss too (ours)
     min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
 
     @model_validator(mode="after")
     def _in_order(self) -> VosDataSettings:
         starts = [start for start, _ in self.skips]
-        if not starts or starts[0] != 0 or starts != sorted(starts):
-            raise ValueError(f"skips {list(self.skips)}: shares of the steps that begin with 0 and rise")
+        if not starts or starts[0] != 0 or starts != sorted(starts) or not starts[-1] < 1:
+            raise ValueError(f"skips {list(self.skips)}: shares of the steps that begin with 0, rise and stay below 1")
         if any(side % 16 for side in self.size):
             raise ValueError(f"size {list(self.size)}: sides are multiples of 16")
         if self.prompt_points[0] > self.prompt_points[1]:
             raise ValueError(f"prompt_points {list(self.prompt_points)}: fewest before most")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError(
+                f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most"
+            )
+        if not 0 < self.still_scale[0] <= self.still_scale[1]:
+            raise ValueError(f"still_scale {list(self.still_scale)}: above 0, least before most")
         return self
 
 
@@ -260,6 +267,13 @@ class StcnLossSettings(Settings):
     reference: float = Field(
         default=0.0, ge=0
     )  # weight of the reference frame, read from its own memory (ours; 0: not read)
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("shares of the steps, where it begins before where it ends")
+        return value
 
 
 class StcnRecipe(Recipe):

@@ -115,6 +115,8 @@ def build_stcn(recipe: StcnRecipe) -> Task:
     def samples(length: int) -> VosClipSampler:
         return VosClipSampler(datasets, recipe.data, recipe.supervision, radius, recipe.seed, length)
 
+    samples(1).check()
+
     def save(trained: nn.Module, folder: Path) -> None:
         assert isinstance(trained, TrainedStcn)
         trained.model.save_pretrained(folder)

@@ -98,6 +98,18 @@ class VosClipSampler(Dataset):
             for _ in range(settings.sources[source].repeats)
         ]
 
+    def check(self) -> None:
+        """Raise DataError for a source without anything its supervision could train on."""
+        for source, dataset in enumerate(self.datasets):
+            if not any(self._drawing(source, place).references for place in range(len(dataset))):
+                raise self._nothing(source)
+
+    def _nothing(self, source: int) -> DataError:
+        asked = self.settings.sources[source].supervision or self._default
+        reason = f"nothing here that the supervision ({asked}) could train on"
+        cure = "choose another supervision, or check the dataset"
+        return DataError(self.datasets[source].path, "", "segmentations, points", reason, cure)
+
     def __len__(self) -> int:
         return self.length
 
@@ -110,10 +122,7 @@ class VosClipSampler(Dataset):
                 clip = drawing.draw(rng, progress, self.radius)
                 if clip is not None:
                     return clip
-        wanted = ", ".join(s.supervision or self._default for s in self.settings.sources)
-        paths = ", ".join(str(dataset.path) for dataset in self.datasets)
-        reason = f"nothing here that the supervision ({wanted}) could train on"
-        raise DataError(paths, "", "segmentations, points", reason, "choose another supervision, or check the dataset")
+        raise self._nothing(0)
 
     def _drawing(self, source: int, place: int) -> _Drawing:
         key = (source, place)
@@ -215,7 +224,7 @@ class _Drawing:
 
     def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
         points, rle = Points.none(), None
-        if self.supervision == "points" or item.has_pseudo_masks:  # beside a pseudo-mask its verified points count too
+        if self.supervision == "points" or (self.settings.verified_points and item.has_pseudo_masks):
             points = item.points.in_frame(frame)
             points = points[points.label != AMBIGUOUS]
         if self.supervision != "points":

@@ -62,6 +62,15 @@ class StcnConfig(PretrainedConfig):
     ) -> None:
         self.key_backbone = _backbone(key_backbone or KEY_BACKBONE)
         self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
+        least: dict[str, tuple[float, int]] = {
+            "key_dim": (key_dim, 1),
+            "value_dim": (value_dim, 1),
+            "thin_dim": (thin_dim, 1),
+        }
+        least |= {"norm_batches": (norm_batches, 0), "point_radius": (point_radius, 0), "short_side": (short_side, 0)}
+        for name, (given, low) in least.items():
+            if given < low:
+                raise ValueError(f"{name} {given}: {low} or more")
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
         self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side

@@ -29,7 +29,7 @@ class Bootstrapping:
         """The share of pixels that count at a step, in (0, 1]."""
         if step < self.start:
             return 1.0
-        if step > self.end:
+        if step >= self.end:
             return self.top
         return self.top + (1 - self.top) * (self.end - step) / (self.end - self.start)
 
