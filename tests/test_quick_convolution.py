@@ -32,6 +32,8 @@ def test_winograd(monkeypatch: pytest.MonkeyPatch, most: int, size: tuple[int, i
     for _ in range(2):  # what the first call keeps must not harm the second
         x = torch.randn(size[0], 12, *size[1:])
         assert torch.allclose(fast(x), conv(x), atol=1e-5)
+    with torch.inference_mode():
+        assert torch.allclose(fast(x), conv(x), atol=1e-5)
     wider = torch.randn(1, 12, size[1] + 6, size[2] + 3)
     assert torch.allclose(fast(wider), conv(wider), atol=1e-5)
 

@@ -102,9 +102,9 @@ class WinogradConv2d(PackedConv2d):
 
     def _framed(self, x: Tensor, b: int, height: int, width: int) -> Tensor:
         """[b, height, width, C] with `x` behind a border; what lies around it stays zero from call to call."""
-        size = [b, height, width, x.shape[3]]
         if self._padded is None or self._padded[0] != list(x.shape):
-            self._padded = list(x.shape), x.new_zeros(size)
+            with torch.inference_mode(False):  # or later calls could not write to it outside of that mode
+                self._padded = list(x.shape), torch.zeros(b, height, width, x.shape[3])
         padded = self._padded[1]
         padded[: len(x), 1 : 1 + x.shape[1], 1 : 1 + x.shape[2]] = x
         return padded
