@@ -33,6 +33,7 @@ from torch import nn
 
 from tests.golden_weights import STCN_GAINS, STCN_SMALL, drawn
 from vng.frames import Frames
+from vng.models.loading import device_named
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.import_checkpoint import from_reference
 from vng.models.stcn.modeling_stcn import Stcn
@@ -40,7 +41,7 @@ from vng.propagators import FramePrompts
 from vng.propagators.stcn import StcnPropagator, StcnSettings
 
 HEIGHT, WIDTH = 240, 432
-PUBLISHED = StcnSettings(every=5, last=False, top_k=20, budget=None)
+PUBLISHED = StcnSettings(every=5, last=False, top_k=20, budget=None, device="cpu")
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "embedded-stcn.yaml"
 SHORT, LONG = 100, 600  # frames; the default budget is reached before the short one ends
 WARM_UP = 2  # frames
@@ -82,7 +83,7 @@ class Engine(StcnPropagator):
 
     def __init__(self, model: Stcn, settings: StcnSettings) -> None:
         self.settings = settings
-        model = model.to(getattr(torch, settings.dtype)).to(torch.device(settings.device))
+        model = model.to(getattr(torch, settings.dtype)).to(device_named(settings.device))
         self.model = model.fused()
 
 
@@ -222,7 +223,7 @@ def speed(folder: Path | None, count: int, rounds: int, only: list[str]) -> dict
     if network is not None:
         runs["theirs"] = theirs(network, 2)
     runs |= {"ours": ours(engine, 2), "ours, 10 objects": ours(engine, 10)}
-    small = Engine(embedded().eval(), StcnSettings(short_side=0))
+    small = Engine(embedded().eval(), StcnSettings(short_side=0, device="cpu"))
     runs |= {"small": ours(small, 2), "small, 10 objects": ours(small, 10)}
     runs = {name: run for name, run in runs.items() if not only or name in only}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
@@ -285,7 +286,7 @@ def growth() -> dict[str, float]:
 
 def peak(count: int) -> float:
     """MiB at most while a video of `count` frames is segmented; what loading took before is not counted."""
-    engine = Engine(embedded().eval(), StcnSettings(short_side=0))
+    engine = Engine(embedded().eval(), StcnSettings(short_side=0, device="cpu"))
     prompts = {0: FramePrompts(masks=tuple(first_masks(2)))}
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     for _ in engine(Moving(count), prompts):
