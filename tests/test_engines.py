@@ -103,9 +103,9 @@ class TestPropagators:
 
     def test_a_later_prompt_of_one_object_leaves_the_other_alone(self, name: str) -> None:
         frames, masks = self.clip()
-        prompts = {0: FramePrompts(masks=(masks[0], masks[0])), 6: FramePrompts(masks=(masks[6], None))}
+        prompts = {0: FramePrompts(masks=(masks[0], ~masks[0])), 6: FramePrompts(masks=(masks[6], None))}
         for t, probabilities in propagators.load(name)(frames, prompts):
-            assert iou(probabilities[1] > 0.5, masks[t]) > 0.75, t
+            assert iou(probabilities[1] > 0.5, ~masks[t]) > 0.9, t
 
     def test_each_frame_once_and_points_too(self, name: str) -> None:
         frames, _ = self.clip()
@@ -148,7 +148,7 @@ def test_unknown_engines_name_the_known() -> None:
         UsageError, match="unknown segmenter 'x'; choose one of: classical, dynamite, embedded, sam, sam2, sam3"
     ):
         segmenters.load("x")
-    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow"):
+    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow, stcn"):
         propagators.load("x")
     with pytest.raises(UsageError, match="segmenter 'classical' takes no 'checkpoint'"):
         segmenters.load("classical", checkpoint="x")

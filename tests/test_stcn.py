@@ -283,7 +283,7 @@ def test_memory_of_a_long_video_is_that_of_a_short_one(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Memory, "read", counted)
     prompts = {0: FramePrompts(masks=(mask(),))}
-    for _ in OnHand(tiny(), budget=60, every=2)(video(200), prompts):
+    for _ in OnHand(tiny(), budget=60, every=2, last=True)(video(200), prompts):
         pass
     assert max(lengths[:50]) == max(lengths) == 60 + 6  # and the last frame: 2 x 3 cells
 

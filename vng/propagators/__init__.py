@@ -22,7 +22,7 @@ ENGINES = {
     "flow": "vng.propagators.flow:FlowPropagator",
     "stcn": "vng.propagators.stcn:StcnPropagator",
 }
-DEFAULT = "flow"
+DEFAULT = "stcn"
 
 
 @dataclass(frozen=True)

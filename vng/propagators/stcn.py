@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vng.errors import UsageError
+from vng.errors import UsageError, one_of
 from vng.frames import Frames
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.models.stcn.memory import Memory
@@ -29,6 +29,7 @@ from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
 THRESHOLD = 0.5
+READERS = ("model", "segmenter")
 SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 
 
@@ -36,12 +37,13 @@ SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 class StcnSettings:
     """How the engine works; raises UsageError for a value that cannot be."""
 
-    every: int = 5  # each so many-th frame is remembered
+    every: int | None = None  # each so many-th frame is remembered; None: as the model asks (published: 5)
     last: bool = False  # whether the last frame is remembered until the next; it spreads mistakes (docs/benchmarks.md)
     top_k: int = 20  # cells of memory a cell reads
     budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
-    segmenter: str = DEFAULT_SEGMENTER  # points -> first masks, for a model that was trained on masks alone
+    points: str | None = None  # who reads points: the "model" itself or a "segmenter"; None: the model where it can
+    segmenter: str = DEFAULT_SEGMENTER  # points -> masks, where a segmenter reads them
     segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
     device: str | None = None  # None: a GPU if there is one
     dtype: str = "float32"
@@ -49,10 +51,10 @@ class StcnSettings:
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("top_k", 1), ("budget", 1), ("short_side", 0)):
             value = getattr(self, name)
-            if value is None and name in ("budget", "short_side"):
-                continue
-            if value is None or value < least:
+            if (value is None and name == "top_k") or (value is not None and value < least):
                 raise UsageError(f"{name}={value}: {least} or more")
+        if self.points is not None:
+            one_of(self.points, READERS, "reader of points")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UsageError(f"dtype={self.dtype}: float32, bfloat16 or float16")
 
@@ -105,7 +107,7 @@ class StcnPropagator:
         points: list[PointPrompts | None] = list(prompt.points or [None] * k)
         asked = {i: told for i, told in enumerate(points) if masks[i] is None and told is not None}
         pointed = [i for i, told in asked.items() if len(told.positive)]
-        if pointed and not config.takes_points:
+        if pointed and (self.settings.points or READERS[not config.takes_points]) == "segmenter":
             made = self._segmenter(image, [asked[i] for i in pointed])
             for i, mask in zip(pointed, made, strict=True):
                 masks[i] = mask > THRESHOLD
@@ -163,7 +165,7 @@ class _Session:
             found = self._prompted(pixels, features, found, hints, time)
             self.remembered = time
         elif not final and self.order:
-            lasting = time - self.remembered >= self.settings.every
+            lasting = time - self.remembered >= (self.settings.every or self.model.config.memory_every)
             if lasting or self.settings.last:
                 value = self._value(pixels, features, found[self.order].to(self.model.dtype))
                 self.memory.add(features.key[0], value, time, lasting)

@@ -37,6 +37,7 @@ class StcnConfig(PretrainedConfig):
         norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained ones).
         point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
         short_side: pixels to which the short side of a frame is brought; 0 keeps frames as they are.
+        memory_every: each so many-th frame is remembered, unless asked otherwise.
         takes_points: the model was trained on prompts that are points; takes_negatives: on negative ones too.
         reads_reference: it was trained to segment the reference frame from its own memory.
     """
@@ -55,6 +56,7 @@ class StcnConfig(PretrainedConfig):
         norm_batches: int = 0,
         point_radius: float = 0.0,
         short_side: int = 0,
+        memory_every: int = 5,
         takes_points: bool = False,
         takes_negatives: bool = False,
         reads_reference: bool = False,
@@ -63,17 +65,17 @@ class StcnConfig(PretrainedConfig):
         self.key_backbone = _backbone(key_backbone or KEY_BACKBONE)
         self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
         least: dict[str, tuple[float, int]] = {
-            "key_dim": (key_dim, 1),
-            "value_dim": (value_dim, 1),
-            "thin_dim": (thin_dim, 1),
+            **{"key_dim": (key_dim, 1), "value_dim": (value_dim, 1), "thin_dim": (thin_dim, 1)},
+            **{"norm_batches": (norm_batches, 0), "point_radius": (point_radius, 0)},
+            **{"short_side": (short_side, 0), "memory_every": (memory_every, 1)},
         }
-        least |= {"norm_batches": (norm_batches, 0), "point_radius": (point_radius, 0), "short_side": (short_side, 0)}
         for name, (given, low) in least.items():
             if given < low:
                 raise ValueError(f"{name} {given}: {low} or more")
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
         self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side
+        self.memory_every = memory_every
         self.takes_points, self.takes_negatives, self.reads_reference = takes_points, takes_negatives, reads_reference
         super().__init__(**kwargs)
 
