@@ -303,3 +303,11 @@ def test_a_saved_model_loads(tmp_path: Path) -> None:
     engine, prompts = StcnPropagator(str(tmp_path / "run")), {0: FramePrompts(masks=(mask(),))}
     loaded, direct = dict(engine(video(3), prompts)), dict(OnHand(tiny())(video(3), prompts))
     np.testing.assert_allclose(loaded[2], direct[2], atol=1e-6)
+
+
+def test_given_masks_come_back_as_they_were_drawn() -> None:
+    """Though the network sees frames of another size."""
+    frames, drawn = video(3), mask()
+    found = dict(OnHand(tiny(), short_side=48)(frames, {1: FramePrompts(masks=(drawn, None))}))
+    assert np.array_equal(found[1][0], drawn) and not found[1][1].any()
+    assert found[0].shape == found[1].shape == (2, *frames.size)

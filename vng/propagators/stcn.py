@@ -94,11 +94,11 @@ class StcnPropagator:
     ) -> Iterator[tuple[int, np.ndarray]]:
         session = _Session(self.model, self.settings, view, len(first.known))
         for time, t in enumerate(order):
-            image = frames[t]
+            image, prompt = frames[t], prompts.get(t)
             with torch.inference_mode():
-                told = first if time == 0 else (self._hints(image, prompts[t], view) if t in prompts else None)
+                told = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
                 found = session.step(image, told, time, t == order[-1])
-            yield t, view.restore(found)
+            yield t, _as_drawn(view.restore(found), () if prompt is None else prompt.masks)
 
     def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
         """Prompts as the network takes them."""
@@ -133,6 +133,17 @@ class StcnPropagator:
     def _segmenter(self) -> Segmenter:
         checkpoint = self.settings.segmenter_checkpoint
         return load_segmenter(self.settings.segmenter, **({} if checkpoint is None else {"checkpoint": checkpoint}))
+
+
+def _as_drawn(probabilities: np.ndarray, masks: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Probabilities [K, H, W] with the masks that were given put back as they were: scaling would blur them."""
+    for mask in masks:
+        if mask is not None:
+            probabilities[:, mask] = 0
+    for k, mask in enumerate(masks):
+        if mask is not None:
+            probabilities[k] = mask
+    return probabilities
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,13 @@ class StcnConfig(PretrainedConfig):
         self.key_backbone = _backbone(key_backbone or KEY_BACKBONE)
         self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
         least: dict[str, tuple[float, int]] = {
-            **{"key_dim": (key_dim, 1), "value_dim": (value_dim, 1), "thin_dim": (thin_dim, 1)},
-            **{"norm_batches": (norm_batches, 0), "point_radius": (point_radius, 0)},
-            **{"short_side": (short_side, 0), "memory_every": (memory_every, 1)},
+            "key_dim": (key_dim, 1),
+            "value_dim": (value_dim, 1),
+            "thin_dim": (thin_dim, 1),
+            "norm_batches": (norm_batches, 0),
+            "point_radius": (point_radius, 0),
+            "short_side": (short_side, 0),
+            "memory_every": (memory_every, 1),
         }
         for name, (given, low) in least.items():
             if given < low:
