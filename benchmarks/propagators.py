@@ -1,6 +1,7 @@
 """J&F of a propagator on DAVIS clips (first and last frame left out), from the true first mask or from points.
 
-`python -m benchmarks.propagators [--propagator NAME] [--checkpoint DIR] [--points 10] [--negatives 0] [--json FILE]`
+`python -m benchmarks.propagators [--propagator NAME] [--checkpoint DIR] [--points 10] [--negatives 0] [--seeds 0 1 2]
+[--set KEY=VALUE ...] [--only mask|points] [--json FILE]`
 """
 
 from __future__ import annotations
@@ -61,20 +62,31 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--points", type=int, default=10)
     parser.add_argument("--negatives", type=int, help="[as many as points]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the engine")
+    parser.add_argument("--only", choices=("mask", "points"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     figures, options = {}, {"checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
-    for name, points in (("true first mask", 0), (f"{arguments.points} points", arguments.points)):
+    if arguments.set:
+        options["settings"] = dict(word.split("=", 1) for word in arguments.set)
+    starts = {"mask": ("true first mask", 0), "points": (f"{arguments.points} points", arguments.points)}
+    for kind, (name, points) in starts.items():
+        if arguments.only not in (None, kind):
+            continue
         start, frames, scores = time.perf_counter(), 0, {}
         for clip in clips(arguments.root):
             engine = load(arguments.propagator, **options)
-            scores[clip.name] = score_clip(clip, engine, points, 0, arguments.negatives)
-            frames += len(clip)
+            seeds = arguments.seeds if points else [0]
+            scores[clip.name] = [score_clip(clip, engine, points, seed, arguments.negatives) for seed in seeds]
+            frames += len(clip) * len(seeds)
         seconds = (time.perf_counter() - start) / frames
-        mean = float(np.mean(list(scores.values())))
-        print(f"\n{name}: J&F {100 * mean:.1f}, {1000 * seconds:.0f} ms a frame")
-        for clip_name, score in scores.items():
-            print(f"  {clip_name:16}{100 * score:.1f}")
+        per_seed = np.mean(list(scores.values()), axis=0)
+        mean = float(per_seed.mean())
+        told = ", ".join(f"{100 * value:.1f}" for value in per_seed)
+        print(f"\n{name}: J&F {100 * mean:.1f} (seeds {told}), {1000 * seconds:.0f} ms a frame, scoring included")
+        for clip_name, values in scores.items():
+            print(f"  {clip_name:16}{100 * np.mean(values):.1f}")
         figures[f"JF_{'mask' if not points else 'points'}"] = mean
         figures[f"ms_per_frame_{'mask' if not points else 'points'}"] = 1000 * seconds
     if arguments.json:
