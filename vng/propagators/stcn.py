@@ -42,7 +42,7 @@ class StcnSettings:
     top_k: int = 20  # cells of memory a cell reads
     budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
     short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
-    points: str | None = None  # who reads points: the "model" itself or a "segmenter"; None: the model where it can
+    points: str | None = None  # who reads points: the "model" itself or a "segmenter"; None: as the model asks
     segmenter: str = DEFAULT_SEGMENTER  # points -> masks, where a segmenter reads them
     segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
     device: str | None = None  # None: a GPU if there is one
@@ -107,7 +107,7 @@ class StcnPropagator:
         points: list[PointPrompts | None] = list(prompt.points or [None] * k)
         asked = {i: told for i, told in enumerate(points) if masks[i] is None and told is not None}
         pointed = [i for i, told in asked.items() if len(told.positive)]
-        if pointed and (self.settings.points or READERS[not config.takes_points]) == "segmenter":
+        if pointed and self._reader == "segmenter":
             made = self._segmenter(image, [asked[i] for i in pointed])
             for i, mask in zip(pointed, made, strict=True):
                 masks[i] = mask > THRESHOLD
@@ -128,6 +128,11 @@ class StcnPropagator:
             torch.tensor(known, device=model.device),
             torch.tensor([i in asked for i in range(k)], device=model.device),
         )
+
+    @property
+    def _reader(self) -> str:
+        config = self.model.config
+        return self.settings.points or config.points_by or READERS[not config.takes_points]
 
     @cached_property
     def _segmenter(self) -> Segmenter:

@@ -38,6 +38,7 @@ class StcnConfig(PretrainedConfig):
         point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
         short_side: pixels to which the short side of a frame is brought; 0 keeps frames as they are.
         memory_every: each so many-th frame is remembered, unless asked otherwise.
+        points_by: who reads points, unless asked otherwise: "model" or "segmenter"; "": the model if it takes them.
         takes_points: the model was trained on prompts that are points; takes_negatives: on negative ones too.
         reads_reference: it was trained to segment the reference frame from its own memory.
     """
@@ -57,6 +58,7 @@ class StcnConfig(PretrainedConfig):
         point_radius: float = 0.0,
         short_side: int = 0,
         memory_every: int = 5,
+        points_by: str = "",
         takes_points: bool = False,
         takes_negatives: bool = False,
         reads_reference: bool = False,
@@ -79,7 +81,7 @@ class StcnConfig(PretrainedConfig):
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
         self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side
-        self.memory_every = memory_every
+        self.memory_every, self.points_by = memory_every, points_by
         self.takes_points, self.takes_negatives, self.reads_reference = takes_points, takes_negatives, reads_reference
         super().__init__(**kwargs)
 
