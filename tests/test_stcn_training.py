@@ -171,3 +171,21 @@ def test_a_pretrained_backbone_with_weights_missing_is_refused(
     ended = cli("train", recipe, f"model.key_backbone={tmp_path / 'part'}", "--quiet")
     assert ended.status == 1 and "missing: encoder.stages.1" in ended.err
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_model_of_another_type_is_named(tmp_path: Path, recipe: Path, cli: Callable[..., Cli]) -> None:
+    assert cli("train", recipe, "--quiet").status == 0
+    from vng.errors import DataError
+    from vng.models.clicknet.modeling_clicknet import ClickNet
+    from vng.models.loading import load_strictly
+
+    with pytest.raises(DataError, match="holds a model of the type stcn, clicknet is wanted"):
+        load_strictly(ClickNet, tmp_path / "run")
+
+
+def test_a_source_without_anything_to_train_on_is_named(tmp_path: Path, recipe: Path, cli: Callable[..., Cli]) -> None:
+    """Though another source of the mixture has what is asked for."""
+    write_dataset(tmp_path / "bare", [moving_boxes(points=False)], "test")
+    mixture = f"data.sources=[{{path: {tmp_path / 'boxes'}}}, {{path: {tmp_path / 'bare'}}}]"
+    ended = cli("train", recipe, mixture, "--quiet")
+    assert ended.status == 1 and "bare" in ended.err and "supervision (points)" in ended.err
