@@ -16,7 +16,7 @@ from typing import Any
 
 from vng.arguments import build_parser
 from vng.errors import DataError, UsageError, VngError
-from vng.processes import StoppedElsewhere
+from vng.processes import StoppedElsewhere, leave_processes
 
 
 def _run_demo(arguments: argparse.Namespace) -> None:
@@ -607,7 +607,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        status = main()
+    finally:
+        leave_processes()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

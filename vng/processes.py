@@ -74,6 +74,16 @@ def current_processes() -> Processes:
     return Processes(state.process_index, state.num_processes)
 
 
+def leave_processes() -> None:
+    """End the connections to the other processes, as the last thing a process does.
+
+    A process that ends while gloo's threads still run is aborted by the C++ library now and then, after its work was done.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 @contextlib.contextmanager
 def limited_threads(count: int) -> Iterator[None]:
     """Run the body on `count` threads a process (0 leaves the libraries their own choice).
