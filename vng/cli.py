@@ -11,10 +11,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from vng.arguments import build_parser
+from vng.commands.evaluate import run_evaluate_frame_sparsity, run_evaluate_vos
+from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
+from vng.commands.output import print_totals
+from vng.commands.predict import run_predict
+from vng.commands.propagate import run_propagate
 from vng.errors import DataError, UsageError, VngError
 from vng.processes import StoppedElsewhere, leave_processes
 
@@ -31,7 +35,7 @@ def _run_synthesize(arguments: argparse.Namespace) -> None:
     totals = synthesize(
         arguments.out, arguments.videos, arguments.seed, arguments.preset, arguments.split, progress=not arguments.quiet
     )
-    _report(totals, arguments.json)
+    print_totals(totals, arguments.json)
 
 
 def _build_options(arguments: argparse.Namespace, **more: Any) -> Any:
@@ -167,7 +171,7 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     result = convert(conversion, arguments.out)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
     if current_processes().is_main:
-        _report(result.totals, arguments.json)
+        print_totals(result.totals, arguments.json)
         if result.problems:
             notes = len(result.problems) - len(left_out)
             print(f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {notes} notes", file=sys.stderr)
@@ -215,7 +219,7 @@ def _export_point_pngs(dataset: Any, arguments: argparse.Namespace) -> None:
 
     videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
     export = write_point_pngs(videos, arguments.out)
-    _report(export.totals, as_json=False)
+    print_totals(export.totals, as_json=False)
     if export.problems:
         print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
         print(summarise(export.problems), file=sys.stderr)
@@ -227,27 +231,7 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
         raise UsageError("vng inspect: give a dataset folder, or --points, --narratives or both")
     if arguments.subset is not None and not published:
         raise UsageError("vng inspect: --subset goes with --points or --narratives")
-    (_inspect_annotations if published else _inspect_dataset)(arguments)
-
-
-def _inspect_dataset(arguments: argparse.Namespace) -> None:
-    from vng.dataset import MEASURES
-    from vng.inspection import inspect_dataset
-
-    inspection = inspect_dataset(arguments.dataset, arguments.html, arguments.frames, progress=not arguments.quiet)
-    figures = inspection.as_json()
-    if arguments.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures["counts"].items():
-        print(f"{name:24}{value:>12,}")
-    for name in ("mask_area_share", *MEASURES):
-        if figures[name]:
-            print(f"{name:24}" + "".join(f"  {key} {value:.3f}" for key, value in figures[name].items()))
-    if inspection.points.objects:
-        print("\nverified points")
-        _print_points(inspection.points, inspection.published(arguments.dataset))
-    _print_problems(inspection.problems, arguments.html)
+    (_inspect_annotations if published else print_dataset)(arguments)
 
 
 def _inspect_annotations(arguments: argparse.Namespace) -> None:
@@ -262,54 +246,10 @@ def _inspect_annotations(arguments: argparse.Namespace) -> None:
         print(json.dumps(inspection.as_json()))
         return
     if inspection.points.objects:
-        _print_points(inspection.points, inspection.published)
+        print_points(inspection.points, inspection.published)
     for name, value in {**inspection.left_out, **inspection.narratives}.items():
         print(f"{name:28}{value:>12,}" + ("  (left out)" if name in inspection.left_out else ""))
-    _print_problems(inspection.problems, arguments.html)
-
-
-def _print_points(points: Any, published: Any) -> None:
-    from vng.point_statistics import all_frames_text, table_rows
-
-    if published is not None:
-        print(f"{'':28}{'here':>12}{'published':>12}  {published.name}")
-    for name, here, printed, verdict in table_rows(points, published):
-        print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
-    print(all_frames_text(points, published))
-    if published is not None and published.note:
-        print(published.note)
-
-
-def _print_problems(problems: Any, html: Path | None) -> None:
-    from vng.errors import summarise
-
-    print(f"{len(problems)} problems and notes")
-    if problems:
-        print(summarise(problems))
-    if html:
-        print(html / "index.html")
-
-
-def _run_compare(arguments: argparse.Namespace) -> None:
-    from vng.comparison import compare_datasets
-    from vng.dataset import MEASURES
-
-    compared = compare_datasets(
-        arguments.first, arguments.second, arguments.html, arguments.frames, progress=not arguments.quiet
-    )
-    figures = compared.as_json()
-    if arguments.json:
-        print(json.dumps(figures))
-        return
-    alike = "no frame in common" if compared.iou is None else f"mean IoU {compared.iou:.3f}"
-    print(f"{len(compared.objects):,} objects in both, {alike}")
-    print(f"only in one: {len(compared.only_first):,} and {len(compared.only_second):,}")
-    for name in MEASURES:
-        if (known := figures[name]) is not None:
-            interval = "{first:.3f} and {second:.3f}, difference {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-            print(f"{name:16} {interval.format(**known)} over {known['objects']:,} objects")
-    if arguments.html:
-        print(arguments.html / "index.html")
+    print_problems(inspection.problems, arguments.html)
 
 
 def _run_train(arguments: argparse.Namespace) -> None:
@@ -324,116 +264,6 @@ def _run_train(arguments: argparse.Namespace) -> None:
         bars.disable_progress_bar()  # of transformers, when it writes the weights
     loss = train(recipe, build, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")
-
-
-def _run_predict(arguments: argparse.Namespace) -> None:
-    alone = arguments.video is not None and arguments.narrative is not None
-    if alone == (arguments.dataset is not None) or (arguments.video is None) != (arguments.narrative is None):
-        raise UsageError("vng predict: give --video and --narrative, or --dataset")
-    if alone:
-        _predict_one(arguments)
-        return
-    from vng.dataset import VngDataset
-    from vng.grounding import NarrativeGrounder
-    from vng.prediction import predict_dataset
-
-    grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
-    dataset = VngDataset(arguments.dataset, arguments.split)
-    count = predict_dataset(grounder, dataset, arguments.out, arguments.model, progress=not arguments.quiet)
-    print(f"{arguments.out}: {count} expressions")
-
-
-def _predict_one(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from vng.frames import open_frames
-    from vng.narratives import parse_nouns
-
-    description, spans = parse_nouns(arguments.narrative)  # a wrong call is told before anything is loaded
-    frames = open_frames(arguments.video)
-    from vng.grounding import NarrativeGrounder
-
-    grounder = NarrativeGrounder.from_pretrained(arguments.model, arguments.device)
-    with tqdm(total=len(frames), desc="predict", unit="frame", disable=arguments.quiet) as bar:
-        result = grounder.ground(frames, description, spans, on_frames=bar.update)
-    result.save(arguments.out)
-    for noun, score in zip(result.nouns, result.scores, strict=True):
-        print(f"{noun}: {score:.3f}")
-    print(arguments.out / "overlay.mp4")
-
-
-def _run_propagate(arguments: argparse.Namespace) -> None:
-    alone = arguments.video is not None
-    if alone == (arguments.dataset is not None):
-        raise UsageError("vng propagate: give --video, or --dataset")
-    if alone and (arguments.points is None) == (arguments.masks is None):
-        raise UsageError("vng propagate: with --video, give --points or --masks")
-    for option in ("split", "start", "points_per_object", "seeds") if alone else ("points", "masks"):
-        if getattr(arguments, option) is not None:
-            goes_with = "dataset" if alone else "video"
-            raise UsageError(f"vng propagate: --{option.replace('_', '-')} goes with --{goes_with}")
-    (_propagate_video if alone else _propagate_dataset)(arguments)
-
-
-def _propagator(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """The engine, and what made it."""
-    from vng.propagators import load
-
-    given = dict(arguments.set) | ({} if arguments.device is None else {"device": arguments.device})
-    said = {"checkpoint": arguments.checkpoint, "settings": given or None}
-    options = {key: value for key, value in said.items() if value is not None}
-    engine = load(arguments.propagator, **options)
-    weights = getattr(engine, "fingerprint", None)
-    return engine, {"propagator": arguments.propagator, **options} | ({"weights": weights} if weights else {})
-
-
-def _propagate_video(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from vng.frames import open_frames
-    from vng.manifest import content_hash
-    from vng.prompt_files import read_points
-    from vng.prompt_masks import read_masks
-    from vng.propagation import FILM, check_out, propagate_to_folder
-
-    check_out(arguments.out)
-    frames = open_frames(arguments.video)
-    given: Path = arguments.points or arguments.masks
-    prompts = read_points(given, frames) if arguments.points else read_masks(given, frames)
-    engine, settings = _propagator(arguments)
-    settings |= {"video": str(arguments.video), "prompts": str(given), "prompts_sha256": content_hash(given)}
-    for note in prompts.notes:
-        print(f"note: {note}", file=sys.stderr)
-    with tqdm(
-        total=2 * len(frames), desc="propagate", unit="frame", disable=arguments.quiet
-    ) as bar:  # masks, then film
-        objects = propagate_to_folder(frames, prompts, engine, arguments.out, settings, on_frame=bar.update)
-    if arguments.json:
-        print(json.dumps(objects))
-        return
-    for item in objects:
-        print(f"{item['name']}: seen in {item['frames_seen']} of {len(frames)} frames")
-    print(arguments.out / FILM)
-
-
-def _propagate_dataset(arguments: argparse.Namespace) -> None:
-    from vng.dataset import VngDataset
-    from vng.dataset_propagation import Benchmark, propagate_dataset
-    from vng.processes import current_processes
-
-    start = arguments.start or "points"
-    if start == "masks" and (arguments.points_per_object or arguments.seeds):
-        raise UsageError("vng propagate: --points-per-object and --seeds go with --start points")
-    engine, settings = _propagator(arguments)
-    benchmark = Benchmark(start, tuple(arguments.points_per_object or [10]), tuple(arguments.seeds or [0]))
-    dataset = VngDataset(arguments.dataset, arguments.split)
-    result = propagate_dataset(
-        engine, dataset, arguments.out, benchmark, settings, arguments.threads, progress=not arguments.quiet
-    )
-    for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if current_processes().is_main:
-        _report(result.totals, arguments.json)
 
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
@@ -464,84 +294,6 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     )
 
 
-def _run_evaluate_vos(arguments: argparse.Namespace) -> None:
-    if arguments.seen is not None and arguments.protocol not in ("youtube-vos", "point-vos"):
-        raise UsageError("vng evaluate vos: --seen goes with --protocol youtube-vos and point-vos")
-    if arguments.archive is not None:
-        _write_vos_archive(arguments)
-        return
-    if arguments.meta is not None:
-        raise UsageError("vng evaluate vos: --meta goes with --archive")
-    from vng.dataset import VngDataset
-    from vng.evaluation.vos import Protocol, evaluate_vos, find_runs, plain_run
-    from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
-    from vng.manifest import to_json, write_atomic
-
-    point_vos = arguments.protocol == "point-vos"
-    by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
-    protocol = Protocol(arguments.protocol, arguments.official, "youtube-vos" if by_category else arguments.truth)
-    seen = None if arguments.seen is None else read_seen(arguments.seen)
-    dataset = VngDataset(arguments.dataset, arguments.split)
-    found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
-    runs = found if isinstance(found, tuple) else (found,)
-    from tqdm import tqdm
-
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    scores = evaluate_vos(shown, runs, protocol, arguments.missing)
-    if seen is not None:
-        check_categories(scores[0])
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(as_json(scores, seen)))
-    if arguments.csv is not None:
-        write_atomic(arguments.csv, as_csv(scores, seen))
-    print(table(scores, seen))
-
-
-def _write_vos_archive(arguments: argparse.Namespace) -> None:
-    if arguments.protocol == "point-vos":
-        raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
-    if arguments.meta is not None and arguments.protocol != "youtube-vos":
-        raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
-    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
-    if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
-        raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
-    from tqdm import tqdm
-
-    from vng.dataset import VngDataset
-    from vng.evaluation.vos import plain_run
-    from vng.evaluation.vos_archive import required_frames, write_archive
-
-    required = None if arguments.meta is None else required_frames(arguments.meta)
-    dataset = VngDataset(arguments.dataset, arguments.split)
-    run = plain_run(arguments.results, dataset.video_ids)
-    shown = tqdm(dataset, desc="archive", unit="video", disable=arguments.quiet)
-    count = write_archive(shown, run, arguments.archive, arguments.protocol, required)
-    print(f"{arguments.archive}: {len(dataset)} videos, {count:,} frames")
-
-
-def _run_evaluate_frame_sparsity(arguments: argparse.Namespace) -> None:
-    if len(arguments.results) < 2:
-        raise UsageError("vng evaluate frame-sparsity: give two or more folders of --results, one a method")
-    from tqdm import tqdm
-
-    from vng.dataset import VngDataset
-    from vng.evaluation.frame_sparsity import sparsity_table, study_frame_sparsity, write_sparsity_page
-    from vng.evaluation.vos import Protocol, plain_run
-    from vng.manifest import to_json, write_atomic
-
-    dataset = VngDataset(arguments.dataset, arguments.split)
-    runs = [plain_run(folder, dataset.video_ids) for folder in arguments.results]
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    counts, protocol = sorted(set(arguments.frames)), Protocol(arguments.protocol)
-    study = study_frame_sparsity(shown, runs, counts, protocol, arguments.missing, arguments.seed)
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(study.as_json()))
-    print(sparsity_table(study))
-    if arguments.html is not None:
-        write_sparsity_page(study, arguments.html)
-        print(arguments.html / "index.html")
-
-
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _run_demo,
     "synthesize": _run_synthesize,
@@ -554,18 +306,14 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
-    "compare": _run_compare,
+    "compare": run_compare,
     "train": _run_train,
-    "predict": _run_predict,
-    "propagate": _run_propagate,
+    "predict": run_predict,
+    "propagate": run_propagate,
     "evaluate_vng": _run_evaluate_vng,
-    "evaluate_vos": _run_evaluate_vos,
-    "evaluate_frame_sparsity": _run_evaluate_frame_sparsity,
+    "evaluate_vos": run_evaluate_vos,
+    "evaluate_frame_sparsity": run_evaluate_frame_sparsity,
 }
-
-
-def _report(totals: dict[str, int], as_json: bool) -> None:
-    print(json.dumps(totals) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
