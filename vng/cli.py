@@ -121,6 +121,45 @@ def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+def _run_convert_youtube_vis(arguments: argparse.Namespace) -> int:
+    from conversion.youtube_vis import VisSettings, vis_conversion
+
+    settings = VisSettings(arguments.row_frames, arguments.null_means)
+    options = _build_options(arguments)
+    conversion = vis_conversion(arguments.kind, arguments.masks, arguments.frames, options, settings)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_ref_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, ref_youtube_vos_conversion
+
+    where = (arguments.meta, arguments.frames, arguments.annotations, arguments.without, arguments.categories)
+    return _run_conversion(ref_youtube_vos_conversion(ReferringFiles(*where), _build_options(arguments)), arguments)
+
+
+def _run_convert_mevis(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, mevis_conversion
+
+    files = ReferringFiles(arguments.meta, arguments.frames, arguments.masks, arguments.without)
+    return _run_conversion(mevis_conversion(files, _build_options(arguments), arguments.null_means), arguments)
+
+
+def _run_convert_ref_davis(arguments: argparse.Namespace) -> int:
+    from conversion.referring_davis import ref_davis_conversion
+
+    where = (arguments.image_set, arguments.annotations)
+    conversion = ref_davis_conversion(arguments.root, arguments.expressions, _build_options(arguments), *where)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_coco_png(arguments: argparse.Namespace) -> int:
+    from conversion.coco_png import PngFiles, PngSettings, coco_png_conversion
+
+    files = PngFiles(arguments.narratives, arguments.panoptic, arguments.panoptic_masks, arguments.images)
+    settings = PngSettings(arguments.keep_plurals, arguments.keep_stuff)
+    return _run_conversion(coco_png_conversion(files, _build_options(arguments), settings), arguments)
+
+
 def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
     from conversion.point_benchmark import benchmark_conversion
 
@@ -303,6 +342,11 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
     "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_youtube_vis": _run_convert_youtube_vis,
+    "convert_ref_youtube_vos": _run_convert_ref_youtube_vos,
+    "convert_mevis": _run_convert_mevis,
+    "convert_ref_davis": _run_convert_ref_davis,
+    "convert_coco_png": _run_convert_coco_png,
     "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
