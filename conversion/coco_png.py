@@ -33,6 +33,7 @@ from vng.masks import encode
 from vng.narratives import Expression, Narrative
 
 NAME, SOURCE, JOIN = "COCO-PNG", "coco-panoptic", "+"
+LEFT_OUT = "its nouns are left out"
 IMAGES, SEGMENTS, CATEGORIES = "images", "segments", "categories"  # kinds of records in a spool
 Span = tuple[int, int]
 
@@ -59,8 +60,8 @@ class PngSettings:
 class Noun:
     """A noun of a narrative and the segments it means."""
 
-    start: int  # [start, end) in the caption
-    end: int
+    piece: Reader  # its place in the file
+    span: Span | None  # [start, end) in the caption; None where it is not found for certain
     segments: tuple[str, ...]  # panoptic ids
     plural: bool
 
@@ -104,24 +105,17 @@ def _common(first: Sequence[str], second: Sequence[str]) -> int:
     )
 
 
-def narrative_nouns(reader: Reader, on_problem: OnProblem) -> list[Noun]:
-    """The nouns of one narrative that mean segments; those not found in the caption go to `on_problem`.
-
-    Raises DataError for a narrative that is none.
-    """
-    segments = reader.children("segments")
-    spans = utterance_spans(reader.get("caption", str), [child.get("utterance", str) for child in segments])
+def narrative_nouns(reader: Reader) -> list[Noun]:
+    """The nouns of one narrative that mean segments; raises DataError for a narrative that is none."""
+    pieces = reader.children("segments")
+    spans = utterance_spans(reader.get("caption", str), [piece.get("utterance", str) for piece in pieces])
     nouns = []
-    for child, span in zip(segments, spans, strict=True):
-        listed = child.get("segment_ids", list, [])
-        ids = {segment_id(Reader({"segment_ids": one}, child.file, child.record, child.path)) for one in listed}
-        if not ids or not child.get("noun", bool, True):
-            continue
-        if span is None:
-            reason = f"{child.value['utterance']!r} is not found in the caption for certain: this noun is left out"
-            on_problem(child.error("utterance", reason, "").problem)
-            continue
-        nouns.append(Noun(*span, tuple(map(str, sorted(ids))), child.get("plural", bool, False)))
+    for piece, span in zip(pieces, spans, strict=True):
+        listed = piece.get("segment_ids", list, [])
+        ids = {segment_id(Reader({"segment_ids": one}, piece.file, piece.record, piece.path)) for one in listed}
+        if ids and piece.get("noun", bool, True):
+            plural = piece.get("plural", bool, False)
+            nouns.append(Noun(piece, span, tuple(map(str, sorted(ids))), plural))
     return nouns
 
 
@@ -203,6 +197,13 @@ class _Panoptic:
     segments: Mapping[str, Reader]  # by id
     categories: Mapping[str, Reader]
 
+    def category(self, segment: Reader) -> Reader:
+        """The category of a segment; raises DataError for one that is not there."""
+        key = any_id(segment, "category_id")
+        if key not in self.categories:
+            raise segment.error("category_id", f"category {key} is not among the categories", LEFT_OUT)
+        return self.categories[key]
+
     @staticmethod
     def of(spool: Spool, name: str, file: Path) -> _Panoptic:
         categories = {c.key: Reader(c.body, file, c.place) for c in spool.items(CATEGORIES, "")}
@@ -232,14 +233,11 @@ class _ImageReader:
         for item in narratives:
             reader = Reader(item.body, self.files.narratives, f"{item.place}: image {name}")
             try:
-                nouns = narrative_nouns(reader, self.on_problem)
+                expressions += self._expressions(reader, len(told))
             except DataError as error:
                 self.on_problem(error.problem)
-                continue
-            for noun in nouns:
-                if self._kept(noun, reader):
-                    expressions.append(Expression(len(told), noun.start, noun.end, JOIN.join(noun.segments)))
-            told.append(Narrative("", reader.value["caption"]))
+            else:
+                told.append(Narrative("", reader.value["caption"]))
         if expressions:
             frames = open_frames(inside(self.files.images, self.panoptic.image_file))
             objects = self._objects(dict.fromkeys(e.object_id for e in expressions), frames)
@@ -252,26 +250,38 @@ class _ImageReader:
         record = (name, dataset, split, *frames.size, 0.0, tuple(frames.names))
         return Video(*record, tuple(told), tuple(expressions), objects, frames)
 
-    def _kept(self, noun: Noun, reader: Reader) -> bool:
-        several = noun.plural or len(noun.segments) > 1
-        if several and not self.settings.keep_plurals:
-            if not noun.plural:
-                reason = f"{len(noun.segments)} segments of a noun that is said to be singular: it is left out"
-                self.on_problem(reader.error("segments", reason, "").problem)
-            return False
+    def _expressions(self, reader: Reader, number: int) -> list[Expression]:
+        """The expressions of one narrative, the `number`-th of its image."""
+        made = []
+        for noun in narrative_nouns(reader):
+            try:
+                if not self._kept(noun):
+                    continue
+                if noun.span is None:
+                    reason = f"{noun.piece.value['utterance']!r} is not found in the caption for certain"
+                    raise noun.piece.error("utterance", reason, LEFT_OUT)
+            except DataError as error:
+                self.on_problem(error.problem)
+                continue
+            made.append(Expression(number, *noun.span, JOIN.join(noun.segments)))
+        return made
+
+    def _kept(self, noun: Noun) -> bool:
+        """Whether a noun is of the kind that is asked for; raises DataError for one that is at odds with itself."""
+        if not self.settings.keep_plurals:
+            if noun.plural:
+                return False
+            if len(noun.segments) > 1:
+                reason = f"{len(noun.segments)} segments of a noun that is said to be singular"
+                raise noun.piece.error("segment_ids", reason, LEFT_OUT)
         for key in noun.segments:
             segment = self.panoptic.segments.get(key)
             if segment is None:
-                reason = f"segment {key} is not among the image's segments_info: its noun is left out"
-                self.on_problem(reader.error("segments", reason, "check --panoptic").problem)
-                return False
+                reason = f"segment {key} is not among the image's segments_info"
+                raise noun.piece.error("segment_ids", reason, f"{LEFT_OUT}; check --panoptic")
             if segment.value.get("iscrowd") and not self.settings.keep_plurals:
                 return False
-            category = self.panoptic.categories.get(any_id(segment, "category_id"))
-            if category is None:
-                self.on_problem(segment.error("category_id", "this category is not among the categories").problem)
-                return False
-            if not category.value.get("isthing") and not self.settings.keep_stuff:
+            if not self.panoptic.category(segment).value.get("isthing") and not self.settings.keep_stuff:
                 return False
         return True
 
@@ -284,12 +294,10 @@ class _ImageReader:
             parts = key.split(JOIN)
             mask = np.isin(ids, [int(part) for part in parts])
             if not mask.any():
-                self.on_problem(
-                    Problem(str(path), "", f"segment {key}", "no pixel has this id: its nouns are left out")
-                )
+                self.on_problem(Problem(str(path), "", f"segment {key}", "no pixel has this id", LEFT_OUT))
                 continue
             segment = self.panoptic.segments[parts[0]]
-            name = self.panoptic.categories[any_id(segment, "category_id")].get("name", str)
+            name = self.panoptic.category(segment).get("name", str)
             made.append(VideoObject(key, name, SOURCE, (encode(mask),)))
         return tuple(made)
 
