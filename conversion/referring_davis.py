@@ -32,6 +32,7 @@ from conversion.vos_datasets import (
 )
 from vng.dataset import Video
 from vng.errors import DataError, Problem
+from vng.frames import inside
 
 NAME = "Ref-DAVIS17"
 # Names that some lines of the text files have -> those of the clips.
@@ -134,6 +135,9 @@ def ref_davis_conversion(
     davis = DavisSettings(image_set)
     name, split = options.dataset or NAME, options.split or davis.split
     clips = davis_clips(root)
+    if not inside(root, annotations).is_dir():
+        there = ", ".join(sorted(path.name for path in root.glob("Annotations*")))
+        raise DataError(root / annotations, "", "", "no such folder of label images", f"there are: {there or 'none'}")
     listed = image_set_file(root, image_set) if image_set else None
 
     def read(spool: SpoolWriter) -> None:
