@@ -125,8 +125,8 @@ def coco_png_conversion(files: PngFiles, options: BuildOptions, settings: PngSet
     name, split = options.dataset or NAME, options.split or split_of(files.panoptic)
 
     def read(spool: SpoolWriter) -> None:
-        _spool_narratives(spool, files.narratives, wanted := Wanted(options))
-        _spool_panoptic(spool, files)
+        wanted = Wanted(options)
+        _spool_panoptic(spool, files, _spool_narratives(spool, files.narratives, wanted))
         wanted.report_missing(spool, {NARRATIVES: files.narratives})
 
     def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
@@ -138,13 +138,18 @@ def coco_png_conversion(files: PngFiles, options: BuildOptions, settings: PngSet
     return Conversion("coco-png", name, inputs, options, read, make, more=asdict(settings), segments=False)
 
 
-def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
+def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> set[str]:
+    """Spool what is asked for; the names of its images."""
+
     def parse(value: Any, place: str) -> tuple[str, Item]:
         return image_name(Reader(value, file, place), "image_id"), Item(place, place, value)
 
+    names = set()
     for name, item in iterate_json_list(file, parse, spool.problem):
         if wanted.video(name) and wanted.listed_video(name):
             spool.add(NARRATIVES, name, item)
+            names.add(name)
+    return names
 
 
 def image_name(reader: Reader, field: str) -> str:
@@ -168,22 +173,24 @@ def _number(reader: Reader, field: str) -> int:
     return int(text)
 
 
-def _spool_panoptic(spool: SpoolWriter, files: PngFiles) -> None:
-    """Images, segments and categories of the images that narratives are about."""
+def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> None:
+    """Images and segments of the images that narratives are about, and all categories."""
     found = 0
+    categories = {}
     for section, place, value in iterate_json_sections(files.panoptic, ("images", "annotations", "categories")):
         try:
             reader = Reader(value, files.panoptic, place)
             if section == "categories":
-                spool.add(CATEGORIES, "", Item(any_id(reader, "id"), place, value))
+                categories[any_id(reader, "id")] = value
                 continue
             name = image_name(reader, "id" if section == "images" else "image_id")
-            if spool.has_video(NARRATIVES, name):
+            if name in names:
                 spool.add(IMAGES if section == "images" else SEGMENTS, name, Item(name, place, value))
                 found += section == "annotations"
         except DataError as error:
             spool.problem(error.problem)
-    if not found:
+    spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
+    if not found and names:
         cure = "give the panoptic file of the split that the narratives are about"
         raise DataError(files.panoptic, "", "annotations", f"none is about an image of {files.narratives}", cure)
 
@@ -206,7 +213,8 @@ class _Panoptic:
 
     @staticmethod
     def of(spool: Spool, name: str, file: Path) -> _Panoptic:
-        categories = {c.key: Reader(c.body, file, c.place) for c in spool.items(CATEGORIES, "")}
+        (told,) = spool.items(CATEGORIES, "")
+        categories = {key: Reader(value, file, told.place) for key, value in told.body.items()}
         found = spool.items(SEGMENTS, name)
         if not found:
             raise DataError(file, name, "annotations", "no panoptic annotation of this image", "check --panoptic")

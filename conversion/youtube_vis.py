@@ -126,7 +126,7 @@ def vis_conversion(
         (item,) = spool.items(NARRATIVES, video)
         entry = VisVideo.of(item.body, file, item.place)
         annotations = spool.items(ANNOTATIONS, entry.key)
-        names = {category.key: category.body for category in spool.items(CATEGORIES, "")}
+        (names,) = (categories.body for categories in spool.items(CATEGORIES, ""))
         read_ = _ObjectReader(file, entry, names, settings.null_means == "absent", problems.append)
         objects = [made for item in annotations if (made := read_.object(item)) is not None]
         if not objects:
@@ -148,11 +148,12 @@ def split_of(file: Path) -> str:
 def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
     """Two passes, since annotations may stand before the videos they belong to."""
     ids: dict[str, bool] = {}  # of videos -> whether it is asked for
+    categories: dict[str, str] = {}
     for section, place, value in iterate_json_sections(file, ("videos", CATEGORIES)):
         try:
             if section == CATEGORIES:
                 reader = Reader(value, file, place)
-                spool.add(CATEGORIES, "", Item(any_id(reader, "id"), place, reader.get("name", str)))
+                categories[any_id(reader, "id")] = reader.get("name", str)
                 continue
             entry = VisVideo.of(value, file, place)
             ids[entry.key] = wanted.video(entry.name) and wanted.listed_video(entry.name)
@@ -162,6 +163,7 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
                 )
         except DataError as error:
             spool.problem(error.problem)
+    spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
     count = 0
     for _, place, value in iterate_json_sections(file, (ANNOTATIONS,)):
         count += 1
