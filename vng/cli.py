@@ -239,9 +239,11 @@ def _report_estimate(expected: Any, as_json: bool) -> None:
 def _run_export(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
 
+    if arguments.with_frames and arguments.format != "coco":
+        raise UsageError("--with-frames goes with --format coco; davis always writes frames, the others never")
     dataset = VngDataset(arguments.dataset, arguments.split)
-    if arguments.format == "point-png":
-        _export_point_pngs(dataset, arguments)
+    if arguments.format != "official":
+        _export_reported(dataset, arguments)
         return
     from conversion.official_vng import write_trio
 
@@ -250,14 +252,20 @@ def _run_export(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _export_point_pngs(dataset: Any, arguments: argparse.Namespace) -> None:
+def _export_reported(dataset: Any, arguments: argparse.Namespace) -> None:
+    """Exports that tell what they could not hold."""
     from tqdm import tqdm
 
     from conversion.point_pngs import write_point_pngs
+    from conversion.vos_export import write_davis, write_youtube_vis
     from vng.errors import PROBLEMS_FILE, summarise
 
     videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
-    export = write_point_pngs(videos, arguments.out)
+    export: Any
+    if arguments.format == "coco":
+        export = write_youtube_vis(videos, arguments.out, arguments.with_frames)
+    else:
+        export = (write_davis if arguments.format == "davis" else write_point_pngs)(videos, arguments.out)
     print_totals(export.totals, as_json=False)
     if export.problems:
         print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
