@@ -23,10 +23,10 @@ from conversion.official_vng import listed_frames
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.vos_datasets import object_ids, object_masks, read_labels
-from conversion.youtube_vis import SPLITS, any_id, read_rles
+from conversion.youtube_vis import NULL_MEANS, SPLITS, any_id, read_rles
 from conversion.youtube_vos import meta_categories
 from vng.dataset import Video, VideoObject
-from vng.errors import DataError, Problem
+from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, inside
 from vng.masks import RLE, empty, union
 from vng.narratives import Expression, Narrative
@@ -178,6 +178,8 @@ def mevis_conversion(files: ReferringFiles, options: BuildOptions, null_means: s
     The union is null where all its masks are. With `null_means` "absent", null is an empty mask, as the publisher's own score
     has it.
     """
+
+    one_of(null_means, NULL_MEANS, "value of null_means")
 
     def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
         if files.masks is not None:

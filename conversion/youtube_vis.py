@@ -22,7 +22,7 @@ from conversion.official_vng import OVIS_LEAK, check_size
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from vng.dataset import Video, VideoObject
-from vng.errors import DataError, Problem
+from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, find_frames, inside, open_frames
 from vng.masks import RLE, empty, from_json
 
@@ -54,8 +54,15 @@ SETS = {
 class VisSettings:
     """How a file is read."""
 
-    row_frames: str = "listed"  # of ROW_FRAMES: "all" pads the lists with null to all frames of the video's folder
+    row_frames: str = (
+        ""  # of ROW_FRAMES: "all" pads the lists with null to all frames of the folder; "" goes by the set
+    )
     null_means: str = "unknown"  # of NULL_MEANS: "absent" makes null in a listed frame an empty mask
+
+    def __post_init__(self) -> None:
+        if self.row_frames:
+            one_of(self.row_frames, ROW_FRAMES, "value of row_frames")
+        one_of(self.null_means, NULL_MEANS, "value of null_means")
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,11 @@ class VisVideo:
 def any_id(reader: Reader, field: str) -> str:
     """An id as text: a whole number of any size, or a string that is not empty; raises DataError."""
     value = reader.value.get(field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text: str = reader.get(field, str)
+    if value is None:
+        raise reader.error(field, "this key is missing, or null")
+    if isinstance(value, bool | float | list | dict):
+        raise reader.error(field, f"an id is a whole number or text, got {str(value)[:40]}")
+    text: str = str(value) if isinstance(value, int) else reader.get(field, str)
     if not text:
         raise reader.error(field, "this id is empty")
     return text
@@ -114,7 +123,8 @@ def vis_conversion(
 
     Without `frames` the rows carry no pixels, and the frames that the file lists.
     """
-    known = SETS[kind]
+    known = SETS[one_of(kind, SETS, "kind of masks")]
+    row_frames = settings.row_frames or known.row_frames
     name, split = options.dataset or known.name, options.split or split_of(file)
 
     def read(spool: SpoolWriter) -> None:
@@ -131,9 +141,9 @@ def vis_conversion(
         objects = [made for item in annotations if (made := read_.object(item)) is not None]
         if not objects:
             raise DataError(file, video, ANNOTATIONS, "no object of this video can be used", WITHHELD)
-        return [_video(entry, name, split, objects, frames, settings.row_frames == "all")]
+        return [_video(entry, name, split, objects, frames, row_frames == "all")]
 
-    more = {"row_frames": settings.row_frames, "null_means": settings.null_means}
+    more = {"row_frames": row_frames, "null_means": settings.null_means}
     return Conversion(
         kind, name, {"masks": file}, options, read, make, with_frames=frames is not None, more=more, segments=False
     )

@@ -153,7 +153,7 @@ class TestRefYoutubeVos:
             "none: frames: no frame of this video",
             "twice: frames: frame names repeat",
             "list: expressions: expected an object, got []",
-            "object: expressions.0.obj_id: expected a string, got true",
+            "object: expressions.0.obj_id: an id is a whole number or text, got True",
         ):
             assert sum(reason in one for one in told) == 1, (reason, told)
 

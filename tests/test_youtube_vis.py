@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from conversion.official_vng import OVIS_LEAK
-from conversion.youtube_vis import split_of
+from conversion.youtube_vis import VisSettings, split_of
 from tests.helpers import Cli, box, write_frames
 from vng.dataset import Video, VngDataset
-from vng.errors import Problem, read_problems
+from vng.errors import Problem, UsageError, read_problems
 from vng.masks import area, encode
 
 H, W = 20, 30
@@ -123,6 +123,8 @@ class TestOvis:
         ovis.annotate(17, 4, good, iscrowd=1)
         ovis.annotate(18, 4, good, category_id=5)
         ovis.content["annotations"].append("no object")
+        ovis.annotate(1.5, 4, good)
+        ovis.annotate(None, 4, good)
         assert ovis.convert(cli, "ovis").status == 1
         (video,) = ovis.videos
         assert [(o.object_id, o.name) for o in video.objects[2:]] == [("18", "")]
@@ -145,6 +147,8 @@ class TestOvis:
         assert told["annotations[8]"].reason == "no video of id 99 in this file"
         assert told["annotations[9]"].reason == "this id is empty"
         assert told["annotations[12]"].reason == 'expected an object, got "no object"'
+        assert told["annotations[13]"].reason == "an id is a whole number or text, got 1.5"
+        assert told["annotations[14]"].reason == "this key is missing, or null"
 
     def test_bad_videos_do_not_lose_good_ones(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         bad: dict[int, tuple[list[str], dict[str, Any]]] = {
@@ -223,6 +227,13 @@ class TestUvo:
         (uvo.root / "frames" / "Ab-9_x" / "10.png").unlink()
         ended = uvo.convert(cli, "uvo")
         assert ended.status == 1 and "no frame '10'; extract the frames again" in str(uvo.problems[-1])
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown value of null_means 'no'; choose one of: absent, unknown"):
+        VisSettings(null_means="no")
+    with pytest.raises(UsageError, match="unknown value of row_frames 'some'"):
+        VisSettings("some")
 
 
 @pytest.mark.parametrize(

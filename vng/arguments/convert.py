@@ -140,7 +140,7 @@ def _youtube_vis_commands(kinds: Any) -> list[Any]:
             "frames of a row: those that `file_names` lists, or all that the video's folder has, with null masks where "
             f"none is listed [{row_frames}]"
         )
-        sub.add_argument("--row-frames", choices=("listed", "all"), default=row_frames, help=row_help)
+        sub.add_argument("--row-frames", choices=("listed", "all"), default="", help=row_help)
         _null_argument(sub)
         made.append(sub)
     return made
