@@ -33,6 +33,7 @@ from vng.narratives import Expression, Narrative
 
 MASKS, CATEGORIES = "masks", "categories"  # kinds of records in a spool
 WITHHELD = "withheld"  # source of an object without masks
+NOTHING = "nothing"  # the object of expressions that mean none: absent from every frame
 JOIN = "+"  # between the ids of an expression's several objects
 
 
@@ -41,12 +42,14 @@ class Referring:
     """One published expression."""
 
     text: str
-    object_ids: tuple[str, ...]  # of the objects it means, in order; () where the publisher keeps them
+    object_ids: (
+        tuple[str, ...] | None
+    )  # of the objects it means, in order: () for none at all, None where it is not told
 
     @property
     def object_id(self) -> str:
         """The one object that they are together: MeViS's "3+7"; "" where it is not told."""
-        return JOIN.join(self.object_ids)
+        return "" if self.object_ids is None else JOIN.join(self.object_ids) or NOTHING
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,10 @@ def read_expressions(table: Reader, ids: str) -> tuple[Referring, ...]:
         if not text.strip():
             raise child.error("exp", "this expression is blank")
         given = child.value.get(ids)
-        listed = given if isinstance(given, list) else [] if given is None else [given]
+        if given is None:
+            found.append(Referring(text, None))
+            continue
+        listed = given if isinstance(given, list) else [given]
         names = {any_id(Reader({ids: one}, child.file, child.record, child.path), ids) for one in listed}
         found.append(Referring(text, tuple(sorted(names, key=lambda name: (len(name), name)))))
     if not found:
@@ -115,6 +121,9 @@ def with_expressions(record: Video, expressions: Sequence[Referring], file: Path
     Narrative i, expression i and the i-th of `expressions` are one. Spaces around an expression are not of its span.
     """
     objects = {item.object_id: item for item in record.objects}
+    if any(expression.object_ids == () for expression in expressions):
+        absent = (empty(record.height, record.width),) * len(record.frame_names)
+        objects[NOTHING] = VideoObject(NOTHING, "", "expressions", absent)
     untold, missing = 0, []
     made = []
     for number, expression in enumerate(expressions):
@@ -252,7 +261,7 @@ def _conversion(
                 spool.problem(error.problem)
                 continue
             spool.add(NARRATIVES, video, Item(video, "", value))
-            owners |= {key: video for expression in said.expressions for key in expression.object_ids}
+            owners |= {key: video for expression in said.expressions for key in expression.object_ids or ()}
         wanted.report_missing(spool, {NARRATIVES: files.meta})
         fill(spool, owners)
 

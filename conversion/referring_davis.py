@@ -162,7 +162,7 @@ def ref_davis_conversion(
         record, _ = read_davis_clip(root, clips[clip], name, split, davis, annotations)
         names = item.body["categories"]
         objects = tuple(replace(made, name=names.get(made.object_id, "")) for made in record.objects)
-        said = [Referring(text, tuple(ids)) for text, ids in item.body["expressions"]]
+        said = [Referring(text, None if ids is None else tuple(ids)) for text, ids in item.body["expressions"]]
         return [with_expressions(replace(record, objects=objects), said, expressions[0], problems.append)]
 
     inputs = {"root": root} | {f"expressions {i}": file for i, file in enumerate(expressions)}

@@ -215,6 +215,12 @@ class TestMevis:
         assert areas(known, "7+12") == [None] * 3 and nouns(hidden) == [("a sheep", "expression 0")]
         assert [p.kind for p in mevis.problems] == ["note", "note"]
 
+    def test_an_expression_may_mean_nothing(self, mevis: MetaSet, cli: Callable[..., Cli]) -> None:
+        mevis.video("c0ffee", self.said(("the cat", []), ("a bird", [12])))
+        assert self.convert(mevis, cli).status == 0 and not mevis.problems
+        assert areas(mevis.rows[0], "nothing") == [0, 0, 0]  # absent, which is told: not null
+        assert nouns(mevis.rows[0]) == [("the cat", "nothing"), ("a bird", "12")]
+
     def test_bad_masks_do_not_lose_good_ones(self, mevis: MetaSet, cli: Callable[..., Cli]) -> None:
         masks = json.loads((mevis.root / "mask_dict.json").read_text())
         masks |= {
@@ -370,7 +376,7 @@ def test_ids_of_an_expression_are_one_in_any_order() -> None:
         table = Reader({"0": {"exp": "a", "anno_id": given[0] if len(given) == 1 else list(given)}}, "f", "v")
         return read_expressions(table, "anno_id")[0].object_id
 
-    assert ids(12, "7", 7) == "7+12" and ids("12") == "12" and ids([]) == ids(None) == ""
+    assert ids(12, "7", 7) == "7+12" and ids("12") == "12" and ids([]) == "nothing" and ids(None) == ""
 
 
 def test_no_expression_makes_no_narrative() -> None:
