@@ -16,7 +16,7 @@ from typing import Any
 from vng.arguments import build_parser
 from vng.commands.evaluate import run_evaluate_frame_sparsity, run_evaluate_vos
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
-from vng.commands.output import print_totals
+from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
 from vng.commands.propagate import run_propagate
 from vng.errors import DataError, UsageError, VngError
@@ -205,7 +205,7 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not current_processes().is_main:
             return 0
-        _report_estimate(estimate(conversion, arguments.out), arguments.json)
+        print_estimate(estimate(conversion, arguments.out), arguments.json)
         return 0
     result = convert(conversion, arguments.out)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
@@ -216,24 +216,6 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
             print(f"{arguments.out / PROBLEMS_FILE}: {len(left_out)} left out, {notes} notes", file=sys.stderr)
             print(summarise(result.problems), file=sys.stderr)
     return 1 if arguments.strict and left_out else 0
-
-
-def _report_estimate(expected: Any, as_json: bool) -> None:
-    from datetime import timedelta
-
-    told = expected.as_json()
-    if as_json:
-        print(json.dumps(told))
-        return
-    print(
-        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
-    )
-    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
-    if told["seconds_left"] is not None:
-        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
-        pace = f"{expected.seconds_per_video:.2f} s a video"
-        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
-        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
