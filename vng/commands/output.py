@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from typing import Any
 
 
 def print_totals(totals: dict[str, int], as_json: bool) -> None:
     """One line: a count of each kind, or JSON."""
     print(json.dumps(totals) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
+
+
+def print_estimate(expected: Any, as_json: bool) -> None:
+    """What a conversion would do (`conversion.build.Estimate`), as a few lines or as JSON."""
+    told = expected.as_json()
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
+    )
+    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
+    if told["seconds_left"] is not None:
+        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
+        pace = f"{expected.seconds_per_video:.2f} s a video"
+        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
+        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
