@@ -14,6 +14,7 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.metrics import Statistics, boundary_f, jaccard, statistics
+from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
 from vng.evaluation.vos_results import Missing, Run, VideoPredictions, find_runs, object_numbers, plain_run
 from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets
 from vng.masks import decode
@@ -131,7 +132,10 @@ def evaluate_vos(
         left_out += targets.left_out
         readers = _open(video, runs, missing, problems)
         if len(readers) == len(runs):
-            rows = _score_video(video, targets, readers, scoring=not problems)
+            if protocol.name == UNSUPERVISED:
+                rows = _score_proposals(video, targets, readers, protocol)
+            else:
+                rows = _score_video(video, targets, readers, scoring=not problems)
             problems += [problem for reader in readers for problem in reader.problems]
             for i in range(len(runs)):
                 scores[i] += rows[i]
@@ -176,20 +180,29 @@ def _score_video(
                 rows[k].append(_score(truths[k], labels, targets.scored[k], reader))
     if not scoring:
         return [[] for _ in readers]
-    names = video.frame_names
+    return [_object_scores(video, targets, rows) for rows in values]
+
+
+def _score_proposals(
+    video: Video, targets: Targets, readers: Sequence[VideoPredictions], protocol: Protocol
+) -> list[list[ObjectScore]]:
+    """As `_score_video`, of proposals that are matched to objects."""
+    values = score_proposals(video, targets, readers, protocol.void, protocol.official) if targets.scored else None
+    return [[] for _ in readers] if values is None else [_object_scores(video, targets, rows) for rows in values]
+
+
+def _object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
+    """Scores of a video's targets, of each (J, F) on its frames."""
     return [
-        [
-            ObjectScore(
-                video.video_id,
-                target.object_id,
-                target.category,
-                tuple(names[t] for t in target.frames),
-                tuple(j for j, _ in row),
-                tuple(f for _, f in row),
-            )
-            for target, row in zip(targets.scored, rows, strict=True)
-        ]
-        for rows in values
+        ObjectScore(
+            video.video_id,
+            target.object_id,
+            target.category,
+            tuple(video.frame_names[t] for t in target.frames),
+            tuple(j for j, _ in row),
+            tuple(f for _, f in row),
+        )
+        for target, row in zip(targets.scored, rows, strict=True)
     ]
 
 
