@@ -73,12 +73,13 @@ class InstanceScore:
         """
         if video_id in self._videos:
             raise ValueError(f"video {video_id!r} was added before")
-        if len({len(item.masks) for item in (*truth, *prediction)}) > 1:
+        tracks: list[Instance | Detection] = [*truth, *prediction]
+        if len({len(item.masks) for item in tracks}) > 1:
             raise ValueError(f"video {video_id!r}: tracks of several lengths")
         if not all(np.isfinite(item.score) for item in prediction):
             raise ValueError(f"video {video_id!r}: a score that is no finite number")
         # categories in order, so that detections of one score have a place of their own where categories do not count
-        ordered = sorted({item.category for item in (*truth, *prediction)}, key=_order)
+        ordered = sorted({item.category for item in tracks}, key=_order)
         kinds = [ordered] if self.class_agnostic else [[category] for category in ordered]
         self._videos[video_id] = {
             ANY if self.class_agnostic else kind[0]: _match(
