@@ -23,11 +23,11 @@ from vng.evaluation.metrics import Mask, frame_scores
 from vng.evaluation.narrative import ExpressionScore
 from vng.evaluation.referring import ReferringScores, annotator_of, referring_protocol
 from vng.evaluation.unsupervised import UNSUPERVISED, ProposalScores
-from vng.evaluation.vos import ObjectScore, VosScores
+from vng.evaluation.vos import ObjectScore, VosScores, object_scores
 from vng.evaluation.vos_report import summary_figures
 from vng.evaluation.vos_results import Missing, Run
 from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets, Truth
-from vng.masks import RLE, empty, encode
+from vng.masks import RLE, empty, encode, union
 from vng.points import Points
 
 Masks = np.ndarray | Sequence[Mask | None]  # [T, H, W], or a mask a frame; None: not annotated, or not predicted
@@ -84,10 +84,9 @@ class VosScore:
         video = _video(video_id, true, categories or {}, points or {})
         _check_lengths(video, predicted)
         targets = self._rules.targets(video)
-        match = _matched if self.protocol == UNSUPERVISED else self._scored
+        match = self._matched if self.protocol == UNSUPERVISED else self._scored
         rows = match(video, targets, predicted, void) if targets.scored else []
-        scores = [_object_score(video, target, row) for target, row in zip(targets.scored, rows, strict=True)]
-        self._videos[video_id] = scores, targets.left_out
+        self._videos[video_id] = object_scores(video, targets, rows), targets.left_out
 
     def add_batch(self, videos: Iterable[tuple[Any, ...]]) -> None:
         """Add videos: (id, truth, prediction) each."""
@@ -133,6 +132,16 @@ class VosScore:
             for k, j, f in zip(there, *frame_scores(truth, masks), strict=True):
                 rows[k].append((float(j), float(f)))
         return rows
+
+    def _matched(
+        self, video: Video, targets: Targets, predicted: Mapping[str, Masks], void: np.ndarray | None
+    ) -> list[list[tuple[float, float]]]:
+        scores = ProposalScores([target.frames for target in targets.scored])
+        for t in sorted(set().union(*(target.frames for target in targets.scored))):
+            truth = [_at(target.masks, t) for target in targets.scored if t in target.frames]
+            masks = {n: mask for n, its in enumerate(predicted.values(), 1) if (mask := its[t]) is not None}
+            scores.add(t, truth, masks, None if void is None else void[t])
+        return scores.matched(by_proposal=self.official)
 
     def _prediction(self, video: Video, target: Target, predicted: Mapping[str, Masks], t: int) -> Mask:
         if target.merged:
@@ -279,24 +288,5 @@ def _check_lengths(video: Video, predicted: Mapping[str, Masks]) -> None:
 
 
 def _union(video: Video, masks: Sequence[Mask | None]) -> Mask:
-    from vng.masks import union
-
     rles = [rle for rle in _rles(masks) if rle is not None]
     return union(rles) if rles else empty(video.height, video.width)
-
-
-def _matched(
-    video: Video, targets: Targets, predicted: Mapping[str, Masks], void: np.ndarray | None
-) -> list[list[tuple[float, float]]]:
-    scores = ProposalScores([target.frames for target in targets.scored])
-    for t in sorted(set().union(*(target.frames for target in targets.scored))):
-        truth = [_at(target.masks, t) for target in targets.scored if t in target.frames]
-        masks = {n: mask for n, its in enumerate(predicted.values(), 1) if (mask := its[t]) is not None}
-        scores.add(t, truth, masks, None if void is None else void[t])
-    return scores.matched()
-
-
-def _object_score(video: Video, target: Target, row: Sequence[tuple[float, float]]) -> ObjectScore:
-    names = tuple(video.frame_names[t] for t in target.frames)
-    j, f = tuple(j for j, _ in row), tuple(f for _, f in row)
-    return ObjectScore(video.video_id, target.object_id, target.category, names, j, f)

@@ -180,7 +180,7 @@ def _score_video(
                 rows[k].append(_score(truths[k], labels, targets.scored[k], reader))
     if not scoring:
         return [[] for _ in readers]
-    return [_object_scores(video, targets, rows) for rows in values]
+    return [object_scores(video, targets, rows) for rows in values]
 
 
 def _score_proposals(
@@ -188,11 +188,11 @@ def _score_proposals(
 ) -> list[list[ObjectScore]]:
     """As `_score_video`, of proposals that are matched to objects."""
     values = score_proposals(video, targets, readers, protocol.void, protocol.official) if targets.scored else None
-    return [[] for _ in readers] if values is None else [_object_scores(video, targets, rows) for rows in values]
+    return [[] for _ in readers] if values is None else [object_scores(video, targets, rows) for rows in values]
 
 
-def _object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
-    """Scores of a video's targets, of each (J, F) on its frames."""
+def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
+    """Scores of a video's targets, given (J, F) of each on its frames."""
     return [
         ObjectScore(
             video.video_id,
