@@ -134,6 +134,41 @@ def _compressed_length(counts: str) -> int:
     return sum(runs)
 
 
+def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
+    """Where masks change along their columns, without decoding them to pixels.
+
+    Returns:
+        which mask, and the place in it (x * height + y), int64 [N] each, ascending: from an even change of a mask to the
+        next lies foreground, from an odd one background. A mask has an even number of them; a run may be empty.
+    """
+    texts = [rle.counts for rle in rles]
+    digits = np.frombuffer("".join(texts).encode("ascii"), np.uint8).astype(np.int64) - 48
+    if not len(digits):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ends = np.flatnonzero(digits & 32 == 0)  # five bits a character, 32: more follow, 16 of the last: negative
+    lengths = np.diff(ends, prepend=-1)
+    begins = ends - lengths + 1
+    shift = 5 * (np.arange(len(digits)) - np.repeat(begins, lengths))
+    values = np.add.reduceat((digits & 31) << shift, begins)
+    values -= np.where(digits[ends] & 16, 1 << 5 * lengths, 0)
+    counts = np.diff(np.searchsorted(ends, np.cumsum([len(text) for text in texts])), prepend=0)  # runs of each mask
+    owner = np.repeat(np.arange(len(rles)), counts)
+    first = np.cumsum(counts) - counts
+    index = np.arange(len(values)) - first[owner]
+    # from the third on, a run is told as the difference from the last but one
+    told, odd = np.where(index == 0, 0, values), index % 2 == 1
+    chains = np.where(odd, _summed(np.where(odd, told, 0), first, owner), _summed(np.where(odd, 0, told), first, owner))
+    place = _summed(np.where(index == 0, values, chains), first, owner)
+    closed = index < counts[owner] - counts[owner] % 2  # a last run of background ends nothing
+    return owner[closed], place[closed]
+
+
+def _summed(values: np.ndarray, first: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Cumulative sums that start anew with each mask."""
+    sums = np.cumsum(values)
+    return sums - (sums - values)[first][owner]
+
+
 def resize(mask: BoolArray, height: int, width: int) -> BoolArray:
     """Nearest-neighbour resize of a bool mask [H, W]."""
     import cv2
