@@ -273,7 +273,7 @@ def _video(
         for i, masks in truth.items()
     )
     names = tuple(f"{t:05d}" for t in range(length))
-    return Video(video_id, "memory", "", height, width, 0.0, names, (), (), objects)
+    return Video(video_id, "memory", "memory", height, width, 0.0, names, (), (), objects)
 
 
 def _rles(masks: Masks) -> tuple[RLE | None, ...]:
