@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 
-from vng.errors import UsageError
+from vng.errors import Problem, UsageError
 
 
 def run_evaluate_vos(arguments: argparse.Namespace) -> None:
@@ -19,19 +21,27 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
     from vng.evaluation.vos import Protocol, evaluate_vos, find_runs, plain_run
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
+    from vng.evaluation.workers import prepare, processes_for
     from vng.manifest import to_json, write_atomic
 
     point_vos = arguments.protocol == "point-vos"
     by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
     protocol = Protocol(arguments.protocol, arguments.official, "youtube-vos" if by_category else arguments.truth)
     seen = None if arguments.seen is None else read_seen(arguments.seen)
+    prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
     found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
     runs = found if isinstance(found, tuple) else (found,)
-    from tqdm import tqdm
-
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    scores = evaluate_vos(shown, runs, protocol, arguments.missing)
+    scores = evaluate_vos(
+        dataset,
+        runs,
+        protocol,
+        arguments.missing,
+        strict=arguments.strict,
+        processes=processes_for(arguments.processes, len(dataset)),
+        progress=not arguments.quiet,
+    )
+    print_notes([note for score in scores for note in score.notes])
     if seen is not None:
         check_categories(scores[0])
     if arguments.json is not None:
@@ -41,12 +51,19 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     print(table(scores, seen))
 
 
+def print_notes(notes: Iterable[Problem]) -> None:
+    """What was met and goes into no figure, a line each."""
+    for note in notes:
+        print(f"vng: note: {note}", file=sys.stderr)
+
+
 def _write_vos_archive(arguments: argparse.Namespace) -> None:
     if arguments.protocol == "point-vos":
         raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
     defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
+    defaults |= {"strict": False, "processes": None}
     if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
         raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm
