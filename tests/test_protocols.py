@@ -89,13 +89,12 @@ class TestUnsupervised:
         assert scores.objects[0].frames == ("00000", "00003", "00006", "00009")  # the first and the last too
 
     def test_the_sum_counts_not_each_alone(self) -> None:
-        # proposal 1 is the better one for both objects; giving it to the second makes the sum highest
-        first, second = box(0, 0, 4, 10, H, W), box(10, 0, 14, 10, H, W)
-        scores = ProposalScores([(0,), (0,)])
-        half = box(10, 0, 14, 5, H, W)
-        scores.add(0, [first, second], {1: second, 2: half})
-        rows = scores.matched()
-        assert rows[1] == [(1.0, 1.0)] and rows[0][0][0] == 0.0
+        # proposal 1 is the best one for both objects; the sum is highest where the second has it
+        scores = ProposalScores([(0,), (0, 4)])
+        scores.add(0, [1, 2], (np.array([[0.6, 0.5, 0.0], [0.9, 0.1, 0.0]]),) * 2)
+        scores.add(4, [2], (np.array([[0.3, 0.2]]),) * 2)  # proposal 1 shows nothing here
+        assert scores.matched() == [[(0.5, 0.5)], [(0.9, 0.9), (0.2, 0.2)]]
+        assert scores.matched(by_proposal=True) == scores.matched()[::-1]
 
     def test_without_proposals_absence_is_right(self, tmp_path: Path) -> None:
         scores = unsupervised(make(TWO), predict(tmp_path, {}))
@@ -355,7 +354,7 @@ class TestTraces:
         with pytest.raises(DataErrors) as raised:
             evaluate_questions(file, tmp_path)
         reasons = [problem.reason for problem in raised.value.problems]
-        assert reasons == ["prediction of 5x6, the trace has 40x50", "the trace has no pixel", "there is none",
+        assert reasons == ["prediction of 5x6, the frame has 40x50", "the trace has no pixel", "there is none",
                            "this prediction cannot be read"]  # fmt: skip
         for text in ("{", '{"v": [{}]}', "[]"):
             file.write_text(text)

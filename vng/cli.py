@@ -15,6 +15,7 @@ from typing import Any
 
 from vng.arguments import build_parser
 from vng.commands.evaluate import (
+    print_notes,
     run_evaluate_frame_sparsity,
     run_evaluate_instances,
     run_evaluate_points,
@@ -277,21 +278,28 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
     from vng.dataset import VngDataset
     from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
+    from vng.evaluation.workers import known_length, prepare, processes_for
     from vng.manifest import to_json, write_atomic
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
+    prepare(arguments.processes)
     videos: Any
     if arguments.dataset is not None:
         videos = VngDataset(arguments.dataset, arguments.split)
     else:
         videos = read_trio(TrioFiles(*trio))
-    from tqdm import tqdm
-
-    shown = tqdm(videos, desc="evaluate", unit="video", disable=arguments.quiet)
-    truth_of = other_object if arguments.against_others else own_object
-    scores = evaluate_narrative(shown, arguments.results, arguments.missing, truth_of)
+    scores = evaluate_narrative(
+        videos,
+        arguments.results,
+        arguments.missing,
+        other_object if arguments.against_others else own_object,
+        strict=arguments.strict,
+        processes=processes_for(arguments.processes, known_length(videos)),
+        progress=not arguments.quiet,
+    )
+    print_notes(scores.notes)
     if not scores.expressions:
         raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
     if arguments.json is not None:

@@ -32,6 +32,7 @@ def add_evaluate(commands: Any) -> None:
         action="store_true",
         help="control: score each prediction against another object named in the same video",
     )
+    _checking(vng)
     vng.add_argument("--json", type=Path, help="write all scores to this file")
     _evaluate_vos(protocols)
     _evaluate_frame_sparsity(protocols)
@@ -39,6 +40,13 @@ def add_evaluate(commands: Any) -> None:
     _evaluate_instances(protocols)
     _evaluate_points(protocols)
     _evaluate_traces(protocols)
+
+
+def _checking(parser: Any) -> None:
+    strict_help = "files and folders of no frame, expression or video are errors, not notes"
+    parser.add_argument("--strict", action="store_true", help=strict_help)
+    processes_help = "processes that score, a video each [one for 4 videos, at most one a core and 8]"
+    parser.add_argument("--processes", type=positive, metavar="N", help=processes_help)
 
 
 def _evaluate_vos(protocols: Any) -> None:
@@ -72,6 +80,7 @@ def _evaluate_vos(protocols: Any) -> None:
     truth_help = "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto looks at each video [auto]"
     truths = ("auto", "dense", "sparse", "youtube-vos")
     vos.add_argument("--truth", choices=truths, default="auto", help=truth_help)
+    _checking(vos)
     vos.add_argument("--json", type=Path, help="write all scores to this file")
     vos.add_argument("--csv", type=Path, help="write a line an object to this file")
     archive_help = "do not score: check the predictions and write them as the archive an evaluation server takes"
@@ -126,6 +135,7 @@ def _evaluate_referring(protocols: Any) -> None:
     )
     official_help = "with ref-davis and folders anno_<k>: the DAVIS program's faults too"
     referring.add_argument("--official", action="store_true", help=official_help)
+    _checking(referring)
     _outcome(referring, "a line an expression")
 
 

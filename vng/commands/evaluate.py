@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from vng.commands.output import percents, write_scores
-from vng.errors import DataError, UsageError
+from vng.errors import DataError, Problem, UsageError
 
 
 def run_evaluate_vos(arguments: argparse.Namespace) -> None:
@@ -21,6 +23,7 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
     from vng.evaluation.vos import Protocol, evaluate_vos, find_runs, plain_run
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
+    from vng.evaluation.workers import prepare, processes_for
     from vng.manifest import to_json, write_atomic
 
     point_vos = arguments.protocol == "point-vos"
@@ -32,13 +35,20 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
         arguments.void,
     )
     seen = None if arguments.seen is None else read_seen(arguments.seen)
+    prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
     found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
     runs = found if isinstance(found, tuple) else (found,)
-    from tqdm import tqdm
-
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    scores = evaluate_vos(shown, runs, protocol, arguments.missing)
+    scores = evaluate_vos(
+        dataset,
+        runs,
+        protocol,
+        arguments.missing,
+        strict=arguments.strict,
+        processes=processes_for(arguments.processes, len(dataset)),
+        progress=not arguments.quiet,
+    )
+    print_notes([note for score in scores for note in score.notes])
     if seen is not None:
         check_categories(scores[0])
     if arguments.json is not None:
@@ -48,20 +58,19 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     print(table(scores, seen))
 
 
+def print_notes(notes: Iterable[Problem]) -> None:
+    """What was met and goes into no figure, a line each."""
+    for note in notes:
+        print(f"vng: note: {note}", file=sys.stderr)
+
+
 def _write_vos_archive(arguments: argparse.Namespace) -> None:
     if arguments.protocol in ("point-vos", "davis-unsupervised"):
         raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
-    defaults = {
-        "json": None,
-        "csv": None,
-        "seen": None,
-        "void": None,
-        "missing": "error",
-        "official": False,
-        "truth": "auto",
-    }
+    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
+    defaults |= {"strict": False, "processes": None, "void": None}
     if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
         raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm
@@ -108,16 +117,20 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
 
     from vng.dataset import VngDataset
     from vng.evaluation.referring import annotator_runs, evaluate_referring
+    from vng.evaluation.workers import prepare, processes_for
 
+    prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
+    how = {"strict": arguments.strict, "processes": processes_for(arguments.processes, len(dataset))}
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
     runs = annotator_runs(arguments.results) if arguments.protocol == "ref-davis" else ()
     if runs:
-        _evaluate_annotator_runs(arguments, shown, runs)
+        _evaluate_annotator_runs(arguments, shown, runs, how)
         return
     if arguments.official:
         raise UsageError("vng evaluate referring: --official goes with --protocol ref-davis and folders anno_<k>")
-    scores = evaluate_referring(shown, arguments.results, arguments.protocol, arguments.missing)
+    scores = evaluate_referring(shown, arguments.results, arguments.protocol, arguments.missing, **how)
+    print_notes(scores.notes)
     if not scores.expressions:
         raise DataError(arguments.dataset, "", "expressions", "no expression has an annotated frame")
     tree = scores.as_json()
@@ -128,12 +141,13 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
         print(f"annotator {number}: {percents(part, 'J', 'F')}  ({part['expressions']:,} expressions)")
 
 
-def _evaluate_annotator_runs(arguments: argparse.Namespace, videos: Any, runs: Any) -> None:
+def _evaluate_annotator_runs(arguments: argparse.Namespace, videos: Any, runs: Any, how: Any) -> None:
     from vng.evaluation.referring import evaluate_annotator_runs
     from vng.evaluation.vos_report import as_csv, as_json, summary_figures, table
     from vng.manifest import write_atomic
 
-    scores = evaluate_annotator_runs(videos, runs, arguments.official, arguments.missing)
+    scores = evaluate_annotator_runs(videos, runs, arguments.official, arguments.missing, **how)
+    print_notes([note for score in scores for note in score.notes])
     figures = [summary_figures(score.summary()) for score in scores]
     means = {name: sum(its[name] for its in figures) / len(figures) for name in figures[0]}
     write_scores(arguments, means | as_json(scores), None)

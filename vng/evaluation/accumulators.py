@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from vng.dataset import Video, VideoObject
-from vng.evaluation.metrics import Mask, frame_scores
+from vng.evaluation.metrics import Mask, frame_scores, pairwise_frame_scores
 from vng.evaluation.narrative import ExpressionScore
+from vng.evaluation.predictions import Missing
 from vng.evaluation.referring import ReferringScores, annotator_of, referring_protocol
 from vng.evaluation.unsupervised import UNSUPERVISED, ProposalScores
 from vng.evaluation.vos import ObjectScore, VosScores, object_scores
 from vng.evaluation.vos_report import summary_figures
-from vng.evaluation.vos_results import Missing, Run
+from vng.evaluation.vos_results import Run
 from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets, Truth
 from vng.masks import RLE, empty, encode, union
 from vng.points import Points
@@ -139,8 +140,9 @@ class VosScore:
         scores = ProposalScores([target.frames for target in targets.scored])
         for t in sorted(set().union(*(target.frames for target in targets.scored))):
             truth = [_at(target.masks, t) for target in targets.scored if t in target.frames]
-            masks = {n: mask for n, its in enumerate(predicted.values(), 1) if (mask := its[t]) is not None}
-            scores.add(t, truth, masks, None if void is None else void[t])
+            shown = {n: mask for n, its in enumerate(predicted.values(), 1) if (mask := its[t]) is not None}
+            masks = [*shown.values(), empty(video.height, video.width)]
+            scores.add(t, list(shown), pairwise_frame_scores(truth, masks, None if void is None else void[t]))
         return scores.matched(by_proposal=self.official)
 
     def _prediction(self, video: Video, target: Target, predicted: Mapping[str, Masks], t: int) -> Mask:

@@ -69,8 +69,7 @@ def frame_scores(
         raise ValueError(f"as many true as predicted masks are scored, got {len(gt)} and {len(pred)}")
     if not len(gt):
         return np.zeros(0), np.zeros(0)
-    size = frame_size(gt[0])
-    return paired_scores(shapes_of(gt, size, void), shapes_of(pred, size, void), [(k, k) for k in range(len(gt))])
+    return _scores(gt, pred, void, [(k, k) for k in range(len(gt))])
 
 
 def pairwise_frame_scores(
@@ -83,9 +82,7 @@ def pairwise_frame_scores(
     """
     if not len(gt) or not len(pred):
         return np.zeros((len(gt), len(pred))), np.zeros((len(gt), len(pred)))
-    size = frame_size(gt[0])
-    pairs = [(a, b) for a in range(len(gt)) for b in range(len(pred))]
-    j, f = paired_scores(shapes_of(gt, size, void), shapes_of(pred, size, void), pairs)
+    j, f = _scores(gt, pred, void, [(a, b) for a in range(len(gt)) for b in range(len(pred))])
     return j.reshape(len(gt), len(pred)), f.reshape(len(gt), len(pred))
 
 
@@ -107,6 +104,16 @@ def label_scores(
     ours, theirs = (list(dict.fromkeys(pair[i] for pair in pairs)) for i in (0, 1))
     shapes = of_labels(gt, ours, radius, void), of_labels(pred, theirs, radius, void)
     return paired_scores(*shapes, [(ours.index(a), theirs.index(b)) for a, b in pairs])
+
+
+def _scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None, pairs: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    size = frame_size(gt[0])
+    if isinstance(gt[0], RLE) == isinstance(pred[0], RLE):  # made ready in one go, which costs half of two
+        both = shapes_of([*gt, *pred], size, void)
+        return paired_scores(both, both, [(a, len(gt) + b) for a, b in pairs])
+    return paired_scores(shapes_of(gt, size, void), shapes_of(pred, size, void), pairs)
 
 
 def frame_size(mask: Mask) -> tuple[int, int]:

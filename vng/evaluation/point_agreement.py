@@ -14,7 +14,8 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.vos_results import Missing, Run, VideoPredictions
+from vng.evaluation.predictions import Missing
+from vng.evaluation.vos_results import Run, VideoPredictions
 from vng.masks import RLE, decode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
 

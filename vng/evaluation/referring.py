@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from vng.dataset import Video
-from vng.errors import one_of
+from vng.errors import Problem, one_of
 from vng.evaluation.narrative import ExpressionScore, evaluate_narrative
+from vng.evaluation.predictions import Missing
 from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos
-from vng.evaluation.vos_results import Missing
 from vng.masks import empty
 
 
@@ -48,6 +48,7 @@ class ReferringScores:
     protocol: str
     expressions: tuple[ExpressionScore, ...]
     annotators: tuple[int, ...]  # whose each expression is: the n-th that describes its object
+    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
 
     @property
     def j(self) -> float:
@@ -101,7 +102,11 @@ def annotator_of(expressions: Sequence[ExpressionScore]) -> tuple[int, ...]:
 
 
 def evaluate_referring(
-    videos: Iterable[Video], results: Path, protocol: str = "ref-youtube-vos", missing: Missing = "error"
+    videos: Iterable[Video],
+    results: Path,
+    protocol: str = "ref-youtube-vos",
+    missing: Missing = "error",
+    **how: Any,
 ) -> ReferringScores:
     """Score a folder of predictions `<results>/<video>/<expression>/<frame>.png`.
 
@@ -110,15 +115,15 @@ def evaluate_referring(
         results: the predictions' folder.
         protocol: one of `PROTOCOLS`.
         missing: whether a prediction that is not there is an error or an empty mask.
+        how: `strict` and `processes` of `evaluate_narrative`.
 
     Raises:
         DataErrors: every missing, unreadable or mis-sized prediction at once.
         UsageError: an unknown protocol.
     """
     rules = referring_protocol(protocol)
-    taken = _with_absences(videos) if rules.null_is_absent else videos
-    scores = evaluate_narrative(taken, results, missing).expressions
-    return ReferringScores(protocol, scores, annotator_of(scores))
+    scores = evaluate_narrative(_with_absences(videos) if rules.null_is_absent else videos, results, missing, **how)
+    return ReferringScores(protocol, scores.expressions, annotator_of(scores.expressions), scores.notes)
 
 
 def _with_absences(videos: Iterable[Video]) -> Iterator[Video]:
@@ -139,10 +144,10 @@ def annotator_runs(results: Path) -> tuple[Run, ...]:
 
 
 def evaluate_annotator_runs(
-    videos: Iterable[Video], runs: Sequence[Run], official: bool = False, missing: Missing = "error"
+    videos: Iterable[Video], runs: Sequence[Run], official: bool = False, missing: Missing = "error", **how: Any
 ) -> tuple[VosScores, ...]:
     """Ref-DAVIS17 as published results are scored: each annotator's label maps by the unsupervised DAVIS protocol.
 
-    The score is the mean of the runs' J&F. Errors as `evaluate_vos`.
+    The score is the mean of the runs' J&F. Further arguments and errors as `evaluate_vos`.
     """
-    return evaluate_vos(videos, runs, Protocol("davis-unsupervised", official), missing)
+    return evaluate_vos(videos, runs, Protocol("davis-unsupervised", official), missing, **how)

@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.point_agreement import is_traced
-from vng.evaluation.vos_results import Missing
+from vng.evaluation.predictions import PREDICT, Missing, read_png
 from vng.frames import inside
 from vng.masks import RLE, decode, from_json
 
@@ -236,11 +235,9 @@ def _read_mask(path: Path, size: tuple[int, int], missing: Missing) -> np.ndarra
     if not path.exists():
         if missing == "empty":
             return np.zeros(size, bool)
-        raise DataError(path, "", "", "this prediction is missing", "predict it, or use --missing empty")
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise DataError(path, "", "", "this prediction cannot be read", "predict it again")
-    if image.shape != size:
-        reason = f"prediction of {image.shape[0]}x{image.shape[1]}, the trace has {size[0]}x{size[1]}"
-        raise DataError(path, "", "", reason, "resize predictions to the frame")
-    return image != 0
+        raise DataError(path, "", "", "this prediction is missing", PREDICT)
+    try:
+        return read_png(path, size) != 0
+    except ValueError as error:
+        reason, _, cure = str(error).partition("; ")
+        raise DataError(path, "", "", reason, cure) from error

@@ -6,7 +6,7 @@ docs/protocols.md. Shapes: G objects, P proposals, T frames that count.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from scipy.optimize import linear_sum_assignment
 
 from vng.dataset import Video
 from vng.errors import DataError
-from vng.evaluation.metrics import Mask, pairwise_frame_scores
-from vng.evaluation.vos_results import VideoPredictions, read_labels
-from vng.evaluation.vos_targets import Targets
+from vng.evaluation.metrics import paired_scores, shapes_of, tolerance
+from vng.evaluation.predictions import read_png
+from vng.evaluation.shapes import Shapes, of_labels
+from vng.evaluation.vos_results import VideoPredictions
+from vng.evaluation.vos_targets import Protocol, Targets
 from vng.frames import inside
 
 UNSUPERVISED = "davis-unsupervised"
@@ -38,29 +40,31 @@ class ProposalScores:
         self._all = sorted(set().union(*self._frames))
         self._known: list[tuple[int, list[int], list[int], np.ndarray]] = []  # frame, objects, numbers, scores
 
-    def add(
-        self, frame: int, truth: Sequence[Mask], proposals: dict[int, Mask], void: np.ndarray | None = None
-    ) -> None:
-        """Score a frame: the masks of the objects it counts for, in order, with proposals by their number (1, 2, ...)."""
+    def add(self, frame: int, numbers: Sequence[int], scores: tuple[np.ndarray, np.ndarray]) -> None:
+        """Take the scores of a frame.
+
+        Args:
+            frame: which one.
+            numbers: of the proposals in it, from 1 on.
+            scores: J and F, float64 [G', P' + 1] each, of the objects for which it counts with these proposals, and with
+                one that shows nothing.
+        """
         there = [g for g, its in enumerate(self._frames) if frame in its]
-        size = truth[0].size if not isinstance(truth[0], np.ndarray) else truth[0].shape
-        nothing = np.zeros(size, bool)  # what a proposal shows that is not in the frame
-        numbers = sorted(proposals)
-        scores = pairwise_frame_scores(truth, [*(proposals[n] for n in numbers), nothing], void)
-        self._known.append((frame, there, numbers, np.stack(scores)))
+        self._known.append((frame, there, list(numbers), np.stack(scores)))
 
     def matched(self, by_proposal: bool = False) -> Rows:
         """Of each object (J, F) of its frames with the proposal it is given.
 
         Args:
-            by_proposal: in the order of the proposals' numbers, as the official program lists them.
+            by_proposal: in the order of the proposals' numbers, as the official program lists them; only where all
+                objects have the same frames.
         """
         values = self._table()
         columns = [[self._all.index(t) for t in its] for its in self._frames]
         means = np.stack([values[:, :, g][:, :, its].mean(2).mean(0) for g, its in enumerate(columns)], 1)
         proposals, objects = linear_sum_assignment(-means)
         pairs = list(zip(proposals, objects, strict=True))
-        if not by_proposal:
+        if not by_proposal or len(set(self._frames)) > 1:
             pairs.sort(key=lambda pair: pair[1])
         return [[(float(j), float(f)) for j, f in values[:, p, g, columns[g]].T] for p, g in pairs]
 
@@ -77,41 +81,48 @@ class ProposalScores:
 
 
 def score_proposals(
-    video: Video, targets: Targets, readers: Sequence[VideoPredictions], void: Path | None, official: bool
+    video: Video, targets: Targets, readers: Sequence[VideoPredictions], protocol: Protocol, scoring: bool
 ) -> list[Rows] | None:
-    """Scores of a video's objects, for each reader; None where something is wrong, which the readers then tell.
+    """Scores of a video's objects, for each reader; None where nothing is measured.
 
     Args:
         video: the truth.
         targets: what counts of it.
-        readers: label maps of proposals 1 to 20, one reader a run.
-        void: folder `<video>/<frame>.png` of annotations whose pixels of value 255 are left out.
-        official: list objects in the order of their proposals.
+        readers: label maps of proposals 1 to 20, one reader a run; they tell what is wrong.
+        protocol: its `official` lists objects in the order of their proposals.
+        scoring: whether to measure, or only to read.
     """
     frames = sorted(set().union(*(target.frames for target in targets.scored)))
     for reader in readers:
         reader.missing(frames)
     scores = [ProposalScores([target.frames for target in targets.scored]) for _ in readers]
+    size = (video.height, video.width)
     for t in frames:
-        truth = [rle for target in targets.scored if t in target.frames and (rle := target.masks[t]) is not None]
-        left_out = None if void is None else _void(void, video, t)
+        void = None if protocol.void is None else _void(protocol.void, video, t)
+        rles = [rle for target in targets.scored if t in target.frames and (rle := target.masks[t]) is not None]
+        truths = shapes_of(rles, size, void) if scoring else None
         for reader, its in zip(readers, scores, strict=True):
             labels = reader.read(t, range(1, MOST_PROPOSALS + 1))
-            if labels is not None and not reader.problems:
-                its.add(t, truth, {n: labels == n for n in _numbers(labels)}, left_out)
-    if any(reader.problems for reader in readers):
+            scoring = scoring and not reader.problems
+            if labels is not None and truths is not None and scoring:
+                numbers = [n for n in np.unique(labels).tolist() if n]
+                predicted = of_labels(labels, [*numbers, VOID], tolerance(*size), void)  # no pixel has that number
+                its.add(t, numbers, _pairs(truths, len(rles), predicted, len(numbers) + 1))
+    if not scoring or not targets.scored:
         return None
-    return [its.matched(by_proposal=official) for its in scores]
+    return [its.matched(by_proposal=protocol.official) for its in scores]
 
 
-def _numbers(labels: np.ndarray) -> Collection[int]:
-    return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel())) if n]
+def _pairs(gt: Shapes, n_gt: int, pred: Shapes, n_pred: int) -> tuple[np.ndarray, np.ndarray]:
+    """J and F, float64 [G, P] each."""
+    j, f = paired_scores(gt, pred, [(g, p) for g in range(n_gt) for p in range(n_pred)])
+    return j.reshape(n_gt, n_pred), f.reshape(n_gt, n_pred)
 
 
 def _void(folder: Path, video: Video, t: int) -> np.ndarray:
     path = inside(folder, video.video_id) / f"{video.frame_names[t]}.png"
     try:
-        return read_labels(path, (video.height, video.width)) == VOID
+        return read_png(path, (video.height, video.width)) == VOID
     except ValueError as error:
         reason, _, _ = str(error).partition("; ")
         raise DataError(path, "", "", reason.replace("prediction", "annotation"), "check --void") from error
