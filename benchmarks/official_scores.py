@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    cv2.setNumThreads(1)
     stand_in_for_skimage()
     sys.path.insert(0, str(arguments.davis))
     import davis2017.metrics as official

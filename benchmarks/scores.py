@@ -257,6 +257,9 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
     from vng.masks import encode
     from vng.narratives import Expression, Narrative
 
+    def named(video: str, k: int) -> str:
+        return f"{video}-{k}"  # the trio wants ids that differ from video to video
+
     made = []
     text = "a blob, a blob and a blob"
     spans = [i for i in range(len(text)) if text[i:].startswith("blob")]
@@ -264,9 +267,10 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
         gt, pred = (np.load(path)[name] for name in ("gt", "pred"))
         names = tuple(f"{t:05d}" for t in range(len(gt)))
         objects = tuple(
-            VideoObject(str(k), "blob", "orig_masks", tuple(encode(frame == k) for frame in gt)) for k in (1, 2, 3)
+            VideoObject(named(path.stem, k), "blob", "orig_masks", tuple(encode(frame == k) for frame in gt))
+            for k in (1, 2, 3)
         )
-        said = tuple(Expression(0, at, at + 4, str(k)) for k, at in enumerate(spans, 1))
+        said = tuple(Expression(0, at, at + 4, named(path.stem, k)) for k, at in enumerate(spans, 1))
         narratives = (Narrative("Blob", text),)
         made.append(Video(path.stem, "synth", "val", 480, 854, 0.0, names, narratives, said, objects))
         for k in (1, 2, 3):
