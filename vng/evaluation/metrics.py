@@ -53,10 +53,10 @@ def boundary_f(
 def frame_scores(
     gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """J and F of K pairs of masks of one frame, as `jaccard` and `boundary_f` give them.
+    """J and F of K pairs of masks, as `jaccard` and `boundary_f` give them.
 
     Args:
-        gt, pred: K masks each, all of one size; a mask may stand in both, or many times.
+        gt, pred: K masks each, all of one size, of one frame or several; a mask may stand in both, or many times.
         void: [H, W], pixels to leave out of all of them, or None.
 
     Returns:
@@ -100,10 +100,9 @@ def label_scores(
         raise ValueError(
             f"label maps are uint8 [H, W] of one size, got {gt.dtype} {gt.shape}, {pred.dtype} {pred.shape}"
         )
-    radius = tolerance(*gt.shape)
-    ours, theirs = (list(dict.fromkeys(pair[i] for pair in pairs)) for i in (0, 1))
-    shapes = of_labels(gt, ours, radius, void), of_labels(pred, theirs, radius, void)
-    return paired_scores(*shapes, [(ours.index(a), theirs.index(b)) for a, b in pairs])
+    wanted = list(dict.fromkeys([(0, a) for a, _ in pairs] + [(1, b) for _, b in pairs]))
+    both = of_labels([gt, pred], wanted, tolerance(*gt.shape), void)
+    return paired_scores(both, both, [(wanted.index((0, a)), wanted.index((1, b))) for a, b in pairs])
 
 
 def _scores(

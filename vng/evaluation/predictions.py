@@ -133,8 +133,8 @@ def read_png(path: Path, size: tuple[int, int], modes: Collection[str] = LABELS)
         reason = f"prediction of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
         raise ValueError(f"{reason}; resize predictions to the frame")
     if pixels is None:
-        wanted = "one channel, got 3" if bands == 3 else "a palette or grey PNG of 8 bits"
-        raise ValueError(f"expected {wanted}, got mode {mode}; write object numbers")
+        wanted = f"one channel, got {bands}" if bands > 1 else "a palette or grey PNG of 8 bits"
+        raise ValueError(f"expected {wanted} (mode {mode}); write object numbers")
     return pixels
 
 
@@ -156,12 +156,14 @@ def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
         if content[place + 4 : place + 8] == b"IDAT":
             streams.append(content[place + 8 : end])
         place = end + 4
-    wanted, stream = height * (width + 1), zlib.decompressobj()
+    wanted, packed = height * (width + 1), b"".join(streams)
+    if len(packed) > wanted:
+        return None
     try:
-        rows = stream.decompress(b"".join(streams), wanted + 1)
+        rows = zlib.decompress(packed, bufsize=wanted)  # at once: a buffer that grows costs half as much again
     except zlib.error:
         return None
-    if len(rows) != wanted or not stream.eof:
+    if len(rows) != wanted:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     return None if table[:, 0].any() else table[:, 1:]

@@ -1,7 +1,7 @@
-"""Masks of one frame made ready to be compared: packed 64 pixels to a word, with their boundaries.
+"""Masks made ready to be compared: packed 64 pixels to a word, with their boundaries.
 
-A frame's masks lie in one array of words, one below the other, each cut to the columns of the frame it has pixels in and
-with empty space around it. So a step of morphology is one bit operation on all of them, and a boundary is made once
+Masks of a frame, or of a few, lie in one array of words, one below the other, each cut to the columns it has pixels in
+and with empty space around it. So a step of morphology is one bit operation on all of them, and a boundary is made once
 however many masks it is compared with.
 
 Layout: pixel (y, x) of mask k is bit y of row `starts[k] + x - columns[k][0]`; a row is one *column* of the frame, because
@@ -26,7 +26,7 @@ WORD = np.dtype("<u8")  # bit i of a word is bit i % 8 of its byte i // 8, on ev
 
 @dataclass(frozen=True)
 class Shapes:
-    """K masks of one frame; made by `of_rles`, `of_labels` and `of_arrays`."""
+    """K masks of one size, of one frame or several; made by `of_rles`, `of_labels` and `of_arrays`."""
 
     size: tuple[int, int]  # height and width of the frame
     radius: int  # within which a boundary pixel counts as found
@@ -122,17 +122,19 @@ def of_rles(rles: Sequence[RLE], size: tuple[int, int], radius: int, void: np.nd
     return _without(shapes, void)
 
 
-def of_labels(labels: np.ndarray, numbers: Sequence[int], radius: int, void: np.ndarray | None = None) -> Shapes:
-    """The masks of these numbers in a label map, uint8 [H, W]."""
-    turned = _turned(labels)
-    text, height = turned.tobytes(), labels.shape[0]
+def of_labels(
+    maps: Sequence[np.ndarray], wanted: Sequence[tuple[int, int]], radius: int, void: np.ndarray | None = None
+) -> Shapes:
+    """Masks of label maps, uint8 [H, W] of one size; wanted are (which map, number in it)."""
+    turned = [_turned(labels) for labels in maps]
+    texts, height = [labels.tobytes() for labels in turned], maps[0].shape[0]
     columns = []
-    for number in numbers:
-        first = text.find(number)  # at the speed of memchr
-        columns.append((first // height, text.rfind(number) // height + 1) if first >= 0 else (0, 0))
-    shapes = _empty(columns, (labels.shape[0], labels.shape[1]), radius)
-    for k, (number, (a, b)) in enumerate(zip(numbers, columns, strict=True)):
-        _pack(shapes, k, turned[a:b] == number)
+    for place, number in wanted:
+        first = texts[place].find(number)  # at the speed of memchr
+        columns.append((first // height, texts[place].rfind(number) // height + 1) if first >= 0 else (0, 0))
+    shapes = _empty(columns, (height, maps[0].shape[1]), radius)
+    for k, ((place, number), (a, b)) in enumerate(zip(wanted, columns, strict=True)):
+        _pack(shapes, k, turned[place][a:b] == number)
     return _without(shapes, void)
 
 

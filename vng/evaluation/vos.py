@@ -1,6 +1,6 @@
 """Scores of video object segmentation: DAVIS 2016 and 2017, YouTube-VOS, Point-VOS (every decision: docs/protocols.md).
 
-`evaluate_vos` reads each video once, for any number of runs, one frame at a time: memory does not grow with a video's
+`evaluate_vos` reads each video once, for any number of runs, a few frames at a time: memory does not grow with a video's
 length, and a true mask is made ready once however many runs are scored.
 """
 
@@ -19,10 +19,12 @@ from vng.evaluation.predictions import Missing, raise_problems, strange_folders
 from vng.evaluation.shapes import Shapes, of_labels
 from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
 from vng.evaluation.vos_results import Run, VideoPredictions, find_runs, object_numbers, plain_run
-from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets
+from vng.evaluation.vos_targets import LeftOut, Protocol, Targets
 from vng.evaluation.workers import in_order, known_length
 
 __all__ = ["ObjectScore", "Protocol", "Run", "VosScores", "evaluate_vos", "find_runs", "object_numbers", "plain_run"]
+
+AT_ONCE = 4  # frames measured together
 
 
 @dataclass(frozen=True)
@@ -216,22 +218,22 @@ def _score_video(
     """Scores of a video's targets, a list for each reader; nothing is measured once something is wrong, only read."""
     wanted = [frozenset(target.frames) for target in targets.scored]
     frames = sorted(frozenset().union(*wanted))
-    merged = any(target.merged for target in targets.scored)
     for reader in readers:
         reader.missing(frames)
     values: list[list[list[tuple[float, float]]]] = [[[] for _ in targets.scored] for _ in readers]
-    for t in frames:
-        there = [k for k, its in enumerate(wanted) if t in its]
-        truths = _truths(video, [targets.scored[k] for k in there], t) if scoring else None
+    for begin in range(0, len(frames), AT_ONCE):
+        some = frames[begin : begin + AT_ONCE]
+        there = [(i, k) for i, t in enumerate(some) for k, its in enumerate(wanted) if t in its]
+        truths = _truths(video, targets, [(some[i], k) for i, k in there]) if scoring else None
         for reader, rows in zip(readers, values, strict=True):
-            labels = reader.read(t, None if merged else _allowed(targets, reader))
-            scoring = scoring and not reader.problems
-            if labels is None or truths is None or not scoring:
+            maps = [labels for t in some if (labels := reader.read(t, _allowed(targets, reader))) is not None]
+            scoring = scoring and not reader.problems and len(maps) == len(some)
+            if truths is None or not scoring:
                 continue
-            predicted = _predicted(labels, [targets.scored[k] for k in there], reader)
-            j, f = paired_scores(truths, predicted, [(i, i) for i in range(len(there))])
-            for i, k in enumerate(there):
-                rows[k].append((float(j[i]), float(f[i])))
+            predicted = _predicted(maps, targets, there, reader)
+            j, f = paired_scores(truths, predicted, [(n, n) for n in range(len(there))])
+            for n, (_, k) in enumerate(there):
+                rows[k].append((float(j[n]), float(f[n])))
     if not scoring:
         return [[] for _ in readers]
     return [object_scores(video, targets, rows) for rows in values]
@@ -252,22 +254,28 @@ def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[
     ]
 
 
-def _truths(video: Video, targets: Sequence[Target], t: int) -> Shapes:
-    masks = [rle for target in targets if (rle := target.masks[t]) is not None]
+def _truths(video: Video, targets: Targets, wanted: Sequence[tuple[int, int]]) -> Shapes:
+    """True masks of (frame, target)."""
+    masks = [rle for t, k in wanted if (rle := targets.scored[k].masks[t]) is not None]
     return shapes_of(masks, (video.height, video.width))
 
 
-def _allowed(targets: Targets, reader: VideoPredictions) -> Collection[int]:
+def _allowed(targets: Targets, reader: VideoPredictions) -> Collection[int] | None:
+    if any(target.merged for target in targets.scored):
+        return None
     if targets.highest is not None:
         return range(1, targets.highest + 1)
     return reader.numbers.values()
 
 
-def _predicted(labels: np.ndarray, targets: Sequence[Target], reader: VideoPredictions) -> Shapes:
-    if any(target.merged for target in targets):
-        return shapes_of([labels] * len(targets), reader.size)
-    numbers = [reader.numbers[item.object_id] if item.number is None else item.number for item in targets]
-    return of_labels(labels, numbers, tolerance(*reader.size))
+def _predicted(
+    maps: Sequence[np.ndarray], targets: Targets, wanted: Sequence[tuple[int, int]], reader: VideoPredictions
+) -> Shapes:
+    """Predicted masks of (which map, target)."""
+    if any(target.merged for target in targets.scored):
+        return shapes_of([maps[i] for i, _ in wanted], reader.size)
+    numbers = [reader.numbers[item.object_id] if item.number is None else item.number for item in targets.scored]
+    return of_labels(maps, [(i, numbers[k]) for i, k in wanted], tolerance(*reader.size))
 
 
 def on_frames(scores: VosScores, chosen: Mapping[str, Collection[str]]) -> VosScores:
