@@ -14,7 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vng.arguments import build_parser
-from vng.commands.evaluate import run_evaluate_frame_sparsity, run_evaluate_vos
+from vng.commands.evaluate import (
+    print_notes,
+    run_evaluate_frame_sparsity,
+    run_evaluate_instances,
+    run_evaluate_points,
+    run_evaluate_referring,
+    run_evaluate_traces,
+    run_evaluate_vos,
+)
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
 from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
@@ -299,21 +307,28 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
     from vng.dataset import VngDataset
     from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
+    from vng.evaluation.workers import known_length, prepare, processes_for
     from vng.manifest import to_json, write_atomic
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
+    prepare(arguments.processes)
     videos: Any
     if arguments.dataset is not None:
         videos = VngDataset(arguments.dataset, arguments.split)
     else:
         videos = read_trio(TrioFiles(*trio))
-    from tqdm import tqdm
-
-    shown = tqdm(videos, desc="evaluate", unit="video", disable=arguments.quiet)
-    truth_of = other_object if arguments.against_others else own_object
-    scores = evaluate_narrative(shown, arguments.results, arguments.missing, truth_of)
+    scores = evaluate_narrative(
+        videos,
+        arguments.results,
+        arguments.missing,
+        other_object if arguments.against_others else own_object,
+        strict=arguments.strict,
+        processes=processes_for(arguments.processes, known_length(videos)),
+        progress=not arguments.quiet,
+    )
+    print_notes(scores.notes)
     if not scores.expressions:
         raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
     if arguments.json is not None:
@@ -347,6 +362,10 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "evaluate_vng": _run_evaluate_vng,
     "evaluate_vos": run_evaluate_vos,
     "evaluate_frame_sparsity": run_evaluate_frame_sparsity,
+    "evaluate_referring": run_evaluate_referring,
+    "evaluate_instances": run_evaluate_instances,
+    "evaluate_points": run_evaluate_points,
+    "evaluate_traces": run_evaluate_traces,
 }
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
+import io
 import json
+import math
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,3 +32,33 @@ def print_estimate(expected: Any, as_json: bool) -> None:
         pace = f"{expected.seconds_per_video:.2f} s a video"
         print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
         print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
+
+
+def percents(figures: Mapping[str, Any], *names: str) -> str:
+    """Shares as one line of per cents, "-" where one is not known; all of them unless names are given."""
+    known = {name: figures[name] for name in names or figures}
+    return "  ".join(f"{name} {'-' if math.isnan(value) else f'{100 * value:.2f}'}" for name, value in known.items())
+
+
+def write_scores(
+    arguments: argparse.Namespace, tree: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None
+) -> None:
+    """Write what --json and --csv ask for: the tree (NaN becomes null), and a line a row (NaN becomes empty)."""
+    from vng.manifest import to_json, write_atomic
+
+    if arguments.json is not None:
+        write_atomic(arguments.json, to_json(_known(dict(tree))))
+    if arguments.csv is not None and rows is not None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_known(dict(row)) for row in rows)
+        write_atomic(arguments.csv, text.getvalue())
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
