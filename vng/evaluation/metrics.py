@@ -11,12 +11,16 @@ J and F work on the cropped region in which either mask has pixels; nothing outs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
+
+from vng.masks import RLE, decode
+
+Mask = np.ndarray | RLE  # one mask of a frame: [H, W], any non-zero pixel is foreground, or its RLE
 
 BOUND_TH = 0.008  # tolerance as a share of the frame's diagonal; a value >= 1 is in pixels
 
@@ -48,6 +52,47 @@ def boundary_f(
     gt, pred, void = _checked(gt, pred, void)
     radius = tolerance(gt.shape[1], gt.shape[2], bound_th)
     return np.array([_boundary_f(a, b, radius) for a, b in _each(gt, pred, void)])
+
+
+def frame_scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of K pairs of masks of one frame, as `jaccard` and `boundary_f` give them.
+
+    Args:
+        gt, pred: K masks each, all of one size; a mask may stand in both, or many times.
+        void: [H, W], pixels to leave out of all of them, or None.
+
+    Returns:
+        J and F, float64 [K] each, in [0, 1].
+
+    Raises:
+        ValueError: numbers or sizes differ.
+    """
+    if len(gt) != len(pred):
+        raise ValueError(f"as many true as predicted masks are scored, got {len(gt)} and {len(pred)}")
+    if not len(gt):
+        return np.zeros(0), np.zeros(0)
+    truth, predicted = (np.stack([_decoded(mask) for mask in masks]) for masks in (gt, pred))
+    voids = None if void is None else np.broadcast_to(void, truth.shape)
+    return jaccard(truth, predicted, voids), boundary_f(truth, predicted, voids)
+
+
+def pairwise_frame_scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of every true with every predicted mask of a frame; args and errors as `frame_scores`.
+
+    Returns:
+        J and F, float64 [G, P] each, in [0, 1].
+    """
+    pairs = [(a, b) for a in gt for b in pred]
+    j, f = frame_scores([a for a, _ in pairs], [b for _, b in pairs], void)
+    return j.reshape(len(gt), len(pred)), f.reshape(len(gt), len(pred))
+
+
+def _decoded(mask: Mask) -> np.ndarray:
+    return decode(mask) if isinstance(mask, RLE) else mask
 
 
 def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:

@@ -33,7 +33,7 @@ TruthOf = Callable[[Video, Expression], str | None]
 
 @dataclass(frozen=True)
 class ExpressionScore:
-    """One expression's means over its annotated frames."""
+    """One expression's J and F in [0, 1]: means over its annotated frames, and each of them."""
 
     video: str
     expression: int
@@ -42,6 +42,9 @@ class ExpressionScore:
     j: float
     f: float
     frames: int
+    frame_names: tuple[str, ...] = ()  # those that count, in time order
+    j_frames: tuple[float, ...] = ()
+    f_frames: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,18 @@ def _score(
     folder = inside(results, video.video_id) / str(index)
     predictions = _read_predictions(folder, video, annotated, missing)
     gt = decode_many([rle for _, rle in annotated])
+    j, f = jaccard(gt, predictions), boundary_f(gt, predictions)
     return ExpressionScore(
         video.video_id,
         index,
         video.noun(expression),
         target,
-        float(jaccard(gt, predictions).mean()),
-        float(boundary_f(gt, predictions).mean()),
+        float(j.mean()),
+        float(f.mean()),
         len(annotated),
+        tuple(video.frame_names[t] for t, _ in annotated),
+        tuple(j.tolist()),
+        tuple(f.tolist()),
     )
 
 
