@@ -19,7 +19,7 @@ from vng.commands.inspect import print_dataset, print_points, print_problems, ru
 from vng.commands.output import print_totals
 from vng.commands.predict import run_predict
 from vng.commands.propagate import run_propagate
-from vng.errors import DataError, UsageError, VngError
+from vng.errors import UsageError, VngError
 from vng.processes import StoppedElsewhere, leave_processes
 
 
@@ -268,30 +268,17 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
+    from vng.commands.evaluate import evaluate_vng
     from vng.dataset import VngDataset
-    from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
-    from vng.manifest import to_json, write_atomic
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
-    videos: Any
     if arguments.dataset is not None:
-        videos = VngDataset(arguments.dataset, arguments.split)
+        dataset = VngDataset(arguments.dataset, arguments.split)
+        evaluate_vng(arguments, lambda: dataset)
     else:
-        videos = read_trio(TrioFiles(*trio))
-    from tqdm import tqdm
-
-    shown = tqdm(videos, desc="evaluate", unit="video", disable=arguments.quiet)
-    truth_of = other_object if arguments.against_others else own_object
-    scores = evaluate_narrative(shown, arguments.results, arguments.missing, truth_of)
-    if not scores.expressions:
-        raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(scores.as_json()))
-    print(
-        f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}  ({len(scores.expressions)} expressions)"
-    )
+        evaluate_vng(arguments, lambda: read_trio(TrioFiles(*trio)))
 
 
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {

@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
 BLOCK = 2_000_000  # drawn numbers held at a time
@@ -33,7 +34,7 @@ class Ratio:
     below: np.ndarray
 
     @staticmethod
-    def of(groups: Sequence[Hashable], above: Sequence[float], below: Sequence[float] | None = None) -> Ratio:
+    def of(groups: Sequence[Hashable], above: ArrayLike, below: ArrayLike | None = None) -> Ratio:
         """sum(above) / sum(below); without `below` the mean of `above`."""
         top = np.asarray(above, np.float64).reshape(1, -1)
         bottom = np.ones_like(top) if below is None else np.asarray(below, np.float64).reshape(1, -1)
@@ -70,6 +71,15 @@ class Ratio:
             for row, values in zip(rows, table, strict=True):
                 np.add.at(row, index, values)
         return summed[0, :, :-1], summed[1, :, :-1]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure by name, and what it is in one line."""
+
+    name: str
+    ratio: Ratio
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import UsageError
 from vng.evaluation.bootstrap import drawn_groups, percentile_interval, weighted_means
+from vng.evaluation.report import folder_names
 from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos, on_frames
 from vng.evaluation.vos_report import known, percent
 from vng.evaluation.vos_results import Missing
@@ -97,13 +98,9 @@ def study_frame_sparsity(
     for k in counts:
         sparse = _object_scores([on_frames(run, _chosen(run, k)) for run in scores], scores)
         agreements.append(_agreement(k, dense, sparse, groups, seed))
-    return FrameSparsity(_names(runs), tuple(float(v) for v in np.nanmean(dense, 1)), tuple(agreements))
-
-
-def _names(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Folder names, or whole paths where two are alike."""
-    names = [run.folder.resolve().name for run in runs]
-    return tuple(names if len(set(names)) == len(names) else [str(run.folder) for run in runs])
+    return FrameSparsity(
+        folder_names([run.folder for run in runs]), tuple(float(v) for v in np.nanmean(dense, 1)), tuple(agreements)
+    )
 
 
 def _chosen(scores: VosScores, k: int) -> dict[str, set[str]]:

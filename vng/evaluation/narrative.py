@@ -12,7 +12,7 @@ a missing frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from vng.dataset import Video
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.metrics import boundary_f, jaccard
 from vng.frames import inside
-from vng.masks import RLE, decode_many
+from vng.masks import RLE, decode_many, empty
 from vng.narratives import Expression
 
 # Chooses the object an expression's prediction is scored against; None leaves the expression out.
@@ -152,6 +152,17 @@ def _score(
         tuple(j.tolist()),
         tuple(f.tolist()),
     )
+
+
+def read_expression(video: Video, index: int, frames: Sequence[int], results: Path) -> np.ndarray:
+    """Predicted masks bool [T', H, W] of an expression, by number, on these frames; what is not there is empty.
+
+    Raises:
+        DataErrors: unreadable or mis-sized predictions.
+    """
+    folder = inside(results, video.video_id) / str(index)
+    truth = empty(video.height, video.width)
+    return _read_predictions(folder, video, [(t, truth) for t in frames], "empty")
 
 
 def _read_predictions(folder: Path, video: Video, annotated: list[tuple[int, RLE]], missing: str) -> np.ndarray:

@@ -1,0 +1,194 @@
+"""Reports from scores: what a protocol scored becomes the record that `report_page` shows.
+
+Pictures are read when they are asked for, one video at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vng.dataset import Video, VngDataset
+from vng.evaluation.bootstrap import Measure, Ratio
+from vng.evaluation.narrative import read_expression
+from vng.evaluation.narrative_analysis import ExpressionDetail, NarrativeAnalysis
+from vng.evaluation.report import Case, Report, Value, View
+from vng.evaluation.vos import ObjectScore, Run, VosScores
+from vng.evaluation.vos_results import VideoPredictions
+from vng.evaluation.vos_targets import MERGED
+from vng.masks import RLE, decode, union
+
+GREY = 110  # of frames a dataset has no pixels of
+Videos = Callable[[str], Video]  # opens a video by its id
+
+
+def opener(videos: Callable[[], Iterable[Video]]) -> Videos:
+    """Opens videos by id, keeping the last one: `VngDataset`s by place, other sources by going through them."""
+    last: dict[str, Video] = {}
+
+    def open_video(name: str) -> Video:
+        if name not in last:
+            last.clear()
+            last[name] = _find(videos(), name)
+        return last[name]
+
+    return open_video
+
+
+def _find(videos: Iterable[Video], name: str) -> Video:
+    if isinstance(videos, VngDataset):
+        return videos[videos.video_ids.index(name)]
+    return next(video for video in videos if video.video_id == name)
+
+
+NARRATIVE_COLUMNS = (
+    ("same noun", "other objects of the video that are called the same"),
+    ("swapped", "whether the masklet overlaps one of them more than its own object"),
+    ("missed", "frames with the object on which nothing is predicted"),
+    ("invented", "frames without the object on which something is predicted"),
+)
+
+
+def narrative_report(analysis: NarrativeAnalysis, results: Path, name: str, title: str, open_video: Videos) -> Report:
+    """The report of `vng evaluate vng`; a case is an expression. Captions are read from the videos, each once."""
+    captions: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    cases = []
+    for detail in analysis.details:
+        if detail.score.video not in captions:
+            captions[detail.score.video] = _captions(open_video(detail.score.video))
+        cases.append(_expression_case(detail, *captions[detail.score.video][detail.score.expression]))
+
+    def view(case: Case, frames: Sequence[str]) -> list[View]:
+        video = open_video(case.video)
+        index = int(case.key.rpartition("/")[2])
+        places = [video.frame_names.index(frame) for frame in frames]
+        masks = read_expression(video, index, places, results)
+        truth = video.object_by_id[video.expressions[index].object_id].segmentations
+        return [_view(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
+
+    lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
+    return Report(name, title, lead, "expression", tuple(analysis.figures()), tuple(cases), NARRATIVE_COLUMNS, (), view)
+
+
+def _captions(video: Video) -> list[tuple[str, tuple[int, int]]]:
+    return [(video.narratives[e.narrative].description, (e.start, e.end)) for e in video.expressions]
+
+
+def _expression_case(detail: ExpressionDetail, caption: str, span: tuple[int, int]) -> Case:
+    score = detail.score
+    swapped = None if detail.swapped is None else "yes" if detail.swapped else "no"
+    more: tuple[Value, ...] = (detail.rivals, swapped, detail.misses, detail.hallucinated)
+    return Case(
+        f"{score.video}/{score.expression}",
+        score.video,
+        score.noun,
+        "same noun" if detail.rivals else "other noun",
+        score.j,
+        score.f,
+        score.frame_names,
+        score.j_frames,
+        score.f_frames,
+        caption,
+        span,
+        more,
+    )
+
+
+def vos_report(
+    scores: Sequence[VosScores], seen: Collection[str] | None, name: str, title: str, open_video: Videos
+) -> Report:
+    """The report of `vng evaluate vos`; a case is an object of one run."""
+    several = len(scores) > 1
+    rows = [(run, score) for run in scores for score in run.objects]
+    cases = [_object_case(run, score, seen, several) for run, score in rows]
+    runs = {case.key: run.run for case, (run, _) in zip(cases, rows, strict=True)}
+    ids = {case.key: score.object_id for case, (_, score) in zip(cases, rows, strict=True)}
+
+    def view(case: Case, frames: Sequence[str]) -> list[View]:
+        return _object_views(open_video(case.video), runs[case.key], ids[case.key], frames)
+
+    reasons: dict[str, list[str]] = {}
+    for item in scores[0].left_out:
+        reasons.setdefault(item.reason, []).append("/".join(part for part in (item.video, item.object_id) if part))
+    notes = tuple(f"left out, {reason}: {_listed(names)}" for reason, names in reasons.items())
+    official = ", official" if scores[0].protocol.official else ""
+    lead = f"Protocol {scores[0].protocol.name}{official}: every decision stands in docs/protocols.md."
+    if several:
+        lead += f" {len(scores)} runs, each object of each run a case."
+    measures = tuple(_vos_measures(rows, seen))
+    columns = (("J recall", "share of frames with J above 0.5"), ("J decay", "first quarter's mean J minus the last's"))
+    return Report(name, title, lead, "object", measures, tuple(cases), columns, notes, view)
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _object_case(run: VosScores, score: ObjectScore, seen: Collection[str] | None, several: bool) -> Case:
+    j, f = run.statistics(score)
+    group = score.category if seen is None else "seen" if score.category in seen else "unseen"
+    called = score.object_id if score.category in ("", score.object_id) else f"{score.object_id} ({score.category})"
+    more = tuple(None if np.isnan(v) else round(100 * v, 1) for v in (j.recall, j.decay))
+    return Case(
+        f"{run.run.name}/{score.video}/{score.object_id}" if several else f"{score.video}/{score.object_id}",
+        score.video,
+        called,
+        run.run.name if several else group,
+        j.mean,
+        f.mean,
+        score.frames,
+        score.j,
+        score.f,
+        more=more,
+    )
+
+
+def _vos_measures(rows: Sequence[tuple[VosScores, ObjectScore]], seen: Collection[str] | None) -> Iterator[Measure]:
+    videos = [score.video for _, score in rows]
+    found = [run.statistics(score) for run, score in rows]
+    jf = [0.5 * (j.mean + f.mean) for j, f in found]
+    if seen is not None:
+        known = np.array([score.category in seen for _, score in rows], float)
+        parts = [Ratio.of(videos, side * np.array(jf), side) for side in (known, 1 - known)]
+        yield Measure("G", Ratio.mean_of(parts), "mean of J seen, F seen, J unseen, F unseen")
+    yield Measure("J&F", Ratio.of(videos, jf), "mean of J and F over all objects")
+    if seen is not None:
+        yield Measure("seen J&F", parts[0], "objects of seen categories")
+        yield Measure("unseen J&F", parts[1], "objects of unseen categories")
+    for index, (name, text) in enumerate((("J", "region similarity (IoU)"), ("F", "boundary F-measure"))):
+        yield Measure(name, Ratio.of(videos, [row[index].mean for row in found]), text)
+        yield Measure(
+            f"{name} recall", Ratio.of(videos, [row[index].recall for row in found]), "share of frames above 0.5"
+        )
+        decay = [row[index].decay for row in found]
+        yield Measure(f"{name} decay", Ratio.of(videos, decay), "first quarter's mean minus the last's")
+
+
+def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str]) -> list[View]:
+    reader = VideoPredictions(run, video, "empty")
+    places = [video.frame_names.index(frame) for frame in frames]
+    merged = object_id == MERGED and object_id not in video.object_by_id
+    truth: Sequence[RLE | None]
+    if merged:
+        known = [[rle for item in video.objects if (rle := item.segmentations[t]) is not None] for t in places]
+        truth = [union(masks) if masks else None for masks in known]
+    elif object_id in video.object_by_id:
+        truth = [video.object_by_id[object_id].segmentations[t] for t in places]
+    else:
+        truth = [None for _ in places]
+    number = None if merged else reader.numbers.get(object_id) or int(object_id)  # --official: a number nobody has
+    views = []
+    for t, rle in zip(places, truth, strict=True):
+        labels = reader.read(t, None)
+        size = (video.height, video.width)
+        mask = np.zeros(size, bool) if labels is None else labels != 0 if number is None else labels == number
+        views.append(_view(video, t, rle, mask))
+    return views
+
+
+def _view(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> View:
+    size = (video.height, video.width)
+    image = np.full((*size, 3), GREY, np.uint8) if video.frames is None else video.frames[t]
+    return View(video.frame_names[t], image, None if truth is None else decode(truth), prediction)
