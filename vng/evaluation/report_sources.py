@@ -44,7 +44,7 @@ def _find(videos: Iterable[Video], name: str) -> Video:
 
 
 NARRATIVE_COLUMNS = (
-    ("same noun", "other objects of the video that are called the same"),
+    ("rivals", "other objects of the video that are called the same"),
     ("swapped", "whether the masklet overlaps one of them more than its own object"),
     ("missed", "frames with the object on which nothing is predicted"),
     ("invented", "frames without the object on which something is predicted"),
@@ -157,12 +157,12 @@ def _vos_measures(rows: Sequence[tuple[VosScores, ObjectScore]], seen: Collectio
     if seen is not None:
         yield Measure("seen J&F", parts[0], "objects of seen categories")
         yield Measure("unseen J&F", parts[1], "objects of unseen categories")
-    for index, (name, text) in enumerate((("J", "region similarity (IoU)"), ("F", "boundary F-measure"))):
+    named = (("J", "region similarity (IoU)"), ("F", "boundary F-measure"))
+    for index, (name, text) in enumerate(named):
         yield Measure(name, Ratio.of(videos, [row[index].mean for row in found]), text)
-        yield Measure(
-            f"{name} recall", Ratio.of(videos, [row[index].recall for row in found]), "share of frames above 0.5"
-        )
-        decay = [row[index].decay for row in found]
+    for index, (name, _) in enumerate(named):
+        recall, decay = ([getattr(row[index], what) for row in found] for what in ("recall", "decay"))
+        yield Measure(f"{name} recall", Ratio.of(videos, recall), "share of frames above 0.5")
         yield Measure(f"{name} decay", Ratio.of(videos, decay), "first quarter's mean minus the last's")
 
 

@@ -24,28 +24,27 @@ def case_table(report: Report, pairing: Pairing | None, anchors: Mapping[str, st
     """One row a case, hardest first; `anchors` say where on the page a case is shown (key -> id)."""
     rivals = {} if pairing is None else {first.key: second for first, second in pairing.pairs}
     points = FINE if len(report.cases) <= MANY else COARSE
-    columns = [_column(report.unit, "text"), _column("video", "text")]
     grouped = any(case.group for case in report.cases)
-    if grouped:
-        columns.append(_column("group", "text"))
-    columns += [_column("J&F", "share"), *_rival_columns(pairing), _column("J", "part"), _column("F", "part")]
-    columns.append(_column("frames", "count", "frames that count"))
+    columns = [_column(report.unit, "text"), _column("J&F", "share"), *_rival_columns(pairing)]
+    columns += [_column("J over time", "course"), _column("video", "text")]
+    group = len(columns) if grouped else -1
+    columns += [_column("group", "text")] if grouped else []
+    columns += [_column("J", "part"), _column("F", "part"), _column("frames", "count", "frames that count")]
     columns += [
         _column(name, "text" if _worded(report, i) else "count", text) for i, (name, text) in enumerate(report.columns)
     ]
-    columns.append(_column("J over time", "course"))
     texts = {case.caption: i for i, case in enumerate({c.caption: c for c in report.cases if c.caption}.values())}
     rows = []
     for case in sorted(report.cases, key=lambda c: (c.jf, c.key)):
-        cells: list[Any] = [case.name, case.video] + ([case.group] if grouped else [])
         rival = rivals.get(case.key)
-        cells += [_share(case.jf), *_rival_cells(case.jf, None if rival is None else rival.jf)]
+        cells: list[Any] = [case.name, _share(case.jf), *_rival_cells(case.jf, None if rival is None else rival.jf)]
+        cells += [None, case.video, *([case.group] if grouped else [])]
         cells += [_share(case.j), _share(case.f), len(case.frames), *case.more]
         courses = [course(case.frame_j, points)] + ([] if rival is None else [course(rival.frame_j, points)])
         where = {"case": anchors.get(case.key, ""), "text": texts.get(case.caption, -1), "span": case.span}
         rows.append([*cells, {"lines": courses, "frames": _ends(case.frames), **where}])
-    table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 3 if grouped else 2, "group": 2 if grouped else -1,
-             "texts": list(texts), "unit": report.unit}  # fmt: skip
+    table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 1, "group": group, "unit": report.unit}
+    table["texts"] = list(texts)
     title = f"All {report.unit}s"
     text = "Hardest first; a heading sorts. A course opens its row: the curve at length, and the narrative where there is one."
     return {"id": "cases", "title": title, "text": text, "table": table}
@@ -58,26 +57,26 @@ def video_table(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     for case in report.cases:
         videos.setdefault(case.video, []).append(case)
     points = FINE if len(videos) <= MANY else COARSE
-    columns = [
-        _column("video", "text"),
-        _column(f"{report.unit}s", "count"),
-        _column("J&F", "share", "mean over its cases"),
-    ]
-    columns += [*_rival_columns(pairing), _column("J", "part"), _column("F", "part")]
-    columns += [_column("lowest J&F", "part", "of its cases"), _column("J over time", "course")]
+    columns = [_column("video", "text"), _column("J&F", "share", "mean over its cases"), *_rival_columns(pairing)]
+    columns += [_column("J over time", "course"), _column(f"{report.unit}s", "count"), _column("J", "part")]
+    columns += [_column("F", "part"), _column("lowest J&F", "part", "of its cases")]
     rows = []
     for video, cases in videos.items():
         jf = _mean([case.jf for case in cases])
         theirs = [rivals[case.key] for case in cases if case.key in rivals]
-        cells: list[Any] = [video, len(cases), _share(jf)]
-        cells += _rival_cells(jf, _mean([case.jf for case in theirs]) if theirs else None)
-        cells += [_share(_mean([case.j for case in cases])), _share(_mean([case.f for case in cases]))]
+        cells: list[Any] = [video, _share(jf), *_rival_cells(jf, _mean([c.jf for c in theirs]) if theirs else None)]
+        cells += [
+            None,
+            len(cases),
+            _share(_mean([case.j for case in cases])),
+            _share(_mean([case.f for case in cases])),
+        ]
         cells.append(_share(min(case.jf for case in cases)))
         names, values = _course_of(cases)
         lines = [course(values, points)] + ([course(_course_of(theirs)[1], points)] if theirs else [])
         rows.append([*cells, {"lines": lines, "frames": _ends(names), "case": "", "text": -1, "span": None}])
-    rows.sort(key=lambda row: row[2])
-    table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 2, "group": -1, "texts": [], "unit": "video"}
+    rows.sort(key=lambda row: row[1])
+    table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 1, "group": -1, "texts": [], "unit": "video"}
     return {"id": "videos", "title": "Videos", "text": "Lowest first.", "table": table}
 
 

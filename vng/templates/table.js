@@ -72,8 +72,8 @@
     });
     const body = make("tbody");
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
-    const back = make("button", { type: "button", onclick: () => go({ page: state.page - 1 }) }, "‹ back");
-    const on = make("button", { type: "button", onclick: () => go({ page: state.page + 1 }) }, "on ›");
+    const back = make("button", { type: "button", onclick: () => go({ page: state.page - 1 }) }, "‹ previous");
+    const on = make("button", { type: "button", onclick: () => go({ page: state.page + 1 }) }, "next ›");
     const place = make("span");
     const pager = make("form", { onsubmit: (event) => event.preventDefault() }, back, place, on);
     root.append(form, make("div", { className: "scroll" }, table), pager);
@@ -128,7 +128,7 @@
         if (column.kind === "course") return make("td", {}, courseButton(index, more, open));
         const text = shown(column.kind, row[i]);
         if (i === 0) return make("th", { scope: "row" }, more.case ? make("a", { href: "#" + more.case, title: "to its pictures" }, text) : text);
-        const cell = make("td", { className: NUMBERS.has(column.kind) ? `number ${column.kind}` : "word" }, text);
+        const cell = make("td", { className: NUMBERS.has(column.kind) ? `number ${column.kind}` : text.length > 20 ? "word" : "short" }, text);
         if (column.kind === "share" && row[i] !== null) {
           cell.style.setProperty("--share", `${100 * row[i]}%`);
           cell.style.setProperty("--tint", column.name === "J&F" ? "var(--a)" : "var(--b)");
