@@ -268,7 +268,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
-    from vng.commands.evaluate import evaluate_vng
+    from vng.commands.report import evaluate_vng
     from vng.dataset import VngDataset
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]

@@ -36,6 +36,7 @@ class ExpressionDetail:
         hits, misses: frames with the object on which something, or nothing, is predicted.
         hallucinated, silent: frames without it on which something, or nothing, is predicted.
         swapped_to: the rival it overlaps most, "" unless swapped.
+        caption, span: the narrative, and where the noun stands in it.
     """
 
     score: ExpressionScore
@@ -46,6 +47,8 @@ class ExpressionDetail:
     hallucinated: int
     silent: int
     swapped_to: str = ""
+    caption: str = ""
+    span: tuple[int, int] = (0, 0)
 
     @property
     def jf(self) -> float:
@@ -214,7 +217,7 @@ def analyse_narrative(videos: Iterable[Video], results: Path, scores: NarrativeS
 
 
 def _detail(video: Video, score: ExpressionScore, results: Path) -> ExpressionDetail:
-    others = rivals(video, score.expression)
+    expression, others = video.expressions[score.expression], rivals(video, score.expression)
     place = {name: t for t, name in enumerate(video.frame_names)}
     frames = [place[name] for name in score.frame_names]
     truth = video.object_by_id[score.object_id].segmentations
@@ -230,6 +233,8 @@ def _detail(video: Video, score: ExpressionScore, results: Path) -> ExpressionDe
         int((~present & predicted).sum()),
         int((~present & ~predicted).sum()),
         to,
+        video.narratives[expression.narrative].description,
+        (expression.start, expression.end),
     )
 
 

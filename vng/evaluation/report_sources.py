@@ -25,22 +25,32 @@ Videos = Callable[[str], Video]  # opens a video by its id
 
 
 def opener(videos: Callable[[], Iterable[Video]]) -> Videos:
-    """Opens videos by id, keeping the last one: `VngDataset`s by place, other sources by going through them."""
+    """Opens videos by id and keeps the last one.
+
+    A `VngDataset` is asked for the row; other sources are gone through, from the last video found, and once more from the
+    beginning, so that videos asked for in their order cost one pass.
+    """
     last: dict[str, Video] = {}
+    ahead: Iterator[Video] = iter(())
+
+    def found(name: str) -> Video:
+        nonlocal ahead
+        source = videos()
+        if isinstance(source, VngDataset):
+            return source[source.video_ids.index(name)]
+        for video in ahead:
+            if video.video_id == name:
+                return video
+        ahead = iter(source)
+        return next(video for video in ahead if video.video_id == name)
 
     def open_video(name: str) -> Video:
         if name not in last:
             last.clear()
-            last[name] = _find(videos(), name)
+            last[name] = found(name)
         return last[name]
 
     return open_video
-
-
-def _find(videos: Iterable[Video], name: str) -> Video:
-    if isinstance(videos, VngDataset):
-        return videos[videos.video_ids.index(name)]
-    return next(video for video in videos if video.video_id == name)
 
 
 NARRATIVE_COLUMNS = (
@@ -52,13 +62,8 @@ NARRATIVE_COLUMNS = (
 
 
 def narrative_report(analysis: NarrativeAnalysis, results: Path, name: str, title: str, open_video: Videos) -> Report:
-    """The report of `vng evaluate vng`; a case is an expression. Captions are read from the videos, each once."""
-    captions: dict[str, list[tuple[str, tuple[int, int]]]] = {}
-    cases = []
-    for detail in analysis.details:
-        if detail.score.video not in captions:
-            captions[detail.score.video] = _captions(open_video(detail.score.video))
-        cases.append(_expression_case(detail, *captions[detail.score.video][detail.score.expression]))
+    """The report of `vng evaluate vng`; a case is an expression."""
+    cases = tuple(_expression_case(detail) for detail in analysis.details)
 
     def view(case: Case, frames: Sequence[str]) -> list[View]:
         video = open_video(case.video)
@@ -69,14 +74,10 @@ def narrative_report(analysis: NarrativeAnalysis, results: Path, name: str, titl
         return [_view(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
 
     lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
-    return Report(name, title, lead, "expression", tuple(analysis.figures()), tuple(cases), NARRATIVE_COLUMNS, (), view)
+    return Report(name, title, lead, "expression", tuple(analysis.figures()), cases, NARRATIVE_COLUMNS, (), view)
 
 
-def _captions(video: Video) -> list[tuple[str, tuple[int, int]]]:
-    return [(video.narratives[e.narrative].description, (e.start, e.end)) for e in video.expressions]
-
-
-def _expression_case(detail: ExpressionDetail, caption: str, span: tuple[int, int]) -> Case:
+def _expression_case(detail: ExpressionDetail) -> Case:
     score = detail.score
     swapped = None if detail.swapped is None else "yes" if detail.swapped else "no"
     more: tuple[Value, ...] = (detail.rivals, swapped, detail.misses, detail.hallucinated)
@@ -90,8 +91,8 @@ def _expression_case(detail: ExpressionDetail, caption: str, span: tuple[int, in
         score.frame_names,
         score.j_frames,
         score.f_frames,
-        caption,
-        span,
+        detail.caption,
+        detail.span,
         more,
     )
 

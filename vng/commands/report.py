@@ -1,0 +1,101 @@
+"""`vng evaluate ... --html --against`: scores beside their report, and beside those of other results."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from vng.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vng.dataset import Video
+    from vng.evaluation.report import Pairing, Report
+
+
+def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]]) -> None:
+    """Score narratives; `source` opens the truth anew each time."""
+    from vng.evaluation.narrative_analysis import analyse_narrative
+    from vng.evaluation.report import folder_names, pair
+    from vng.evaluation.report_sources import narrative_report, opener
+
+    given = [name for name in ("html", "against", "csv") if getattr(arguments, name) is not None]
+    if arguments.against_others and given:
+        raise UsageError(f"vng evaluate vng: --against-others is a control of one figure; leave out --{given[0]}")
+    place = arguments.dataset or arguments.meta
+    scores = _narrative_scores(arguments, source, arguments.results)
+    if not scores.expressions:
+        raise DataError(place, "", "expressions", "no expression has an annotated frame")
+    official = f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}"
+    official += f"  ({len(scores.expressions)} expressions)"
+    if arguments.against_others:
+        write_file(arguments.json, scores.as_json())
+        print(official)
+        return
+    analysis = analyse_narrative(source(), arguments.results, scores)
+    pairing = report = None
+    if arguments.html is not None or arguments.against is not None:
+        name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
+        title = f"{name} on {place.resolve().name}"
+        open_video = opener(source)
+        report = narrative_report(analysis, arguments.results, name, title, open_video)
+        if arguments.against is not None:
+            theirs = _narrative_scores(arguments, source, arguments.against)
+            beside = analyse_narrative(source(), arguments.against, theirs)
+            pairing = pair(report, narrative_report(beside, arguments.against, other[0], title, open_video))
+    write_file(arguments.json, {**scores.as_json(), **analysis.as_json(), **against_json(pairing)})
+    write_file(arguments.csv, analysis.as_csv())
+    print(f"{official}\n{analysis.table()}")
+    finish(arguments, report, pairing)
+
+
+def _narrative_scores(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Any) -> Any:
+    from tqdm import tqdm
+
+    from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
+
+    shown = tqdm(source(), desc="evaluate", unit="video", disable=arguments.quiet)
+    truth_of = other_object if arguments.against_others else own_object
+    return evaluate_narrative(shown, results, arguments.missing, truth_of)
+
+
+def write_file(path: Any, value: Any) -> None:
+    """A file of what was asked for: text as it is, anything else as JSON; nothing without a path."""
+    from vng.manifest import to_json, write_atomic
+
+    if path is not None:
+        write_atomic(path, value if isinstance(value, str) else to_json(value))
+
+
+def against_json(pairing: Pairing | None) -> dict[str, Any]:
+    return {} if pairing is None else {"against": pairing.as_json()}
+
+
+def finish(arguments: argparse.Namespace, report: Report | None, pairing: Pairing | None) -> None:
+    """Print the paired test, write the page."""
+    from vng.evaluation.report_page import write_report
+
+    if pairing is not None:
+        print(f"\n{pairing.table()}")
+    if arguments.html is not None and report is not None:
+        footer = f"vng {arguments.run.replace('_', ' ')} --results {arguments.results}"
+        footer += "" if arguments.against is None else f" --against {arguments.against}"
+        print(write_report(report, arguments.html, pairing, footer))
+
+
+def vos_reports(
+    arguments: argparse.Namespace, dataset: Any, scores: Any, theirs: Any, seen: Any
+) -> tuple[Report | None, Pairing | None]:
+    """The report that a page or a comparison needs, and the comparison."""
+    if arguments.html is None and arguments.against is None:
+        return None, None
+    from vng.evaluation.report import folder_names, pair
+    from vng.evaluation.report_sources import opener, vos_report
+
+    name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
+    title = f"{name} on {arguments.dataset.resolve().name}"
+    open_video = opener(lambda: dataset)
+    report = vos_report(scores, seen, name, title, open_video)
+    if arguments.against is None:
+        return report, None
+    return report, pair(report, vos_report(theirs, seen, other[0], title, open_video))
