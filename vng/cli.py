@@ -270,10 +270,12 @@ def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
     from vng.commands.report import evaluate_vng
     from vng.dataset import VngDataset
+    from vng.evaluation.workers import prepare
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
+    prepare(arguments.processes)
     if arguments.dataset is not None:
         dataset = VngDataset(arguments.dataset, arguments.split)
         evaluate_vng(arguments, lambda: dataset)

@@ -32,11 +32,19 @@ def add_evaluate(commands: Any) -> None:
         action="store_true",
         help="control: score each prediction against another object named in the same video",
     )
+    _checking(vng)
     vng.add_argument("--json", type=Path, help="write all scores to this file")
     vng.add_argument("--csv", type=Path, help="write a line an expression to this file, hardest first")
     _report_arguments(vng)
     _evaluate_vos(protocols)
     _evaluate_frame_sparsity(protocols)
+
+
+def _checking(parser: Any) -> None:
+    strict_help = "files and folders of no frame, expression or video are errors, not notes"
+    parser.add_argument("--strict", action="store_true", help=strict_help)
+    processes_help = "processes that score, a video each [one for 4 videos, at most one a core and 8]"
+    parser.add_argument("--processes", type=positive, metavar="N", help=processes_help)
 
 
 def _evaluate_vos(protocols: Any) -> None:
@@ -68,6 +76,7 @@ def _evaluate_vos(protocols: Any) -> None:
     truth_help = "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto looks at each video [auto]"
     truths = ("auto", "dense", "sparse", "youtube-vos")
     vos.add_argument("--truth", choices=truths, default="auto", help=truth_help)
+    _checking(vos)
     vos.add_argument("--json", type=Path, help="write all scores to this file")
     vos.add_argument("--csv", type=Path, help="write a line an object to this file")
     _report_arguments(vos)

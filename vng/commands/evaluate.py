@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from vng.commands.output import print_notes
 from vng.commands.report import against_json, finish, vos_reports, write_file
 from vng.errors import UsageError
 
@@ -21,22 +22,30 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
         return
     if arguments.meta is not None:
         raise UsageError("vng evaluate vos: --meta goes with --archive")
-    from tqdm import tqdm
-
     from vng.dataset import VngDataset
     from vng.evaluation.vos import Protocol, evaluate_vos
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
+    from vng.evaluation.workers import prepare, processes_for
 
     point_vos = arguments.protocol == "point-vos"
     by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
     protocol = Protocol(arguments.protocol, arguments.official, "youtube-vos" if by_category else arguments.truth)
     seen = None if arguments.seen is None else read_seen(arguments.seen)
+    prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
     runs = _runs(arguments.results, dataset.video_ids, point_vos)
     others = () if arguments.against is None else _runs(arguments.against, dataset.video_ids, point_vos)
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    found = evaluate_vos(shown, [*runs, *others], protocol, arguments.missing)
+    found = evaluate_vos(
+        dataset,
+        [*runs, *others],
+        protocol,
+        arguments.missing,
+        strict=arguments.strict,
+        processes=processes_for(arguments.processes, len(dataset)),
+        progress=not arguments.quiet,
+    )
     scores, theirs = found[: len(runs)], found[len(runs) :]
+    print_notes([note for score in found for note in score.notes])
     if seen is not None:
         check_categories(scores[0])
     report, pairing = vos_reports(arguments, dataset, scores, theirs, seen)
@@ -57,8 +66,8 @@ def _write_vos_archive(arguments: argparse.Namespace) -> None:
         raise UsageError("vng evaluate vos: --archive goes with --protocol davis, davis-2016 and youtube-vos")
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
-    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto", "html": None,
-                "against": None}  # fmt: skip
+    defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
+    defaults |= {"strict": False, "processes": None, "html": None, "against": None}
     if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
         raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm

@@ -9,54 +9,75 @@ from typing import TYPE_CHECKING, Any
 from vng.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vng.dataset import Video
+    from vng.evaluation.narrative import NarrativeScores
+    from vng.evaluation.narrative_analysis import NarrativeAnalysis
     from vng.evaluation.report import Pairing, Report
 
 
 def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]]) -> None:
     """Score narratives; `source` opens the truth anew each time."""
-    from vng.evaluation.narrative_analysis import analyse_narrative
     from vng.evaluation.report import folder_names, pair
     from vng.evaluation.report_sources import narrative_report, opener
 
     given = [name for name in ("html", "against", "csv") if getattr(arguments, name) is not None]
     if arguments.against_others and given:
         raise UsageError(f"vng evaluate vng: --against-others is a control of one figure; leave out --{given[0]}")
-    place = arguments.dataset or arguments.meta
-    scores = _narrative_scores(arguments, source, arguments.results)
-    if not scores.expressions:
-        raise DataError(place, "", "expressions", "no expression has an annotated frame")
-    official = f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}"
-    official += f"  ({len(scores.expressions)} expressions)"
     if arguments.against_others:
+        scores, _ = _narrative_scores(arguments, source, arguments.results)
         write_file(arguments.json, scores.as_json())
-        print(official)
+        print(scores.line())
         return
-    analysis = analyse_narrative(source(), arguments.results, scores)
+    analysis = _analysed(arguments, source, arguments.results)
     pairing = report = None
     if arguments.html is not None or arguments.against is not None:
         name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
-        title = f"{name} on {place.resolve().name}"
+        title = f"{name} on {(arguments.dataset or arguments.meta).resolve().name}"
         open_video = opener(source)
         report = narrative_report(analysis, arguments.results, name, title, open_video)
         if arguments.against is not None:
-            theirs = _narrative_scores(arguments, source, arguments.against)
-            beside = analyse_narrative(source(), arguments.against, theirs)
+            beside = _analysed(arguments, source, arguments.against)
             pairing = pair(report, narrative_report(beside, arguments.against, other[0], title, open_video))
-    write_file(arguments.json, {**scores.as_json(), **analysis.as_json(), **against_json(pairing)})
+    write_file(arguments.json, {**analysis.scores.as_json(), **analysis.as_json(), **against_json(pairing)})
     write_file(arguments.csv, analysis.as_csv())
-    print(f"{official}\n{analysis.table()}")
+    print(f"{analysis.scores.line()}\n{analysis.table()}")
     finish(arguments, report, pairing)
 
 
-def _narrative_scores(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Any) -> Any:
-    from tqdm import tqdm
+def _analysed(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Path) -> NarrativeAnalysis:
+    from vng.evaluation.narrative_analysis import analyse_narrative
 
+    scores, processes = _narrative_scores(arguments, source, results)
+    return analyse_narrative(source(), results, scores, processes, progress=not arguments.quiet)
+
+
+def _narrative_scores(
+    arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Path
+) -> tuple[NarrativeScores, int]:
+    """Scores, and how many processes worked."""
+    from vng.commands.output import print_notes
     from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
+    from vng.evaluation.workers import known_length, processes_for
 
-    shown = tqdm(source(), desc="evaluate", unit="video", disable=arguments.quiet)
+    videos = source()
+    processes = processes_for(arguments.processes, known_length(videos))
     truth_of = other_object if arguments.against_others else own_object
-    return evaluate_narrative(shown, results, arguments.missing, truth_of)
+    scores = evaluate_narrative(
+        videos,
+        results,
+        arguments.missing,
+        truth_of,
+        strict=arguments.strict,
+        processes=processes,
+        progress=not arguments.quiet,
+    )
+    print_notes(scores.notes)
+    if not scores.expressions:
+        place = arguments.dataset or arguments.meta
+        raise DataError(place, "", "expressions", "no expression has an annotated frame")
+    return scores, processes
 
 
 def write_file(path: Any, value: Any) -> None:

@@ -12,7 +12,8 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vng.dataset import Video
 from vng.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Interval, Measure, Ratio, bootstrap_interval
 from vng.evaluation.narrative import ExpressionScore, NarrativeScores, read_expression
 from vng.evaluation.vos_report import known, percent
+from vng.evaluation.workers import in_order, known_length
 from vng.masks import RLE, area, decode
 
 
@@ -60,6 +62,7 @@ class ExpressionDetail:
 class NarrativeAnalysis:
     """All expressions that were scored, in the official order."""
 
+    scores: NarrativeScores
     details: tuple[ExpressionDetail, ...]
 
     @property
@@ -198,13 +201,16 @@ def rivals(video: Video, index: int) -> list[str]:
     return [i for i in dict.fromkeys(same) if i != own.object_id]
 
 
-def analyse_narrative(videos: Iterable[Video], results: Path, scores: NarrativeScores) -> NarrativeAnalysis:
+def analyse_narrative(
+    videos: Iterable[Video], results: Path, scores: NarrativeScores, processes: int = 1, progress: bool = False
+) -> NarrativeAnalysis:
     """Look again at predictions that `evaluate_narrative` has scored; only files whose scores leave something open are read.
 
     Args:
         videos: the truth, as it was scored (`own_object`).
         results: the predictions' folder.
         scores: what was scored, with the values of each frame.
+        processes, progress: as `evaluate_narrative`.
 
     Raises:
         DataErrors: unreadable or mis-sized predictions.
@@ -212,8 +218,14 @@ def analyse_narrative(videos: Iterable[Video], results: Path, scores: NarrativeS
     by_video: dict[str, list[ExpressionScore]] = {}
     for score in scores.expressions:
         by_video.setdefault(score.video, []).append(score)
-    details = [_detail(video, score, results) for video in videos for score in by_video.get(video.video_id, [])]
-    return NarrativeAnalysis(tuple(details))
+    tasks = ((replace(video, frames=None), by_video.get(video.video_id, [])) for video in videos)
+    found = in_order(partial(_details, results=results), tasks, processes, progress, known_length(videos))
+    return NarrativeAnalysis(scores, tuple(detail for details in found for detail in details))
+
+
+def _details(task: tuple[Video, list[ExpressionScore]], results: Path) -> list[ExpressionDetail]:
+    video, scores = task
+    return [_detail(video, score, results) for score in scores]
 
 
 def _detail(video: Video, score: ExpressionScore, results: Path) -> ExpressionDetail:
