@@ -34,6 +34,10 @@ COMMANDS = [
     ["evaluate", "vng"],
     ["evaluate", "vos"],
     ["evaluate", "frame-sparsity"],
+    ["evaluate", "referring"],
+    ["evaluate", "instances"],
+    ["evaluate", "points"],
+    ["evaluate", "traces"],
 ]
 
 

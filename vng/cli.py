@@ -14,7 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vng.arguments import build_parser
-from vng.commands.evaluate import run_evaluate_frame_sparsity, run_evaluate_vos
+from vng.commands.evaluate import (
+    run_evaluate_frame_sparsity,
+    run_evaluate_instances,
+    run_evaluate_points,
+    run_evaluate_referring,
+    run_evaluate_traces,
+    run_evaluate_vos,
+)
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
 from vng.commands.output import print_totals
 from vng.commands.predict import run_predict
@@ -302,6 +309,10 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "evaluate_vng": _run_evaluate_vng,
     "evaluate_vos": run_evaluate_vos,
     "evaluate_frame_sparsity": run_evaluate_frame_sparsity,
+    "evaluate_referring": run_evaluate_referring,
+    "evaluate_instances": run_evaluate_instances,
+    "evaluate_points": run_evaluate_points,
+    "evaluate_traces": run_evaluate_traces,
 }
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
+import io
 import json
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from vng.errors import Problem
 
@@ -18,3 +23,33 @@ def print_notes(notes: Iterable[Problem]) -> None:
     """What was met and goes into no figure, a line each."""
     for note in notes:
         print(f"vng: note: {note}", file=sys.stderr)
+
+
+def percents(figures: Mapping[str, Any], *names: str) -> str:
+    """Shares as one line of per cents, "-" where one is not known; all of them unless names are given."""
+    known = {name: figures[name] for name in names or figures}
+    return "  ".join(f"{name} {'-' if math.isnan(value) else f'{100 * value:.2f}'}" for name, value in known.items())
+
+
+def write_scores(
+    arguments: argparse.Namespace, tree: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None
+) -> None:
+    """Write what --json and --csv ask for: the tree (NaN becomes null), and a line a row (NaN becomes empty)."""
+    from vng.manifest import to_json, write_atomic
+
+    if arguments.json is not None:
+        write_atomic(arguments.json, to_json(_known(dict(tree))))
+    if arguments.csv is not None and rows is not None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_known(dict(row)) for row in rows)
+        write_atomic(arguments.csv, text.getvalue())
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

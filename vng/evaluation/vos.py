@@ -17,6 +17,7 @@ from vng.errors import DataError, Problem
 from vng.evaluation.metrics import Statistics, paired_scores, shapes_of, statistics, tolerance
 from vng.evaluation.predictions import Missing, raise_problems, strange_folders
 from vng.evaluation.shapes import Shapes, of_labels
+from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
 from vng.evaluation.vos_results import Run, VideoPredictions, find_runs, object_numbers, plain_run
 from vng.evaluation.vos_targets import LeftOut, Protocol, Targets
 from vng.evaluation.workers import in_order, known_length
@@ -189,7 +190,13 @@ def _evaluate_video(
     made = _VideoScores(video.dataset, [[] for _ in runs], targets.left_out, [], [[] for _ in runs])
     readers = _open(video, runs, missing, made.problems)
     if len(readers) == len(runs):
-        made.rows = _score_video(video, targets, readers, scoring and not made.problems)
+        scoring = scoring and not made.problems
+        if protocol.name == UNSUPERVISED:
+            rows = score_proposals(video, targets, readers, protocol, scoring)
+            made.rows = [object_scores(video, targets, its) for its in rows or []]
+        else:
+            made.rows = _score_video(video, targets, readers, scoring)
+        made.rows = made.rows or [[] for _ in runs]
         made.problems += [problem for reader in readers for problem in reader.problems]
         made.notes = [reader.extras() for reader in readers]
     return made
@@ -229,20 +236,21 @@ def _score_video(
                 rows[k].append((float(j[n]), float(f[n])))
     if not scoring:
         return [[] for _ in readers]
-    names = video.frame_names
+    return [object_scores(video, targets, rows) for rows in values]
+
+
+def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
+    """Scores of a video's targets, given (J, F) of each on its frames."""
     return [
-        [
-            ObjectScore(
-                video.video_id,
-                target.object_id,
-                target.category,
-                tuple(names[t] for t in target.frames),
-                tuple(j for j, _ in row),
-                tuple(f for _, f in row),
-            )
-            for target, row in zip(targets.scored, rows, strict=True)
-        ]
-        for rows in values
+        ObjectScore(
+            video.video_id,
+            target.object_id,
+            target.category,
+            tuple(video.frame_names[t] for t in target.frames),
+            tuple(j for j, _ in row),
+            tuple(f for _, f in row),
+        )
+        for target, row in zip(targets.scored, rows, strict=True)
     ]
 
 
