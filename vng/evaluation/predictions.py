@@ -156,12 +156,14 @@ def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
         if content[place + 4 : place + 8] == b"IDAT":
             streams.append(content[place + 8 : end])
         place = end + 4
-    wanted, stream = height * (width + 1), zlib.decompressobj()
+    wanted, packed = height * (width + 1), b"".join(streams)
+    if len(packed) > wanted:
+        return None
     try:
-        rows = stream.decompress(b"".join(streams), wanted + 1)
+        rows = zlib.decompress(packed, bufsize=wanted)  # at once: a buffer that grows costs half as much again
     except zlib.error:
         return None
-    if len(rows) != wanted or not stream.eof:
+    if len(rows) != wanted:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     return None if table[:, 0].any() else table[:, 1:]

@@ -64,6 +64,8 @@ def in_order(
     Raises:
         WorkerDied: a process was killed. Otherwise what `function` raises.
     """
+    if processes == 1:
+        _keep_memory()
     results = map(function, items) if processes == 1 else _in_processes(function, items, processes)
     if not progress:
         return results
@@ -113,7 +115,18 @@ def _begin() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    _keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what label maps free, instead of asking for it anew page by page (a sixth of the time).
+
+    glibc keeps twice the size of the largest block that was ever freed to the system; elsewhere this does nothing.
+    """
+    import numpy as np
+
+    np.empty(16 << 20, np.uint8)  # freed at once, and never touched
 
 
 def _end_with_parent() -> None:
