@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from vng.commands.output import percents, print_notes, write_scores
-from vng.commands.report import against_json, finish, vos_reports, write_file
+from vng.commands.report import against_json, finish, vos_reports
 from vng.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     from vng.evaluation.vos import Protocol, evaluate_vos
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
     from vng.evaluation.workers import prepare, processes_for
+    from vng.manifest import write_atomic
 
     point_vos = arguments.protocol == "point-vos"
     by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
@@ -54,8 +55,9 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     if seen is not None:
         check_categories(scores[0])
     report, pairing = vos_reports(arguments, dataset, scores, theirs, seen)
-    write_file(arguments.json, {**as_json(scores, seen), **against_json(pairing)})
-    write_file(arguments.csv, as_csv(scores, seen) if arguments.csv is not None else "")
+    write_scores(arguments, {**as_json(scores, seen), **against_json(pairing)}, None)
+    if arguments.csv is not None:
+        write_atomic(arguments.csv, as_csv(scores, seen))
     print(table(scores, seen))
     finish(arguments, report, pairing)
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from vng.commands.output import print_notes, write_scores
 from vng.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Vi
         raise UsageError(f"vng evaluate vng: --against-others is a control of one figure; leave out --{given[0]}")
     if arguments.against_others:
         scores, _ = _narrative_scores(arguments, source, arguments.results)
-        write_file(arguments.json, scores.as_json())
+        write_scores(arguments, scores.as_json(), None)
         print(scores.line())
         return
     analysis = _analysed(arguments, source, arguments.results)
@@ -40,8 +41,8 @@ def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Vi
         if arguments.against is not None:
             beside = _analysed(arguments, source, arguments.against)
             pairing = pair(report, narrative_report(beside, arguments.against, other[0], title, open_video))
-    write_file(arguments.json, {**analysis.scores.as_json(), **analysis.as_json(), **against_json(pairing)})
-    write_file(arguments.csv, analysis.as_csv())
+    tree = {**analysis.scores.as_json(), **analysis.as_json(), **against_json(pairing)}
+    write_scores(arguments, tree, analysis.rows())
     print(f"{analysis.scores.line()}\n{analysis.table()}")
     finish(arguments, report, pairing)
 
@@ -57,7 +58,6 @@ def _narrative_scores(
     arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Path
 ) -> tuple[NarrativeScores, int]:
     """Scores, and how many processes worked."""
-    from vng.commands.output import print_notes
     from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
     from vng.evaluation.workers import known_length, processes_for
 
@@ -78,14 +78,6 @@ def _narrative_scores(
         place = arguments.dataset or arguments.meta
         raise DataError(place, "", "expressions", "no expression has an annotated frame")
     return scores, processes
-
-
-def write_file(path: Any, value: Any) -> None:
-    """A file of what was asked for: text as it is, anything else as JSON; nothing without a path."""
-    from vng.manifest import to_json, write_atomic
-
-    if path is not None:
-        write_atomic(path, value if isinstance(value, str) else to_json(value))
 
 
 def against_json(pairing: Pairing | None) -> dict[str, Any]:

@@ -7,8 +7,6 @@ is there, and nothing where it is not. None of it enters J&F.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -150,17 +148,19 @@ class NarrativeAnalysis:
             ],
         }  # fmt: skip
 
-    def as_csv(self) -> str:
-        """One line an expression, hardest first; shares in [0, 1], frames as `ExpressionDetail` counts them."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an expression, hardest first; shares in [0, 1], frames as `ExpressionDetail` counts them."""
         names = ("rivals", "swapped", "swapped_to", "hits", "misses", "hallucinated", "silent")
-        writer.writerow(["video", "expression", "noun", "object_id", "frames", "J&F", "J", "F", *names])
-        for d in self.hardest_first:
-            s = d.score
-            scores = [s.video, s.expression, s.noun, s.object_id, s.frames, d.jf, s.j, s.f]
-            writer.writerow([*scores, *(getattr(d, name) for name in names)])
-        return text.getvalue()
+        return [
+            {
+                **{name: getattr(d.score, name) for name in ("video", "expression", "noun", "object_id", "frames")},
+                "J&F": d.jf,
+                "J": d.score.j,
+                "F": d.score.f,
+                **{name: getattr(d, name) for name in names},
+            }
+            for d in self.hardest_first
+        ]
 
     def table(self) -> str:
         """What is printed below the official line: each figure in per cent, its 95 % interval, over what."""
