@@ -26,8 +26,9 @@ from vng.evaluation.bootstrap import Measure, Ratio
 from vng.evaluation.report import Case, Report, View, folder_names, p_value, pair
 from vng.evaluation.report_page import choose, write_report
 from vng.evaluation.report_plots import curves_svg, histogram_svg, mean_course, scatter_svg, thinned
-from vng.evaluation.report_sources import opener
+from vng.evaluation.report_sources import _best_proposal, opener
 from vng.evaluation.report_tables import case_table, video_table
+from vng.masks import encode
 from vng.viewer import embed_image
 
 EVIL = '<script>alert("x")</script> & \'</script>'
@@ -322,6 +323,48 @@ class TestCommands:
         assert {row[found["group"]] for row in found["rows"]} == {"1 points, seed 0", "2 points, seed 0"}
         other = cli(*call, vos / "runs2", "--against", vos / "shift0")
         assert other.status == 1 and "are scored in one of" in other.err
+
+    def test_proposals(self, vos: Path, cli: Callable[..., Cli]) -> None:
+        """Proposals have numbers of their own; pictures show the one that lies on the object."""
+        labels = np.array([[0, 7, 7], [9, 9, 9]], np.uint8)
+        truth = encode(np.array([[0, 1, 1], [0, 0, 1]]))
+        assert (_best_proposal(labels, truth) == (labels == 7)).all()
+        assert not _best_proposal(labels, encode(labels == 0)).any() and not _best_proposal(labels, None).any()
+        ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift2", "--protocol",
+                    "davis-unsupervised", "--html", vos / "page", "--quiet")  # fmt: skip
+        assert ended.status == 0, ended.err
+        assert "Pictures show the proposal that overlaps" in (vos / "page" / "index.html").read_text()
+
+    def test_referring(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_dataset(tmp_path / "d", [make_narrated("v", True), make_narrated("w", True)], "t")
+        good = [[LEFT] * 4, [RIGHT, RIGHT, NOTHING, NOTHING], [LOW, NOTHING, NOTHING, LOW], [LEFT] * 4]
+        for name in ("v", "w"):
+            predict_expressions(tmp_path / "good", good, name)
+            predict_expressions(tmp_path / "bad", [*good[:3], [NOTHING] * 4], name)
+        for protocol, second in (
+            ("mevis", 0.75),
+            ("ref-davis", 0.5),
+        ):  # the second annotator has one expression, all wrong
+            ended = cli("evaluate", "referring", "--dataset", tmp_path / "d", "--results", tmp_path / "good", "--against",
+                        tmp_path / "bad", "--protocol", protocol, "--html", tmp_path / "p", "--json", tmp_path / "s.json",
+                        "--quiet")  # fmt: skip
+            assert ended.status == 0, ended.err
+            told = json.loads((tmp_path / "s.json").read_text())
+            tested = told["against"]["measures"]
+            assert (tested["J&F"]["results"], tested["J&F"]["against"]) == (told["J&F"], pytest.approx(second))
+            assert "swap rate" not in tested and tested["presence recall"]["results"] == 1.0
+            found = tables((tmp_path / "p" / "index.html").read_text())["cases"]
+            assert [c["name"] for c in found["columns"]][-2:] == ["missed", "invented"] and found["group"] == -1
+
+    def test_annotators(self, vos: Path, cli: Callable[..., Cli]) -> None:
+        for shift in (0, 2):
+            (vos / f"ref{shift}").mkdir()
+            (vos / f"shift{shift}").rename(vos / f"ref{shift}" / "anno_0")
+        call = ("evaluate", "referring", "--dataset", vos / "d", "--protocol", "ref-davis", "--quiet", "--results")
+        ended = cli(*call, vos / "ref2", "--against", vos / "ref0", "--html", vos / "page")
+        assert ended.status == 0 and "diff." in ended.out and (vos / "page" / "index.html").exists(), ended.err
+        ended = cli(*call, vos / "ref2", "--against", vos / "runs0")
+        assert ended.status == 1 and "no folder anno_<k> here" in ended.err
 
     def test_an_archive_has_no_report(self, vos: Path, cli: Callable[..., Cli]) -> None:
         ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift0", "--archive", "x.zip",

@@ -147,6 +147,7 @@ def _evaluate_referring(protocols: Any) -> None:
     referring.add_argument("--official", action="store_true", help=official_help)
     _checking(referring)
     _outcome(referring, "a line an expression")
+    _report_arguments(referring)
 
 
 def _evaluate_instances(protocols: Any) -> None:

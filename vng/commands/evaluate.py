@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from vng.commands.output import percents, print_notes, write_scores
-from vng.commands.report import against_json, finish, vos_reports
+from vng.commands.report import against_json, finish, referring_reports, vos_reports
 from vng.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
     runs = annotator_runs(arguments.results) if arguments.protocol == "ref-davis" else ()
     if runs:
-        _evaluate_annotator_runs(arguments, shown, runs, how)
+        _evaluate_annotator_runs(arguments, dataset, runs, how)
         return
     if arguments.official:
         raise UsageError("vng evaluate referring: --official goes with --protocol ref-davis and folders anno_<k>")
@@ -137,27 +137,39 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
     print_notes(scores.notes)
     if not scores.expressions:
         raise DataError(arguments.dataset, "", "expressions", "no expression has an annotated frame")
-    tree = scores.as_json()
+    report, pairing = referring_reports(arguments, dataset, scores, how)
+    tree = scores.as_json() | against_json(pairing)
     names = ("video", "expression", "annotator", "object_id", "noun", "frames", "j", "f")
     write_scores(arguments, tree, [{name: row[name] for name in names} for row in tree["expressions"]])
     print(f"{percents({'J&F': scores.jf, 'J': scores.j, 'F': scores.f})}  ({len(scores.expressions):,} expressions)")
     for number, part in tree.get("annotators", {}).items():
         print(f"annotator {number}: {percents(part, 'J', 'F')}  ({part['expressions']:,} expressions)")
+    finish(arguments, report, pairing)
 
 
-def _evaluate_annotator_runs(arguments: argparse.Namespace, videos: Any, runs: Any, how: Any) -> None:
-    from vng.evaluation.referring import evaluate_annotator_runs
+def _evaluate_annotator_runs(arguments: argparse.Namespace, dataset: Any, runs: Any, how: Any) -> None:
+    from tqdm import tqdm
+
+    from vng.evaluation.referring import annotator_runs, evaluate_annotator_runs
     from vng.evaluation.vos_report import as_csv, as_json, summary_figures, table
     from vng.manifest import write_atomic
 
-    scores = evaluate_annotator_runs(videos, runs, arguments.official, arguments.missing, **how)
-    print_notes([note for score in scores for note in score.notes])
+    others = () if arguments.against is None else annotator_runs(arguments.against)
+    if arguments.against is not None and not others:
+        reason, cure = "no folder anno_<k> here, as --results has", "give results of the same layout"
+        raise DataError(arguments.against, "", "", reason, cure)
+    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
+    found = evaluate_annotator_runs(shown, [*runs, *others], arguments.official, arguments.missing, **how)
+    scores = found[: len(runs)]
+    print_notes([note for score in found for note in score.notes])
+    report, pairing = vos_reports(arguments, dataset, scores, found[len(runs) :], None)
     figures = [summary_figures(score.summary()) for score in scores]
     means = {name: sum(its[name] for its in figures) / len(figures) for name in figures[0]}
-    write_scores(arguments, means | as_json(scores), None)
+    write_scores(arguments, means | as_json(scores) | against_json(pairing), None)
     if arguments.csv is not None:
         write_atomic(arguments.csv, as_csv(scores))
     print(f"{percents(means, 'J&F', 'J', 'F')}  (mean of {len(runs)} annotators)\n{table(scores)}")
+    finish(arguments, report, pairing)
 
 
 def run_evaluate_instances(arguments: argparse.Namespace) -> None:

@@ -112,3 +112,31 @@ def vos_reports(
     if arguments.against is None:
         return report, None
     return report, pair(report, vos_report(theirs, seen, other[0], title, open_video))
+
+
+def referring_reports(
+    arguments: argparse.Namespace, dataset: Any, scores: Any, how: Any
+) -> tuple[Report | None, Pairing | None]:
+    """As `vos_reports`, of referring expressions; `how` is what both results are scored with."""
+    if arguments.html is None and arguments.against is None:
+        return None, None
+    from vng.evaluation.narrative import NarrativeScores
+    from vng.evaluation.narrative_analysis import analyse_narrative
+    from vng.evaluation.referring import evaluate_referring, truth_videos
+    from vng.evaluation.report import folder_names, pair
+    from vng.evaluation.report_sources import opener, referring_report
+
+    name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
+    title, open_video = f"{name} on {arguments.dataset.resolve().name}", opener(lambda: dataset)
+
+    def report(its: Any, results: Path, called: str) -> Report:
+        truth, plain = truth_videos(dataset, arguments.protocol), NarrativeScores(its.expressions)
+        analysis = analyse_narrative(truth, results, plain, how["processes"], not arguments.quiet)
+        return referring_report(its, analysis, results, called, title, open_video)
+
+    ours = report(scores, arguments.results, name)
+    if arguments.against is None:
+        return ours, None
+    theirs = evaluate_referring(dataset, arguments.against, arguments.protocol, arguments.missing, **how)
+    print_notes(theirs.notes)
+    return ours, pair(ours, report(theirs, arguments.against, other[0]))

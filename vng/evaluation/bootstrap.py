@@ -46,6 +46,10 @@ class Ratio:
         above, below = (np.concatenate([getattr(r, name) for r in ratios]) for name in ("above", "below"))
         return Ratio(ratios[0].groups, above, below)
 
+    def of_items(self, chosen: np.ndarray) -> Ratio:
+        """The same figure over some of the items; bool [K]."""
+        return Ratio(self.groups, self.above * chosen, self.below * chosen)
+
     @property
     def items(self) -> int:
         """Number of items that count for it."""

@@ -68,9 +68,9 @@ class NarrativeAnalysis:
         """By J&F, lowest first; equal ones by video and number."""
         return sorted(self.details, key=lambda d: (d.jf, d.score.video, d.score.expression))
 
-    def figures(self) -> list[Measure]:
-        """The official figures first, then those beside them."""
-        return [*self._official(), *self._same_noun(), *self._presence()]
+    def figures(self, nouns: bool = True) -> list[Measure]:
+        """The official figures first, then those beside them; those of `nouns` only where expressions are nouns."""
+        return [*self._official(), *(self._same_noun() if nouns else ()), *self._presence()]
 
     def _ratio(self, above: Callable[[ExpressionDetail], float], below: Callable[[ExpressionDetail], float]) -> Ratio:
         videos = [d.score.video for d in self.details]

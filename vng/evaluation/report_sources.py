@@ -6,6 +6,7 @@ Pictures are read when they are asked for, one video at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from vng.dataset import Video, VngDataset
 from vng.evaluation.bootstrap import Measure, Ratio
 from vng.evaluation.narrative import read_expression
 from vng.evaluation.narrative_analysis import ExpressionDetail, NarrativeAnalysis
+from vng.evaluation.referring import ReferringScores, referring_protocol
 from vng.evaluation.report import Case, Report, Value, View
+from vng.evaluation.unsupervised import UNSUPERVISED
 from vng.evaluation.vos import ObjectScore, Run, VosScores
 from vng.evaluation.vos_results import VideoPredictions
 from vng.evaluation.vos_targets import MERGED
@@ -61,9 +64,14 @@ NARRATIVE_COLUMNS = (
 )
 
 
-def narrative_report(analysis: NarrativeAnalysis, results: Path, name: str, title: str, open_video: Videos) -> Report:
-    """The report of `vng evaluate vng`; a case is an expression."""
-    cases = tuple(_expression_case(detail) for detail in analysis.details)
+def narrative_report(
+    analysis: NarrativeAnalysis, results: Path, name: str, title: str, open_video: Videos, nouns: bool = True
+) -> Report:
+    """The report of `vng evaluate vng`; a case is an expression.
+
+    `nouns` says whether expressions are nouns, so that some may be called the same.
+    """
+    cases = tuple(_expression_case(detail, nouns) for detail in analysis.details)
 
     def view(case: Case, frames: Sequence[str]) -> list[View]:
         video = open_video(case.video)
@@ -74,10 +82,29 @@ def narrative_report(analysis: NarrativeAnalysis, results: Path, name: str, titl
         return [_view(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
 
     lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
-    return Report(name, title, lead, "expression", tuple(analysis.figures()), cases, NARRATIVE_COLUMNS, (), view)
+    columns = NARRATIVE_COLUMNS if nouns else NARRATIVE_COLUMNS[2:]
+    return Report(name, title, lead, "expression", tuple(analysis.figures(nouns)), cases, columns, (), view)
 
 
-def _expression_case(detail: ExpressionDetail) -> Case:
+def referring_report(
+    scores: ReferringScores, analysis: NarrativeAnalysis, results: Path, name: str, title: str, open_video: Videos
+) -> Report:
+    """The report of `vng evaluate referring`; J&F, J and F are those of its protocol."""
+    plain = narrative_report(analysis, results, name, title, open_video, nouns=False)
+    lead = f"Protocol {scores.protocol}, J&F per expression: every decision stands in docs/protocols.md."
+    if not referring_protocol(scores.protocol).per_annotator:
+        return replace(plain, lead=lead)
+    masks = [np.array(scores.annotators) == k for k in sorted(set(scores.annotators))]
+    measures = [
+        Measure(m.name, Ratio.mean_of([m.ratio.of_items(mask) for mask in masks]), f"{m.text}, mean over annotators")
+        if m.name in ("J&F", "J", "F")
+        else m
+        for m in plain.measures
+    ]
+    return replace(plain, lead=lead, measures=tuple(measures))
+
+
+def _expression_case(detail: ExpressionDetail, nouns: bool) -> Case:
     score = detail.score
     swapped = None if detail.swapped is None else "yes" if detail.swapped else "no"
     more: tuple[Value, ...] = (detail.rivals, swapped, detail.misses, detail.hallucinated)
@@ -85,7 +112,7 @@ def _expression_case(detail: ExpressionDetail) -> Case:
         f"{score.video}/{score.expression}",
         score.video,
         score.noun,
-        "same noun" if detail.rivals else "other noun",
+        ("same noun" if detail.rivals else "other noun") if nouns else "",
         score.j,
         score.f,
         score.frame_names,
@@ -93,7 +120,7 @@ def _expression_case(detail: ExpressionDetail) -> Case:
         score.f_frames,
         detail.caption,
         detail.span,
-        more,
+        more if nouns else more[2:],
     )
 
 
@@ -108,14 +135,17 @@ def vos_report(
     ids = {case.key: score.object_id for case, (_, score) in zip(cases, rows, strict=True)}
 
     def view(case: Case, frames: Sequence[str]) -> list[View]:
-        return _object_views(open_video(case.video), runs[case.key], ids[case.key], frames)
+        return _object_views(open_video(case.video), runs[case.key], ids[case.key], frames, proposals)
 
+    proposals = scores[0].protocol.name == UNSUPERVISED
     reasons: dict[str, list[str]] = {}
     for item in scores[0].left_out:
         reasons.setdefault(item.reason, []).append("/".join(part for part in (item.video, item.object_id) if part))
     notes = tuple(f"left out, {reason}: {_listed(names)}" for reason, names in reasons.items())
     official = ", official" if scores[0].protocol.official else ""
     lead = f"Protocol {scores[0].protocol.name}{official}: every decision stands in docs/protocols.md."
+    if proposals:
+        lead += " Pictures show the proposal that overlaps the object most on their frame."
     if several:
         lead += f" {len(scores)} runs, each object of each run a case."
     measures = tuple(_vos_measures(rows, seen))
@@ -167,7 +197,8 @@ def _vos_measures(rows: Sequence[tuple[VosScores, ObjectScore]], seen: Collectio
         yield Measure(f"{name} decay", Ratio.of(videos, decay), "first quarter's mean minus the last's")
 
 
-def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str]) -> list[View]:
+def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str], proposals: bool = False) -> list[View]:
+    """Frames of an object; of `proposals`, whose numbers mean nothing, the one that overlaps it most."""
     reader = VideoPredictions(run, video, "empty")
     places = [video.frame_names.index(frame) for frame in frames]
     merged = object_id == MERGED and object_id not in video.object_by_id
@@ -184,9 +215,23 @@ def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str])
     for t, rle in zip(places, truth, strict=True):
         labels = reader.read(t, None)
         size = (video.height, video.width)
-        mask = np.zeros(size, bool) if labels is None else labels != 0 if number is None else labels == number
+        if labels is None:
+            mask = np.zeros(size, bool)
+        elif proposals:
+            mask = _best_proposal(labels, rle)
+        else:
+            mask = labels != 0 if number is None else labels == number
         views.append(_view(video, t, rle, mask))
     return views
+
+
+def _best_proposal(labels: np.ndarray, truth: RLE | None) -> np.ndarray:
+    """The mask bool [H, W] of the number of highest IoU with the truth; nothing where none overlaps."""
+    mask = np.zeros(labels.shape, bool) if truth is None else decode(truth)
+    inter, sizes = (np.bincount(values.ravel(), minlength=256) for values in (labels[mask], labels))
+    iou = inter / np.maximum(sizes + np.count_nonzero(mask) - inter, 1)
+    iou[0] = 0  # background
+    return (labels == iou.argmax()) & (iou.max() > 0)
 
 
 def _view(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> View:
