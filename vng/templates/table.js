@@ -142,9 +142,13 @@
 
     function courseButton(index, more, open) {
       if (!more.lines.length || !more.lines[0].length) return "–";
-      const click = () => go({ open: open ? "" : String(index) });
+      const click = () => {
+        go({ open: open ? "" : String(index) });
+        body.querySelector(`[data-row="${index}"]`).focus(); // rows are drawn anew
+      };
       const label = `J over time, ${Math.min(...more.lines[0])} to ${Math.max(...more.lines[0])} per cent; show at length`;
       const button = make("button", { type: "button", onclick: click, ariaLabel: label, ariaExpanded: String(open) });
+      button.dataset.row = index;
       button.append(curves(more.lines, 120, 24, false));
       return button;
     }
