@@ -24,6 +24,9 @@
     return String(value);
   }
 
+  // Long names lose their middle; beginnings tell sets apart, ends tell their members.
+  const brief = (text) => (text.length > 48 ? `${text.slice(0, 26)}…${text.slice(-20)}` : text);
+
   function curves(lines, width, height, grid) {
     const svg = document.createElementNS(space, "svg");
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -67,6 +70,7 @@
     const heads = columns.map((column, i) => {
       const button = make("button", { type: "button", title: column.text || "", onclick: () => sortBy(i) }, column.name);
       const cell = make("th", { scope: "col", className: NUMBERS.has(column.kind) ? "number" : "" });
+      cell.classList.toggle("long", column.name.length > 16);
       cell.append(column.kind === "course" ? column.name : button);
       return cell;
     });
@@ -126,9 +130,10 @@
       const open = state.open === String(index);
       const cells = columns.map((column, i) => {
         if (column.kind === "course") return make("td", {}, courseButton(index, more, open));
-        const text = shown(column.kind, row[i]);
-        if (i === 0) return make("th", { scope: "row" }, more.case ? make("a", { href: "#" + more.case, title: "to its pictures" }, text) : text);
-        const cell = make("td", { className: NUMBERS.has(column.kind) ? `number ${column.kind}` : text.length > 20 ? "word" : "short" }, text);
+        const whole = shown(column.kind, row[i]);
+        const text = brief(whole);
+        if (i === 0) return make("th", { scope: "row", title: whole }, more.case ? make("a", { href: "#" + more.case, title: "to its pictures" }, text) : text);
+        const cell = make("td", { className: NUMBERS.has(column.kind) ? `number ${column.kind}` : text.length > 20 ? "word" : "short", title: whole }, text);
         if (column.kind === "share" && row[i] !== null) {
           cell.style.setProperty("--share", `${100 * row[i]}%`);
           cell.style.setProperty("--tint", column.name === "J&F" ? "var(--a)" : "var(--b)");
@@ -136,7 +141,7 @@
         return cell;
       });
       const made = [make("tr", {}, ...cells)];
-      if (open) made.push(make("tr", { className: "detail" }, make("td", { colSpan: columns.length }, detail(more))));
+      if (open) made.push(make("tr", { className: "detail" }, make("td", { colSpan: columns.length }, detail(row, more))));
       return made;
     }
 
@@ -153,8 +158,9 @@
       return button;
     }
 
-    function detail(more) {
+    function detail(row, more) {
       const inner = make("div", { className: "inner" });
+      inner.append(make("p", {}, texts.map((i) => row[i]).filter(Boolean).join(", ")));
       const text = more.text >= 0 ? data.texts[more.text] : "";
       if (text) {
         const [from, to] = more.span || [0, 0];
