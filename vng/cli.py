@@ -23,7 +23,7 @@ from vng.commands.evaluate import (
     run_evaluate_vos,
 )
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
-from vng.commands.output import print_totals
+from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
 from vng.commands.propagate import run_propagate
 from vng.errors import UsageError, VngError
@@ -128,6 +128,45 @@ def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+def _run_convert_youtube_vis(arguments: argparse.Namespace) -> int:
+    from conversion.youtube_vis import VisSettings, vis_conversion
+
+    settings = VisSettings(arguments.row_frames, arguments.null_means)
+    options = _build_options(arguments)
+    conversion = vis_conversion(arguments.kind, arguments.masks, arguments.frames, options, settings)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_ref_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, ref_youtube_vos_conversion
+
+    where = (arguments.meta, arguments.frames, arguments.annotations, arguments.without, arguments.categories)
+    return _run_conversion(ref_youtube_vos_conversion(ReferringFiles(*where), _build_options(arguments)), arguments)
+
+
+def _run_convert_mevis(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, mevis_conversion
+
+    files = ReferringFiles(arguments.meta, arguments.frames, arguments.masks, arguments.without)
+    return _run_conversion(mevis_conversion(files, _build_options(arguments), arguments.null_means), arguments)
+
+
+def _run_convert_ref_davis(arguments: argparse.Namespace) -> int:
+    from conversion.referring_davis import ref_davis_conversion
+
+    where = (arguments.image_set, arguments.annotations)
+    conversion = ref_davis_conversion(arguments.root, arguments.expressions, _build_options(arguments), *where)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_coco_png(arguments: argparse.Namespace) -> int:
+    from conversion.coco_png import PngFiles, PngSettings, coco_png_conversion
+
+    files = PngFiles(arguments.narratives, arguments.panoptic, arguments.panoptic_masks, arguments.images)
+    settings = PngSettings(arguments.keep_plurals, arguments.keep_stuff)
+    return _run_conversion(coco_png_conversion(files, _build_options(arguments), settings), arguments)
+
+
 def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
     from conversion.point_benchmark import benchmark_conversion
 
@@ -173,7 +212,7 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not current_processes().is_main:
             return 0
-        _report_estimate(estimate(conversion, arguments.out), arguments.json)
+        print_estimate(estimate(conversion, arguments.out), arguments.json)
         return 0
     result = convert(conversion, arguments.out)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
@@ -186,30 +225,14 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     return 1 if arguments.strict and left_out else 0
 
 
-def _report_estimate(expected: Any, as_json: bool) -> None:
-    from datetime import timedelta
-
-    told = expected.as_json()
-    if as_json:
-        print(json.dumps(told))
-        return
-    print(
-        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
-    )
-    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
-    if told["seconds_left"] is not None:
-        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
-        pace = f"{expected.seconds_per_video:.2f} s a video"
-        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
-        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
-
-
 def _run_export(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
 
+    if arguments.with_frames and arguments.format != "coco":
+        raise UsageError("--with-frames goes with --format coco; davis always writes frames, the others never")
     dataset = VngDataset(arguments.dataset, arguments.split)
-    if arguments.format == "point-png":
-        _export_point_pngs(dataset, arguments)
+    if arguments.format != "official":
+        _export_reported(dataset, arguments)
         return
     from conversion.official_vng import write_trio
 
@@ -218,14 +241,20 @@ def _run_export(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _export_point_pngs(dataset: Any, arguments: argparse.Namespace) -> None:
+def _export_reported(dataset: Any, arguments: argparse.Namespace) -> None:
+    """Exports that tell what they could not hold."""
     from tqdm import tqdm
 
     from conversion.point_pngs import write_point_pngs
+    from conversion.vos_export import write_davis, write_youtube_vis
     from vng.errors import PROBLEMS_FILE, summarise
 
     videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
-    export = write_point_pngs(videos, arguments.out)
+    export: Any
+    if arguments.format == "coco":
+        export = write_youtube_vis(videos, arguments.out, arguments.with_frames)
+    else:
+        export = (write_davis if arguments.format == "davis" else write_point_pngs)(videos, arguments.out)
     print_totals(export.totals, as_json=False)
     if export.problems:
         print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
@@ -299,6 +328,11 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
     "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_youtube_vis": _run_convert_youtube_vis,
+    "convert_ref_youtube_vos": _run_convert_ref_youtube_vos,
+    "convert_mevis": _run_convert_mevis,
+    "convert_ref_davis": _run_convert_ref_davis,
+    "convert_coco_png": _run_convert_coco_png,
     "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,

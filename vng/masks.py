@@ -59,6 +59,11 @@ def area(rle: RLE) -> int:
     return int(coco_mask.area(rle._coco()))
 
 
+def bounding_box(rle: RLE) -> list[float]:
+    """[x, y, width, height] in pixels, as COCO has it; all 0 for an empty mask."""
+    return [float(side) for side in coco_mask.toBbox(rle._coco())]
+
+
 def empty(height: int, width: int) -> RLE:
     """The mask of an object that is absent from a frame."""
     return encode(np.zeros((height, width), bool))

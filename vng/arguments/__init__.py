@@ -88,11 +88,17 @@ def _export(commands: Any) -> None:
         "export",
         "write a VNG dataset in another format",
         "vng export data/oops-vng --format official --out trio\n"
-        "  vng export data/oops-vng --format point-png --out pngs",
+        "  vng export data/oops-vng --format point-png --out pngs\n"
+        "  vng export data/davis --format coco --with-frames --out coco",
     )
     parser.add_argument("dataset", type=Path, help="dataset folder")
-    format_help = "official: the VNG JSON trio; point-png: verified points as Point-VOS PNGs [official]"
-    parser.add_argument("--format", choices=("official", "point-png"), default="official", help=format_help)
+    format_help = (
+        "official: the VNG JSON trio; davis: frames, palette PNGs and image sets; coco: JSON in YouTube-VIS layout; point-png: "
+        "verified points as Point-VOS PNGs [official]"
+    )
+    formats = ("official", "davis", "coco", "point-png")
+    parser.add_argument("--format", choices=formats, default="official", help=format_help)
+    parser.add_argument("--with-frames", action="store_true", help="with --format coco: write the frames too, as JPEGs")
     parser.add_argument("--split", type=split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from vng.errors import Problem
@@ -53,3 +54,20 @@ def _known(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_known(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def print_estimate(expected: Any, as_json: bool) -> None:
+    """What a conversion would do (`conversion.build.Estimate`), as a few lines or as JSON."""
+    told = expected.as_json()
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
+    )
+    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
+    if told["seconds_left"] is not None:
+        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
+        pace = f"{expected.seconds_per_video:.2f} s a video"
+        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
+        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
