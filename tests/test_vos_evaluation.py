@@ -379,7 +379,7 @@ class TestFaults:
             ("a/00010.png", "cannot be read"),
             ("a/00015.png", "cannot be read"),
             ("a/00020.png", "prediction of 18x26, the frame has 18x25"),
-            ("b/00005.png", "got mode RGB"),
+            ("b/00005.png", "mode RGB"),
             ("b/00010.png", "numbers [255], which no object has (known: 1, 2)"),
             ("r/c", "no prediction of this video (4 frames wanted)"),
             ("r/d", "wanted 00005.png, found x00000.png"),

@@ -133,8 +133,8 @@ def read_png(path: Path, size: tuple[int, int], modes: Collection[str] = LABELS)
         reason = f"prediction of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
         raise ValueError(f"{reason}; resize predictions to the frame")
     if pixels is None:
-        wanted = "one channel, got 3" if bands == 3 else "a palette or grey PNG of 8 bits"
-        raise ValueError(f"expected {wanted}, got mode {mode}; write object numbers")
+        wanted = f"one channel, got {bands}" if bands > 1 else "a palette or grey PNG of 8 bits"
+        raise ValueError(f"expected {wanted} (mode {mode}); write object numbers")
     return pixels
 
 

@@ -22,6 +22,7 @@ from vng.errors import VngError
 MOST = 8  # processes that are started unasked
 WORTH = 4  # videos for which another process is worth its start
 PRELOADED = ["vng.evaluation.vos", "vng.evaluation.narrative"]
+DIED = "a process was killed while it scored a video; nothing was written; was memory short? try fewer --processes"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,6 +77,7 @@ def in_order(
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
     pending: deque[Future[Result]] = deque()
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(processes, _context(), initializer=_begin)
     try:
         for item in items:
@@ -85,9 +87,11 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], pro
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool as error:
-        raise WorkerDied(
-            "a process was killed while it scored a video; nothing was written; was memory short? try fewer --processes"
-        ) from error
+        raise WorkerDied(DIED) from error
+    except BaseException:  # Ctrl-C, or nobody wants the rest: nobody waits for what is being done
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

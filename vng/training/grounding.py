@@ -18,6 +18,7 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor, 
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.clips import ClipSampler, Collator
+from vng.training.grounding_score import grounding_score
 from vng.training.loop import Task
 from vng.training.settings import GroundingRecipe, ModelSettings
 
@@ -40,6 +41,7 @@ def build_grounding(recipe: GroundingRecipe) -> Task:
         lambda length: ClipSampler(dataset, data, processor, recipe.seed, length),
         Collator(processor),
         save,
+        None if recipe.evaluate is None else grounding_score(recipe.evaluate, processor),
     )
 
 
