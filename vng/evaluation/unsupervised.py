@@ -106,8 +106,7 @@ def score_proposals(
             scoring = scoring and not reader.problems
             if labels is not None and truths is not None and scoring:
                 numbers = [n for n in np.unique(labels).tolist() if n]
-                wanted = [(0, n) for n in (*numbers, VOID)]  # no pixel has the last number
-                predicted = of_labels([labels], wanted, tolerance(*size), void)
+                predicted = of_labels([labels], [(0, n) for n in (*numbers, VOID)], tolerance(*size), void)
                 its.add(t, numbers, _pairs(truths, len(rles), predicted, len(numbers) + 1))
     if not scoring or not targets.scored:
         return None
