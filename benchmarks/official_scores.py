@@ -38,6 +38,21 @@ def stand_in_for_skimage() -> None:
         sys.modules |= {"skimage": package, "skimage.morphology": morphology}
 
 
+def stand_in_for_absl() -> None:
+    """Flags that are never read and an app that is never run, as VidLN's program wants them when it is imported."""
+
+    class Flag:
+        value = None
+
+    flags = types.ModuleType("absl.flags")
+    flags.DEFINE_string = flags.DEFINE_boolean = lambda *_, **__: Flag()  # type: ignore[attr-defined]
+    app = types.ModuleType("absl.app")
+    app.run, app.UsageError = None, ValueError  # type: ignore[attr-defined]
+    package = types.ModuleType("absl")
+    package.flags, package.app = flags, app  # type: ignore[attr-defined]
+    sys.modules |= {"absl": package, "absl.flags": flags, "absl.app": app}
+
+
 def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """An empty mask, a full one, a pixel, noise, a box (also at borders), a smooth shape: bool [H, W]."""
     kind = rng.integers(9)

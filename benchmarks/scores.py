@@ -13,14 +13,15 @@ Stand-ins where a package is missing: `skimage.morphology.disk`, and `absl`'s fl
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -286,43 +287,60 @@ def run_here(name: str, folder: Path) -> None:
     row = ROWS[name]
     import cv2
 
-    from benchmarks.official_scores import stand_in_for_skimage
+    from benchmarks.official_scores import stand_in_for_absl, stand_in_for_skimage
 
     cv2.setNumThreads(1)
     stand_in_for_skimage()
-    _stand_in_for_absl()
+    stand_in_for_absl()
     sys.path[:0] = [path for path in os.environ.get("PEERS", "").split(os.pathsep) if path]
     if row.run in IN_MEMORY:
         (_rles if row.run is ours_rle else _arrays)(folder)
     if row.peer is None:
+        from vng.evaluation.workers import prepare
+
+        prepare(row.processes)  # as the command does, while it imports
         import datasets  # noqa: F401  imports are nobody's time
 
         import vng.evaluation.narrative
         import vng.evaluation.vos  # noqa: F401
+    peaks: list[float] = []
+    if row.processes > 1:
+        threading.Thread(target=_watch, args=(peaks,), daemon=True).start()
     before, began = _processor(), time.perf_counter()
     masks, j, f = row.run(folder, row.processes)
     seconds = time.perf_counter() - began
-    peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    peak = peaks[0] if row.processes == 1 else peaks[0] + row.processes * peaks[1]
-    print(json.dumps(asdict(Measured(masks, seconds, _processor() - before, peak, j, f))))
+    used = _processor() - before
+    print(json.dumps(asdict(Measured(masks, seconds, used, max([_own_peak(), *peaks]), j, f))))
 
 
 def _processor() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+    """Processor seconds of this process, of those it has waited for, and of those that live, with theirs."""
+    import psutil
+
+    ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    theirs = [child.cpu_times() for child in psutil.Process().children()]
+    living = sum(t.user + t.system + t.children_user + t.children_system for t in theirs)
+    return sum(u.ru_utime + u.ru_stime for u in ours) + float(living)
 
 
-def _stand_in_for_absl() -> None:
-    class Flag:
-        value = None
+def _own_peak() -> float:
+    """MiB; not getrusage, which remembers what the process that started this one held."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
-    flags = types.ModuleType("absl.flags")
-    flags.DEFINE_string = flags.DEFINE_boolean = lambda *_, **__: Flag()  # type: ignore[attr-defined]
-    app = types.ModuleType("absl.app")
-    app.run, app.UsageError = None, ValueError  # type: ignore[attr-defined]
-    package = types.ModuleType("absl")
-    package.flags, package.app = flags, app  # type: ignore[attr-defined]
-    sys.modules |= {"absl": package, "absl.flags": flags, "absl.app": app}
+
+def _watch(peaks: list[float]) -> None:
+    """MiB of this process and all below it, ten times a second; memory they share counts in each."""
+    import psutil
+
+    here = psutil.Process()
+    while True:
+        total = here.memory_info().rss
+        for child in here.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += child.memory_info().rss
+        peaks.append(total / 2**20)
+        time.sleep(0.1)
 
 
 def run_apart(name: str, folder: Path, peers: list[str]) -> Measured:

@@ -15,7 +15,6 @@ from typing import Any
 
 from vng.arguments import build_parser
 from vng.commands.evaluate import (
-    print_notes,
     run_evaluate_frame_sparsity,
     run_evaluate_instances,
     run_evaluate_points,
@@ -27,7 +26,7 @@ from vng.commands.inspect import print_dataset, print_points, print_problems, ru
 from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
 from vng.commands.propagate import run_propagate
-from vng.errors import DataError, UsageError, VngError
+from vng.errors import UsageError, VngError
 from vng.processes import StoppedElsewhere, leave_processes
 
 
@@ -305,37 +304,19 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
+    from vng.commands.report import evaluate_vng
     from vng.dataset import VngDataset
-    from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
-    from vng.evaluation.workers import known_length, prepare, processes_for
-    from vng.manifest import to_json, write_atomic
+    from vng.evaluation.workers import prepare
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
     prepare(arguments.processes)
-    videos: Any
     if arguments.dataset is not None:
-        videos = VngDataset(arguments.dataset, arguments.split)
+        dataset = VngDataset(arguments.dataset, arguments.split)
+        evaluate_vng(arguments, lambda: dataset)
     else:
-        videos = read_trio(TrioFiles(*trio))
-    scores = evaluate_narrative(
-        videos,
-        arguments.results,
-        arguments.missing,
-        other_object if arguments.against_others else own_object,
-        strict=arguments.strict,
-        processes=processes_for(arguments.processes, known_length(videos)),
-        progress=not arguments.quiet,
-    )
-    print_notes(scores.notes)
-    if not scores.expressions:
-        raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(scores.as_json()))
-    print(
-        f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}  ({len(scores.expressions)} expressions)"
-    )
+        evaluate_vng(arguments, lambda: read_trio(TrioFiles(*trio)))
 
 
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {

@@ -34,6 +34,8 @@ def add_evaluate(commands: Any) -> None:
     )
     _checking(vng)
     vng.add_argument("--json", type=Path, help="write all scores to this file")
+    vng.add_argument("--csv", type=Path, help="write a line an expression to this file, hardest first")
+    _report_arguments(vng)
     _evaluate_vos(protocols)
     _evaluate_frame_sparsity(protocols)
     _evaluate_referring(protocols)
@@ -83,10 +85,18 @@ def _evaluate_vos(protocols: Any) -> None:
     _checking(vos)
     vos.add_argument("--json", type=Path, help="write all scores to this file")
     vos.add_argument("--csv", type=Path, help="write a line an object to this file")
+    _report_arguments(vos)
     archive_help = "do not score: check the predictions and write them as the archive an evaluation server takes"
     vos.add_argument("--archive", type=Path, metavar="OUT.zip", help=archive_help)
     meta_help = "with --archive and youtube-vos: the meta.json that says which frames are wanted [all frames]"
     vos.add_argument("--meta", type=Path, metavar="META.json", help=meta_help)
+
+
+def _report_arguments(parser: Any) -> None:
+    html_help = "folder for index.html: intervals, tables that sort and filter, worst and best cases; stands alone"
+    parser.add_argument("--html", type=Path, metavar="DIR", help=html_help)
+    against_help = "other predictions of the same dataset, beside these: paired bootstrap test, cases that differ most"
+    parser.add_argument("--against", type=Path, metavar="RESULTS", help=against_help)
 
 
 def _evaluate_frame_sparsity(protocols: Any) -> None:
@@ -137,6 +147,7 @@ def _evaluate_referring(protocols: Any) -> None:
     referring.add_argument("--official", action="store_true", help=official_help)
     _checking(referring)
     _outcome(referring, "a line an expression")
+    _report_arguments(referring)
 
 
 def _evaluate_instances(protocols: Any) -> None:

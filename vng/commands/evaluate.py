@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vng.commands.output import percents, write_scores
-from vng.errors import DataError, Problem, UsageError
+from vng.commands.output import percents, print_notes, write_scores
+from vng.commands.report import against_json, finish, referring_reports, vos_reports
+from vng.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vng.evaluation.vos import Run
 
 
 def run_evaluate_vos(arguments: argparse.Namespace) -> None:
@@ -21,10 +23,10 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     if arguments.meta is not None:
         raise UsageError("vng evaluate vos: --meta goes with --archive")
     from vng.dataset import VngDataset
-    from vng.evaluation.vos import Protocol, evaluate_vos, find_runs, plain_run
+    from vng.evaluation.vos import Protocol, evaluate_vos
     from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
     from vng.evaluation.workers import prepare, processes_for
-    from vng.manifest import to_json, write_atomic
+    from vng.manifest import write_atomic
 
     point_vos = arguments.protocol == "point-vos"
     by_category = point_vos and arguments.seen is not None and arguments.truth == "auto"
@@ -37,31 +39,33 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     seen = None if arguments.seen is None else read_seen(arguments.seen)
     prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
-    found = (find_runs if point_vos else plain_run)(arguments.results, dataset.video_ids)
-    runs = found if isinstance(found, tuple) else (found,)
-    scores = evaluate_vos(
+    runs = _runs(arguments.results, dataset.video_ids, point_vos)
+    others = () if arguments.against is None else _runs(arguments.against, dataset.video_ids, point_vos)
+    found = evaluate_vos(
         dataset,
-        runs,
+        [*runs, *others],
         protocol,
         arguments.missing,
         strict=arguments.strict,
         processes=processes_for(arguments.processes, len(dataset)),
         progress=not arguments.quiet,
     )
-    print_notes([note for score in scores for note in score.notes])
+    scores, theirs = found[: len(runs)], found[len(runs) :]
+    print_notes([note for score in found for note in score.notes])
     if seen is not None:
         check_categories(scores[0])
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(as_json(scores, seen)))
+    report, pairing = vos_reports(arguments, dataset, scores, theirs, seen)
+    write_scores(arguments, {**as_json(scores, seen), **against_json(pairing)}, None)
     if arguments.csv is not None:
         write_atomic(arguments.csv, as_csv(scores, seen))
     print(table(scores, seen))
+    finish(arguments, report, pairing)
 
 
-def print_notes(notes: Iterable[Problem]) -> None:
-    """What was met and goes into no figure, a line each."""
-    for note in notes:
-        print(f"vng: note: {note}", file=sys.stderr)
+def _runs(results: Any, video_ids: Any, point_vos: bool) -> tuple[Run, ...]:
+    from vng.evaluation.vos import find_runs, plain_run
+
+    return find_runs(results, video_ids) if point_vos else (plain_run(results, video_ids),)
 
 
 def _write_vos_archive(arguments: argparse.Namespace) -> None:
@@ -70,7 +74,7 @@ def _write_vos_archive(arguments: argparse.Namespace) -> None:
     if arguments.meta is not None and arguments.protocol != "youtube-vos":
         raise UsageError("vng evaluate vos: --meta goes with --protocol youtube-vos")
     defaults = {"json": None, "csv": None, "seen": None, "missing": "error", "official": False, "truth": "auto"}
-    defaults |= {"strict": False, "processes": None, "void": None}
+    defaults |= {"strict": False, "processes": None, "void": None, "html": None, "against": None}
     if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
         raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(given)}")
     from tqdm import tqdm
@@ -125,7 +129,7 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
     shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
     runs = annotator_runs(arguments.results) if arguments.protocol == "ref-davis" else ()
     if runs:
-        _evaluate_annotator_runs(arguments, shown, runs, how)
+        _evaluate_annotator_runs(arguments, dataset, runs, how)
         return
     if arguments.official:
         raise UsageError("vng evaluate referring: --official goes with --protocol ref-davis and folders anno_<k>")
@@ -133,27 +137,39 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
     print_notes(scores.notes)
     if not scores.expressions:
         raise DataError(arguments.dataset, "", "expressions", "no expression has an annotated frame")
-    tree = scores.as_json()
+    report, pairing = referring_reports(arguments, dataset, scores, how)
+    tree = scores.as_json() | against_json(pairing)
     names = ("video", "expression", "annotator", "object_id", "noun", "frames", "j", "f")
     write_scores(arguments, tree, [{name: row[name] for name in names} for row in tree["expressions"]])
     print(f"{percents({'J&F': scores.jf, 'J': scores.j, 'F': scores.f})}  ({len(scores.expressions):,} expressions)")
     for number, part in tree.get("annotators", {}).items():
         print(f"annotator {number}: {percents(part, 'J', 'F')}  ({part['expressions']:,} expressions)")
+    finish(arguments, report, pairing)
 
 
-def _evaluate_annotator_runs(arguments: argparse.Namespace, videos: Any, runs: Any, how: Any) -> None:
-    from vng.evaluation.referring import evaluate_annotator_runs
+def _evaluate_annotator_runs(arguments: argparse.Namespace, dataset: Any, runs: Any, how: Any) -> None:
+    from tqdm import tqdm
+
+    from vng.evaluation.referring import annotator_runs, evaluate_annotator_runs
     from vng.evaluation.vos_report import as_csv, as_json, summary_figures, table
     from vng.manifest import write_atomic
 
-    scores = evaluate_annotator_runs(videos, runs, arguments.official, arguments.missing, **how)
-    print_notes([note for score in scores for note in score.notes])
+    others = () if arguments.against is None else annotator_runs(arguments.against)
+    if arguments.against is not None and not others:
+        reason, cure = "no folder anno_<k> here, as --results has", "give results of the same layout"
+        raise DataError(arguments.against, "", "", reason, cure)
+    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
+    found = evaluate_annotator_runs(shown, [*runs, *others], arguments.official, arguments.missing, **how)
+    scores = found[: len(runs)]
+    print_notes([note for score in found for note in score.notes])
+    report, pairing = vos_reports(arguments, dataset, scores, found[len(runs) :], None)
     figures = [summary_figures(score.summary()) for score in scores]
     means = {name: sum(its[name] for its in figures) / len(figures) for name in figures[0]}
-    write_scores(arguments, means | as_json(scores), None)
+    write_scores(arguments, means | as_json(scores) | against_json(pairing), None)
     if arguments.csv is not None:
         write_atomic(arguments.csv, as_csv(scores))
     print(f"{percents(means, 'J&F', 'J', 'F')}  (mean of {len(runs)} annotators)\n{table(scores)}")
+    finish(arguments, report, pairing)
 
 
 def run_evaluate_instances(arguments: argparse.Namespace) -> None:

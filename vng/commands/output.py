@@ -7,9 +7,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+
+from vng.errors import Problem
 
 
 def print_totals(totals: dict[str, int], as_json: bool) -> None:
@@ -17,21 +20,10 @@ def print_totals(totals: dict[str, int], as_json: bool) -> None:
     print(json.dumps(totals) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
 
 
-def print_estimate(expected: Any, as_json: bool) -> None:
-    """What a conversion would do (`conversion.build.Estimate`), as a few lines or as JSON."""
-    told = expected.as_json()
-    if as_json:
-        print(json.dumps(told))
-        return
-    print(
-        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
-    )
-    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
-    if told["seconds_left"] is not None:
-        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
-        pace = f"{expected.seconds_per_video:.2f} s a video"
-        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
-        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
+def print_notes(notes: Iterable[Problem]) -> None:
+    """What was met and goes into no figure, a line each."""
+    for note in notes:
+        print(f"vng: note: {note}", file=sys.stderr)
 
 
 def percents(figures: Mapping[str, Any], *names: str) -> str:
@@ -62,3 +54,20 @@ def _known(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_known(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def print_estimate(expected: Any, as_json: bool) -> None:
+    """What a conversion would do (`conversion.build.Estimate`), as a few lines or as JSON."""
+    told = expected.as_json()
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
+    )
+    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
+    if told["seconds_left"] is not None:
+        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
+        pace = f"{expected.seconds_per_video:.2f} s a video"
+        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
+        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")

@@ -12,7 +12,7 @@ a missing frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,13 @@ class NarrativeScores:
     def jf(self) -> float:
         """J&F."""
         return 0.5 * (self.j + self.f)
+
+    def line(self) -> str:
+        """What is printed, in per cent."""
+        figures = "  ".join(
+            f"{name} {100 * value:.2f}" for name, value in (("J&F", self.jf), ("J", self.j), ("F", self.f))
+        )
+        return f"{figures}  ({len(self.expressions)} expressions)"
 
     def as_json(self) -> dict[str, Any]:
         """{"J&F", "J", "F", "expressions": [...]}, shares in [0, 1]."""
@@ -229,3 +236,16 @@ def _expression_score(
         tuple(j),
         tuple(f),
     )
+
+
+def read_expression(video: Video, index: int, frames: Sequence[int], results: Path) -> np.ndarray:
+    """Predicted masks bool [T', H, W] of an expression, by number, on these frames; what is not there is empty.
+
+    Raises:
+        DataErrors: unreadable or mis-sized predictions.
+    """
+    folder = ExpressionFrames(inside(results, video.video_id) / str(index), video, "empty")
+    read = [folder.pixels(t, MODES) for t in frames]
+    raise_problems(folder.problems, (), False)
+    masks = [mask != 0 for mask in read if mask is not None]
+    return np.stack(masks) if masks else np.zeros((0, video.height, video.width), bool)

@@ -121,9 +121,13 @@ def evaluate_referring(
         DataErrors: every missing, unreadable or mis-sized prediction at once.
         UsageError: an unknown protocol.
     """
-    rules = referring_protocol(protocol)
-    scores = evaluate_narrative(_with_absences(videos) if rules.null_is_absent else videos, results, missing, **how)
+    scores = evaluate_narrative(truth_videos(videos, protocol), results, missing, **how)
     return ReferringScores(protocol, scores.expressions, annotator_of(scores.expressions), scores.notes)
+
+
+def truth_videos(videos: Iterable[Video], protocol: str) -> Iterable[Video]:
+    """Videos as a protocol takes their truth; UsageError for an unknown one."""
+    return _with_absences(videos) if referring_protocol(protocol).null_is_absent else videos
 
 
 def _with_absences(videos: Iterable[Video]) -> Iterator[Video]:

@@ -237,9 +237,9 @@ def _figures(values: Statistics) -> tuple[float, float, float]:
     return values.mean, values.recall, values.decay
 
 
-def percent(value: float) -> str:
-    """A share as per cent, "-" where it is not known."""
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+def percent(value: float, sign: str = "") -> str:
+    """A share as per cent, "-" where it is not known; `sign` "+" writes it always."""
+    return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
 
 
 def known(value: float) -> float | None:
