@@ -67,6 +67,17 @@ def test_nouns_share_everything_and_see_nothing_of_each_other(batch: dict[str, t
             torch.testing.assert_close(alone.logits[:, 0], together.logits[:, noun], atol=1e-5, rtol=0)
 
 
+def test_feature_maps_may_be_given(batch: dict[str, torch.Tensor]) -> None:
+    model = ReferFormerForVNG(tiny_config()).eval()
+    pixels, nouns = batch["pixel_values"], batch["noun_tokens"]
+    rest = {name: batch[name] for name in ("pixel_mask", "input_ids", "attention_mask")}
+    with torch.no_grad():
+        maps = list(model.backbone(pixels.flatten(0, 1)).feature_maps)
+        scenes = [model.encode(pixels, **rest), model.encode(None, **rest, feature_maps=maps)]
+        masks = [model.decode(scene, nouns)[-1][2] for scene in scenes]
+    torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=0)
+
+
 def test_freezing_survives_loading(tmp_path: Path) -> None:
     from vng.training.grounding import build_model
     from vng.training.settings import ModelSettings

@@ -392,20 +392,31 @@ class ReferFormerForVNG(PreTrainedModel):
         elif isinstance(module, ReferFormerForVNG):
             init.normal_(module.level_embed)
 
-    def encode(self, pixel_values: Tensor, pixel_mask: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Scene:
+    def encode(
+        self,
+        pixel_values: Tensor | None,
+        pixel_mask: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        feature_maps: list[Tensor] | None = None,
+    ) -> Scene:
         """Everything that does not depend on the nouns, once for a clip and a narrative.
 
         Args:
-            pixel_values: float [B, T, 3, H, W], H and W multiples of 32.
+            pixel_values: float [B, T, 3, H, W], H and W multiples of 32; not read where `feature_maps` are given.
             pixel_mask: bool [B, T, H, W], True where there is image.
             input_ids, attention_mask: int [B, L], the narrative.
+            feature_maps: the backbone's maps where they are known already, each [B*T, channels, h, w], finest first.
         """
-        b, t = pixel_values.shape[:2]
+        b, t = pixel_mask.shape[:2]
         tokens = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         text_valid = attention_mask.bool()
         words = self._resize_text(tokens)
         text = (words, text_valid, sine_position_1d(text_valid, self.config.d_model).to(words.dtype))
-        maps = list(self.backbone(pixel_values.flatten(0, 1)).feature_maps)
+        maps = feature_maps
+        if maps is None:
+            assert pixel_values is not None
+            maps = list(self.backbone(pixel_values.flatten(0, 1)).feature_maps)
         frame_mask = pixel_mask.flatten(0, 1)
         sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
         stem_valid = _shrink(frame_mask, maps[0].shape[-2:])
