@@ -1,8 +1,8 @@
 """ReferFormer for Video Narrative Grounding (RF-VNG).
 
 ReferFormer: Wu et al., CVPR 2022. RF-VNG: Voigtlaender et al., CVPR 2023, Sec. 4.2: the queries are conditioned on the
-averaged token features of the marked noun instead of the sentence. The noun enters at the decoder alone, so everything
-before it is computed once for all nouns of a narrative.
+averaged token features of the marked noun instead of the sentence (`conditioning` has both). The noun enters at the
+decoder alone, so everything before it is computed once for all nouns of a narrative.
 
 Shapes: B clips, T frames, N nouns, L tokens, Q queries a frame and noun, C = d_model channels, S pixels over all
 feature levels, H x W image, h x w = H/4 x W/4 mask features. Padding masks follow `transformers`: True is valid.
@@ -27,6 +27,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 )
 from transformers.utils import ModelOutput
 
+from vng.errors import UsageError
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
@@ -57,6 +58,7 @@ class Scene:
     """Everything before the decoder: one clip with one narrative, shared by its nouns."""
 
     tokens: Tensor  # [B, L, text width], the text encoder's last hidden states
+    sentence: Tensor | None  # [B, text width], its pooled feature; None where nouns are what counts
     memory: Tensor  # [B*T, S, C]
     memory_valid: Tensor  # bool [B*T, S]
     valid_ratios: Tensor  # [B*T, levels, 2]
@@ -211,7 +213,8 @@ class PixelDecoder(nn.Module):
         return self.mask_features(y).unflatten(0, (b, t))
 
 
-def _deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
+def deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
+    """Attention that reads a few places of every level, with Deformable DETR's initial values."""
     # It reads three fields of its own configuration, which would bring a second backbone along.
     sizes: Any = SimpleNamespace(
         d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
@@ -248,7 +251,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
-        self.self_attn = _deformable_attention(config)
+        self.self_attn = deformable_attention(config)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -268,7 +271,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         c = config.d_model
         self.self_attn = nn.MultiheadAttention(c, config.attention_heads, dropout=config.dropout, batch_first=True)
-        self.cross_attn = _deformable_attention(config)
+        self.cross_attn = deformable_attention(config)
         self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -307,7 +310,7 @@ class ReferFormerForVNG(PreTrainedModel):
                 f"backbone_config must name three or four out_features (strides 4 to 16 or 32), got {len(channels)}, "
                 f"and num_feature_levels be 3 or more, got {config.num_feature_levels}"
             )
-        self.text_encoder = _text_model(config.text_config)
+        self.text_encoder = text_model(config)
         projections = [self._project(width, c, 1) for width in channels[1:]]
         width = channels[-1]
         for _ in range(config.num_feature_levels - len(projections)):
@@ -352,12 +355,24 @@ class ReferFormerForVNG(PreTrainedModel):
 
     def freeze(self) -> None:
         """Stop gradients where the configuration says so; call again after an encoder was replaced."""
+        for part in self._backbone_parts()[: self.config.frozen_stages]:
+            part.requires_grad_(False)
         if self.config.freeze_text_encoder:
             self.text_encoder.requires_grad_(False)
         if self.config.freeze_batch_norm:
             for module in self.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.requires_grad_(False)
+
+    def _backbone_parts(self) -> list[nn.Module]:
+        """Stem and stages of the backbone, in order; empty for one that is built in another way."""
+        for model in (self.backbone, *self.backbone.children()):  # Swin's stands one deeper
+            stem = getattr(model, "embedder", getattr(model, "embeddings", None))
+            encoder = getattr(model, "encoder", None)
+            stages = getattr(encoder, "stages", getattr(encoder, "layers", None))
+            if stem is not None and stages is not None:
+                return [stem, *stages]
+        return []
 
     def train(self, mode: bool = True) -> ReferFormerForVNG:
         """As `nn.Module.train`, but frozen batch norm keeps its statistics."""
@@ -409,7 +424,9 @@ class ReferFormerForVNG(PreTrainedModel):
             feature_maps: the backbone's maps where they are known already, each [B*T, channels, h, w], finest first.
         """
         b, t = pixel_mask.shape[:2]
-        tokens = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        read = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        tokens: Tensor = read.last_hidden_state
+        sentence = read.pooler_output if self.config.conditioning == "sentence" else None
         text_valid = attention_mask.bool()
         words = self._resize_text(tokens)
         text = (words, text_valid, sine_position_1d(text_valid, self.config.d_model).to(words.dtype))
@@ -428,7 +445,7 @@ class ReferFormerForVNG(PreTrainedModel):
         mask_features = self.pixel_decoder(levels, where, seen, text)
         sizes = torch.stack([pixel_mask[:, 0].any(2).sum(1), pixel_mask[:, 0].any(1).sum(1)], -1).float()
         valid = torch.cat([v.flatten(1) for v in valids], 1)
-        return Scene(tokens, memory, valid, ratios, shapes, mask_features, sizes)
+        return Scene(tokens, sentence, memory, valid, ratios, shapes, mask_features, sizes)
 
     def _resize_text(self, features: Tensor) -> Tensor:
         return self.dropout(self.resizer_norm(self.resizer_fc(features)))
@@ -460,36 +477,50 @@ class ReferFormerForVNG(PreTrainedModel):
         valid = torch.cat([v.flatten(1) for v in valids], 1)
         ratios = torch.stack([_valid_ratio(v) for v in valids], 1)
         reference = _encoder_reference(shapes, ratios)
-        levels = _level_arguments(shapes, x.device)
+        levels = level_arguments(shapes, x.device)
         for layer in self.encoder:
             x = layer(x, position, levels, valid, reference)
         return x, shapes, ratios
 
-    def noun_features(self, scene: Scene, noun_tokens: Tensor) -> Tensor:
-        """The conditional query of each noun: mean of its tokens' hidden states, then projected.
+    def noun_features(self, scene: Scene, noun_tokens: Tensor | None) -> Tensor:
+        """What the queries of each noun start from: the mean of its tokens' hidden states, or the sentence; projected.
 
         Args:
-            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none.
+            scene: what `encode` gave.
+            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none. None, or N = 1, for a model that
+                is conditioned on the sentence.
 
         Returns:
             [B, N, C].
+
+        Raises:
+            UsageError: several nouns for a model that is conditioned on the sentence, or none given for another.
         """
+        if scene.sentence is not None:
+            if noun_tokens is not None and noun_tokens.shape[1] > 1:
+                raise UsageError(
+                    f"this grounder is conditioned on the sentence and grounds one noun of a narrative, not "
+                    f"{noun_tokens.shape[1]}; give one at a time, or a model with conditioning 'noun'"
+                )
+            return self._resize_text(scene.sentence)[:, None]
+        if noun_tokens is None:
+            raise UsageError("this grounder is conditioned on nouns: say which tokens they are (noun_tokens)")
         weight = noun_tokens.to(scene.tokens.dtype)
         mean = torch.einsum("bnl,blc->bnc", weight, scene.tokens) / weight.sum(-1, keepdim=True).clamp(min=1)
         return self._resize_text(mean)
 
     def decode(
-        self, scene: Scene, noun_tokens: Tensor, all_layers: bool = False
+        self, scene: Scene, noun_tokens: Tensor | None, all_layers: bool = False
     ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Per decoder layer (only the last unless `all_layers`): logits [B, N, T, Q], boxes [B, N, T, Q, 4],
         masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2]."""
-        b, n, _ = noun_tokens.shape
-        t, q = scene.mask_features.shape[1], self.config.num_queries
         noun = self.noun_features(scene, noun_tokens)
+        b, n, _ = noun.shape
+        t, q = scene.mask_features.shape[1], self.config.num_queries
         x = noun[:, None, :, None].expand(b, t, n, q, -1).reshape(b * t, n, q, -1)
         position = self.query_embed.weight
         reference = self.reference_points(position).sigmoid().expand(b * t, n, q, 2)
-        levels = _level_arguments(scene.shapes, x.device)
+        levels = level_arguments(scene.shapes, x.device)
         outputs = []
         for index, layer in enumerate(self.decoder):
             looked_at = reference
@@ -542,7 +573,7 @@ class ReferFormerForVNG(PreTrainedModel):
         pixel_values: Tensor,
         input_ids: Tensor,
         attention_mask: Tensor,
-        noun_tokens: Tensor,
+        noun_tokens: Tensor | None = None,
         pixel_mask: Tensor | None = None,
         target_masks: Tensor | None = None,
         target_annotated: Tensor | None = None,
@@ -554,7 +585,7 @@ class ReferFormerForVNG(PreTrainedModel):
         Args:
             pixel_values: float [B, T, 3, H, W], normalised, H and W multiples of 32.
             input_ids, attention_mask: int [B, L].
-            noun_tokens: bool [B, N, L].
+            noun_tokens: bool [B, N, L]; None, or N = 1, for a model that is conditioned on the sentence.
             pixel_mask: bool [B, T, H, W], True where there is image; None: everywhere.
             target_masks: bool [B, N, T, H, W], with it the loss is computed.
             target_annotated: bool [B, N, T], False for frames without annotation and for padded nouns.
@@ -595,11 +626,23 @@ class ReferFormerForVNG(PreTrainedModel):
         return total, {name: value.detach() for name, value in terms.items()}
 
 
-def _text_model(config: object) -> nn.Module:
+def text_model(config: ReferFormerConfig, pretrained: str | None = None) -> nn.Module:
+    """A text encoder, fresh or from a folder or hub id, with a pooler where the sentence is what counts."""
+
+    def make(**options: Any) -> nn.Module:
+        if pretrained is not None:
+            return AutoModel.from_pretrained(pretrained, **options)
+        return AutoModel.from_config(config.text_config, **options)
+
+    pools = config.conditioning == "sentence"
     try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:  # encoders without a pooler take no such argument
-        return AutoModel.from_config(config)
+        return make(add_pooling_layer=pools)
+    except TypeError as error:  # encoders without a pooler take no such argument
+        if pools:
+            raise UsageError(
+                f"the text encoder {config.text_config.model_type!r} has no pooler; choose BERT or RoBERTa, or conditioning 'noun'"
+            ) from error
+        return make()
 
 
 def _starts(layer: Any, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
@@ -637,7 +680,7 @@ def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
     return torch.cat(points, 1)[:, :, None] * ratios[:, None]
 
 
-def _level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
+def level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
     spatial = torch.tensor(shapes, device=device)
     start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
     return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}
