@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.golden_weights import referformer_state
+from tests.golden_weights import REFERFORMER_GAINS, drawn, referformer_state
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.import_checkpoint import from_reference
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets, match
@@ -56,7 +56,9 @@ def golden_model(folder: Path, text: dict[str, Any], changes: dict[str, Any]) ->
 
 
 def inputs(arrays: dict[str, np.ndarray], name: str) -> dict[str, torch.Tensor]:
-    given = {key: torch.from_numpy(arrays[f"{name}/in/{key}"]) for key in ("pixel_values", "input_ids", "attention_mask")}
+    given = {
+        key: torch.from_numpy(arrays[f"{name}/in/{key}"]) for key in ("pixel_values", "input_ids", "attention_mask")
+    }
     return {**given, "pixel_mask": torch.from_numpy(~arrays[f"{name}/in/padding"])}
 
 
@@ -136,7 +138,8 @@ def test_deformable_attention(arrays: dict[str, np.ndarray], name: str) -> None:
     given = {key: torch.from_numpy(arrays[f"deformable_attention/{name}/{key}"]) for key in ("q", "src", "ref", "pm")}
     sizes = {"d_model": 64, "attention_heads": 4, "num_feature_levels": len(shapes), "num_points": 2}
     layer = deformable_attention(ReferFormerConfig(**sizes))
-    layer.load_state_dict(referformer_state({key: list(value.shape) for key, value in layer.state_dict().items()}))
+    shapes_of = {key: list(value.shape) for key, value in layer.state_dict().items()}
+    layer.load_state_dict({key: drawn(key, shape, REFERFORMER_GAINS, seed=5) for key, shape in shapes_of.items()})
     found = layer(given["q"], attention_mask=~given["pm"], encoder_hidden_states=given["src"],
                   reference_points=given["ref"], **level_arguments(shapes, torch.device("cpu")))[0]  # fmt: skip
     near(found.detach(), arrays[f"deformable_attention/{name}/y"], name)

@@ -294,6 +294,7 @@ class DecoderLayer(nn.Module):
 class ReferFormerForVNG(PreTrainedModel):
     """The narrative grounder: a clip, a narrative and noun spans in; per noun, class, box and mask of Q queries a frame out."""
 
+    config: ReferFormerConfig
     config_class = ReferFormerConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
@@ -639,8 +640,9 @@ def text_model(config: ReferFormerConfig, pretrained: str | None = None) -> nn.M
         return make(add_pooling_layer=pools)
     except TypeError as error:  # encoders without a pooler take no such argument
         if pools:
+            name = config.text_config.model_type
             raise UsageError(
-                f"the text encoder {config.text_config.model_type!r} has no pooler; choose BERT or RoBERTa, or conditioning 'noun'"
+                f"the text encoder {name!r} has no pooler; choose BERT or RoBERTa, or conditioning 'noun'"
             ) from error
         return make()
 
