@@ -28,6 +28,8 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 from transformers.utils import ModelOutput
 
 from vng.errors import UsageError
+from vng.models import quick_convolution
+from vng.models.layout import channels_last, fold_norms
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
@@ -182,6 +184,12 @@ class ConvNorm(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, h, w] -> [B, outputs, h, w]."""
         return self.norm(super().forward(x))
+
+    def apart(self) -> nn.Sequential:
+        """The same in two modules, of which the first is a convolution and nothing else."""
+        plain = nn.Conv2d(self.in_channels, self.out_channels, self.kernel_size, padding=self.padding, bias=False)
+        plain.weight = self.weight
+        return nn.Sequential(plain, self.norm)
 
 
 class PixelDecoder(nn.Module):
@@ -364,6 +372,17 @@ class ReferFormerForVNG(PreTrainedModel):
             for module in self.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.requires_grad_(False)
+
+    def fused(self) -> ReferFormerForVNG:
+        """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
+        fold_norms(self.eval())
+        for name, child in list(self.pixel_decoder.named_children()):
+            if isinstance(child, ConvNorm):
+                setattr(self.pixel_decoder, name, child.apart())
+        channels_last(self)
+        if self.device.type == "cpu" and self.dtype == torch.float32 and quick_convolution.is_available():
+            quick_convolution.quicken(self)
+        return self
 
     def _backbone_parts(self) -> list[nn.Module]:
         """Stem and stages of the backbone, in order; empty for one that is built in another way."""
