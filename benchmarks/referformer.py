@@ -1,14 +1,14 @@
 """Time the grounder beside the authors' ReferFormer, in one run, in turns, with the same weights.
 
-5 frames of 160 x 288, ResNet-50, conditioned on the sentence as theirs is: a forward pass; then ours conditioned on nouns, one
-and eight of one narrative; then a training step (forward, losses of all layers, backward, clipping, AdamW), in processes of their
-own, with the peak of memory.
+5 frames of 160 x 288, ResNet-50, conditioned on the sentence as theirs is: a forward pass; then ours conditioned on nouns,
+one and eight of one narrative; then a training step (forward, losses of all layers, backward, clipping, AdamW), in
+processes of their own, with the peak of memory.
 
 `python -m benchmarks.referformer [--reference DIR] [--threads N] [--rounds N] [--only forward|step] [--json FILE]`
 
-DIR holds the source tree `ReferFormer`, run as it is, and in `deps` what it imports and is not installed (einops). Its CUDA operator is
-replaced by its own PyTorch core, torchvision's ResNet-50 is built here, the text encoder is a small RoBERTa, and weights come from the
-names of keys (`tests/golden_weights.py`). Without DIR only ours is timed.
+DIR holds the source tree `ReferFormer`, run as it is, and in `deps` what it imports and is not installed (einops). Its
+CUDA operator is replaced by its own PyTorch core, torchvision's ResNet-50 is built here, the text encoder is a small
+RoBERTa, and weights come from the names of keys (`tests/golden_weights.py`). Without DIR only ours is timed.
 """
 
 from __future__ import annotations

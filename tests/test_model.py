@@ -91,7 +91,7 @@ def test_feature_maps_may_be_given(batch: dict[str, torch.Tensor]) -> None:
     pixels, nouns = batch["pixel_values"], batch["noun_tokens"]
     rest = {name: batch[name] for name in ("pixel_mask", "input_ids", "attention_mask")}
     with torch.no_grad():
-        maps = list(model.backbone(pixels.flatten(0, 1)).feature_maps)
+        maps = list(model.backbone(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)).feature_maps)
         scenes = [model.encode(pixels, **rest), model.encode(None, **rest, feature_maps=maps)]
         masks = [model.decode(scene, nouns)[-1][2] for scene in scenes]
     torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=0)

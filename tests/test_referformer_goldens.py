@@ -15,7 +15,7 @@ from tests.golden_weights import REFERFORMER_GAINS, drawn, referformer_state
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.import_checkpoint import from_reference
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets, match
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG, deformable_attention, level_arguments
+from vng.models.referformer.modeling_referformer import DeformableAttention, ReferFormerForVNG, level_arguments
 
 CASES = {
     "box_refine": {},
@@ -137,9 +137,12 @@ def test_deformable_attention(arrays: dict[str, np.ndarray], name: str) -> None:
     shapes = [(12, 20), (6, 10), (3, 5)]
     given = {key: torch.from_numpy(arrays[f"deformable_attention/{name}/{key}"]) for key in ("q", "src", "ref", "pm")}
     sizes = {"d_model": 64, "attention_heads": 4, "num_feature_levels": len(shapes), "num_points": 2}
-    layer = deformable_attention(ReferFormerConfig(**sizes))
+    layer = DeformableAttention(ReferFormerConfig(**sizes))
     shapes_of = {key: list(value.shape) for key, value in layer.state_dict().items()}
     layer.load_state_dict({key: drawn(key, shape, REFERFORMER_GAINS, seed=5) for key, shape in shapes_of.items()})
-    found = layer(given["q"], attention_mask=~given["pm"], encoder_hidden_states=given["src"],
-                  reference_points=given["ref"], **level_arguments(shapes, torch.device("cpu")))[0]  # fmt: skip
+    levels = level_arguments(shapes, torch.device("cpu"))
+    found = layer.read(given["q"], given["src"], ~given["pm"], given["ref"], levels)
     near(found.detach(), arrays[f"deformable_attention/{name}/y"], name)
+    elsewhere = layer(given["q"], attention_mask=~given["pm"], encoder_hidden_states=given["src"],
+                      reference_points=given["ref"], **levels)[0]  # fmt: skip
+    near(elsewhere.detach(), arrays[f"deformable_attention/{name}/y"], "as it goes on other devices")

@@ -22,14 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.models.deformable_detr.modeling_deformable_detr import (
-    DeformableDetrMultiscaleDeformableAttention as DeformableAttention,
-)
+from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 from transformers.utils import ModelOutput
 
 from vng.errors import UsageError
 from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_norms
+from vng.models.pixels import PixelLinear, feed_forward, pixel_linear, read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
@@ -111,12 +110,22 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-def _attend(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None
-) -> Tensor:
-    """Batch-first attention [B, L, C]; `valid` is bool [B, keys], True where a key may be seen."""
-    padding = None if valid is None or bool(valid.all()) else ~valid
-    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+class Attention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention`, batch first, for many pixels."""
+
+    def __init__(self, config: ReferFormerConfig, dropout: float) -> None:
+        super().__init__(config.d_model, config.attention_heads, dropout=dropout, batch_first=True)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """[B, Q, C], [B, L, C] twice -> [B, Q, C]; `valid` is bool [B, L], True where a key may be seen."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            pixel_linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )
+        mask = None if valid is None else valid[:, None, None]
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        return pixel_linear(read.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class EarlyFusion(nn.Module):
@@ -124,13 +133,13 @@ class EarlyFusion(nn.Module):
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
-        self.multihead_attn = nn.MultiheadAttention(config.d_model, config.attention_heads, batch_first=True)
+        self.multihead_attn = Attention(config, 0.0)
 
     def forward(self, features: Tensor, text: Tensor, text_valid: Tensor, text_position: Tensor) -> Tensor:
         """features [B, T, C, h, w], text [B, L, C] -> [B, T, C, h, w]."""
         b, t, c, h, w = features.shape
         pixels = features.permute(0, 1, 3, 4, 2).reshape(b, t * h * w, c)
-        pixels = pixels * _attend(self.multihead_attn, pixels, text + text_position, text, text_valid)
+        pixels = pixels * self.multihead_attn(pixels, text + text_position, text, text_valid)
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
 
 
@@ -139,13 +148,12 @@ class VisionLanguageBlock(nn.Module):
 
     def __init__(self, config: ReferFormerConfig, reduction: int) -> None:
         super().__init__()
-        c, heads, dropout = config.d_model, config.attention_heads, config.dropout
+        c = config.d_model
         self.reduction = reduction
-        self.self_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
+        self.self_attn, self.multihead_attn = Attention(config, config.dropout), Attention(config, config.dropout)
         self.linear1, self.linear2 = nn.Linear(c, config.feedforward_dim), nn.Linear(config.feedforward_dim, c)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(c), nn.LayerNorm(c), nn.LayerNorm(c)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, valid: Tensor, text: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
@@ -155,9 +163,10 @@ class VisionLanguageBlock(nn.Module):
         where = position.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
         pixels = self.norm1(pixels + self.dropout(attended))
         tokens, tokens_valid, tokens_position = text
-        read = _attend(self.multihead_attn, pixels + where, tokens + tokens_position, tokens, tokens_valid)
+        read = self.multihead_attn(pixels + where, tokens + tokens_position, tokens, tokens_valid)
         pixels = self.norm2(pixels + self.dropout(read))
-        pixels = self.norm3(pixels + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(pixels))))))
+        wide = feed_forward(pixels, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
+        pixels = self.norm3(pixels + self.dropout(wide))
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
 
     def _self_attention(self, x: Tensor, position: Tensor, valid: Tensor) -> Tensor:
@@ -167,7 +176,7 @@ class VisionLanguageBlock(nn.Module):
         value = F.interpolate(x.flatten(0, 1), size=small)
         keep = F.interpolate(valid.float(), size=small).bool().flatten(1)
         flat = [m.view(b, t, c, -1).transpose(2, 3).reshape(b, -1, c) for m in (query, value)]
-        out = _attend(self.self_attn, flat[0], flat[0], flat[1], keep)
+        out = self.self_attn(flat[0], flat[0], flat[1], keep)
         out = out.reshape(b * t, *small, c).permute(0, 3, 1, 2)
         if self.reduction > 1:
             out = F.interpolate(out, size=(h, w), mode="bilinear", align_corners=False)
@@ -187,7 +196,8 @@ class ConvNorm(nn.Conv2d):
 
     def apart(self) -> nn.Sequential:
         """The same in two modules, of which the first is a convolution and nothing else."""
-        plain = nn.Conv2d(self.in_channels, self.out_channels, self.kernel_size, padding=self.padding, bias=False)
+        kernel = self.kernel_size[0]
+        plain = nn.Conv2d(self.in_channels, self.out_channels, kernel, padding=kernel // 2, bias=False)
         plain.weight = self.weight
         return nn.Sequential(plain, self.norm)
 
@@ -221,22 +231,43 @@ class PixelDecoder(nn.Module):
         return self.mask_features(y).unflatten(0, (b, t))
 
 
-def deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
-    """Attention that reads a few places of every level, with Deformable DETR's initial values."""
-    # It reads three fields of its own configuration, which would bring a second backbone along.
-    sizes: Any = SimpleNamespace(
-        d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
-    )
-    module = DeformableAttention(sizes, num_heads=config.attention_heads, n_points=config.num_points)
-    # Deformable DETR's start: each head looks in its own direction, farther with each point, with equal weights.
-    angle = torch.arange(module.n_heads, dtype=torch.float32) * (2 * math.pi / module.n_heads)
-    direction = torch.stack([angle.cos(), angle.sin()], -1)
-    direction = direction / direction.abs().amax(-1, keepdim=True)
-    steps = torch.arange(1, module.n_points + 1, dtype=torch.float32)
-    offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, module.n_levels, -1, -1)
-    _starts(module.sampling_offsets, init.zeros_, offsets.reshape(-1))
-    _starts(module.attention_weights, init.zeros_, torch.zeros(module.attention_weights.out_features))
-    return module
+class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
+    """Attention that reads a few places of every level, with Deformable DETR's initial values; on a CPU by `read_levels`."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        # It reads three fields of its own configuration, which would bring a second backbone along.
+        sizes: Any = SimpleNamespace(
+            d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
+        )
+        super().__init__(sizes, num_heads=config.attention_heads, n_points=config.num_points)
+        c, samples = config.d_model, self.n_heads * self.n_levels * self.n_points
+        self.sampling_offsets, self.attention_weights = PixelLinear(c, 2 * samples), PixelLinear(c, samples)
+        self.value_proj, self.output_proj = PixelLinear(c, c), PixelLinear(c, c)
+        # Each head looks in its own direction at first, farther with each point, with equal weights.
+        angle = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
+        direction = torch.stack([angle.cos(), angle.sin()], -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.n_points + 1, dtype=torch.float32)
+        offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, self.n_levels, -1, -1)
+        _starts(self.sampling_offsets, init.zeros_, offsets.reshape(-1))
+        _starts(self.attention_weights, init.zeros_, torch.zeros(samples))
+
+    def read(self, query: Tensor, memory: Tensor, valid: Tensor, reference: Tensor, levels: dict) -> Tensor:
+        """query [B, Q, C], memory [B, S, C], valid bool [B, S], reference [B, Q, levels, 2 or 4] -> [B, Q, C]."""
+        if query.device.type != "cpu":
+            return self(
+                query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels
+            )[0]
+        value = self.value_proj(memory).masked_fill(~valid[..., None], 0.0).unflatten(-1, (self.n_heads, -1))
+        samples = (self.n_heads, self.n_levels, self.n_points)
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1).unflatten(-1, samples[1:])
+        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2))
+        around = reference[:, :, None, :, None]
+        if reference.shape[-1] == 2:
+            offsets = offsets / levels["spatial_shapes"].flip(-1)[:, None]
+        else:  # within half the box
+            offsets = offsets / self.n_points * around[..., 2:] * 0.5
+        return self.output_proj(read_levels(value, levels["spatial_shapes_list"], around[..., :2] + offsets, weights))
 
 
 class FeedForward(nn.Module):
@@ -251,7 +282,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
-        return self.norm(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+        wide = feed_forward(x, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
+        return self.norm(x + self.dropout(wide))
 
 
 class EncoderLayer(nn.Module):
@@ -259,16 +291,14 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
-        self.self_attn = deformable_attention(config)
+        self.self_attn = DeformableAttention(config)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
         """x, position [B*T, S, C]; reference [B*T, S, levels, 2] -> [B*T, S, C]."""
-        attended = self.self_attn(
-            x + position, attention_mask=valid, encoder_hidden_states=x, reference_points=reference, **levels
-        )[0]
+        attended = self.self_attn.read(x + position, x, valid, reference, levels)
         return self.feedforward(self.norm1(x + self.dropout(attended)))
 
 
@@ -278,8 +308,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
         c = config.d_model
-        self.self_attn = nn.MultiheadAttention(c, config.attention_heads, dropout=config.dropout, batch_first=True)
-        self.cross_attn = deformable_attention(config)
+        self.self_attn = Attention(config, config.dropout)
+        self.cross_attn = DeformableAttention(config)
         self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -291,11 +321,9 @@ class DecoderLayer(nn.Module):
         bt, n, q, c = x.shape
         noun = x.reshape(bt * n, q, c)
         with_position = noun + position
-        noun = self.norm2(noun + self.dropout(_attend(self.self_attn, with_position, with_position, noun, None)))
+        noun = self.norm2(noun + self.dropout(self.self_attn(with_position, with_position, noun)))
         query = (noun + position).view(bt, n * q, c)
-        read = self.cross_attn(
-            query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels
-        )[0]
+        read = self.cross_attn.read(query, memory, valid, reference, levels)
         return self.feedforward(self.norm1(noun.view(bt, n, q, c) + self.dropout(read.view(bt, n, q, c))))
 
 
@@ -453,7 +481,8 @@ class ReferFormerForVNG(PreTrainedModel):
         maps = feature_maps
         if maps is None:
             assert pixel_values is not None
-            maps = list(self.backbone(pixel_values.flatten(0, 1)).feature_maps)
+            pixels = pixel_values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            maps = list(self.backbone(pixels).feature_maps)
         frame_mask = pixel_mask.flatten(0, 1)
         sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
         stem_valid = _shrink(frame_mask, maps[0].shape[-2:])

@@ -1,0 +1,163 @@
+"""Layers over many pixels, as they are quick and small in memory on a CPU; elsewhere they are torch's.
+
+Shapes: B images, S pixels of all levels, R rows (pixels of any number of images), Q queries, M heads of width D,
+L levels, P places a head looks at in each level, C and N channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+CHUNK = 1920  # rows a feed-forward works on at a time without gradients; a multiple of what `pixel_linear` deals out
+SAMPLES = 1 << 18  # places that are looked up at a time without gradients: what is made of them stays in the cache
+
+
+def pixel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` for many pixels, [..., C] -> [..., N].
+
+    On a CPU as a 1x1 convolution of channels-last pixels: convolutions run in oneDNN, matrix products in a library that does
+    not use AVX-512 on processors of AMD, which takes twice as long. With one thread PyTorch gives such a convolution to
+    oneDNN only for 16 images or more, so the pixels are dealt out as that many.
+    """
+    count = x.shape[:-1].numel()
+    if x.device.type != "cpu" or not count:
+        return F.linear(x, weight, bias)
+    return F.conv2d(_dealt(x), weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def _dealt(x: Tensor) -> Tensor:
+    """[..., C] -> [images, C, rows, 1], channels last."""
+    count = x.shape[:-1].numel()
+    images = next((n for n in range(16, 65) if count % n == 0), 1)
+    return x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+class PixelLinear(nn.Linear):
+    """A linear layer for many pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., N]."""
+        return pixel_linear(x, self.weight, self.bias)
+
+
+def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, dropout: float = 0.0) -> Tensor:
+    """second(dropout(relu(first(x)))), [..., C] -> [..., C].
+
+    The wide middle is most of what a transformer keeps for its backward pass. Here one tensor of it is kept, not the three of
+    torch's (the derivatives of rectifier and dropout are read off their product), and without gradients a part at a time.
+    """
+    if torch.is_autocast_enabled(x.device.type):  # its casts are autograd's own affair
+        return second(F.dropout(F.relu(first(x)), dropout))
+    weights = (first.weight, first.bias, second.weight, second.bias)
+    if torch.is_grad_enabled():
+        made: Tensor = _FeedForward.apply(x, *weights, dropout)  # type: ignore[no-untyped-call]
+        return made
+    rows = x.reshape(-1, x.shape[-1])
+    steps = rows.split(CHUNK) if x.device.type == "cpu" else (rows,)
+    done = [pixel_linear(_middle(step, weights[0], weights[1], dropout), *weights[2:]) for step in steps]
+    return torch.cat(done).view(x.shape)
+
+
+def _middle(x: Tensor, weight: Tensor, bias: Tensor, dropout: float) -> Tensor:
+    """Rectified and dropped out, in place."""
+    made = pixel_linear(x, weight, bias).relu_()
+    return F.dropout(made, dropout, inplace=True) if dropout else made
+
+
+class _FeedForward(torch.autograd.Function):
+    """`feed_forward` that keeps its input and its middle."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, dropout: float
+    ) -> Tensor:
+        middle = _middle(x, weight, bias, dropout)
+        ctx.save_for_backward(x, middle, weight, out_weight)
+        ctx.scale = 1 / (1 - dropout)
+        return pixel_linear(middle, out_weight, out_bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, middle, weight, out_weight = ctx.saved_tensors
+        inner, grad_out_weight, grad_out_bias = _linear_backward(grad, middle, out_weight)
+        inner.mul_(middle > 0).mul_(ctx.scale)
+        grad_x, grad_weight, grad_bias = _linear_backward(inner, x, weight)
+        return grad_x, grad_weight, grad_bias, grad_out_weight, grad_out_bias, None
+
+
+def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a linear layer's input, weight and bias; on a CPU by oneDNN, as `pixel_linear` goes forward."""
+    if grad.device.type != "cpu":
+        rows, inputs = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        return grad @ weight, rows.T @ inputs, rows.sum(0)
+    sizes = ([len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, True])
+    made = torch.ops.aten.convolution_backward(_dealt(grad), _dealt(x), weight[:, :, None, None], *sizes)
+    return made[0].permute(0, 2, 3, 1).reshape(x.shape), made[1][:, :, 0, 0], made[2]
+
+
+def read_levels(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
+    """The core of deformable attention (Zhu et al., ICLR 2021) for a CPU: weighted sums of what lies at some places.
+
+    Each place is four pixels with bilinear weights, so a head's reading is a weighted sum of rows of a table, which is what an
+    embedding bag computes: no sample is ever written to memory. A third of the time of grid sampling.
+
+    Args:
+        value: [B, S, M, D], pixels of all levels, one level after the other.
+        shapes: (height, width) of each level.
+        places: [B, Q, M, L, P, 2], (x, y) in [0, 1]; outside of it lies zero.
+        weights: [B, Q, M, L, P].
+
+    Returns:
+        [B, Q, M * D].
+    """
+    table = value.flatten(0, 2)  # row = (image * S + pixel) * M + head
+    step = places.shape[1]
+    if not torch.is_grad_enabled():
+        step = max(1, SAMPLES // places[:, :1, ..., 0].numel())
+    parts = zip(places.split(step, 1), weights.split(step, 1), strict=True)
+    return torch.cat([_read(table, value.shape, shapes, *part) for part in parts], 1)
+
+
+def _read(table: Tensor, size: torch.Size, shapes: list[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
+    b, s, m, d = size
+    levels, points = places.shape[3:5]
+    kind = torch.int32 if len(table) < 2**31 else torch.int64
+    areas = [h * w for h, w in shapes]
+    # one entry for each place of a head, so that what follows runs over long rows
+    height, width, first = (
+        torch.tensor(x, dtype=torch.float32, device=table.device).repeat_interleave(points)
+        for x in ([h for h, _ in shapes], [w for _, w in shapes], [sum(areas[:level]) for level in range(levels)])
+    )
+    (left, near_left, near_right), (top, near_top, near_bottom) = (
+        _neighbours(places[..., axis].flatten(3).float() * side - 0.5, side)
+        for axis, side in enumerate((width, height))
+    )
+    with torch.no_grad():
+        corner = (top * width + left + first).to(kind)  # exact: pixels of an image are fewer than 2**24
+        images = torch.arange(b, dtype=kind, device=table.device)[:, None, None, None]
+        corner = (corner + images * s) * m + torch.arange(m, dtype=kind, device=table.device)[:, None]
+        right = ((width > 1) * m).to(kind)
+        below = (width * (height > 1) * m).to(kind)
+        index = torch.cat([corner, corner + right, corner + below, corner + below + right], -1)
+    weights = weights.flatten(3)
+    upper, lower = weights * near_top, weights * near_bottom
+    shares = torch.cat([upper * near_left, upper * near_right, lower * near_left, lower * near_right], -1)
+    bags = b * places.shape[1] * m
+    read = F.embedding_bag(
+        index.view(bags, -1), table, mode="sum", per_sample_weights=shares.view(bags, -1).to(table.dtype)
+    )
+    return read.view(b, -1, m * d)
+
+
+def _neighbours(x: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first of two neighbouring pixels inside a row, and the bilinear shares of both, zero where they are not near x."""
+    first = x.detach().floor().clamp(side.new_zeros(()), (side - 2).clamp(min=0))
+    away = x - first
+    second = (1 - (away - 1).abs()).relu()
+    return first, (1 - away.abs()).relu(), second * (side > 1)
