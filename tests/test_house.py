@@ -28,6 +28,7 @@ COMMANDS = [
     ["inspect"],
     ["compare"],
     ["train"],
+    ["import"],
     ["predict"],
     ["propagate"],
     ["evaluate"],

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1920  # rows a feed-forward works on at a time without gradients; a multiple of what `pixel_linear` deals out
 SAMPLES = 1 << 18  # places that are looked up at a time without gradients: what is made of them stays in the cache
@@ -55,7 +56,7 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, dropout: float 
         return second(F.dropout(F.relu(first(x)), dropout))
     weights = (first.weight, first.bias, second.weight, second.bias)
     if torch.is_grad_enabled():
-        made: Tensor = _FeedForward.apply(x, *weights, dropout)  # type: ignore[no-untyped-call]
+        made: Tensor = _FeedForward.apply(x, *weights, dropout)
         return made
     rows = x.reshape(-1, x.shape[-1])
     steps = rows.split(CHUNK) if x.device.type == "cpu" else (rows,)
@@ -117,9 +118,14 @@ def read_levels(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, we
         [B, Q, M * D].
     """
     table = value.flatten(0, 2)  # row = (image * S + pixel) * M + head
-    step = places.shape[1]
-    if not torch.is_grad_enabled():
-        step = max(1, SAMPLES // places[:, :1, ..., 0].numel())
+    if (
+        torch.is_grad_enabled()
+    ):  # what each place is worth is made again for the backward pass: it is large and quickly made
+        made: Tensor = checkpoint(
+            _read, table, value.shape, shapes, places, weights, use_reentrant=False, preserve_rng_state=False
+        )
+        return made
+    step = max(1, SAMPLES // places[:, :1, ..., 0].numel())
     parts = zip(places.split(step, 1), weights.split(step, 1), strict=True)
     return torch.cat([_read(table, value.shape, shapes, *part) for part in parts], 1)
 

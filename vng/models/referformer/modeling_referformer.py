@@ -27,7 +27,7 @@ from transformers.utils import ModelOutput
 
 from vng.errors import UsageError
 from vng.models import quick_convolution
-from vng.models.layout import channels_last, fold_norms
+from vng.models.layout import channels_last, fold_frozen_norms, fold_norms
 from vng.models.pixels import PixelLinear, feed_forward, pixel_linear, read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
@@ -400,6 +400,7 @@ class ReferFormerForVNG(PreTrainedModel):
             for module in self.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.requires_grad_(False)
+            fold_frozen_norms(self.backbone)
 
     def fused(self) -> ReferFormerForVNG:
         """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
