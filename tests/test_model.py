@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from vng.errors import DataError, UsageError
+from vng.models.pixels import read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, generalized_iou, losses, make_targets, match
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.modeling_referformer import DeformableAttention, ReferFormerForVNG, level_arguments
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 
 B, N, FRAMES, Q, HEIGHT, WIDTH = 2, 3, 4, 5, 64, 96
@@ -95,6 +96,49 @@ def test_feature_maps_may_be_given(batch: dict[str, torch.Tensor]) -> None:
         scenes = [model.encode(pixels, **rest), model.encode(None, **rest, feature_maps=maps)]
         masks = [model.decode(scene, nouns)[-1][2] for scene in scenes]
     torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=0)
+
+
+def test_half_precision(batch: dict[str, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    model = ReferFormerForVNG(tiny_config()).eval()
+    with torch.no_grad():
+        exact = model(**batch)
+        model.to(torch.bfloat16)
+        rough = model(**batch)
+    assert rough.masks.dtype == torch.bfloat16 and rough.boxes.dtype == torch.float32
+    assert float((rough.masks.float() - exact.masks).abs().mean()) < 0.1 * float(exact.masks.abs().mean())
+    torch.testing.assert_close(rough.boxes, exact.boxes, atol=0.02, rtol=0)
+
+
+def test_as_it_is_used_it_is_the_same(batch: dict[str, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    model = ReferFormerForVNG(tiny_config(num_feature_levels=3)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).masks, model.fused()(**batch).masks, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])
+def test_the_text_encoder_attends_as_it_is_told(kind: str) -> None:
+    model = ReferFormerForVNG._from_config(tiny_config(), attn_implementation=kind)
+    assert model.text_encoder.config._attn_implementation == kind
+
+
+@pytest.mark.parametrize("references", [2, 4])
+def test_deformable_attention_is_the_same_on_every_device(references: int) -> None:
+    torch.manual_seed(0)
+    layer, shapes = DeformableAttention(tiny_config(num_feature_levels=2)), [(3, 5), (2, 1)]
+    levels = level_arguments(shapes, torch.device("cpu"))
+    query, memory, valid = torch.randn(B, 6, 32), torch.randn(B, 17, 32), torch.rand(B, 17) > 0.2
+    reference = torch.rand(B, 6, 2, references)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+        theirs = layer(query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels)
+        torch.testing.assert_close(layer.read(query, memory, valid, reference, levels), theirs[0], atol=1e-5, rtol=1e-5)
+        value, places = torch.randn(B, 17, 4, 8), torch.rand(B, 6, 4, 2, 2, 2)
+        weights = torch.rand(B, 6, 4, 2, 2)
+        wanted = read_levels(value, shapes, places, weights)
+        torch.testing.assert_close(layer.sample(value, places, weights, levels), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_freezing_survives_loading(tmp_path: Path) -> None:

@@ -143,6 +143,3 @@ def test_deformable_attention(arrays: dict[str, np.ndarray], name: str) -> None:
     levels = level_arguments(shapes, torch.device("cpu"))
     found = layer.read(given["q"], given["src"], ~given["pm"], given["ref"], levels)
     near(found.detach(), arrays[f"deformable_attention/{name}/y"], name)
-    elsewhere = layer(given["q"], attention_mask=~given["pm"], encoder_hidden_states=given["src"],
-                      reference_points=given["ref"], **levels)[0]  # fmt: skip
-    near(elsewhere.detach(), arrays[f"deformable_attention/{name}/y"], "as it goes on other devices")

@@ -255,7 +255,7 @@ def test_import_from_a_shell(tmp_path: Path, cli: Callable[..., Cli]) -> None:
     assert cli(*given, "--out", tmp_path / "noun").status == 0
     assert cli(*given, "--out", tmp_path / "sentence", "--conditioning", "sentence").out.endswith("sentence\n")
     model, processor = load_model(str(tmp_path / "noun")), load_processor(str(tmp_path / "noun"))
-    assert torch.equal(outputs(model), outputs(from_file(file)))
+    torch.testing.assert_close(outputs(model), outputs(from_file(file)), atol=1e-4, rtol=0)
     assert processor.text(TEXTS, [[(6, 10)], []])["noun_tokens"].any()
     assert load_strictly(ReferFormerForVNG, tmp_path / "sentence").config.conditioning == "sentence"
     again = cli(*given, "--out", tmp_path / "noun")

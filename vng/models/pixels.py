@@ -52,7 +52,7 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, dropout: float 
     The wide middle is most of what a transformer keeps for its backward pass. Here one tensor of it is kept, not the three of
     torch's (the derivatives of rectifier and dropout are read off their product), and without gradients a part at a time.
     """
-    if torch.is_autocast_enabled(x.device.type):  # its casts are autograd's own affair
+    if torch.is_autocast_enabled(x.device.type) or not x.numel():  # its casts are autograd's own affair
         return second(F.dropout(F.relu(first(x)), dropout))
     weights = (first.weight, first.bias, second.weight, second.bias)
     if torch.is_grad_enabled():
@@ -77,6 +77,7 @@ class _FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, dropout: float
     ) -> Tensor:
+        x = x.contiguous()
         middle = _middle(x, weight, bias, dropout)
         ctx.save_for_backward(x, middle, weight, out_weight)
         ctx.scale = 1 / (1 - dropout)
@@ -86,10 +87,15 @@ class _FeedForward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, middle, weight, out_weight = ctx.saved_tensors
-        inner, grad_out_weight, grad_out_bias = _linear_backward(grad, middle, out_weight)
-        inner.mul_(middle > 0).mul_(ctx.scale)
-        grad_x, grad_weight, grad_bias = _linear_backward(inner, x, weight)
-        return grad_x, grad_weight, grad_bias, grad_out_weight, grad_out_bias, None
+        grad_x, sums = torch.empty_like(x), [torch.zeros((), device=x.device, dtype=x.dtype)] * 4
+        flat = (t.reshape(-1, t.shape[-1]).split(CHUNK) for t in (grad, x, middle, grad_x))
+        for grad_part, x_part, middle_part, made in zip(*flat, strict=True):  # the wide gradient is never whole
+            inner, *outer = _linear_backward(grad_part, middle_part, out_weight)
+            inner.mul_(middle_part > 0).mul_(ctx.scale)
+            grad_in, *first = _linear_backward(inner, x_part, weight)
+            made.copy_(grad_in)
+            sums = [total + part for total, part in zip(sums, [*first, *outer], strict=True)]
+        return grad_x, *sums, None
 
 
 def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

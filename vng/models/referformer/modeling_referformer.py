@@ -253,11 +253,10 @@ class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
         _starts(self.attention_weights, init.zeros_, torch.zeros(samples))
 
     def read(self, query: Tensor, memory: Tensor, valid: Tensor, reference: Tensor, levels: dict) -> Tensor:
-        """query [B, Q, C], memory [B, S, C], valid bool [B, S], reference [B, Q, levels, 2 or 4] -> [B, Q, C]."""
-        if query.device.type != "cpu":
-            return self(
-                query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels
-            )[0]
+        """query [B, Q, C], memory [B, S, C], valid bool [B, S], reference float32 [B, Q, levels, 2 or 4] -> [B, Q, C].
+
+        Places are float32 whatever the model is: bfloat16 would move them by pixels.
+        """
         value = self.value_proj(memory).masked_fill(~valid[..., None], 0.0).unflatten(-1, (self.n_heads, -1))
         samples = (self.n_heads, self.n_levels, self.n_points)
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1).unflatten(-1, samples[1:])
@@ -267,7 +266,16 @@ class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
             offsets = offsets / levels["spatial_shapes"].flip(-1)[:, None]
         else:  # within half the box
             offsets = offsets / self.n_points * around[..., 2:] * 0.5
-        return self.output_proj(read_levels(value, levels["spatial_shapes_list"], around[..., :2] + offsets, weights))
+        places = around[..., :2] + offsets
+        if query.device.type == "cpu":
+            return self.output_proj(read_levels(value, levels["spatial_shapes_list"], places, weights))
+        return self.output_proj(self.sample(value, places, weights, levels))
+
+    def sample(self, value: Tensor, places: Tensor, weights: Tensor, levels: dict) -> Tensor:
+        """As `read_levels`, by transformers' kernel or program for other devices, in float32."""
+        shapes = (levels["spatial_shapes"], levels["spatial_shapes_list"], levels["level_start_index"])
+        read = self.attn(value.float(), *shapes, places.float(), weights.float(), self.im2col_step)
+        return read.to(value.dtype)
 
 
 class FeedForward(nn.Module):
@@ -340,7 +348,7 @@ class ReferFormerForVNG(PreTrainedModel):
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__(config)
         c = config.d_model
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
+        self.backbone = _backbone(config)
         channels = self.backbone.channels
         if len(channels) not in (3, 4) or config.num_feature_levels < 3:
             raise ValueError(
@@ -482,7 +490,7 @@ class ReferFormerForVNG(PreTrainedModel):
         maps = feature_maps
         if maps is None:
             assert pixel_values is not None
-            pixels = pixel_values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            pixels = pixel_values.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
             maps = list(self.backbone(pixels).feature_maps)
         frame_mask = pixel_mask.flatten(0, 1)
         sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
@@ -569,7 +577,7 @@ class ReferFormerForVNG(PreTrainedModel):
         t, q = scene.mask_features.shape[1], self.config.num_queries
         x = noun[:, None, :, None].expand(b, t, n, q, -1).reshape(b * t, n, q, -1)
         position = self.query_embed.weight
-        reference = self.reference_points(position).sigmoid().expand(b * t, n, q, 2)
+        reference = self.reference_points(position).float().sigmoid().expand(b * t, n, q, 2)
         levels = level_arguments(scene.shapes, x.device)
         outputs = []
         for index, layer in enumerate(self.decoder):
@@ -578,7 +586,7 @@ class ReferFormerForVNG(PreTrainedModel):
             sample = reference.flatten(1, 2)[:, :, None] * scale[:, None]
             x = layer(x, position, scene.memory, levels, scene.memory_valid, sample)
             head = index if self.config.with_box_refine else 0
-            boxes = self.bbox_embed[head](x)
+            boxes = self.bbox_embed[head](x).float()
             before = inverse_sigmoid(reference)
             boxes = torch.cat([boxes[..., : before.shape[-1]] + before, boxes[..., before.shape[-1] :]], -1).sigmoid()
             if self.config.with_box_refine:
@@ -605,11 +613,10 @@ class ReferFormerForVNG(PreTrainedModel):
         if self.config.relative_coordinates:
             size = scene.sizes.flip(-1).repeat_interleave(t, 0)[:, None]  # (width, height)
             centre = reference.reshape(bt, n * q, 2) * size
-            grid_x = torch.arange(w, device=x.device, dtype=x.dtype) * 4 + 2
-            grid_y = torch.arange(h, device=x.device, dtype=x.dtype) * 4 + 2
+            grid_x, grid_y = (torch.arange(size, device=x.device, dtype=torch.float32) * 4 + 2 for size in (w, h))
             wx, wy = first[..., -2], first[..., -1]  # [bt, nq, k]
-            y = y + (wx[..., None] * (centre[..., None, :1] - grid_x))[..., None, :]
-            y = y + (wy[..., None] * (centre[..., None, 1:] - grid_y))[..., :, None]
+            y = y + (wx[..., None] * (centre[..., None, :1] - grid_x)).to(y.dtype)[..., None, :]
+            y = y + (wy[..., None] * (centre[..., None, 1:] - grid_y)).to(y.dtype)[..., :, None]
         y = y + pieces[layers].view(bt, n * q, k, 1, 1)
         for layer in range(1, layers):
             outputs = 1 if layer == layers - 1 else k
@@ -674,6 +681,17 @@ class ReferFormerForVNG(PreTrainedModel):
             terms = losses(layer, targets, factors)
             total = total + sum(factors[name] * value for name, value in terms.items())
         return total, {name: value.detach() for name, value in terms.items()}
+
+
+def _backbone(config: ReferFormerConfig) -> Any:
+    """The backbone, with the attention that was asked for where it has such."""
+    try:
+        return AutoBackbone.from_config(config.backbone_config)
+    except ValueError:
+        if getattr(config.backbone_config, "_attn_implementation", None) in (None, "eager"):
+            raise
+        config.backbone_config._attn_implementation = "eager"  # a ResNet attends to nothing, and refuses to be asked
+        return AutoBackbone.from_config(config.backbone_config)
 
 
 def text_model(config: ReferFormerConfig, pretrained: str | None = None) -> nn.Module:
