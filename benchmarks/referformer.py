@@ -41,7 +41,7 @@ CAPTION = "a green parrot is playing with the other parrot beside a small red ba
 TEXT = {"vocab_size": 1000, "hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "type_vocab_size": 1,
         "intermediate_size": 256, "max_position_embeddings": 66}  # fmt: skip
 NOUNS = 8
-STEPS = 2
+STEPS = 3
 ARGUMENTS = ("--with_box_refine", "--binary", "--freeze_text_encoder", "--masks", "--device", "cpu")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csc_matrix
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -90,16 +91,17 @@ class _FeedForward(torch.autograd.Function):
         grad_x, sums = torch.empty_like(x), [torch.zeros((), device=x.device, dtype=x.dtype)] * 4
         flat = (t.reshape(-1, t.shape[-1]).split(CHUNK) for t in (grad, x, middle, grad_x))
         for grad_part, x_part, middle_part, made in zip(*flat, strict=True):  # the wide gradient is never whole
-            inner, *outer = _linear_backward(grad_part, middle_part, out_weight)
-            inner.mul_(middle_part > 0).mul_(ctx.scale)
+            inner, *outer = _linear_backward(grad_part, middle_part, out_weight, ctx.scale)
+            inner = torch.ops.aten.threshold_backward(inner, middle_part, 0)
             grad_in, *first = _linear_backward(inner, x_part, weight)
             made.copy_(grad_in)
             sums = [total + part for total, part in zip(sums, [*first, *outer], strict=True)]
         return grad_x, *sums, None
 
 
-def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a linear layer's input, weight and bias; on a CPU by oneDNN, as `pixel_linear` goes forward."""
+def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a linear layer's input (times `scale`), weight and bias; on a CPU by oneDNN, as `pixel_linear` forward."""
+    weight = weight * scale if scale != 1 else weight
     if grad.device.type != "cpu":
         rows, inputs = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
         return grad @ weight, rows.T @ inputs, rows.sum(0)
@@ -161,10 +163,33 @@ def _read(table: Tensor, size: torch.Size, shapes: list[tuple[int, int]], places
     upper, lower = weights * near_top, weights * near_bottom
     shares = torch.cat([upper * near_left, upper * near_right, lower * near_left, lower * near_right], -1)
     bags = b * places.shape[1] * m
-    read = F.embedding_bag(
-        index.view(bags, -1), table, mode="sum", per_sample_weights=shares.view(bags, -1).to(table.dtype)
-    )
+    read: Tensor = _WeightedRows.apply(table, index.view(bags, -1), shares.view(bags, -1).to(table.dtype))
     return read.view(b, -1, m * d)
+
+
+class _WeightedRows(torch.autograd.Function):
+    """Weighted sums of a table's rows: table [R, D], index int [bags, K], shares [bags, K] -> [bags, D].
+
+    torch sorts all entries for the table's gradient; scipy's sparse product adds them where they belong, in a tenth of the time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+        ctx.save_for_backward(table, index, shares)
+        return F.embedding_bag(index, table, mode="sum", per_sample_weights=shares)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+        table, index, shares = ctx.saved_tensors
+        grad, flat = grad.contiguous(), index.view(-1)
+        bags, count = index.shape
+        first = torch.arange(0, bags * count + 1, count, dtype=index.dtype)
+        none = first.new_empty(0)
+        of_shares = torch.ops.aten._embedding_bag_per_sample_weights_backward(grad, table, flat, first[:-1], none, 0)
+        entries = (shares.float().view(-1).numpy(), flat.numpy(), first.numpy())
+        gathered = csc_matrix(entries, shape=(len(table), bags)) @ grad.float().numpy()
+        return torch.from_numpy(gathered).to(table.dtype), None, of_shares.view(shares.shape).to(shares.dtype)
 
 
 def _neighbours(x: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
