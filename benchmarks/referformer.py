@@ -226,10 +226,13 @@ def step(who: str, folder: Path | None) -> dict[str, list[float]]:
     for _ in range(STEPS):
         processor, wall = time.process_time(), time.perf_counter()
         value = loss()
-        optimizer.zero_grad()
+        if who == "theirs":  # their loop forgets gradients here, ours after the step
+            optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(trained, 0.1)
         optimizer.step()
+        if who == "ours":
+            optimizer.zero_grad()
         told["processor"].append(time.process_time() - processor)
         told["wall"].append(time.perf_counter() - wall)
         told["loss"].append(float(value.detach()))

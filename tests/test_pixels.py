@@ -10,7 +10,7 @@ from transformers.models.mask2former.modeling_mask2former import multi_scale_def
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetShortCut
 
 from vng.models.layout import fold_frozen_norms
-from vng.models.pixels import CHUNK, feed_forward, pixel_linear, read_levels
+from vng.models.pixels import CHUNK, PixelDropout, feed_forward, pixel_linear, read_levels
 
 B, Q, M, D, P = 2, 7, 3, 4, 5
 SHAPES = [(6, 10), (3, 5), (1, 2), (4, 1)]
@@ -37,6 +37,15 @@ def test_feed_forward(dropout: float) -> None:
     torch.testing.assert_close(found, wanted)
     for one, other in zip(gradients(found, parameters), gradients(wanted, parameters), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout() -> None:
+    torch.manual_seed(0)
+    layer, x = PixelDropout(0.25), torch.ones(4000, requires_grad=True)
+    made = layer(x)
+    assert set(made.detach().unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert float((made == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(torch.autograd.grad(made.sum(), x)[0], made.detach()) and layer.eval()(x) is x
 
 
 def test_feed_forward_in_parts() -> None:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1920  # rows a feed-forward works on at a time without gradients; a multiple of what `pixel_linear` deals out
+PART = 512  # rows of its middle that are rectified and dropped out at a time
 SAMPLES = 1 << 18  # places that are looked up at a time without gradients: what is made of them stays in the cache
 
 
@@ -47,6 +48,14 @@ class PixelLinear(nn.Linear):
         return pixel_linear(x, self.weight, self.bias)
 
 
+class PixelDropout(nn.Dropout):
+    """Dropout that keeps a mask of bytes for its backward pass; torch's on a CPU keeps one of floats."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        return torch.native_dropout(x, self.p, True)[0] if self.training and self.p else x
+
+
 def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, dropout: float = 0.0) -> Tensor:
     """second(dropout(relu(first(x)))), [..., C] -> [..., C].
 
@@ -66,9 +75,13 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, dropout: float 
 
 
 def _middle(x: Tensor, weight: Tensor, bias: Tensor, dropout: float) -> Tensor:
-    """Rectified and dropped out, in place."""
-    made = pixel_linear(x, weight, bias).relu_()
-    return F.dropout(made, dropout, inplace=True) if dropout else made
+    """Rectified and dropped out, in place, a part in the cache at a time."""
+    made = pixel_linear(x, weight, bias)
+    for part in made.view(-1, made.shape[-1]).split(PART if x.device.type == "cpu" else 1 << 30):
+        part.relu_()
+        if dropout:
+            F.dropout(part, dropout, inplace=True)
+    return made
 
 
 class _FeedForward(torch.autograd.Function):

@@ -28,7 +28,7 @@ from transformers.utils import ModelOutput
 from vng.errors import UsageError
 from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_frozen_norms, fold_norms
-from vng.models.pixels import PixelLinear, feed_forward, pixel_linear, read_levels
+from vng.models.pixels import PixelDropout, PixelLinear, feed_forward, pixel_linear, read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
@@ -153,7 +153,7 @@ class VisionLanguageBlock(nn.Module):
         self.self_attn, self.multihead_attn = Attention(config, config.dropout), Attention(config, config.dropout)
         self.linear1, self.linear2 = nn.Linear(c, config.feedforward_dim), nn.Linear(config.feedforward_dim, c)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(c), nn.LayerNorm(c), nn.LayerNorm(c)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, valid: Tensor, text: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
@@ -286,7 +286,7 @@ class FeedForward(nn.Module):
         self.linear1 = nn.Linear(config.d_model, config.feedforward_dim)
         self.linear2 = nn.Linear(config.feedforward_dim, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
@@ -302,7 +302,7 @@ class EncoderLayer(nn.Module):
         self.self_attn = DeformableAttention(config)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.feedforward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
         """x, position [B*T, S, C]; reference [B*T, S, levels, 2] -> [B*T, S, C]."""
@@ -320,7 +320,7 @@ class DecoderLayer(nn.Module):
         self.cross_attn = DeformableAttention(config)
         self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
         self.feedforward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(
         self, x: Tensor, position: Tensor, memory: Tensor, levels: dict, valid: Tensor, reference: Tensor
@@ -364,7 +364,7 @@ class ReferFormerForVNG(PreTrainedModel):
         self.input_proj = nn.ModuleList(projections)
         self.resizer_fc = nn.Linear(config.text_config.hidden_size, c)
         self.resizer_norm = nn.LayerNorm(c, eps=1e-12)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
         self.fusion_module = EarlyFusion(config)
         self.level_embed = nn.Parameter(torch.zeros(config.num_feature_levels, c))
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
