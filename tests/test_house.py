@@ -35,6 +35,7 @@ COMMANDS = [
     ["inspect"],
     ["compare"],
     ["train"],
+    ["import"],
     ["predict"],
     ["propagate"],
     ["evaluate"],

@@ -22,6 +22,7 @@ from vng.commands.evaluate import (
     run_evaluate_traces,
     run_evaluate_vos,
 )
+from vng.commands.import_checkpoint import run_import
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
 from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
@@ -338,6 +339,7 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "inspect": _run_inspect,
     "compare": run_compare,
     "train": _run_train,
+    "import": run_import,
     "predict": run_predict,
     "propagate": run_propagate,
     "evaluate_vng": _run_evaluate_vng,

@@ -136,7 +136,7 @@ class NarrativeGrounder:
             resized = (int(pixels.shape[2]), int(pixels.shape[3]))
             batch = {name: value.to(self.device) for name, value in self.processor.pad([pixels]).items()}
             scene: Scene = self.model.encode(
-                **batch, input_ids=text["input_ids"], attention_mask=text["attention_mask"]
+                batch["pixel_values"], batch["pixel_mask"], text["input_ids"], text["attention_mask"]
             )
             window_logits, _, window_masks, _ = self.model.decode(scene, text["noun_tokens"])[-1]
             logits.append(window_logits[0].float().cpu().numpy())

@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         _inspect,
         _compare,
         _train,
+        _import,
         _predict,
         _propagate,
         add_evaluate,
@@ -148,6 +149,26 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument("config", type=Path, help="recipe: a YAML file, or the name of a shipped one")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, dotted")
+
+
+def _import(commands: Any) -> None:
+    parser = command(
+        commands,
+        "import",
+        "import",
+        "turn a checkpoint of the authors' ReferFormer, DynaMITe or STCN into a model folder",
+        "vng import ytvos_r50.pth --model referformer --out out/referformer\n"
+        "  vng import stcn.pth --model stcn --out out/stcn",
+    )
+    parser.add_argument("checkpoint", type=Path, help="the authors' .pth; nothing in it is executed")
+    parser.add_argument("--model", choices=("referformer", "dynamite", "stcn"), required=True, help="whose it is")
+    tokenizer_help = "folder or hub id of the grounder's tokenizer [FacebookAI/roberta-base]"
+    parser.add_argument("--tokenizer", metavar="ID", help=tokenizer_help)
+    conditioning_help = (
+        "what the grounder's queries start from: the marked noun (RF-VNG), or the sentence, as it was trained [noun]"
+    )
+    parser.add_argument("--conditioning", choices=("noun", "sentence"), help=conditioning_help)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
 def _predict(commands: Any) -> None:

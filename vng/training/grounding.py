@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.loading import load_model
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_model
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
@@ -78,7 +78,7 @@ def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> Ref
         # The class itself, not AutoBackbone: that asks the hub even for a local folder.
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
-        model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
+        model.text_encoder = text_model(model.config, settings.text_encoder)
     model.freeze()
     return model
 
