@@ -85,23 +85,23 @@ class TestClips:
         tokenizer = train_tokenizer(["A red ball meets the other ball."], 280, 64)
         processor = ReferFormerProcessor(tokenizer, short_side=0)
         chosen = DataSettings(path=dataset, **{"frames": 2, **settings})  # type: ignore[arg-type]
-        return ClipSampler(VngDataset(dataset), chosen, processor, 5, 40)
+        return ClipSampler([VngDataset(dataset)], chosen, processor, 5, 40)
 
     def test_a_sample_depends_on_seed_and_index_alone(self, dataset: Path) -> None:
         first, second = self.sampler(dataset), self.sampler(dataset)
         for index in (7, 3, 7):
             a, b = first[index], second[index]
-            assert torch.equal(a.pixels, b.pixels) and torch.equal(a.masks, b.masks) and a.narrative == b.narrative
+            assert torch.equal(a.pixels, b.pixels) and np.array_equal(a.truth.masks, b.truth.masks) and a.narrative == b.narrative
         assert len({first[i].pixels.sum().item() for i in range(12)}) > 3
 
     def test_all_expressions_of_a_narrative(self, dataset: Path) -> None:
         clip = self.sampler(dataset, flip=0)[0]
-        assert clip.masks.shape == (2, 2, H, W) and [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
-        assert clip.annotated[0].all()
+        assert clip.truth.masks.shape == (2, 2, H, W) and [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
+        assert clip.truth.known[0].all()
 
     def test_flip_mirrors_pixels_and_masks(self, dataset: Path) -> None:
         plain, mirrored = (self.sampler(dataset, flip=f)[4] for f in (0, 1))
-        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels) and torch.equal(plain.masks.flip(-1), mirrored.masks)
+        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels) and np.array_equal(plain.truth.masks[..., ::-1], mirrored.truth.masks)
 
     def test_batches_are_padded(self, dataset: Path) -> None:
         sampler = self.sampler(dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +28,31 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 def build_grounding(recipe: GroundingRecipe) -> Task:
     """Model, samples and saver of a grounding recipe."""
     data = recipe.data
-    dataset = VngDataset(data.path, data.split, data.frames_root)
-    model, processor = build_model(recipe.model, dataset, data.short_side, data.long_side)
+    datasets = [VngDataset(source.path, source.split, source.frames_root) for source in data.sources]
+    model, processor = build_model(recipe.model, datasets, data.short_side, data.long_side)
+
+    def samples(length: int) -> ClipSampler:
+        return ClipSampler(datasets, data, processor, recipe.seed, length, recipe.supervision)
+
+    samples(1).check()
 
     def save(trained: nn.Module, folder: Path) -> None:
         assert isinstance(trained, ReferFormerForVNG)
         trained.save_pretrained(folder)
         processor.save_pretrained(folder)
 
-    return Task(
-        model,
-        lambda length: ClipSampler(dataset, data, processor, recipe.seed, length),
-        Collator(processor),
-        save,
-    )
+    return Task(model, samples, Collator(processor), save)
 
 
 def build_model(
-    settings: ModelSettings, dataset: VngDataset, short_side: int, long_side: int
+    settings: ModelSettings, datasets: Sequence[VngDataset], short_side: int, long_side: int
 ) -> tuple[ReferFormerForVNG, ReferFormerProcessor]:
     """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
     if settings.init is not None:
         model = load_model(settings.init)
         model.freeze()  # loading makes new parameters, which all train
         return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
-    tokenizer = _tokenizer(settings, dataset)
+    tokenizer = _tokenizer(settings, datasets)
     sizes = dict(settings.sizes)
     text = settings.text_encoder
     if isinstance(text, dict):
@@ -89,14 +90,14 @@ def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
     return load_strictly(Stcn, backbone) if found.get("model_type") == StcnConfig.model_type else None
 
 
-def _tokenizer(settings: ModelSettings, dataset: VngDataset) -> PreTrainedTokenizerBase:
+def _tokenizer(settings: ModelSettings, datasets: Sequence[VngDataset]) -> PreTrainedTokenizerBase:
     if settings.tokenizer != "train":
         try:
             return AutoTokenizer.from_pretrained(settings.tokenizer)
         except (OSError, ValueError) as error:
             reason = f"no tokenizer here, and none on the hub ({type(error).__name__})"
             raise DataError(settings.tokenizer, "", "", reason, "check model.tokenizer, or the network") from error
-    texts = [narrative.description for video in dataset for narrative in video.narratives]
+    texts = [text for dataset in datasets for text in dataset.descriptions]
     limit = 512
     if isinstance(settings.text_encoder, dict):
         limit = settings.text_encoder.get("max_position_embeddings", 514) - 2  # RoBERTa counts from pad_token_id + 1
