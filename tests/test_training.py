@@ -91,17 +91,20 @@ class TestClips:
         first, second = self.sampler(dataset), self.sampler(dataset)
         for index in (7, 3, 7):
             a, b = first[index], second[index]
-            assert torch.equal(a.pixels, b.pixels) and np.array_equal(a.truth.masks, b.truth.masks) and a.narrative == b.narrative
+            assert torch.equal(a.pixels, b.pixels) and a.narrative == b.narrative
+            assert np.array_equal(a.truth.masks, b.truth.masks)
         assert len({first[i].pixels.sum().item() for i in range(12)}) > 3
 
     def test_all_expressions_of_a_narrative(self, dataset: Path) -> None:
         clip = self.sampler(dataset, flip=0)[0]
-        assert clip.truth.masks.shape == (2, 2, H, W) and [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
+        assert [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
+        assert clip.truth.masks.shape == (2, 2, H, W)
         assert clip.truth.known[0].all()
 
     def test_flip_mirrors_pixels_and_masks(self, dataset: Path) -> None:
         plain, mirrored = (self.sampler(dataset, flip=f)[4] for f in (0, 1))
-        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels) and np.array_equal(plain.truth.masks[..., ::-1], mirrored.truth.masks)
+        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels)
+        assert np.array_equal(plain.truth.masks[..., ::-1], mirrored.truth.masks)
 
     def test_batches_are_padded(self, dataset: Path) -> None:
         sampler = self.sampler(dataset)
