@@ -1,10 +1,10 @@
 """Table 10 of Point-VOS as a toy: the same rows on procedural stand-ins of its four sets, minutes a row, from scratch.
 
 Static: a few stills with true masks (COCO-PNG). PV: many and varied videos with noisy points and traces, made into
-pseudo-masks by `classical` (Kinetics-VNG). A: some videos with true masks (UVO-VNG). B: few videos with true masks of another world, with
-more and smaller things, patterns and pillars in front (OVIS-VNG). Every training is `vng train toy-table-10` with
-overrides, every score `vng predict` and `vng evaluate vng`; what is done already is not done again, so calling it once more
-prints the table.
+pseudo-masks by `classical` (Kinetics-VNG). A: some videos with true masks (UVO-VNG). B: few videos with true masks of
+another world, with more and smaller things, patterns and pillars in front (OVIS-VNG). Every training is `vng train
+toy-table-10` with overrides, every score `vng predict` and `vng evaluate vng`; what is done already is not done again, so
+calling it once more prints the table.
 `python -m benchmarks.table_10 --out DIR [--seeds 0 1 2] [--steps STATIC PV A B] [--json FILE]`
 """
 

@@ -105,7 +105,9 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("static")
     video = make_video("still")
-    objects = tuple(replace(item, segmentations=item.segmentations[:1], points=item.points[[]]) for item in video.objects)
+    objects = tuple(
+        replace(item, segmentations=item.segmentations[:1], points=item.points[[]]) for item in video.objects
+    )
     still = replace(video, objects=objects, frame_names=video.frame_names[:1], frames=video.opened_frames().subset([0]))
     write_dataset(folder / "stills", [still], "test")
     model = load_tree(Path("tiny"))["model"]
