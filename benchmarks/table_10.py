@@ -20,8 +20,9 @@ import numpy as np
 
 from benchmarks.commands import Scores, run
 
-STEPS = (320, 320, 100, 70)  # of a stage: static, PV, A, B
-RATES = (1e-3, 7e-4, 4e-4, 4e-4)  # the peak of each stage's learning rate
+STEPS = (320, 320, 100, 120)  # of a stage: static, PV, A, B
+RATES = (1e-3, 7e-4, 4e-4, 5e-4)  # the peak of each stage's learning rate
+WARMUP = (50, 50, 10, 10)  # steps to it
 MORE: tuple[str, ...] = ()  # further overrides of every training
 COLUMNS = ("B", "B, fine-tuned", "A")  # OVIS-VNG without and with fine-tuning, UVO-VNG
 
@@ -98,7 +99,7 @@ def train(out: Path, stages: tuple[str, ...], seed: int, steps: tuple[int, ...])
     place = ("static", "pv", "a", "b").index(stages[-1])
     rates = [f"optimizer.{name}={RATES[place]}" for name in ("lr", "lr_backbone", "lr_text")]
     run("train", "toy-table-10", f"data.path={out / stages[-1]}", f"out={folder}", f"seed={seed * 10 + place}",
-        f"optimizer.steps={steps[place]}", *rates, *start, *MORE, "--quiet")  # fmt: skip
+        f"optimizer.steps={steps[place]}", f"optimizer.warmup={WARMUP[place]}", *rates, *start, *MORE, "--quiet")  # fmt: skip
     return folder
 
 
