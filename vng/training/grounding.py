@@ -69,7 +69,7 @@ def build_model(
 def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> ReferFormerForVNG:
     """A model with fresh heads over the encoders the settings name."""
     stcn = _point_stcn(settings.backbone)
-    backbone = _backbone_config(settings.backbone) if stcn is None else stcn.config.key_backbone
+    backbone = _backbone_config(settings.backbone) if stcn is None else _in_full(stcn.config.key_backbone)
     model = ReferFormerForVNG(ReferFormerConfig(backbone, _text_config(text), **sizes))
     if stcn is not None:
         model.backbone.load_state_dict(stcn.key_encoder.state_dict())
@@ -78,8 +78,14 @@ def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> Ref
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
         model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
+    model.float()  # training adds small steps, whatever precision the pre-trained parts were kept in
     model.freeze()
     return model
+
+
+def _in_full(config: PretrainedConfig) -> dict[str, Any]:
+    """A part's configuration without its precision, which would outlive the change to float32 in the saved model."""
+    return {name: value for name, value in config.to_dict().items() if name not in ("dtype", "torch_dtype")}
 
 
 def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
