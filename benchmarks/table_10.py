@@ -131,11 +131,10 @@ def show(found: dict[str, np.ndarray], seeds: list[int], steps: tuple[int, ...])
         spread = values.std(0, ddof=1) if len(values) > 1 else np.full(3, np.nan)
         cells = zip(values.mean(0), spread, row.paper, strict=True)
         print(f"{row.title:22}" + "".join(f"{mean:9.1f} ±{more:5.1f}{f'({paper})':>9}" for mean, more, paper in cells))
-    for with_pv, without in ((1, 0), (3, 2)):
-        gain = found[TABLE[with_pv].title] - found[TABLE[without].title]
-        paper = np.subtract(TABLE[with_pv].paper, TABLE[without].paper)
-        cells = zip(gain.mean(0), gain.min(0), paper, strict=True)
-        title = "gain of PV" + (", UVO-FT" if with_pv == 3 else "")
+    for without, with_pv in zip(TABLE[::2], TABLE[1::2], strict=True):
+        gain = found[with_pv.title] - found[without.title]
+        cells = zip(gain.mean(0), gain.min(0), np.subtract(with_pv.paper, without.paper), strict=True)
+        title = "gain of PV" + with_pv.title.removeprefix("static + PV")
         print(
             f"{title:22}" + "".join(f"{mean:+9.1f} >{least:+5.1f}{f'({told:+.1f})':>9}" for mean, least, told in cells)
         )

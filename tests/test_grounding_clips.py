@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.helpers import H, T, W, box, make_video
-from vng.config import load_settings
+from vng.config import check_settings, load_settings
 from vng.dataset import Quality, Video, VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, UsageError
@@ -69,6 +70,12 @@ class TestSettings:
         with pytest.raises(UsageError) as error:
             load_settings(GroundingRecipe, Path("tiny"), [override])
         assert words in str(error.value)
+
+    def test_the_mixture_of_the_docs(self) -> None:
+        text = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+        tree = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+        data = check_settings(DataSettings, tree["data"], "docs")
+        assert [source.weight for source in data.sources] == [1, 3, 2] and data.sources[0].stills
 
     def test_every_source_is_checked_and_hashed(self) -> None:
         said = ["data.path=null", "data.sources=[{path: a}, {path: b, weight: 3}]"]
