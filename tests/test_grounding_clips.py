@@ -16,6 +16,7 @@ from vng.config import check_settings, load_settings
 from vng.dataset import Quality, Video, VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, UsageError
+from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.models.referformer.losses_points import DRAWN, NOISY, POINTS
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
@@ -38,11 +39,25 @@ def write(folder: Path, *videos: Video) -> Path:
 
 
 def sampler(
-    processor: ReferFormerProcessor, sources: list[dict], supervision: str = "masks", **settings: object
+    processor: ReferFormerProcessor,
+    sources: list[dict],
+    supervision: str = "masks",
+    opened: list[list[Video]] | None = None,
+    **settings: object,
 ) -> ClipSampler:
     chosen = DataSettings(sources=sources, **{"frames": 2, "flip": 0, "short_side": 0, **settings})  # type: ignore[arg-type]
-    datasets = [VngDataset(source.path, source.split) for source in chosen.sources]
+    datasets: list = [VngDataset(source.path, source.split) for source in chosen.sources] if opened is None else []
+    for videos in opened or []:
+        datasets.append(InMemory(videos))
     return ClipSampler(datasets, chosen, processor, 5, 60, supervision)
+
+
+class InMemory(list):
+    """Videos that never were on disk."""
+
+    @property
+    def expression_counts(self) -> list[int]:
+        return [len(video.expressions) for video in self]
 
 
 def identity(size: tuple[int, int] = (H, W)) -> Warp:
@@ -213,6 +228,12 @@ class TestClips:
         )
         known = plain.truth.verdicts != UNKNOWN
         assert np.allclose(flipped.truth.xy[known][:, 0], W - 1 - plain.truth.xy[known][:, 0])
+
+    def test_linked_frames_of_another_size_are_refused(self, processor: ReferFormerProcessor) -> None:
+        video = replace(make_video("v"), frames=ArrayFrames(np.zeros((T, H, W + 1, 3), np.uint8)))
+        drawn = sampler(processor, [{"path": "x"}], opened=[[video]])
+        with pytest.raises(DataError, match="a frame of 20x31, the masks have 20x30; link the frames"):
+            drawn[0]
 
     def test_light(self, rng: np.random.Generator) -> None:
         image = rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)

@@ -167,6 +167,18 @@ class TestTraining:
         log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
         assert np.mean(log[-5:]) < 0.7 * np.mean(log[:5])
 
+    @pytest.mark.parametrize("supervision", ["points", "pseudo_masks"])
+    def test_weaker_supervision(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], supervision: str) -> None:
+        """A mixture of drawn masks and weaker evidence, from a shell; points alone teach nothing about boxes."""
+        weak = f"{{path: {dataset}, supervision: {supervision}}}"
+        for name, sources in (("mixed", f"[{weak}, {{path: {dataset}, weight: 2}}]"), ("alone", f"[{weak}]")):
+            said = ("data.path=null", f"data.sources={sources}", "optimizer.steps=4", "save_every=4")
+            ended = cli(*train_arguments(dataset, tmp_path / name, *said))
+            assert ended.status == 0, ended.err
+        log = [json.loads(line) for line in (tmp_path / "alone" / "log.jsonl").read_text().splitlines()]
+        assert len(log) == 4 and all(r["mask"] > 0 and r["dice"] > 0 for r in log)
+        assert all((r["box"] == r["giou"] == 0) == (supervision == "points") for r in log)
+
     def test_stopped_and_resumed_equals_uninterrupted(
         self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -188,7 +188,11 @@ class ClipSampler(Dataset):
 
     def _pixels(self, video: Video, chosen: np.ndarray, warps: list[Warp], rng: np.random.Generator) -> Tensor:
         frames, strength = video.opened_frames(), self.settings.distortion
-        shown = [warp.image(frames[int(i)]) for i, warp in zip(chosen, warps, strict=True)]
+        images = [frames[int(i)] for i in chosen]
+        if wrong := [image.shape[:2] for image in images if image.shape[:2] != (video.height, video.width)]:
+            reason = f"a frame of {wrong[0][0]}x{wrong[0][1]}, the masks have {video.height}x{video.width}"
+            raise DataError(video.dataset, video.video_id, "frames", reason, "link the frames it was converted with")
+        shown = [warp.image(image) for image, warp in zip(images, warps, strict=True)]
         if strength:
             shown = [distorted(image, rng, strength) for image in shown]
         return self.processor.normalised(np.stack(shown))
