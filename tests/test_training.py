@@ -155,15 +155,10 @@ class TestTraining:
         ended = cli(*train_arguments(dataset, tmp_path / "run", "seed=1"))
         assert ended.status == 1 and "seed: an earlier run wrote here with 0, now 1" in ended.err
 
-    def test_loss_falls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
-        assert (
-            cli(
-                *train_arguments(
-                    dataset, tmp_path / "run", "optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1"
-                )
-            ).status
-            == 0
-        )
+    @pytest.mark.parametrize("supervision", ["masks", "points"])
+    def test_loss_falls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], supervision: str) -> None:
+        more = ("optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1", f"supervision={supervision}")
+        assert cli(*train_arguments(dataset, tmp_path / "run", *more)).status == 0
         log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
         assert np.mean(log[-5:]) < 0.7 * np.mean(log[:5])
 
