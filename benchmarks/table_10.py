@@ -5,7 +5,8 @@ pseudo-masks by `classical` (Kinetics-VNG). A: some videos with true masks (UVO-
 another world, with more and smaller things, patterns and pillars in front (OVIS-VNG). Every training is `vng train
 toy-table-10` with overrides, every score `vng predict` and `vng evaluate vng`; what is done already is not done again, so
 calling it once more prints the table.
-`python -m benchmarks.table_10 --out DIR [--seeds 0 1 2] [--steps STATIC PV A B] [--json FILE]`
+`--control` adds a row that is no row of the paper: static images again instead of PV, for the same number of steps.
+`python -m benchmarks.table_10 --out DIR [--seeds 0 1 2] [--steps STATIC PV A B] [--control] [--json FILE]`
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ STEPS = (320, 320, 100, 120)  # of a stage: static, PV, A, B
 RATES = (1e-3, 7e-4, 4e-4, 5e-4)  # the peak of each stage's learning rate
 WARMUP = (50, 50, 10, 10)  # steps to it
 MORE: tuple[str, ...] = ()  # further overrides of every training
+STAGES = {"static": ("static", 0), "pv": ("pv", 1), "a": ("a", 2), "b": ("b", 3), "more": ("static", 1)}
+# ^ its data, and its place in the above; "more": the stills once more, as long as PV
 COLUMNS = ("B", "B, fine-tuned", "A")  # OVIS-VNG without and with fine-tuning, UVO-VNG
 
 
@@ -62,6 +65,7 @@ TABLE = (
     Row("static, UVO-FT", ("static", "a"), (32.0, 32.7, 46.4)),
     Row("static + PV, UVO-FT", ("static", "pv", "a"), (32.0, 35.0, 52.8)),
 )
+CONTROL = Row("static, as long as PV", ("static", "more"), (np.nan, np.nan, np.nan))
 
 
 def make_data(out: Path) -> None:
@@ -96,9 +100,9 @@ def train(out: Path, stages: tuple[str, ...], seed: int, steps: tuple[int, ...])
     if (folder / "config.json").exists():
         return folder
     start = [f"model.init={train(out, stages[:-1], seed, steps)}"] if len(stages) > 1 else []
-    place = ("static", "pv", "a", "b").index(stages[-1])
+    data, place = STAGES[stages[-1]]
     rates = [f"optimizer.{name}={RATES[place]}" for name in ("lr", "lr_backbone", "lr_text")]
-    run("train", "toy-table-10", f"data.path={out / stages[-1]}", f"out={folder}", f"seed={seed * 10 + place}",
+    run("train", "toy-table-10", f"data.path={out / data}", f"out={folder}", f"seed={seed * 10 + place}",
         f"optimizer.steps={steps[place]}", f"optimizer.warmup={WARMUP[place]}", *rates, *start, *MORE, "--quiet")  # fmt: skip
     return folder
 
@@ -126,11 +130,14 @@ def show(found: dict[str, np.ndarray], seeds: list[int], steps: tuple[int, ...])
     """Print the table: mean and spread over the seeds, the paper's number, gains of PV over its row without."""
     print(f"\nTable 10, toy: seeds {seeds}, steps {dict(zip(('static', 'pv', 'a', 'b'), steps, strict=True))}")
     print(f"{'J&F':22}" + "".join(f"{column:>16}{'(paper)':>9}" for column in COLUMNS))
-    for row in TABLE:
+    for row in (*TABLE, CONTROL):
+        if row.title not in found:
+            continue
         values = found[row.title]
         spread = values.std(0, ddof=1) if len(values) > 1 else np.full(3, np.nan)
-        cells = zip(values.mean(0), spread, row.paper, strict=True)
-        print(f"{row.title:22}" + "".join(f"{mean:9.1f} ±{more:5.1f}{f'({paper})':>9}" for mean, more, paper in cells))
+        papers = [f"({paper})" if np.isfinite(paper) else "" for paper in row.paper]
+        cells = zip(values.mean(0), spread, papers, strict=True)
+        print(f"{row.title:22}" + "".join(f"{mean:9.1f} ±{more:5.1f}{paper:>9}" for mean, more, paper in cells))
     for without, with_pv in zip(TABLE[::2], TABLE[1::2], strict=True):
         gain = found[with_pv.title] - found[without.title]
         cells = zip(gain.mean(0), gain.min(0), np.subtract(with_pv.paper, without.paper), strict=True)
@@ -146,15 +153,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/toy-table-10"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, nargs=4, default=STEPS, metavar=("STATIC", "PV", "A", "B"))
+    parser.add_argument("--control", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     make_data(out)
     steps, scores = tuple(arguments.steps), Scores(out / "scores.json")
-    rows: dict[str, list[tuple[float, ...]]] = {row.title: [] for row in TABLE}
+    table = (*TABLE, CONTROL) if arguments.control else TABLE
+    rows: dict[str, list[tuple[float, ...]]] = {row.title: [] for row in table}
     for seed in arguments.seeds:
-        for row in TABLE:
+        for row in table:
             rows[row.title].append(measure(out, seed, row, steps, scores))
             print(f"seed {seed}, {row.title}: {[round(value, 1) for value in rows[row.title][-1]]}", flush=True)
     found = {title: np.array(values) for title, values in rows.items()}

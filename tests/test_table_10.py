@@ -160,6 +160,22 @@ class TestToy:
         table_10.main()
         assert capsys.readouterr().out.splitlines()[-5:] == first.splitlines()[-5:]
 
+    def test_what_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        rows = {row.title: np.array([[10.0, 20, 30], [12, 22, 36]]) + 5 * i for i, row in enumerate(table_10.TABLE)}
+        rows["static + PV"][1] += 1
+        rows[table_10.CONTROL.title] = np.array([[1.0, 2, 3]])
+        table_10.show(rows, [0, 1], table_10.STEPS)
+        lines = {line[:22].strip(): line[22:].split() for line in capsys.readouterr().out.splitlines()}
+        assert lines["static"][:4] == ["11.0", "±", "1.4", "(28.5)"]
+        assert lines[table_10.CONTROL.title] == ["1.0", "±", "nan", "2.0", "±", "nan", "3.0", "±", "nan"]
+        assert lines["gain of PV"][:3] == ["+5.5", ">", "+5.0"]  # mean, least of the seeds
+        assert lines["gain of PV, UVO-FT"][:3] == ["+5.0", ">", "+5.0"]
+
+    def test_the_control_takes_the_stills_again(self) -> None:
+        data, place = table_10.STAGES["more"]
+        assert data == "static" and place == table_10.STAGES["pv"][1]
+        assert all(name in table_10.SETS for name, _ in table_10.STAGES.values())
+
     def test_the_domains_differ(self) -> None:
         assert PRESETS["stills"].frames == 1 and replace(PRESETS["stills"], frames=12) == PRESETS["easy"]
         assert PRESETS["crowded"].objects[1] > PRESETS["easy"].objects[1] and PRESETS["crowded"].pillars
