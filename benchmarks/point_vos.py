@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.commands import Scores, run
 from benchmarks.davis import DEFAULT_ROOT, clips
 from benchmarks.propagators import score_clip
-from vng.cli import main as vng
 from vng.config import find_config
-from vng.errors import VngError
 from vng.propagators import load
 from vng.propagators.stcn import StcnSettings
 
@@ -57,13 +55,6 @@ TABLE = (
     Row("hybrid", "masks", "hybrid", "points", 78.3),
     Row("hybrid, pseudo-masks", "masks", "masks", "pseudo", 80.4, trained="VOS"),
 )
-
-
-def run(*arguments: object) -> None:
-    """One command of the package."""
-    status = vng([str(argument) for argument in arguments])
-    if status:
-        raise VngError(f"vng {' '.join(map(str, arguments))}: exit status {status}")
 
 
 def make_data(out: Path, root: Path) -> None:
@@ -128,21 +119,6 @@ def score(model: Path, start: str, count: int, seed: int, root: Path) -> dict[st
     points = 0 if start == "mask" else count
     shown = tqdm(clips(root), desc=f"{model.parent.name}, {start} {points or ''}", unit="clip", leave=False)
     return {clip.name: score_clip(clip, engine, points, seed, negatives=0) for clip in shown}
-
-
-class Scores:
-    """Results on disk, so that what was measured is not measured again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, key: str, make: Callable[[], dict[str, float]]) -> float:
-        """Mean over clips, per cent."""
-        if key not in self.known:
-            self.known[key] = make()
-            self.path.write_text(json.dumps(self.known, indent=1))
-        return 100 * float(np.mean(list(self.known[key].values())))
 
 
 def table(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:

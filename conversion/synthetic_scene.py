@@ -6,7 +6,7 @@ Shapes: T frames, K objects, H x W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -72,7 +72,7 @@ SHAPES: dict[str, np.ndarray] = {  # unit outlines float [V, 2], the nouns of th
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """What the world is like; `PRESETS` names the two that are used."""
+    """What the world is like; `PRESETS` names those that are used."""
 
     height: int = 240
     width: int = 416
@@ -99,24 +99,52 @@ class WorldSettings:
     )
 
 
+_EASY = WorldSettings(
+    height=96,
+    width=160,
+    frames=12,
+    objects=(2, 3),
+    radius=(0.13, 0.2),
+    same_noun=0.6,
+    same_colour=0.0,
+    patterned=0.2,
+    leave=0.15,
+    camera=0.04,
+    pillars=0,
+    clutter=0.45,
+    noise=3.0,
+    speed=0.3,
+    cues=(("colour", 12.0), ("pattern", 1.0), ("place", 1.0), ("relation", 1.0)),
+)
 PRESETS = {
     "hard": WorldSettings(),
-    "easy": WorldSettings(
-        height=96,
-        width=160,
-        frames=12,
-        objects=(2, 3),
-        radius=(0.13, 0.2),
-        same_noun=0.6,
-        same_colour=0.0,
-        patterned=0.2,
-        leave=0.15,
-        camera=0.04,
-        pillars=0,
-        clutter=0.45,
-        noise=3.0,
-        speed=0.3,
-        cues=(("colour", 12.0), ("pattern", 1.0), ("place", 1.0), ("relation", 1.0)),
+    "easy": _EASY,
+    "stills": replace(_EASY, frames=1),
+    "varied": replace(  # between the two: videos as they come
+        _EASY,
+        objects=(2, 4),
+        radius=(0.11, 0.2),
+        patterned=0.4,
+        leave=0.25,
+        camera=0.08,
+        pillars=1,
+        clutter=0.7,
+        noise=5.0,
+        speed=0.4,
+        cues=(("colour", 8.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
+    ),
+    "crowded": replace(  # easy's size in another look: more and smaller things, patterns, pillars that hide them
+        _EASY,
+        objects=(3, 5),
+        radius=(0.1, 0.17),
+        patterned=0.6,
+        leave=0.3,
+        camera=0.1,
+        pillars=2,
+        clutter=0.9,
+        noise=7.0,
+        speed=0.45,
+        cues=(("colour", 6.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
     ),
 }
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import Cli
+from tests.recipe_tables import RecipeFolder
 from tests.test_vos_clips import moving_boxes
 from vng.arguments import build_parser
-from vng.config import shipped_configs
 from vng.dataset import check_datasets
 from vng.dataset_writer import write_dataset
 from vng.errors import DataErrors, VngError
@@ -26,8 +25,8 @@ from vng.training.loop import learning_rate
 from vng.training.settings import StcnRecipe
 from vng.training.tasks import load_recipe
 
-FOLDER = shipped_configs() / "point-vos"
-README = (FOLDER / "README.md").read_text(encoding="utf-8")
+FOLDER = RecipeFolder("point-vos", run="points-ft")
+README = FOLDER.readme
 SUPERVISION = {
     "static": "masks",
     "masks": "masks",
@@ -40,31 +39,7 @@ COLUMNS = {"Table 3": 5, "Table 4": 5, "Table 5": 5, "Table 6": 5, "Table 7": 5,
 FIGURES = {"Figure 2": 9, "Figure 3": 9, "Figure 6": 6, "Figure 7": 9}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a table, one curve of a figure."""
-
-    where: str
-    row: str
-    paper: str
-    run: str
-    test: str
-
-
-def cells(head: str) -> list[list[str]]:
-    """The rows of the README's table with that head."""
-    table = README.split(head, 1)[1].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-
-
-ROWS = [
-    Row(w, r, p, run.strip("`"), test.strip("`"))
-    for w, r, p, run, test in cells("| where | row | paper | run | test |")
-]
-RUNS = {
-    run.strip("`"): (config.strip("`"), re.findall(r"`([^`]+)`", overrides))
-    for run, config, overrides in cells("| run | config | overrides |")
-}
+ROWS, RUNS = FOLDER.rows, FOLDER.runs
 
 
 def recipe(run: str) -> StcnRecipe:
@@ -72,32 +47,6 @@ def recipe(run: str) -> StcnRecipe:
     loaded = load_recipe(Path("point-vos") / config, [f"out=out/point-vos/{run}", *overrides])
     assert isinstance(loaded, StcnRecipe)
     return loaded
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """Words of the commands in a text, loops written out, variables filled in."""
-    values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        line = line.strip()
-        if loop := re.match(r"for (\w) in ([^;]*);", line):
-            values = {loop[1]: loop[2].split()}
-            line = line[loop.end() :].removesuffix("; done").strip().removeprefix("do ")
-        if line.startswith("vng "):
-            name, choices = next(iter(values.items()), ("", [""]))
-            for choice in choices:
-                filled = line.replace("$RUN", "points-ft").replace(f"${name}", choice) if name else line
-                yield shlex.split(filled.replace("$RUN", "points-ft"))
-        if line == "done" or "; done" in line:
-            values = {}
-
-
-def blocks() -> str:
-    return "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S))
-
-
-def header(config: str) -> list[str]:
-    lines = (FOLDER / f"{config}.yaml").read_text(encoding="utf-8").splitlines()
-    return [line[1:] for line in lines if line.startswith("#")]
 
 
 def test_every_table_and_figure_is_there() -> None:
@@ -161,22 +110,15 @@ def test_repeats_are_the_papers() -> None:
 
 @pytest.mark.parametrize("config", SUPERVISION)
 def test_headers_say_what_the_readme_says(config: str) -> None:
-    lines = header(config)
-    train = next(line.split('"')[1] for line in lines if 'TRAIN="' in line)
-    assert train.endswith(f"vng.cli train point-vos/{config}") and train in lines[0]
-    for run, (of, overrides) in RUNS.items():
-        found = [line for line in lines if f"$TRAIN out=out/point-vos/{run} " in line + " "]
-        assert len(found) == (of == config), run
-        if of == config:
-            assert shlex.split(found[0])[2:] == overrides
-            above = [f" {r.where}, {r.row} [{r.test}]: {r.paper}" for r in ROWS if r.run == run]
-            place = lines.index(found[0])
-            assert lines[place - len(above) : place] == above
+    FOLDER.check_header(config)
 
 
 def test_every_command_parses() -> None:
-    texts = [blocks(), *(re.sub(r"^ *(Data:)?", "", line) for config in SUPERVISION for line in header(config))]
-    words = [found for text in texts for found in commands(text)]
+    texts = [
+        FOLDER.blocks,
+        *(re.sub(r"^ *(Data:)?", "", line) for config in SUPERVISION for line in FOLDER.header(config)),
+    ]
+    words = [found for text in texts for found in FOLDER.commands(text)]
     kinds = [tuple(w[1:3]) if w[1] in ("convert", "evaluate") else (w[1],) for w in words]
     assert {("convert", "davis"), ("convert", "points"), ("evaluate", "vos"), ("propagate",)} <= set(kinds)
     parser = build_parser()
@@ -186,11 +128,13 @@ def test_every_command_parses() -> None:
 
 
 def test_every_dataset_has_its_command() -> None:
-    made = {words[words.index("--out") + 1] for words in commands(blocks()) if words[1] == "convert"}
+    made = {words[words.index("--out") + 1] for words in FOLDER.commands(FOLDER.blocks) if words[1] == "convert"}
     wanted = {str(source.path) for run in RUNS for source in recipe(run).data.sources}
     assert len(wanted) > 40 and wanted <= made, wanted - made
     used = {
-        words[words.index("--dataset") + 1] for words in commands(blocks()) if words[1] in ("propagate", "evaluate")
+        words[words.index("--dataset") + 1]
+        for words in FOLDER.commands(FOLDER.blocks)
+        if words[1] in ("propagate", "evaluate")
     }
     assert used and used <= made
     assert all(f"`{row.test}`" in README.split("## Tests")[1] for row in ROWS)
@@ -320,7 +264,7 @@ def test_the_tests_of_a_row_run(tmp_path: Path, static: Path, cli: Callable[...,
     sources, run = f"data.sources=[{{path: {tmp_path / 'val'}}}]", tmp_path / "points-ft"
     assert cli("train", "point-vos/hybrid", *TINY, sources, f"model.init={static}", f"out={run}", "--quiet").status == 0
     block = README.split(f"`{test}`: ", 1)[1].split("```bash\n", 1)[1].split("```", 1)[0]
-    for words in commands(block.replace("data/davis-val", str(tmp_path / "val")).replace("--device cuda", "")):
+    for words in FOLDER.commands(block.replace("data/davis-val", str(tmp_path / "val")).replace("--device cuda", "")):
         here = [
             word.replace("out/point-vos", str(tmp_path)).replace("results/", f"{tmp_path}/results/") for word in words
         ]

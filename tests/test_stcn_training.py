@@ -147,6 +147,19 @@ def test_key_encoder_as_the_grounders_backbone(tmp_path: Path, recipe: Path, cli
     NarrativeGrounder.from_pretrained(str(tmp_path / "grounder"))
 
 
+def test_a_backbone_kept_in_half_precision_trains_in_full(
+    tmp_path: Path, recipe: Path, cli: Callable[..., Cli]
+) -> None:
+    """The embedded Point-STCN is kept in float16: the grounder over it trains, is saved and opens in float32."""
+    assert cli("train", recipe, "--quiet").status == 0
+    Stcn.from_pretrained(tmp_path / "run").half().save_pretrained(tmp_path / "half")
+    ended = cli(*grounder_arguments(tmp_path, tmp_path / "half"))
+    assert ended.status == 0, ended.err
+    from vng.models.referformer.loading import load_model
+
+    assert {value.dtype for value in load_model(str(tmp_path / "grounder")).parameters()} == {torch.float32}
+
+
 def test_a_point_stcn_with_a_weight_missing_is_refused(tmp_path: Path, recipe: Path, cli: Callable[..., Cli]) -> None:
     assert cli("train", recipe, "--quiet").status == 0
     weights = load_file(tmp_path / "run" / "model.safetensors")

@@ -85,23 +85,26 @@ class TestClips:
         tokenizer = train_tokenizer(["A red ball meets the other ball."], 280, 64)
         processor = ReferFormerProcessor(tokenizer, short_side=0)
         chosen = DataSettings(path=dataset, **{"frames": 2, **settings})  # type: ignore[arg-type]
-        return ClipSampler(VngDataset(dataset), chosen, processor, 5, 40)
+        return ClipSampler([VngDataset(dataset)], chosen, processor, 5, 40)
 
     def test_a_sample_depends_on_seed_and_index_alone(self, dataset: Path) -> None:
         first, second = self.sampler(dataset), self.sampler(dataset)
         for index in (7, 3, 7):
             a, b = first[index], second[index]
-            assert torch.equal(a.pixels, b.pixels) and torch.equal(a.masks, b.masks) and a.narrative == b.narrative
+            assert torch.equal(a.pixels, b.pixels) and a.narrative == b.narrative
+            assert np.array_equal(a.truth.masks, b.truth.masks)
         assert len({first[i].pixels.sum().item() for i in range(12)}) > 3
 
     def test_all_expressions_of_a_narrative(self, dataset: Path) -> None:
         clip = self.sampler(dataset, flip=0)[0]
-        assert clip.masks.shape == (2, 2, H, W) and [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
-        assert clip.annotated[0].all()
+        assert [clip.narrative[a:b] for a, b in clip.spans] == ["ball", "ball"]
+        assert clip.truth.masks.shape == (2, 2, H, W)
+        assert clip.truth.known[0].all()
 
     def test_flip_mirrors_pixels_and_masks(self, dataset: Path) -> None:
         plain, mirrored = (self.sampler(dataset, flip=f)[4] for f in (0, 1))
-        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels) and torch.equal(plain.masks.flip(-1), mirrored.masks)
+        assert torch.equal(plain.pixels.flip(-1), mirrored.pixels)
+        assert np.array_equal(plain.truth.masks[..., ::-1], mirrored.truth.masks)
 
     def test_batches_are_padded(self, dataset: Path) -> None:
         sampler = self.sampler(dataset)
@@ -152,17 +155,24 @@ class TestTraining:
         ended = cli(*train_arguments(dataset, tmp_path / "run", "seed=1"))
         assert ended.status == 1 and "seed: an earlier run wrote here with 0, now 1" in ended.err
 
-    def test_loss_falls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
-        assert (
-            cli(
-                *train_arguments(
-                    dataset, tmp_path / "run", "optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1"
-                )
-            ).status
-            == 0
-        )
+    @pytest.mark.parametrize("supervision", ["masks", "points"])
+    def test_loss_falls(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], supervision: str) -> None:
+        more = ("optimizer.steps=40", "save_every=40", "optimizer.clip_norm=1", f"supervision={supervision}")
+        assert cli(*train_arguments(dataset, tmp_path / "run", *more)).status == 0
         log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
         assert np.mean(log[-5:]) < 0.7 * np.mean(log[:5])
+
+    @pytest.mark.parametrize("supervision", ["points", "pseudo_masks"])
+    def test_weaker_supervision(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], supervision: str) -> None:
+        """A mixture of drawn masks and weaker evidence, from a shell; points alone teach nothing about boxes."""
+        weak = f"{{path: {dataset}, supervision: {supervision}}}"
+        for name, sources in (("mixed", f"[{weak}, {{path: {dataset}, weight: 2}}]"), ("alone", f"[{weak}]")):
+            said = ("data.path=null", f"data.sources={sources}", "optimizer.steps=4", "save_every=4")
+            ended = cli(*train_arguments(dataset, tmp_path / name, *said))
+            assert ended.status == 0, ended.err
+        log = [json.loads(line) for line in (tmp_path / "alone" / "log.jsonl").read_text().splitlines()]
+        assert len(log) == 4 and all(r["mask"] > 0 and r["dice"] > 0 for r in log)
+        assert all((r["box"] == r["giou"] == 0) == (supervision == "points") for r in log)
 
     def test_stopped_and_resumed_equals_uninterrupted(
         self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch

@@ -302,6 +302,12 @@ class VngDataset(Sequence[Video]):
         """Number of expressions of each video, without reading masks or frames."""
         return [len(row["expressions"]) for row in self._table.select_columns(["expressions"])]
 
+    @cached_property
+    def descriptions(self) -> list[str]:
+        """The text of every narrative, without reading masks or frames."""
+        rows = self._table.select_columns(["narratives"])
+        return [narrative["description"] for row in rows for narrative in row["narratives"]]
+
 
 def check_datasets(paths: Iterable[Path]) -> None:
     """Raise DataErrors naming every dataset that is not there or not finished; nothing of their content is read."""

@@ -77,7 +77,9 @@ def _synthesize(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--videos", type=positive, required=True, help="how many videos")
     parser.add_argument("--seed", type=natural, default=0, help="the same seed gives the same bytes [0]")
-    parser.add_argument("--preset", default="hard", help="how hard the world is: hard or easy [hard]")
+    parser.add_argument(
+        "--preset", default="hard", help="what the world is like: hard, easy, varied, crowded or stills [hard]"
+    )
     parser.add_argument("--split", type=split_name, default="train", help="split prefix of the video names [train]")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
 

@@ -104,6 +104,11 @@ def crop(
     else:
         piece = np.array([size[1], size[0]]) * min(width / size[1], height / size[0])
         corner = (np.array([width, height]) - piece) / 2
+    return enlarged(corner, piece, size)
+
+
+def enlarged(corner: np.ndarray, piece: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A piece (width, height) of a frame, cut at its corner (x, y) and brought to a canvas of `size`: [3, 3]."""
     factor = np.array([size[1], size[0]]) / piece
     # pixel centres are at integers: the corner of a canvas is at -0.5
     return _homogeneous(np.diag(factor), -(corner - 0.5) * factor - 0.5)

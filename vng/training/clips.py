@@ -1,7 +1,7 @@
-"""Training samples of the grounder: a clip, a narrative and all its expressions.
+"""Training samples of the grounder: a clip, a narrative and all its expressions, from a mixture of datasets.
 
 Sample i of a run depends on (seed, i) alone, so a resumed run sees exactly the samples an uninterrupted one would.
-Shapes: T frames, N expressions, H x W pixels.
+Shapes: T frames, N expressions, P points an expression and frame, H x W pixels.
 """
 
 from __future__ import annotations
@@ -9,114 +9,249 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vng.dataset import Video, VngDataset
+from vng.dataset import Video, VideoObject, VngDataset
 from vng.errors import DataError
-from vng.masks import decode, resize
+from vng.masks import decode
+from vng.models.referformer.losses_points import DRAWN, NOISY, POINTS
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
+from vng.models.weak_losses import UNKNOWN
 from vng.narratives import mirror
-from vng.training.settings import DataSettings
+from vng.points import AMBIGUOUS, POSITIVE
+from vng.training.clip_motion import Warp, inside
+from vng.training.clip_views import distorted, mirrored, moved, piece, whole_frame
+from vng.training.settings import DataSettings, GroundingSource
 
 CACHED_VIDEOS = 256
+KINDS = {"masks": DRAWN, "pseudo_masks": NOISY, "points": POINTS}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of N objects in T frames of a view.
+
+    Under points there are no masks; a frame is known where a positive point lies in the view, or where the whole frame has
+    negatives only.
+    """
+
+    masks: np.ndarray  # bool [N, T, H, W]
+    known: np.ndarray  # bool [N, T]; False trains nothing
+    xy: np.ndarray  # float32 [N, T, P, 2], pixels of the view
+    verdicts: np.ndarray  # int8 [N, T, P]: POSITIVE, NEGATIVE, UNKNOWN (no point)
+
+    @property
+    def shows_any(self) -> bool:
+        """Whether an object is seen anywhere."""
+        return bool(self.masks.any() or (self.verdicts == POSITIVE).any())
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sample, at the size the processor gives it."""
+    """One sample, at the size its view has."""
 
     pixels: Tensor  # float [T, 3, H, W]
     narrative: str
     spans: tuple[tuple[int, int], ...]  # length N
-    masks: Tensor  # bool [N, T, H, W]
-    annotated: Tensor  # bool [N, T]; False trains nothing
+    truth: Truth
     weight: Tensor  # float [N]
+    kind: int = DRAWN  # what the truth rests on: DRAWN, NOISY, POINTS
 
     def __post_init__(self) -> None:
         n, (t, _, h, w) = len(self.spans), self.pixels.shape
-        if tuple(self.masks.shape) != (n, t, h, w) or tuple(self.annotated.shape) != (n, t):
-            raise ValueError(f"clip: masks {list(self.masks.shape)}, expected {[n, t, h, w]}")
+        if self.truth.masks.shape != (n, t, h, w) or self.truth.known.shape != (n, t):
+            raise ValueError(f"clip: masks {list(self.truth.masks.shape)}, expected {[n, t, h, w]}")
 
 
 class ClipSampler(Dataset):
-    """`length` random clips of a dataset; item i is drawn with the generator (seed, i)."""
+    """`length` random clips of a mixture of datasets; item i is drawn with the generator (seed, i).
+
+    Args:
+        datasets: one a source of the settings.
+        supervision: of the sources that name none.
+
+    Raises:
+        DataError: a dataset without an expression, when made; without anything its supervision could train on, when drawn.
+    """
 
     def __init__(
-        self, dataset: VngDataset, settings: DataSettings, processor: ReferFormerProcessor, seed: int, length: int
+        self,
+        datasets: Sequence[VngDataset],
+        settings: DataSettings,
+        processor: ReferFormerProcessor,
+        seed: int,
+        length: int,
+        supervision: str = "masks",
     ) -> None:
-        self.dataset, self.settings, self.processor = dataset, settings, processor
+        self.datasets, self.settings, self.processor = datasets, settings, processor
         self.seed, self.length = seed, length
-        self._cache: OrderedDict[int, Video] = OrderedDict()
-        self._videos = [i for i, count in enumerate(dataset.expression_counts) if count]
-        if not self._videos:
-            raise DataError(dataset.path, "", "expressions", "no video of this dataset has an expression to train on")
+        self._default = supervision
+        self._cache: OrderedDict[tuple[int, int], Video] = OrderedDict()
+        self._videos = [[i for i, count in enumerate(d.expression_counts) if count] for d in datasets]
+        weights = np.array([source.weight for source in settings.sources])
+        self._shares = weights / weights.sum()
+        for dataset, videos in zip(datasets, self._videos, strict=True):
+            if not videos:
+                reason = "no video of this dataset has an expression to train on"
+                raise DataError(dataset.path, "", "expressions", reason)
 
     def __len__(self) -> int:
         return self.length
 
-    def _video(self, index: int) -> Video:
-        if index not in self._cache:
-            self._cache[index] = self.dataset[index]
-            if len(self._cache) > CACHED_VIDEOS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(index)
-        return self._cache[index]
+    def check(self) -> None:
+        """Raise DataError for a source without anything its supervision could train on."""
+        for source in range(len(self.datasets)):
+            self._draw_from(source, np.random.default_rng(self.seed))
 
     def __getitem__(self, index: int) -> Clip:
         rng = np.random.default_rng([self.seed, index])
-        for choice in rng.permutation(len(self._videos)):  # the first that has something to train on
-            clip = self._draw(self._video(self._videos[int(choice)]), rng)
+        return self._draw_from(int(rng.choice(len(self.datasets), p=self._shares)), rng)
+
+    def _draw_from(self, source: int, rng: np.random.Generator) -> Clip:
+        videos, settings = self._videos[source], self.settings.sources[source]
+        for choice in rng.permutation(len(videos)):  # the first that has something to train on
+            clip = self._draw(self._video(source, videos[int(choice)]), settings, rng)
             if clip is not None:
                 return clip
-        reason = "no video has an annotated expression"
-        if self.settings.min_agreement:
-            reason += f" with a point agreement of {self.settings.min_agreement} or more"
-        raise DataError(
-            self.dataset.path, "", "segmentations", reason, "lower data.min_agreement, or check the dataset"
-        )
+        supervision, least = self._supervision(settings), self._least(settings)
+        reason = f"no video has an expression that the supervision ({supervision}) could train on"
+        reason += f", with a point agreement of {least} or more" if least else ""
+        cure = "lower min_agreement, choose another supervision, or check the dataset"
+        raise DataError(self.datasets[source].path, "", "segmentations, points", reason, cure)
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Clip | None:
-        trusted = {item.object_id for item in video.objects if _agreement(item) >= self.settings.min_agreement}
+    def _video(self, source: int, place: int) -> Video:
+        key = (source, place)
+        if key not in self._cache:
+            self._cache[key] = self.datasets[source][place]
+            if len(self._cache) > CACHED_VIDEOS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _supervision(self, source: GroundingSource) -> str:
+        return source.supervision or self._default
+
+    def _least(self, source: GroundingSource) -> float:
+        return self.settings.min_agreement if source.min_agreement is None else source.min_agreement
+
+    def _draw(self, video: Video, source: GroundingSource, rng: np.random.Generator) -> Clip | None:
+        supervision, least = self._supervision(source), self._least(source)
+        trusted = {item.object_id for item in video.objects if _agreement(item) >= least}
         usable = [e for e in video.expressions if e.object_id in trusted]
         if not usable:
             return None
         narrative = int(rng.choice(sorted({e.narrative for e in usable})))
         expressions = [e for e in usable if e.narrative == narrative]
-        rles = [video.object_by_id[e.object_id].segmentations for e in expressions]
-        annotated = np.array([[rle is not None for rle in row] for row in rles])  # [N, frames of the video]
-        candidates = np.flatnonzero(annotated.any(0))
+        items = [video.object_by_id[e.object_id] for e in expressions]
+        candidates = np.flatnonzero(np.any([_known_frames(item, supervision) for item in items], 0))
         if not len(candidates):
             return None
-        chosen = sample_frames(candidates, self.settings.frames, self.settings.max_skip, rng)
-        frames = video.opened_frames()
-        pixels = self.processor.frames(frames[int(i)] for i in chosen)
-        size = (int(pixels.shape[2]), int(pixels.shape[3]))
-        masks = np.zeros((len(rles), len(chosen), *size), bool)
-        for n, row in enumerate(rles):
-            for t, i in enumerate(chosen):
-                rle = row[i]
-                if rle is not None:
-                    masks[n, t] = resize(decode(rle), *size)
+        if source.stills:
+            chosen = np.repeat(rng.choice(candidates, 1), self.settings.frames)
+        else:
+            chosen = sample_frames(candidates, self.settings.frames, self.settings.max_skip, rng)
         text, spans = video.narratives[narrative].description, [(e.start, e.end) for e in expressions]
-        truth = torch.from_numpy(masks)
-        if rng.random() < self.settings.flip:
-            pixels, truth = pixels.flip(-1), truth.flip(-1)
+        flipped = bool(rng.random() < self.settings.flip)
+        if flipped:
             text, spans = mirror(text, spans)
-        known = torch.from_numpy(annotated[:, chosen])
-        return Clip(pixels, text, tuple(spans), truth, known, torch.ones(len(rles)))
+        warps, truth = self._view(video, items, chosen, source, flipped, rng)
+        pixels = self._pixels(video, chosen, warps, rng)
+        weights = [self._weight(item, supervision) for item in items]
+        return Clip(pixels, text, tuple(spans), truth, torch.tensor(weights), KINDS[supervision])
+
+    def _view(
+        self,
+        video: Video,
+        items: list[VideoObject],
+        chosen: np.ndarray,
+        source: GroundingSource,
+        flipped: bool,
+        rng: np.random.Generator,
+    ) -> tuple[list[Warp], Truth]:
+        """How each frame is shown, and what is then known; the whole frame where a piece would show nothing."""
+        size, supervision = (video.height, video.width), self._supervision(source)
+        views = [whole_frame(size, self.settings, self.processor, rng)]
+        if rng.random() < self.settings.crop:
+            views.insert(0, piece(size, self.settings, self.processor, rng))
+        for view in views:
+            if flipped:
+                view = mirrored(view)
+            warps = [moved(view, self.settings, rng) if source.stills else view for _ in chosen]
+            truth = known_truth(items, chosen, warps, supervision)
+            if truth.shows_any:
+                break
+        return warps, truth
+
+    def _pixels(self, video: Video, chosen: np.ndarray, warps: list[Warp], rng: np.random.Generator) -> Tensor:
+        frames, strength = video.opened_frames(), self.settings.distortion
+        images = [frames[int(i)] for i in chosen]
+        if wrong := [image.shape[:2] for image in images if image.shape[:2] != (video.height, video.width)]:
+            reason = f"a frame of {wrong[0][0]}x{wrong[0][1]}, the masks have {video.height}x{video.width}"
+            raise DataError(video.dataset, video.video_id, "frames", reason, "link the frames it was converted with")
+        shown = [warp.image(image) for image, warp in zip(images, warps, strict=True)]
+        if strength:
+            shown = [distorted(image, rng, strength) for image in shown]
+        return self.processor.normalised(np.stack(shown))
+
+    def _weight(self, item: VideoObject, supervision: str) -> float:
+        """1, or how far the points' agreement with a noisy mask is above chance (half of them)."""
+        if supervision != "pseudo_masks" or not self.settings.weigh_agreement:
+            return 1.0
+        return max(0.0, 2 * _agreement(item) - 1)
 
 
-def _agreement(item: Any) -> float:
+def _known_frames(item: VideoObject, supervision: str) -> np.ndarray:
+    """Frames of the video in which something is known of an object, bool [F]."""
+    if supervision != "points":
+        return np.array([rle is not None for rle in item.segmentations], bool)
+    known = np.zeros(len(item.segmentations), bool)
+    known[item.points.frame[item.points.label != AMBIGUOUS]] = True
+    return known
+
+
+def known_truth(items: Sequence[VideoObject], chosen: np.ndarray, warps: Sequence[Warp], supervision: str) -> Truth:
+    """What is known of objects in frames seen through `warps`; an object that a view loses is absent from it."""
+    n, t, size = len(items), len(chosen), warps[0].size
+    masks, known = np.zeros((n, t, *size), bool), np.zeros((n, t), bool)
+    points: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+    for i, item in enumerate(items):
+        for j, (frame, warp) in enumerate(zip(chosen, warps, strict=True)):
+            if supervision == "points":
+                told = _points_in_view(item, int(frame), warp)
+                known[i, j] = told is not None
+                points[i, j] = (np.empty((0, 2)), np.empty(0)) if told is None else told
+            elif (rle := item.segmentations[int(frame)]) is not None:
+                known[i, j] = True
+                masks[i, j] = warp.labels(decode(rle).astype(np.uint8)).astype(bool)
+    p = max((len(verdicts) for _, verdicts in points.values()), default=0)
+    xy, verdicts = np.zeros((n, t, p, 2), np.float32), np.full((n, t, p), UNKNOWN, np.int8)
+    for (i, j), (places, labels) in points.items():
+        xy[i, j, : len(labels)], verdicts[i, j, : len(labels)] = places, labels
+    return Truth(masks, known, xy, verdicts)
+
+
+def _points_in_view(item: VideoObject, frame: int, warp: Warp) -> tuple[np.ndarray, np.ndarray] | None:
+    """Verified points of a frame that lie in the view, [P, 2] and [P]; None where they do not say whether it shows the object."""
+    points = item.points.in_frame(frame)
+    points = points[points.label != AMBIGUOUS]
+    xy = warp.points(points.xy)
+    seen = inside(xy, warp.size)
+    positive = points.label == POSITIVE
+    if not len(points) or (positive.any() and not (positive & seen).any()):
+        return None
+    return xy[seen], points.label[seen]
+
+
+def _agreement(item: VideoObject) -> float:
     return 1.0 if item.quality.point_agreement is None else item.quality.point_agreement
 
 
 def sample_frames(candidates: np.ndarray, count: int, max_skip: int, rng: np.random.Generator) -> np.ndarray:
-    """ReferFormer's clip: a random frame, one before and one after it within `max_skip`, the rest from anywhere.
+    """ReferFormer's clip: a random frame, one before and one after it within `max_skip`, the rest from beyond them.
 
     Args:
         candidates: int [F], the frames to choose from, ascending.
@@ -130,10 +265,11 @@ def sample_frames(candidates: np.ndarray, count: int, max_skip: int, rng: np.ran
         chosen.append(max(0, middle - int(rng.integers(1, max_skip + 1))))
     if count > 2:
         chosen.append(min(len(candidates) - 1, middle + int(rng.integers(1, max_skip + 1))))
-    rest = np.setdiff1d(np.arange(len(candidates)), chosen)
+    everything = np.arange(len(candidates))
+    outside = everything[(everything < min(chosen)) | (everything > max(chosen))]
     missing = count - len(chosen)
     if missing > 0:
-        pool = rest if len(rest) >= missing else np.arange(len(candidates))
+        pool = outside if len(outside) >= missing else everything
         chosen += rng.choice(pool, size=missing, replace=len(pool) < missing).tolist()
     return candidates[np.sort(chosen[:count])]
 
@@ -149,12 +285,25 @@ class Collator:
         batch |= self.processor.text([clip.narrative for clip in clips], [clip.spans for clip in clips])
         b, n = batch["noun_tokens"].shape[:2]
         t, (h, w) = clips[0].pixels.shape[0], batch["pixel_values"].shape[-2:]
-        masks = torch.zeros(b, n, t, h, w, dtype=torch.bool)
-        annotated = torch.zeros(b, n, t, dtype=torch.bool)
-        weight = torch.zeros(b, n)
+        p = max(clip.truth.verdicts.shape[2] for clip in clips)
+        targets = {
+            "target_masks": torch.zeros(b, n, t, h, w, dtype=torch.bool),
+            "target_annotated": torch.zeros(b, n, t, dtype=torch.bool),
+            "target_weight": torch.zeros(b, n),
+        }
+        evidence = {
+            "target_kind": torch.zeros(b, n, dtype=torch.long),
+            "target_xy": torch.zeros(b, n, t, p, 2),
+            "target_verdicts": torch.full((b, n, t, p), UNKNOWN),
+        }
         for i, clip in enumerate(clips):
-            k, _, height, width = clip.masks.shape
-            masks[i, :k, :, :height, :width] = clip.masks
-            annotated[i, :k] = clip.annotated
-            weight[i, :k] = clip.weight
-        return batch | {"target_masks": masks, "target_annotated": annotated, "target_weight": weight}
+            truth = clip.truth
+            k, _, height, width = truth.masks.shape
+            targets["target_masks"][i, :k, :, :height, :width] = torch.from_numpy(truth.masks)
+            targets["target_annotated"][i, :k] = torch.from_numpy(truth.known)
+            targets["target_weight"][i, :k] = clip.weight
+            evidence["target_kind"][i, :k] = clip.kind
+            evidence["target_xy"][i, :k, :, : truth.xy.shape[2]] = torch.from_numpy(truth.xy)
+            evidence["target_verdicts"][i, :k, :, : truth.xy.shape[2]] = torch.from_numpy(truth.verdicts).long()
+        weak = any(clip.kind != DRAWN for clip in clips)
+        return batch | targets | (evidence if weak else {})

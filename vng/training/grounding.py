@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +29,32 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 def build_grounding(recipe: GroundingRecipe) -> Task:
     """Model, samples and saver of a grounding recipe."""
     data = recipe.data
-    dataset = VngDataset(data.path, data.split, data.frames_root)
-    model, processor = build_model(recipe.model, dataset, data.short_side, data.long_side)
+    datasets = [VngDataset(source.path, source.split, source.frames_root) for source in data.sources]
+    model, processor = build_model(recipe.model, datasets, data.short_side, data.long_side)
+
+    def samples(length: int) -> ClipSampler:
+        return ClipSampler(datasets, data, processor, recipe.seed, length, recipe.supervision)
+
+    samples(1).check()
 
     def save(trained: nn.Module, folder: Path) -> None:
         assert isinstance(trained, ReferFormerForVNG)
         trained.save_pretrained(folder)
         processor.save_pretrained(folder)
 
-    return Task(
-        model,
-        lambda length: ClipSampler(dataset, data, processor, recipe.seed, length),
-        Collator(processor),
-        save,
-        None if recipe.evaluate is None else grounding_score(recipe.evaluate, processor),
-    )
+    score = None if recipe.evaluate is None else grounding_score(recipe.evaluate, processor)
+    return Task(model, samples, Collator(processor), save, score)
 
 
 def build_model(
-    settings: ModelSettings, dataset: VngDataset, short_side: int, long_side: int
+    settings: ModelSettings, datasets: Sequence[VngDataset], short_side: int, long_side: int
 ) -> tuple[ReferFormerForVNG, ReferFormerProcessor]:
     """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
     if settings.init is not None:
         model = load_model(settings.init)
         model.freeze()  # loading makes new parameters, which all train
         return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
-    tokenizer = _tokenizer(settings, dataset)
+    tokenizer = _tokenizer(settings, datasets)
     sizes = dict(settings.sizes)
     text = settings.text_encoder
     if isinstance(text, dict):
@@ -70,7 +71,7 @@ def build_model(
 def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> ReferFormerForVNG:
     """A model with fresh heads over the encoders the settings name."""
     stcn = _point_stcn(settings.backbone)
-    backbone = _backbone_config(settings.backbone) if stcn is None else stcn.config.key_backbone
+    backbone = _backbone_config(settings.backbone) if stcn is None else _in_full(stcn.config.key_backbone)
     model = ReferFormerForVNG(ReferFormerConfig(backbone, _text_config(text), **sizes))
     if stcn is not None:
         model.backbone.load_state_dict(stcn.key_encoder.state_dict())
@@ -79,8 +80,14 @@ def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> Ref
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
         model.text_encoder = text_model(model.config, settings.text_encoder)
+    model.float()  # training adds small steps, whatever precision the pre-trained parts were kept in
     model.freeze()
     return model
+
+
+def _in_full(config: PretrainedConfig) -> dict[str, Any]:
+    """A part's configuration without its precision, which would outlive the change to float32 in the saved model."""
+    return {name: value for name, value in config.to_dict().items() if name not in ("dtype", "torch_dtype")}
 
 
 def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
@@ -91,14 +98,14 @@ def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
     return load_strictly(Stcn, backbone) if found.get("model_type") == StcnConfig.model_type else None
 
 
-def _tokenizer(settings: ModelSettings, dataset: VngDataset) -> PreTrainedTokenizerBase:
+def _tokenizer(settings: ModelSettings, datasets: Sequence[VngDataset]) -> PreTrainedTokenizerBase:
     if settings.tokenizer != "train":
         try:
             return AutoTokenizer.from_pretrained(settings.tokenizer)
         except (OSError, ValueError) as error:
             reason = f"no tokenizer here, and none on the hub ({type(error).__name__})"
             raise DataError(settings.tokenizer, "", "", reason, "check model.tokenizer, or the network") from error
-    texts = [narrative.description for video in dataset for narrative in video.narratives]
+    texts = [text for dataset in datasets for text in dataset.descriptions]
     limit = 512
     if isinstance(settings.text_encoder, dict):
         limit = settings.text_encoder.get("max_position_embeddings", 514) - 2  # RoBERTa counts from pad_token_id + 1

@@ -20,18 +20,59 @@ def _check_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
     return value
 
 
-class DataSettings(Settings):
-    """Which dataset, and how clips are drawn from it."""
+GROUNDING_SUPERVISIONS = Literal["masks", "pseudo_masks", "points"]
+
+
+class GroundingSource(Settings):
+    """One dataset of a mixture for the grounder."""
 
     path: Path
     split: str | None = None
     frames_root: Path | None = None  # where linked frames lie, if they moved
+    weight: float = Field(1.0, gt=0)  # share of the samples, beside the other sources' weights
+    supervision: GROUNDING_SUPERVISIONS | None = None  # None: the recipe's
+    stills: bool = False  # clips made of one frame, moved, instead of several frames of a video
+    min_agreement: float | None = Field(None, ge=0, le=1)  # None: the recipe's
+
+
+class DataSettings(Settings):
+    """Which datasets, and how clips are drawn from them; `path`, `split` and `frames_root` are short for one source."""
+
+    sources: tuple[GroundingSource, ...] = Field(min_length=1)
     frames: PositiveInt = 5  # a clip
     max_skip: PositiveInt = 3  # most frames between neighbours round the clip's first choice (ReferFormer)
     flip: float = Field(0.5, ge=0, le=1)  # chance of a mirrored clip; "left" and "right" change places
     short_side: int = Field(360, ge=0)  # 0 keeps frames as they are
     long_side: PositiveInt = 640
+    short_sides: tuple[PositiveInt, ...] = ()  # of training clips, one is drawn; (): short_side
+    crop: float = Field(0.0, ge=0, le=1)  # chance that a clip shows a piece of the frame
+    crop_short_sides: tuple[PositiveInt, ...] = (400, 500, 600)  # of the frame that the piece is cut from, one is drawn
+    crop_sides: tuple[PositiveInt, PositiveInt] = (384, 600)  # least and largest side of the piece
+    distortion: float = Field(0.0, ge=0, le=1)  # strength of the change of light and colours; 1: ReferFormer's
+    degrees: float = Field(15.0, ge=0)  # stills: each frame's own turn
+    shear: float = Field(10.0, ge=0)  # stills
+    still_scale: tuple[float, float] = (0.85, 1.2)  # stills: of each frame
     min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
+    weigh_agreement: bool = True  # pseudo_masks: objects weigh in the loss by how far their agreement is above chance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        short = ("path", "split", "frames_root")
+        if not isinstance(value, dict) or value.get("path") is None:
+            return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
+        if value.get("sources"):
+            raise ValueError("path and sources: give one of them (data.path=null takes the recipe's away)")
+        rest = {name: given for name, given in value.items() if name not in (*short, "sources")}
+        return {**rest, "sources": [{name: value[name] for name in short if name in value}]}
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DataSettings:
+        for name in ("crop_sides", "still_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} {[low, high]}: above 0, least before most")
+        return self
 
 
 class ModelSettings(Settings):
@@ -107,12 +148,13 @@ class GroundingRecipe(Recipe):
     """One training run of the narrative grounder."""
 
     task: Literal["grounding"] = "grounding"
+    supervision: GROUNDING_SUPERVISIONS = "masks"  # pseudo_masks: Huberised; points: at points alone (both ours)
     data: DataSettings
     model: ModelSettings = ModelSettings()
 
     def datasets(self) -> dict[str, Path]:
-        """The one dataset."""
-        return {"dataset_manifest": self.data.path}
+        """Every source, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(self.data.sources)}
 
 
 class ClickDataSettings(Settings):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vng.models.referformer.losses_points import Evidence, weak_mask_terms
+
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 MASK_STRIDE = 4
 
@@ -28,13 +30,21 @@ class Targets:
     present: Tensor  # bool [M, T]
     annotated: Tensor  # bool [M, T]
     weight: Tensor  # float [M], of the object in the loss
+    evidence: Evidence | None = None  # None: drawn masks throughout
+
+    @property
+    def boxed(self) -> Tensor:
+        """Annotated frames in which there is a box, or nothing, to learn, bool [M, T]: points know of none."""
+        return self.annotated if self.evidence is None else self.annotated & ~self.evidence.by_points[:, None]
 
     def __post_init__(self) -> None:
         m, t = self.present.shape
         assert self.masks.shape[:2] == self.annotated.shape == (m, t) and self.boxes.shape == (m, t, 4)
 
 
-def make_targets(masks: Tensor, annotated: Tensor, sizes: Tensor, weight: Tensor) -> Targets:
+def make_targets(
+    masks: Tensor, annotated: Tensor, sizes: Tensor, weight: Tensor, evidence: Evidence | None = None
+) -> Targets:
     """Targets from full-size masks.
 
     Args:
@@ -42,6 +52,7 @@ def make_targets(masks: Tensor, annotated: Tensor, sizes: Tensor, weight: Tensor
         annotated: bool [M, T].
         sizes: float [M, 2], (height, width) of the image without padding.
         weight: float [M].
+        evidence: where some masks are noisy, or only points are known.
     """
     masks = masks & annotated[..., None, None]
     rows, columns = masks.any(-1), masks.any(-2)  # [M, T, H], [M, T, W]
@@ -52,7 +63,10 @@ def make_targets(masks: Tensor, annotated: Tensor, sizes: Tensor, weight: Tensor
     boxes = torch.stack([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height], -1)
     start = MASK_STRIDE // 2
     small = masks[..., start::MASK_STRIDE, start::MASK_STRIDE].float()
-    return Targets(small, boxes * present[..., None], present, annotated, weight)
+    boxes = boxes * present[..., None]
+    if evidence is not None:
+        present = present | (evidence.seen & annotated)
+    return Targets(small, boxes, present, annotated, weight, evidence)
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,8 +93,7 @@ def match(prediction: Prediction, targets: Targets, weights: dict[str, float]) -
     One object a noun makes the Hungarian assignment a minimum over queries.
     """
     with torch.no_grad():
-        frames = targets.annotated.float()
-        per_clip = frames / frames.sum(1, keepdim=True).clamp(min=1)  # [M, T]
+        per_clip = _shares(targets.boxed)
         present = targets.present.float()
         per_present = present / present.sum(1, keepdim=True).clamp(min=1)
         probability = prediction.logits.sigmoid()
@@ -91,12 +104,8 @@ def match(prediction: Prediction, targets: Targets, weights: dict[str, float]) -
         l1 = (prediction.boxes - truth_boxes).abs().sum(-1)
         giou = generalized_iou(prediction.boxes, truth_boxes.expand_as(prediction.boxes))
         cost = cost + ((weights["box"] * l1 - weights["giou"] * giou) * per_clip[..., None]).sum(1)
-        masks = prediction.masks.transpose(1, 2)  # [M, Q, T, h, w]
-        truth = targets.masks[:, None].expand_as(masks)
-        focal = (_focal(masks, truth).mean((-1, -2)) * per_clip[:, None]).sum(-1)
-        cost = cost + weights["mask"] * focal
-        cost = cost - weights["dice"] * _dice(masks, truth, targets.annotated[:, None])
-        return cost.argmin(1)
+        entropy, dice = _mask_terms(prediction.masks.transpose(1, 2), targets)
+        return (cost + weights["mask"] * entropy + weights["dice"] * dice).argmin(1)
 
 
 def losses(prediction: Prediction, targets: Targets, weights: dict[str, float]) -> dict[str, Tensor]:
@@ -111,16 +120,29 @@ def losses(prediction: Prediction, targets: Targets, weights: dict[str, float]) 
     frame_weight = (targets.annotated.float() * weight[:, None])[..., None]
     result = {"class": (_focal(prediction.logits, truth) * frame_weight).sum() / count}
     boxes = prediction.boxes[index, :, chosen]  # [M, T, 4]
-    frame_weight = frame_weight[..., 0]
+    frame_weight = targets.boxed.float() * weight[:, None]
     result["box"] = ((boxes - targets.boxes).abs().sum(-1) * frame_weight).sum() / count
     result["giou"] = ((1 - generalized_iou(boxes, targets.boxes)) * frame_weight).sum() / count
-    masks = prediction.masks[index, :, chosen]  # [M, T, h, w]
-    frames = targets.annotated.float()
-    focal = (_focal(masks, targets.masks).mean((-1, -2)) * frames).sum(1) / frames.sum(1).clamp(min=1)
-    result["mask"] = (focal * weight).sum() / count
-    dice = 1 - _dice(masks, targets.masks, targets.annotated)
-    result["dice"] = (dice * weight * targets.annotated.any(1)).sum() / count
+    entropy, dice = _mask_terms(prediction.masks[index, :, chosen][:, None], targets)
+    result["mask"] = (entropy[:, 0] * weight).sum() / count
+    result["dice"] = (dice[:, 0] * weight * targets.annotated.any(1)).sum() / count
     return result
+
+
+def _shares(frames: Tensor) -> Tensor:
+    """bool [M, T] -> weights of the frames of a clip, which sum to 1; 0 where there is none."""
+    return frames.float() / frames.sum(1, keepdim=True).clamp(min=1)
+
+
+def _mask_terms(masks: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of K masks a noun over its annotated frames: [M, K, T, h, w] -> [M, K] each."""
+    truth = targets.masks[:, None].expand_as(masks)
+    per_clip = _shares(targets.annotated)
+    focal = (_focal(masks, truth).mean((-1, -2)) * per_clip[:, None]).sum(-1)
+    dice = 1 - _dice(masks, truth, targets.annotated[:, None])
+    if targets.evidence is None:
+        return focal, dice
+    return weak_mask_terms(masks, targets.masks, per_clip, targets.evidence, focal, dice)
 
 
 def _focal(logits: Tensor, truth: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_frozen_norms, fold_norms
 from vng.models.pixels import PixelDropout, PixelLinear, feed_forward, pixel_linear, read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
+from vng.models.referformer.losses_points import Evidence
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
 
@@ -635,6 +636,9 @@ class ReferFormerForVNG(PreTrainedModel):
         target_masks: Tensor | None = None,
         target_annotated: Tensor | None = None,
         target_weight: Tensor | None = None,
+        target_kind: Tensor | None = None,
+        target_xy: Tensor | None = None,
+        target_verdicts: Tensor | None = None,
         **_: object,
     ) -> ReferFormerOutput:
         """Ground all nouns of B narratives in B clips.
@@ -647,6 +651,8 @@ class ReferFormerForVNG(PreTrainedModel):
             target_masks: bool [B, N, T, H, W], with it the loss is computed.
             target_annotated: bool [B, N, T], False for frames without annotation and for padded nouns.
             target_weight: float [B, N], weight of each noun's object in the loss; None: 1.
+            target_kind, target_xy, target_verdicts: int64 [B, N], float [B, N, T, P, 2], int64 [B, N, T, P], what the truth
+                rests on (`losses_points.Evidence`); None: drawn masks.
         """
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, :, 0], dtype=torch.bool)
@@ -656,16 +662,29 @@ class ReferFormerForVNG(PreTrainedModel):
         result = ReferFormerOutput(logits=logits, boxes=boxes, masks=masks, reference_points=looked_at)
         if target_masks is not None:
             assert target_annotated is not None
-            result.loss, result.loss_terms = self._loss(outputs, scene, target_masks, target_annotated, target_weight)
+            evidence = None
+            if target_kind is not None:
+                assert target_xy is not None and target_verdicts is not None
+                counts, size = target_annotated.any(-1), tuple(target_masks.shape[-2:])
+                evidence = Evidence(target_kind[counts], target_xy[counts], target_verdicts[counts], size)  # type: ignore[arg-type]
+            result.loss, result.loss_terms = self._loss(
+                outputs, scene, target_masks, target_annotated, target_weight, evidence
+            )
         return result
 
     def _loss(
-        self, outputs: list, scene: Scene, masks: Tensor, annotated: Tensor, weight: Tensor | None
+        self,
+        outputs: list,
+        scene: Scene,
+        masks: Tensor,
+        annotated: Tensor,
+        weight: Tensor | None,
+        evidence: Evidence | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         counts = annotated.any(-1)  # [B, N]
         sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
         weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
-        targets = make_targets(masks[counts], annotated[counts], sizes, weights[counts])
+        targets = make_targets(masks[counts], annotated[counts], sizes, weights[counts], evidence)
         names = {
             "class": "class_weight",
             "box": "box_weight",

@@ -38,11 +38,12 @@ class ReferFormerProcessor(ProcessorMixin):
         self.short_side, self.long_side = short_side, long_side
         super().__init__(tokenizer, **kwargs)
 
-    def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) a frame is scaled to."""
-        if not self.short_side:
+    def target_size(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
+        """(height, width) a frame is scaled to; `short_side` instead of the processor's where it is given."""
+        short_side = self.short_side if short_side is None else short_side
+        if not short_side:
             return height, width
-        scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
+        scale = min(short_side / min(height, width), self.long_side / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def frames(self, frames: Iterable[np.ndarray]) -> Tensor:
@@ -57,7 +58,12 @@ class ReferFormerProcessor(ProcessorMixin):
                     interpolation=cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_LINEAR,
                 )
             resized.append(frame)
-        pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+        return self.normalised(np.stack(resized))
+
+    @staticmethod
+    def normalised(frames: np.ndarray) -> Tensor:
+        """RGB uint8 [T, H, W, 3] -> float [T, 3, H, W]."""
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
     def text(self, narratives: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Tensor]:

@@ -5,15 +5,15 @@ Shapes: B clips, T frames, K objects, P points an object, H x W pixels. Logits h
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vng.models.weak_losses import UNKNOWN, huberised, read_at
+
 IGNORED = 255  # class of a pixel nothing is known of
-UNKNOWN = -1  # label of a point that fills up a row
 LEAST_PROBABILITY = 1e-6
 
 
@@ -62,10 +62,7 @@ def _hardest(pixels: Tensor, known: Tensor, share: float) -> Tensor:
 
 
 def huberised_cross_entropy(logits: Tensor, target: Tensor, threshold: float = 10.0) -> Tensor:
-    """Cross-entropy that grows linearly where the true class has a probability below 1 / threshold, clip by clip.
-
-    A wrong pixel of a pseudo-mask then pulls with a bounded gradient (Menon et al., "Can gradient clipping mitigate
-    label noise?", ICLR 2020, Sec. 5).
+    """Cross-entropy of noisy masks, clip by clip: a wrong pixel pulls with a bounded gradient (`huberised`).
 
     Args:
         logits: float [B, K + 1, H, W].
@@ -76,9 +73,7 @@ def huberised_cross_entropy(logits: Tensor, target: Tensor, threshold: float = 1
         float [B]; 0 for a clip of which nothing is known.
     """
     logarithm = -F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
-    linear = -threshold * logarithm.exp() + math.log(threshold) + 1
-    pixels = torch.where(logarithm < -math.log(threshold), linear, -logarithm).flatten(1)
-    return _hardest(pixels, (target != IGNORED).flatten(1), 1.0)
+    return _hardest(huberised(logarithm, threshold).flatten(1), (target != IGNORED).flatten(1), 1.0)
 
 
 def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
@@ -96,10 +91,8 @@ def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
     """
     b, k, p = label.shape
     height, width = logits.shape[-2:]
-    grid = (2 * xy + 1) / xy.new_tensor([width, height]) - 1
-    probabilities = logits.float().softmax(1)[:, 1:].flatten(0, 1)[:, None]
-    read = F.grid_sample(probabilities, grid.view(b * k, 1, p, 2), padding_mode="border", align_corners=False)
-    inside = read.view(b, k, p)
+    probabilities = logits.float().softmax(1)[:, 1:].flatten(0, 1)
+    inside = read_at(probabilities, xy.reshape(b * k, p, 2), (height, width)).view(b, k, p)
     right = torch.where(label == 1, inside, 1 - inside) + LEAST_PROBABILITY  # a clamp would stop the gradient
     known = label != UNKNOWN
     return -(right.log() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)

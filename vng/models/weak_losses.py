@@ -1,0 +1,42 @@
+"""What losses of weak labels share: maps read at points, and cross-entropy that wrong labels cannot pull at without bound."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UNKNOWN = -1  # label of a point that fills up a row
+
+
+def read_at(maps: Tensor, xy: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps read bilinearly at exact places, as if they were first enlarged to the frame.
+
+    Args:
+        maps: float [R, h, w], each over the whole frame.
+        xy: float [R, P, 2], pixels of the frame, centres at integers; beyond the map its edge counts.
+        size: (height, width) of the frame.
+
+    Returns:
+        float [R, P].
+    """
+    grid = (2 * xy + 1) / xy.new_tensor([size[1], size[0]]) - 1
+    return F.grid_sample(maps[:, None], grid[:, None].to(maps.dtype), padding_mode="border", align_corners=False)[
+        :, 0, 0
+    ]
+
+
+def huberised(logarithm: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy that grows linearly where the true class has a probability below 1 / threshold, element by element.
+
+    A wrong label then pulls with a bounded gradient (Menon et al., "Can gradient clipping mitigate label noise?",
+    ICLR 2020, Sec. 5).
+
+    Args:
+        logarithm: of the true class's probability, any shape, up to 0.
+        threshold: more than 1.
+    """
+    linear = -threshold * logarithm.exp() + math.log(threshold) + 1
+    return torch.where(logarithm < -math.log(threshold), linear, -logarithm)
