@@ -36,7 +36,7 @@ class FrameMaps:
             return
         self._like = [torch.empty_like(m, device="meta") for m in maps]
         for m in maps:
-            self._file.write(memoryview(m.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+            self._file.write(m.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         self._places[frame] = begin
 
     def get(self, frame: int, like: Tensor) -> list[Tensor] | None:

@@ -24,7 +24,10 @@ from vng.propagation import exclusive
 from vng.propagators import DEFAULT, ENGINES, FramePrompts, Propagator, load
 
 DIRECTIONS = ("both", "forwards", "backwards")
+PRESENCE = ("grounder", "propagator")
 SAME = 0.8  # mean IoU from which two nouns' masks are one object
+CERTAIN = 4  # power of a mask's certainty: it differs little from frame to frame
+WHOLE = 90  # percentile of a noun's areas at which it is taken to be seen whole
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class PropagationSettings:
     anchors: int = 3  # most frames in which a noun is shown to the propagator
     confidence: float = 0.5  # least class score of such a frame; a noun without one is not propagated
     direction: Literal["both", "forwards", "backwards"] = "both"  # from its anchors
+    presence: Literal["grounder", "propagator"] = (
+        "grounder"  # who says whether an object is there; where, the propagator
+    )
     share: bool = True  # one network's maps for both where backbone and propagator's key encoder are the same
     share_bytes: int = 4 << 30  # most of them that are kept, in a temporary file
 
     def __post_init__(self) -> None:
         one_of(self.propagator, ENGINES, "propagator")
         one_of(self.direction, DIRECTIONS, "direction")
+        one_of(self.presence, PRESENCE, "presence")
         if self.anchors < 1:
             raise UsageError(f"anchors={self.anchors}: 1 or more")
         if not 0 <= self.confidence <= 1:
@@ -94,6 +101,7 @@ class GroundThenPropagate:
             "anchors": s.anchors,
             "confidence": s.confidence,
             "direction": s.direction,
+            "presence": s.presence,
             "share": s.share,
         }
 
@@ -117,8 +125,19 @@ class GroundThenPropagate:
         rles = [list(row) for row in found.rles]
         for t, k, rle in self._carried(frames, found, shown, maps, on_frame):
             for n in objects[k]:
-                rles[n][t], propagated[n, t] = rle, True
+                if self._replaces(rle, rles[n][t], float(found.scores[n, t])):
+                    rles[n][t], propagated[n, t] = rle, True
         return Spread(tuple(map(tuple, rles)), propagated)
+
+    def _replaces(self, carried: RLE, own: RLE, score: float) -> bool:
+        """Whether a propagated mask takes the place of the grounder's in a frame.
+
+        The grounder reads the words anew in each frame, so it knows better whether the thing is there; a propagator loses
+        things and finds others. Only a mask the grounder is not sure of gives way to none.
+        """
+        if self.settings.presence == "propagator":
+            return True
+        return bool(area(own)) and (bool(area(carried)) or score < self.settings.confidence)
 
     def _carried(
         self,
@@ -169,34 +188,37 @@ def _distance(t: int, anchors: Sequence[int], backwards: bool) -> int | None:
 def choose_anchors(found: Grounded, settings: PropagationSettings) -> list[list[int]]:
     """The frames in which each noun is shown to the propagator, surest first; N lists.
 
-    Surest by class score, by how certain the mask's own pixels are, and by how little of it another noun claims; apart
-    from each other by at least half of an equal share of the video.
+    Surest by class score, by how certain the mask's own pixels are, by how little another noun claims of them, and by
+    size: what is half hidden or half outside is a bad thing to show. Apart from each other by at least half of an equal
+    share of the video. (Weights chosen on procedural videos: `docs/benchmarks.md`.)
     """
     count, length = found.scores.shape
-    sure = found.scores * found.certainty * (1 - claimed(found))
+    areas = np.array([[area(rle) for rle in row] for row in found.rles], float).reshape(count, length)
+    sure = found.scores * found.certainty**CERTAIN * (1 - claimed(found))
     apart = length / (2 * settings.anchors)
     anchors: list[list[int]] = []
     for n in range(count):
+        whole = np.percentile(areas[n][areas[n] > 0], WHOLE) if areas[n].any() else 1.0
+        its = sure[n] * np.minimum(areas[n] / whole, 1)
         taken: list[int] = []
-        for t in np.argsort(-sure[n], kind="stable").tolist():
+        for t in np.argsort(-its, kind="stable").tolist():
             free = all(abs(t - other) >= apart for other in taken)
-            if free and sure[n, t] > 0 and found.scores[n, t] >= settings.confidence and len(taken) < settings.anchors:
+            if free and its[t] > 0 and found.scores[n, t] >= settings.confidence and len(taken) < settings.anchors:
                 taken.append(t)
         anchors.append(taken)
     return anchors
 
 
 def claimed(found: Grounded) -> np.ndarray:
-    """Float64 [N, T]: the largest IoU of a noun's mask with that of a noun that means another object."""
+    """Float64 [N, T] in [0, 1]: how surely a noun's mask is another object's too: IoU times the other noun's class score."""
     groups = same_objects(found)
     result = np.zeros(found.scores.shape)
     for group in groups:
         others = [m for other in groups if other is not group for m in other]
         for n in group:
-            for t in range(result.shape[1]):
-                mine = found.rles[n][t]
-                if area(mine) and others:
-                    result[n, t] = max(intersection_over_union(mine, found.rles[m][t]) for m in others)
+            for t, mine in enumerate(found.rles[n]):
+                shares = [intersection_over_union(mine, found.rles[m][t]) * found.scores[m, t] for m in others]
+                result[n, t] = max(shares, default=0.0) if area(mine) else 0.0
     return result
 
 

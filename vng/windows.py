@@ -84,7 +84,7 @@ class QueryRecord:
         self._logits.append(logits[:, again:])
         kept = np.ascontiguousarray(masks[:, again:].transpose(0, 2, 1, 3, 4))  # what is read together lies together
         self._places.append((self._file.seek(0, 2), kept.shape))
-        self._file.write(memoryview(kept).cast("B"))
+        self._file.write(kept.tobytes())
 
     def scores(self) -> np.ndarray:
         """Float64 [N, T, Q] in [0, 1] of all frames so far."""

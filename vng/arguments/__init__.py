@@ -183,6 +183,8 @@ def _predict_propagation(parser: Any) -> None:
     group.add_argument("--anchors", type=positive, metavar="N", help="most frames that a noun is spread from [3]")
     group.add_argument("--confidence", type=float, metavar="P", help="least class score of such a frame [0.5]")
     direction_help = "from them: both, forwards or backwards [both]"
+    presence_help = "who says whether a thing is in a frame: the grounder, or also the propagator [grounder]"
+    group.add_argument("--presence", choices=("grounder", "propagator"), help=presence_help)
     group.add_argument("--direction", choices=("both", "forwards", "backwards"), help=direction_help)
 
 

@@ -8,12 +8,7 @@ from typing import Any
 
 from vng.errors import UsageError
 
-SPREADING = {  # options of propagation -> fields of PropagationSettings
-    "checkpoint": "checkpoint",
-    "anchors": "anchors",
-    "confidence": "confidence",
-    "direction": "direction",
-}
+SPREADING = ("checkpoint", "anchors", "confidence", "direction", "presence")  # options that PropagationSettings has
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
@@ -23,7 +18,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
         raise UsageError("vng predict: give --video and --narrative, or --dataset")
     if arguments.propagator is None:
         for name in (*SPREADING, "set"):
-            if getattr(arguments, name):
+            if getattr(arguments, name) not in (None, []):
                 raise UsageError(f"vng predict: --{name} goes with --propagator")
     (_predict_one if alone else _predict_dataset)(arguments)
 
@@ -45,8 +40,7 @@ def _grounder(arguments: argparse.Namespace) -> Any:
 
     propagation = None
     if arguments.propagator is not None:
-        given = {field: getattr(arguments, name) for name, field in SPREADING.items()}
-        said = {field: value for field, value in given.items() if value is not None}
+        said = {name: value for name in SPREADING if (value := getattr(arguments, name)) is not None}
         propagation = PropagationSettings(arguments.propagator, options=dict(arguments.set), **said)
     grounder = NarrativeGrounder.from_pretrained(
         arguments.model,

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
+from vng.model_card import write_card
 from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.loading import load_model
@@ -34,6 +35,7 @@ def build_grounding(recipe: GroundingRecipe) -> Task:
         assert isinstance(trained, ReferFormerForVNG)
         trained.save_pretrained(folder)
         processor.save_pretrained(folder)
+        write_card(folder, recipe.out.name, recipe.model_dump(mode="json"))
 
     return Task(
         model,
