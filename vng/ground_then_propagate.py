@@ -27,6 +27,7 @@ DIRECTIONS = ("both", "forwards", "backwards")
 PRESENCE = ("grounder", "propagator")
 SAME = 0.8  # mean IoU from which two nouns' masks are one object
 CERTAIN = 4  # power of a mask's certainty: it differs little from frame to frame
+ELSEWHERE = 0.2  # IoU below which two masks are not of one thing
 WHOLE = 90  # percentile of a noun's areas at which it is taken to be seen whole
 
 
@@ -133,11 +134,14 @@ class GroundThenPropagate:
         """Whether a propagated mask takes the place of the grounder's in a frame.
 
         The grounder reads the words anew in each frame, so it knows better whether the thing is there; a propagator loses
-        things and finds others. Only a mask the grounder is not sure of gives way to none.
+        things and finds others. Where the grounder is sure of a mask, the propagator may say how it looks (IoU of at least
+        `ELSEWHERE`), but neither that it is nowhere nor that it is elsewhere.
         """
         if self.settings.presence == "propagator":
             return True
-        return bool(area(own)) and (bool(area(carried)) or score < self.settings.confidence)
+        if not area(own):
+            return False
+        return score < self.settings.confidence or intersection_over_union(carried, own) >= ELSEWHERE
 
     def _carried(
         self,
