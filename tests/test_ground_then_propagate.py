@@ -140,7 +140,7 @@ class TestSpread:
         found = grounded([[4], [1]])
         rows = [list(row) for row in found.rles]
         rows[0][0] = rows[0][1] = empty(H, W)
-        found.scores[0, 7] = 0.7
+        found.scores[0, 7] = 0.6
         found = Grounded(tuple(map(tuple, rows)), found.scores, found.certainty)
 
         def engine(frames: Any, prompts: Any) -> Any:  # finds things in the first half of what it is given
