@@ -237,12 +237,23 @@ class TestNouns:
 
 class TestEdges:
     def test_one_frame(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, tmp_path: Path) -> None:
-        result = NarrativeGrounder(model, processor, "cpu")(np.full((1, H, W, 3), 90, np.uint8), NARRATIVE)
+        told: list[int] = []
+        result = NarrativeGrounder(model, processor, "cpu")(np.full((1, H, W, 3), 90, np.uint8), NARRATIVE, told.append)
+        assert told == [1]
         assert result.masks.shape == (2, 1, H, W)
         result.save(tmp_path / "out")
         assert (tmp_path / "out" / "overlay.mp4").exists() and (
             tmp_path / "out" / "masks" / "1" / "000000.png"
         ).exists()
+
+    def test_one_small_frame_is_as_the_same_frame_twice(
+        self, model: ReferFormerForVNG, processor: ReferFormerProcessor
+    ) -> None:
+        small = ReferFormerProcessor(processor.tokenizer, short_side=0)
+        grounder = NarrativeGrounder(model, small, "cpu")
+        frame = np.random.default_rng(5).integers(0, 255, (1, 40, 52, 3), dtype=np.uint8)
+        once, twice = grounder(frame, NARRATIVE), grounder(frame.repeat(2, 0), NARRATIVE)
+        assert once.masks.shape == (2, 1, 40, 52) and once.rles[1][0] == twice.rles[1][0] == twice.rles[1][1]
 
     def test_what_cannot_be(self, model: ReferFormerForVNG, processor: ReferFormerProcessor) -> None:
         grounder = NarrativeGrounder(model, processor, "cpu", windows=WindowSettings(2))

@@ -31,6 +31,7 @@ from vng.nouns import DEFAULT_PIPELINE, nouns_in
 from vng.windows import QueryRecord, Window, WindowSettings
 
 DTYPES = ("float32", "bfloat16", "float16")
+ONE_CELL = 64  # pixels of a side that the coarsest map makes one cell of
 AT_ONCE = 8  # masks brought to the frames' size together
 
 
@@ -220,19 +221,25 @@ class NarrativeGrounder:
             "propagation": None if self.propagation is None else self.propagation.told(),
         }
 
-    def __call__(self, video: str | Path | np.ndarray | Frames, narrative: str) -> GroundingResult:
+    def __call__(
+        self,
+        video: str | Path | np.ndarray | Frames,
+        narrative: str,
+        on_frames: Callable[[int], object] | None = None,
+    ) -> GroundingResult:
         """Ground the nouns of a narrative.
 
         Args:
             video: a video file, a folder of frames, or uint8 [T, H, W, 3].
             narrative: text with its nouns in [brackets]; where none is marked, spaCy finds them.
+            on_frames: told how many frames are done, `passes` times as many as the video has, for progress bars.
 
         Raises:
             UsageError: brackets that do not pair; no noun marked, and none found or no pipeline to find them.
             DataError: the video cannot be read; the narrative is longer than the text encoder reads.
         """
         description, spans = nouns_in(narrative, self.nouns)
-        return self.ground(_as_frames(video), description, spans)
+        return self.ground(_as_frames(video), description, spans, on_frames)
 
     def stream(self, video: str | Path | np.ndarray | Frames, narrative: str) -> Iterator[GroundedPart]:
         """As a call, but masks come as soon as there are any; see it for arguments and errors.
@@ -265,7 +272,7 @@ class NarrativeGrounder:
     ) -> GroundingResult:
         """Ground noun spans of a description; each frame goes through the network once for all nouns.
 
-        `on_frames` is told how many frames are done, `passes` times as many as the video has, for progress bars.
+        See a call for `on_frames`.
         """
         with _Run(self, frames, description, spans, on_frames) as run:
             for _ in run.windows():
@@ -343,7 +350,11 @@ class _Run:
             pixels = torch.cat([self._seen, pixels])
         self._seen = pixels[-g.windows.overlap :] if g.windows.overlap else None
         self.resized = (int(pixels.shape[2]), int(pixels.shape[3]))
-        batch = {name: value.to(g.device) for name, value in g.processor.pad([pixels]).items()}
+        alone = (
+            len(pixels) == 1
+        )  # group norm refuses a map of one cell; a frame seen twice reads itself, as one seen once
+        clip = pixels.repeat(2, 1, 1, 1) if alone and max(self.resized) <= ONE_CELL else pixels
+        batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
         inputs = (batch["pixel_mask"], self.text["input_ids"], self.text["attention_mask"])
         kind = getattr(torch, g.compute.dtype)
         with torch.autocast(g.device.type, kind, enabled=kind != torch.float32):
@@ -355,7 +366,7 @@ class _Run:
                     self.maps.add(t, [m[t - window.start] for m in maps])
                 scene = g.encode(None, *inputs, feature_maps=maps)
             logits, _, masks, _ = g.decode(scene, self.text["noun_tokens"])[-1]
-        kept = logits[0].float().cpu().numpy(), masks[0].half().cpu().numpy()
+        kept = (part[0, :, : len(pixels)].cpu().numpy() for part in (logits.float(), masks.half()))
         self.record.add(window, *kept, g.windows.overlap)
 
     def part(self, window: Window, final: bool) -> GroundedPart:
