@@ -55,16 +55,21 @@ def occlusion_set(out: Path, videos: int, seed: int) -> Path:
     return data
 
 
+def ways(arguments: argparse.Namespace) -> dict[str, list[object]]:
+    """Options of `vng predict`: grounding alone, and with each propagator."""
+    options: dict[str, list[object]] = {"grounding": []}
+    for name in arguments.propagator:
+        own = [word for option in arguments.set if name == "stcn" for word in ("--set", option)]
+        options[name] = ["--propagator", name, "--anchors", arguments.anchors, *own]
+    return options
+
+
 def gain(arguments: argparse.Namespace) -> dict[str, float]:
     """J&F of grounding alone and with each propagator."""
     data = occlusion_set(arguments.out, arguments.videos, arguments.seed)
-    ways: dict[str, list[object]] = {"grounding": []}
-    for name in arguments.propagator:
-        own = [word for option in arguments.set if name == "stcn" for word in ("--set", option)]
-        ways[name] = ["--propagator", name, "--anchors", arguments.anchors, *own]
     figures: dict[str, float] = {}
     print(f"\nprocedural videos with occlusions, seed {arguments.seed}\n{'':14}{'J&F':>8}{'J':>8}{'F':>8}{'CPU s':>9}")
-    for name, options in ways.items():
+    for name, options in ways(arguments).items():
         results, scores = arguments.out / f"results-{arguments.seed}-{name}", arguments.out / f"{name}.json"
         started = time.process_time()
         run("predict", "--model", arguments.model, "--dataset", data, "--out", results, "--quiet", *options)
@@ -90,11 +95,13 @@ def memory(arguments: argparse.Namespace) -> dict[str, float]:
         if not film.exists():
             write_video(_moving(length, height, width), film)
     words = ["predict", "--model", arguments.model, "--narrative", NARRATIVE, "--out", arguments.out / "result"]
-    for name, options in {"grounding": [], **{p: ["--propagator", p] for p in arguments.propagator}}.items():
+    for name, options in ways(arguments).items():
         peaks = {}
         for length, film in films.items():
-            call = [sys.executable, "-c", PEAK, *map(str, words), "--video", str(film), "--quiet", *options]
-            ended = subprocess.run(call, capture_output=True, text=True, check=True)
+            call = [sys.executable, "-c", PEAK, *words, "--video", film, "--quiet", *options]
+            ended = subprocess.run([*map(str, call)], capture_output=True, text=True)
+            if ended.returncode:
+                raise VngError(f"vng predict: {ended.stderr[-500:]}")
             peaks[length] = int(ended.stdout.split("peak ")[1]) / 1024
         figures |= {f"peak_MiB_{name}_{length}": peak for length, peak in peaks.items()}
         figures[f"peak_ratio_{name}"] = peaks[600] / peaks[60]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vng.errors import DataError, UsageError, one_of
 from vng.frame_maps import FrameMaps
-from vng.frames import ArrayFrames, Frames, open_frames
+from vng.frames import Frames, as_frames
 from vng.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
 from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode, decode_many, encode
@@ -239,7 +239,7 @@ class NarrativeGrounder:
             DataError: the video cannot be read; the narrative is longer than the text encoder reads.
         """
         description, spans = nouns_in(narrative, self.nouns)
-        return self.ground(_as_frames(video), description, spans, on_frames)
+        return self.ground(as_frames(video), description, spans, on_frames)
 
     def stream(self, video: str | Path | np.ndarray | Frames, narrative: str) -> Iterator[GroundedPart]:
         """As a call, but masks come as soon as there are any; see it for arguments and errors.
@@ -249,7 +249,7 @@ class NarrativeGrounder:
         (one query, no propagation) every frame comes once.
         """
         description, spans = nouns_in(narrative, self.nouns)
-        return self._stream(_Run(self, _as_frames(video), description, spans))
+        return self._stream(_Run(self, as_frames(video), description, spans))
 
     def _stream(self, run: _Run) -> Iterator[GroundedPart]:
         with run:
@@ -290,12 +290,6 @@ class NarrativeGrounder:
         from vng.model_card import push
 
         return push(self.model, self.processor, self.source, repo_id, scores, private)
-
-
-def _as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
-    if isinstance(video, np.ndarray):
-        return ArrayFrames(video)
-    return video if isinstance(video, Frames) else open_frames(Path(video))
 
 
 class _Run:
@@ -366,8 +360,8 @@ class _Run:
                     self.maps.add(t, [m[t - window.start] for m in maps])
                 scene = g.encode(None, *inputs, feature_maps=maps)
             logits, _, masks, _ = g.decode(scene, self.text["noun_tokens"])[-1]
-        kept = (part[0, :, : len(pixels)].cpu().numpy() for part in (logits.float(), masks.half()))
-        self.record.add(window, *kept, g.windows.overlap)
+        scores, drawn = (part[0, :, : len(pixels)].cpu().numpy() for part in (logits.float(), masks.half()))
+        self.record.add(window, scores, drawn, g.windows.overlap)
 
     def part(self, window: Window, final: bool) -> GroundedPart:
         """The newest window with the queries that are best so far."""

@@ -104,7 +104,7 @@ def _data_sets(data: Any) -> Iterator[str]:
     """Names of the data sets of a recipe, wherever its data says a path; folders' names, not where they lay."""
     if isinstance(data, Mapping):
         if isinstance(data.get("path"), str):
-            weight = f" (weight {data['weight']})" if data.get("weight") is not None else ""
+            weight = f" (weight {data['weight']})" if data.get("weight", 1) != 1 else ""
             split = f", split {data['split']}" if data.get("split") else ""
             yield Path(data["path"]).name + split + weight
         for value in data.values():
