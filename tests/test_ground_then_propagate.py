@@ -169,6 +169,23 @@ class TestSpread:
         first_rows = [int(mask.any(1).argmax()) for mask in decode_many(spread.rles[0])]
         assert first_rows == [4, 5, 2, 2, 4, 4, 5, 2, 2]  # 5: the anchors' own masks
 
+    def test_of_two_nouns_on_one_thing_the_surer_is_shown(self) -> None:
+        found = grounded(
+            [[4], [1]]
+        )  # elsewhere each lies on the other's box: in frame 1 both are on one, in 4 on the other
+        found.scores[:] = 0.55
+        found.scores[1, 1] = 0.9
+        seen: list[list[bool]] = []
+
+        def engine(frames: Any, prompts: Any) -> Any:
+            seen.extend([mask is not None for mask in prompt.masks] for prompt in prompts.values())
+            yield from ((t, np.zeros((2, H, W), np.float32)) for t in range(len(frames)))
+
+        spreading = GroundThenPropagate(PropagationSettings("flow", anchors=9, direction="forwards"), "cpu")
+        spreading.engine = engine  # type: ignore[assignment]
+        spreading(film(), found)
+        assert seen[1] == [False, True] and seen[4] == [True, False] and [True, True] in seen
+
     def test_nothing_sure_changes_nothing(self) -> None:
         found = grounded([[], []])
         spread = GroundThenPropagate(PropagationSettings("flow"), "cpu")(film(), found)

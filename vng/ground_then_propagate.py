@@ -19,7 +19,7 @@ from vng.engines import setting_names
 from vng.errors import UsageError, one_of
 from vng.frame_maps import FrameMaps
 from vng.frames import Frames
-from vng.masks import RLE, area, decode, encode, intersection_over_union
+from vng.masks import RLE, area, covered, decode, encode, intersection_over_union, union
 from vng.propagation import exclusive
 from vng.propagators import DEFAULT, ENGINES, FramePrompts, Propagator, load
 
@@ -120,8 +120,9 @@ class GroundThenPropagate:
             on_frame: told of each frame of each pass.
         """
         anchors = choose_anchors(found, self.settings)
-        objects = [group for group in same_objects(found) if any(anchors[n] for n in group)]
-        shown = [_anchors_of(group, anchors, found) for group in objects]
+        groups = same_objects(found)
+        told = _undisputed([_anchors_of(group, anchors, found) for group in groups], found)
+        objects, shown = [g for g, its in zip(groups, told, strict=True) if its], [its for its in told if its]
         propagated = np.zeros(found.scores.shape, bool)
         rles = [list(row) for row in found.rles]
         for t, k, rle in self._carried(frames, found, shown, maps, on_frame):
@@ -249,6 +250,20 @@ def _anchors_of(group: list[int], anchors: list[list[int]], found: Grounded) -> 
             if t not in chosen or found.scores[n, t] > found.scores[chosen[t], t]:
                 chosen[t] = n
     return chosen
+
+
+def _undisputed(shown: list[dict[int, int]], found: Grounded) -> list[dict[int, int]]:
+    """Anchors without those whose mask is, by half or more, what surer ones of the same frame claim."""
+    left: list[dict[int, int]] = [{} for _ in shown]
+    for t in sorted({t for its in shown for t in its}):
+        here = sorted(((-found.scores[its[t], t], k) for k, its in enumerate(shown) if t in its))
+        taken: list[RLE] = []
+        for _, k in here:
+            mask = found.rles[shown[k][t]][t]
+            if not taken or covered(mask, union(taken)) < 0.5:
+                left[k][t] = shown[k][t]
+                taken.append(mask)
+    return left
 
 
 class _Prompts(Mapping[int, FramePrompts]):
