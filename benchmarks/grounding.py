@@ -145,7 +145,7 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     stcn = load_strictly(Stcn, SHIPPED).float()
     config: ReferFormerConfig = load_model(arguments.model).config
     config.backbone_config = stcn.config.key_backbone
-    model = ReferFormerForVNG(config)
+    model = ReferFormerForVNG(config).float()  # the shipped weights are halves
     model.backbone.load_state_dict(stcn.key_encoder.state_dict())
     processor = load_processor(arguments.model)
     frames = ArrayFrames(np.stack(list(_moving(24, *arguments.size))))
