@@ -2,8 +2,9 @@
 
 Table 9: the same network and number of steps under four supervisions, three seeds. Figure 2: 1, 2, 5 and 10 points an
 object and frame to train on, against 1, 2, 5, 10 points or the true mask in the first frame. Every run is `vng train
-configs/toy-point-vos.yaml` with overrides; what is done already is not done again.
-`python -m benchmarks.point_vos [--out DIR] [--steps N] [--seeds 0 1 2] [--only table|figure] [--json FILE]`
+configs/toy-point-vos.yaml` with overrides; what is done already is not done again. With `--static N` every run starts, as in
+the paper, from a model trained N steps on masks of still images, here of the procedural world.
+`python -m benchmarks.point_vos [--out DIR] [--steps N] [--static N] [--seeds 0 1 2] [--only table|figure] [--json FILE]`
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
 ENGINE = "classical"  # makes the pseudo-masks: weight-free, so that it has seen no mask either
 COUNTS = (1, 2, 5, 10)
 POINTS = 10  # of the table
+STILLS = 80  # videos of the procedural world whose frames are the static images
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,42 @@ def make_data(out: Path, root: Path) -> None:
             run(*arguments, "--out", out / name)
 
 
-def train(out: Path, name: str, data: Path, supervision: str, seed: int, steps: int) -> Path:
+@dataclass(frozen=True)
+class Schedule:
+    """How long runs are, and what they start from."""
+
+    steps: int
+    static: int = 0  # steps on still images before; 0: from scratch
+
+    @property
+    def name(self) -> str:
+        """For folders and keys of results."""
+        return f"{self.steps}" + (f"-after-{self.static}" if self.static else "")
+
+
+def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedule: Schedule) -> Path:
     """One training run; its folder."""
-    folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
+    folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}-steps-{schedule.name}"
     if not (folder / "config.json").exists():
+        start = [f"model.init={train_static(out, seed, schedule.static)}"] if schedule.static else []
         run("train", find_config(Path("toy-point-vos.yaml")), f"data.sources=[{{path: {data}}}]", f"out={folder}",
-            f"supervision={supervision}", f"seed={seed}", f"optimizer.steps={steps}", "--quiet")  # fmt: skip
+            f"supervision={supervision}", f"seed={seed}", f"optimizer.steps={schedule.steps}", *start, "--quiet")  # fmt: skip
+    return folder
+
+
+def train_static(out: Path, seed: int, steps: int) -> Path:
+    """The model that runs start from: masks of the procedural world's frames, each a clip of its own; its folder."""
+    folder, world, data = out / "runs" / "static" / f"seed-{seed}-steps-{steps}", out / "world", out / "static"
+    if not (world / "vng").exists():
+        run("synthesize", "--out", world, "--videos", STILLS, "--seed", 21, "--preset", "hard", "--quiet")
+    if not (data / "data").exists():
+        trio = world / "vng"
+        files = ("--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json", "--orig-masks",
+                 trio / "orig_masks.json")  # fmt: skip
+        run("convert", "vng", *files, "--frames", world / "frames", "--out", data, "--split", "train", "--quiet")
+    if not (folder / "config.json").exists():
+        run("train", find_config(Path("toy-point-vos.yaml")), f"data.sources=[{{path: {data}}}]", "data.stills=true",
+            f"out={folder}", f"seed={seed}", f"optimizer.steps={steps}", "--quiet")  # fmt: skip
     return folder
 
 
@@ -113,16 +145,16 @@ class Scores:
         return 100 * float(np.mean(list(self.known[key].values())))
 
 
-def table(out: Path, steps: int, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:
+def table(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:
     """Train and score the rows of table 9, print them."""
     found: dict[str, list[float]] = {row.title: [] for row in TABLE}
     for seed in seeds:
         for row in TABLE:
             source = next(r for r in TABLE if r.title == row.run)
-            model = train(out, row.run, out / source.data, source.supervision, seed, steps)
-            key = f"table/{row.title}/{seed}/{steps}"
+            model = train(out, row.run, out / source.data, source.supervision, seed, schedule)
+            key = f"table/{row.title}/{seed}/{schedule.name}"
             found[row.title].append(scores.get(key, lambda m=model, r=row, s=seed: score(m, r.start, POINTS, s, root)))  # type: ignore[misc]
-    print(f"\nTable 9, toy: {steps} steps each, seeds {seeds}\n{'':28}{'J&F':>8}{'spread':>8}{'paper':>8}")
+    print(f"\nTable 9, toy: {schedule.name} steps each, seeds {seeds}\n{'':28}{'J&F':>8}{'spread':>8}{'paper':>8}")
     for row in TABLE:
         values = found[row.title]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
@@ -130,7 +162,7 @@ def table(out: Path, steps: int, seeds: list[int], root: Path, scores: Scores) -
     return {f"table_9_{title}": float(np.mean(values)) for title, values in found.items()}
 
 
-def figure(out: Path, steps: int, seed: int, root: Path, scores: Scores) -> dict[str, float]:
+def figure(out: Path, schedule: Schedule, seed: int, root: Path, scores: Scores) -> dict[str, float]:
     """Train and score figure 2's curves, print and draw them."""
     import matplotlib
 
@@ -139,16 +171,19 @@ def figure(out: Path, steps: int, seed: int, root: Path, scores: Scores) -> dict
 
     curves: dict[int, list[float]] = {}
     for trained_on in COUNTS:
-        model = train(out, f"points {trained_on}", out / f"points-{trained_on}-all", "points", seed, steps)
+        model = train(out, f"points {trained_on}", out / f"points-{trained_on}-all", "points", seed, schedule)
         curves[trained_on] = [
             scores.get(
-                f"figure/{trained_on}/{count or 'mask'}/{seed}/{steps}",
+                f"figure/{trained_on}/{count or 'mask'}/{seed}/{schedule.name}",
                 lambda m=model, c=count: score(m, "points" if c else "mask", c, seed, root),  # type: ignore[misc]
             )
             for count in (*COUNTS, 0)
         ]
     names = [*map(str, COUNTS), "mask"]
-    print(f"\nFigure 2, toy: {steps} steps each, seed {seed}\n{'trained on':14}" + "".join(f"{n:>8}" for n in names))
+    print(
+        f"\nFigure 2, toy: {schedule.name} steps each, seed {seed}\n{'trained on':14}"
+        + "".join(f"{n:>8}" for n in names)
+    )
     plot, axes = plt.subplots(figsize=(6, 4))
     for trained_on, values in curves.items():
         print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in values))
@@ -170,6 +205,7 @@ def main() -> None:
     parser.add_argument("--train-root", type=Path, default=TRAIN_ROOT)
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--static", type=int, default=0, help="steps on still images before; 0: from scratch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", choices=("table", "figure"))
     parser.add_argument("--json", type=Path)
@@ -177,11 +213,12 @@ def main() -> None:
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     make_data(out, arguments.train_root)
+    schedule = Schedule(arguments.steps, arguments.static)
     scores, figures = Scores(out / "scores.json"), {}
     if arguments.only != "figure":
-        figures |= table(out, arguments.steps, arguments.seeds, arguments.root, scores)
+        figures |= table(out, schedule, arguments.seeds, arguments.root, scores)
     if arguments.only != "table":
-        figures |= figure(out, arguments.steps, arguments.seeds[0], arguments.root, scores)
+        figures |= figure(out, schedule, arguments.seeds[0], arguments.root, scores)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 

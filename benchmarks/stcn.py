@@ -100,18 +100,18 @@ def ours(engine: StcnPropagator, objects: int) -> Run:
 class _Bottleneck(nn.Module):
     """As in torchvision, under its names: the stride is in the 3x3 convolution."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = norm(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.bn3 = norm(4 * width)
         self.relu = nn.ReLU(inplace=True)
         short = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
         widens = inputs != 4 * width or stride != 1
-        self.downsample = nn.Sequential(short, nn.BatchNorm2d(4 * width)) if widens else None
+        self.downsample = nn.Sequential(short, norm(4 * width)) if widens else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
@@ -120,19 +120,20 @@ class _Bottleneck(nn.Module):
         return self.relu(y)
 
 
-def _resnet50(pretrained: bool = False) -> nn.Module:
-    """The part of torchvision's ResNet-50 that STCN takes."""
+def resnet50(
+    pretrained: bool = False, norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, stages: int = 3, **_: object
+) -> nn.Module:
+    """torchvision's ResNet-50 without its head, of which STCN takes three stages."""
 
     def stage(inputs: int, width: int, depth: int, stride: int) -> nn.Sequential:
-        blocks = [_Bottleneck(inputs if not i else 4 * width, width, stride if not i else 1) for i in range(depth)]
-        return nn.Sequential(*blocks)
+        sizes = [(inputs if not i else 4 * width, width, stride if not i else 1) for i in range(depth)]
+        return nn.Sequential(*(_Bottleneck(*size, norm_layer) for size in sizes))
 
-    stages = {
-        f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate([(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2)])
-    }
-    stem = {"conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False), "bn1": nn.BatchNorm2d(64), "relu": nn.ReLU(inplace=True),
+    table = [(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2)][:stages]
+    stem = {"conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False), "bn1": norm_layer(64), "relu": nn.ReLU(inplace=True),
             "maxpool": nn.MaxPool2d(3, 2, 1)}  # fmt: skip
-    return nn.Sequential(OrderedDict({**stem, **stages}))
+    layers = {f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate(table)}
+    return nn.Sequential(OrderedDict({**stem, **layers}))
 
 
 class _OnCpu:
@@ -150,7 +151,7 @@ def reference(folder: Path) -> nn.Module:
     """The authors' network with weights that come from the names of its keys."""
     sys.path.insert(0, str(folder))
     torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
-    models.resnet50 = _resnet50  # type: ignore[attr-defined]
+    models.resnet50 = resnet50  # type: ignore[attr-defined]
     torchvision.models = models  # type: ignore[attr-defined]
     sys.modules |= {"torchvision": torchvision, "torchvision.models": models}
     import inference_core

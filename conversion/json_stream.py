@@ -1,4 +1,4 @@
-"""One JSON object of any size, read entry by entry; memory holds one entry and a read-ahead, never the file.
+"""One JSON object or list of any size, read entry by entry; memory holds one entry and a read-ahead, never the file.
 
 `json.loads` needs about ten times the file's size for the Point-VOS files. This is the standard library's decoder run over
 a moving window, which a streaming library would not better here: it can also find its feet again behind a broken entry.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +70,53 @@ def iterate_json_object(
                 on_problem(error.problem)
 
 
+def iterate_json_list(path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None) -> Iterator[T]:
+    """Parse the items of a file's one JSON list in file order.
+
+    Args:
+        path: the file.
+        parse: makes a record of an item and its name ("[7]", counted from 0); raises DataError.
+        on_problem: takes each bad item and the rest goes on; None raises at the first.
+
+    Raises:
+        DataError: always for broken JSON, and for a file that holds no list.
+    """
+    with _Window(path) as window:
+        for index, value in enumerate(window.items()):
+            try:
+                yield parse(value, f"[{index}]")
+            except DataError as error:
+                if on_problem is None:
+                    raise
+                on_problem(error.problem)
+        window.expect("", "the end of the file")
+
+
+def iterate_json_sections(path: Path, sections: Collection[str]) -> Iterator[tuple[str, str, Any]]:
+    """The items of the lists that a file's one JSON object holds under some of its keys, in file order.
+
+    COCO's files are such objects: {"images": [...], "annotations": [...], "categories": [...]}. A key that is not there, or
+    null, has no items.
+
+    Yields:
+        (key, the item's name such as "annotations[7]", the item).
+
+    Raises:
+        DataError: broken JSON, or something else than a list under one of the keys.
+    """
+    with _Window(path) as window:
+        window.expect("{", f"an object with {', '.join(sections)}")
+        while window.next_entry():
+            key = window.key()
+            if window.at_list():
+                for index, value in enumerate(window.items()):
+                    if key in sections:
+                        yield key, f"{key}[{index}]", value
+            elif window.value() is not None and key in sections:
+                raise DataError(path, "", key, "expected a list", "check that this is the right file")
+            window.end_entry()
+
+
 class _Window:
     """A stretch of a text file: `text[at:]` is what was read ahead and not yet used."""
 
@@ -103,12 +150,31 @@ class _Window:
 
     def entry(self) -> tuple[str, Any]:
         """The key and value that begin here; left at the value where that is broken."""
+        return self.key(), self.value()
+
+    def key(self) -> str:
+        """The key that begins here; left at its value."""
         if self._peek() not in ('"', ""):
             raise self._error(f"expected a key in quotes, got {self.text[self.at]!r}", self.at)
-        key = self._value()
+        key: str = self.value()
         self.expect(":", "':' behind a key")
         self._peek()
-        return key, self._value()
+        return key
+
+    def at_list(self) -> bool:
+        """Whether a list begins here."""
+        return self._peek() == "["
+
+    def items(self) -> Iterator[Any]:
+        """The items of the list that begins here, each stepped over before it is given; left behind the list."""
+        self.expect("[", "a list")
+        while self._peek() != "]":
+            yield self.value()
+            if self._peek() != "]":
+                self.expect(",", "',' or ']' behind an item")
+                if self._peek() == "]":
+                    raise self._error("a ',' stands before the closing ']'", self.at)
+        self.at += 1
 
     def end_entry(self) -> None:
         """Step over the comma behind an entry; a closing brace is left for `next_entry`."""
@@ -118,12 +184,12 @@ class _Window:
                 raise self._error("a ',' stands before the closing '}'", self.at)
 
     def expect(self, character: str, what: str) -> None:
-        """Step over a character, or raise DataError: `what` was expected."""
+        """Step over a character ("": the file's end), or raise DataError: `what` was expected."""
         found = self._peek()
         if found != character:
             came = repr(found) if found else "the end of the file"
             raise self._error(f"expected {what}, got {came}", self.at)
-        self.at += 1
+        self.at += len(character)
 
     def go_on(self, restart: re.Pattern[str] | None) -> bool:
         """Move forward to the next match of `restart`; False where there is none."""
@@ -137,7 +203,7 @@ class _Window:
                 break
         return False
 
-    def _value(self) -> Any:
+    def value(self) -> Any:
         """The JSON value that begins here, stepped over; left at its first character where it is broken."""
         while True:
             try:

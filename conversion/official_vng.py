@@ -6,7 +6,7 @@ UVO is sparse (about three annotated frames a video) and is known by `ytid`; its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from conversion.jsonio import OnProblem, Reader, load_json, write_json
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
-from vng.frames import find_frames, frame_number, open_frames
+from vng.frames import Frames, find_frames, frame_number, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 
@@ -197,18 +197,30 @@ def with_frames(record: Video, frames_root: Path) -> Video:
     Raises:
         DataError: a frame that is not there, or frames of another size than the masks.
     """
-    frames = open_frames(find_frames(frames_root, record.video_id))
+    frames = listed_frames(frames_root, record.video_id, record.frame_names)
+    if record.height:
+        check_size(frames, record.video_id, record.height, record.width)
+    height, width = frames.size
+    return replace(record, height=height, width=width, fps=frames.fps, frames=frames)
+
+
+def listed_frames(frames_root: Path, video: str, names: Sequence[str]) -> Frames:
+    """The frames of a video that an annotation file names, found below `frames_root`; DataError for one not there."""
+    frames = open_frames(find_frames(frames_root, video))
     places = []
-    for name in record.frame_names:
+    for name in names:
         place = frames.index_of(name)
         if place is None:
-            raise DataError(frames.source, record.video_id, "frames", f"no frame {name!r}", "extract all frames again")
+            raise DataError(frames.source, video, "frames", f"no frame {name!r}", "extract all frames again")
         places.append(place)
-    size = frames.size
-    if record.height and (record.height, record.width) != size:
-        reason = f"frames of {size[0]}x{size[1]}, masks of {record.height}x{record.width}"
-        raise DataError(frames.source, record.video_id, "size", reason, "extract the frames at the masks' size")
-    return replace(record, height=size[0], width=size[1], fps=frames.fps, frames=frames.subset(places))
+    return frames.subset(places)
+
+
+def check_size(frames: Frames, video: str, height: int, width: int) -> None:
+    """Raise DataError unless frames have the size of the masks."""
+    if frames.size != (height, width):
+        reason = f"frames of {frames.size[0]}x{frames.size[1]}, masks of {height}x{width}"
+        raise DataError(frames.source, video, "size", reason, "extract the frames at the masks' size")
 
 
 def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:

@@ -22,7 +22,7 @@ from vng.masks import RLE, encode
 
 IGNORED = 255
 FPS = 24.0
-NAME, SPLIT = "DAVIS", "train"
+NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
 Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where not annotated
 Void = tuple[RLE | None, ...]  # per frame, the pixels that nobody has labelled; None where there are none
 
@@ -87,12 +87,17 @@ def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Probl
 
 
 def read_davis_clip(
-    root: Path, folder: Path, name: str = NAME, split: str = SPLIT, settings: DavisSettings | None = None
+    root: Path,
+    folder: Path,
+    name: str = NAME,
+    split: str = SPLIT,
+    settings: DavisSettings | None = None,
+    annotations_folder: str = ANNOTATIONS,
 ) -> tuple[Video, Void]:
     """One clip as a record, and its void; raises DataError for a missing, broken or wrongly sized annotation."""
     settings = settings or DavisSettings()
     frames = ImageFolder(folder, FPS)
-    annotations = root / "Annotations" / folder.parent.name / folder.name
+    annotations = root / annotations_folder / folder.parent.name / folder.name
     labels: list[np.ndarray | None] = []
     for index, frame in enumerate(frames.names):
         path = annotations / f"{frame}.png"

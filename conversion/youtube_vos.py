@@ -88,6 +88,16 @@ def meta_videos(folder: YoutubeFolder, on_problem: Callable[[Problem], None]) ->
         yield video, entry
 
 
+def meta_categories(file: Path, on_problem: Callable[[Problem], None]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(video, {object id: category}) of a meta.json; entries with a fault go to `on_problem`."""
+    for video, entry in Reader(load_json(file), file, "").get("videos", dict).items():
+        try:
+            objects = Reader(entry, file, video).child("objects")
+            yield video, {key: objects.child(key).get("category", str, "") for key in objects.value}
+        except DataError as error:
+            on_problem(error.problem)
+
+
 def meta_objects(entry: Any, file: Path, video: str) -> list[MetaObject]:
     """The objects of a video's entry, by number; raises DataError for a field that is missing or wrong."""
     objects = Reader(entry, file, video).child("objects")

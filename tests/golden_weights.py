@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 STCN_GAINS = {"key_proj.key_proj.weight": 3, "decoder.pred.weight": 4}
+REFERFORMER_GAINS = {"bbox_embed": 0.3, "controller.layers.2": 0.6, "sampling_offsets.weight": 0.5}
 STCN_SMALL = r"(bn3|layer[1-4]\.\d+\.bn2)\.weight$"  # the last norm of a residual branch
 
 
-def drawn(key: str, shape: list[int], gains: Mapping[str, float], small: str = "$^") -> torch.Tensor:
+def drawn(key: str, shape: list[int], gains: Mapping[str, float], small: str = "$^", seed: int = 0) -> torch.Tensor:
     """One tensor; `gains` multiply keys that contain a text, `small` is a pattern of norms that start at 0.2 to 0.4."""
-    r = np.random.default_rng([0, zlib.crc32(key.encode())])
+    r = np.random.default_rng([seed, zlib.crc32(key.encode())])
     if key.endswith((".bg_query", "relative_position_index", "num_batches_tracked")):
         value = np.zeros(shape)
     elif key.endswith("running_mean"):
@@ -33,3 +34,12 @@ def drawn(key: str, shape: list[int], gains: Mapping[str, float], small: str = "
     for part, gain in gains.items():
         value = value * (gain if part in key else 1)
     return torch.from_numpy(np.asarray(value)).float()
+
+
+def referformer_state(shapes: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:
+    """Weights of the authors' ReferFormer, by the shapes of its keys."""
+    state = {key: drawn(key, shape, REFERFORMER_GAINS, STCN_SMALL) for key, shape in shapes.items()}
+    rare = {
+        key: torch.full_like(state[key], -4.59511985013459) for key in state if re.match(r"class_embed.*bias$", key)
+    }
+    return state | rare

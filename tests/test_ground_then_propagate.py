@@ -211,13 +211,13 @@ class TestSharedFeatures:
         return tmp_path / "stcn", model
 
     def grounder(self, path: Any, network: Stcn, **options: Any) -> NarrativeGrounder:
-        model = make_model()
         config = tiny_config()
         config.backbone_config = network.config.key_backbone
-        model = type(model)(config).eval()
+        model = make_model(config)
         model.backbone.load_state_dict(network.key_encoder.state_dict())
         processor = ReferFormerProcessor(train_tokenizer(TEXT, 300, 64), short_side=66, long_side=110)
-        settings = PropagationSettings("stcn", checkpoint=str(path), confidence=0, **options)
+        told = {"checkpoint": str(path), "confidence": 0, "presence": "propagator", **options}
+        settings = PropagationSettings("stcn", **told)
         return NarrativeGrounder(model, processor, "cpu", windows=WindowSettings(4), propagation=settings)
 
     def test_one_network_computes_once(self, stcn: Any) -> None:

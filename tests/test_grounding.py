@@ -26,13 +26,18 @@ T, H, W, Q = 7, 72, 100, 5
 NARRATIVE = "A red [ball] moves to the left past the [star]."
 
 
-def make_model(**sizes: Any) -> ReferFormerForVNG:
+def make_model(config: Any = None, **sizes: Any) -> ReferFormerForVNG:
     torch.manual_seed(3)
-    model = ReferFormerForVNG(tiny_config(**sizes)).eval()
-    with torch.no_grad():  # a new model's queries all say the same with the same score
+    model = ReferFormerForVNG(config or tiny_config(**sizes)).eval()
+    with torch.no_grad():  # a new model's queries all say the same with the same score, and its masks may be empty
         model.query_embed.weight.mul_(4)
         for head in model.class_embed:
             head.weight.normal_(0, 1)  # type: ignore[operator,union-attr]
+        words = {"input_ids": torch.tensor([[0, 9, 2]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+        nouns = torch.tensor([[[False, True, False]]])
+        masks = model(torch.randn(1, 2, 3, 96, 96), **words, noun_tokens=nouns).masks
+        last: Any = model.controller.layers[-1]
+        last.bias[-1] -= masks.median()
     return model
 
 

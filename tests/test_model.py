@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vng.errors import DataError, VngError
+from vng.errors import DataError, UsageError
+from vng.models.pixels import read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, generalized_iou, losses, make_targets, match
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.modeling_referformer import DeformableAttention, ReferFormerForVNG, level_arguments
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 
 B, N, FRAMES, Q, HEIGHT, WIDTH = 2, 3, 4, 5, 64, 96
@@ -28,7 +28,7 @@ def tiny_config(**sizes: object) -> ReferFormerConfig:
             "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 66}  # fmt: skip
     small = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "attention_heads": 4, "feedforward_dim": 48,
              "num_points": 2, "num_queries": Q, "mask_dim": 8}  # fmt: skip
-    return ReferFormerConfig(backbone, text, **{**small, **sizes})  # type: ignore[arg-type]
+    return ReferFormerConfig(**{"backbone_config": backbone, "text_config": text, **small, **sizes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +67,78 @@ def test_nouns_share_everything_and_see_nothing_of_each_other(batch: dict[str, t
             torch.testing.assert_close(alone.logits[:, 0], together.logits[:, noun], atol=1e-5, rtol=0)
 
 
+def test_the_sentence_conditions_one_noun_at_a_time(batch: dict[str, torch.Tensor]) -> None:
+    model = ReferFormerForVNG(tiny_config(conditioning="sentence")).eval()
+    nouns = batch.pop("noun_tokens")
+    with torch.no_grad():
+        alone, none = model(**batch, noun_tokens=nouns[:, :1]), model(**batch)
+        assert alone.masks.shape[:2] == (B, 1) and torch.equal(alone.masks, none.masks)
+        with pytest.raises(UsageError, match=r"one noun of a narrative, not 3; give one at a time"):
+            model(**batch, noun_tokens=nouns)
+        with pytest.raises(UsageError, match="say which tokens they are"):
+            ReferFormerForVNG(tiny_config())(**batch)
+    with pytest.raises(UsageError, match="'distilbert' has no pooler"):
+        ReferFormerForVNG(
+            tiny_config(
+                conditioning="sentence", text_config={"model_type": "distilbert", "dim": 8, "n_heads": 2, "n_layers": 1}
+            )
+        )
+    with pytest.raises(ValueError, match="conditioning 'words' is none of noun, sentence"):
+        tiny_config(conditioning="words")
+
+
 def test_feature_maps_may_be_given(batch: dict[str, torch.Tensor]) -> None:
     model = ReferFormerForVNG(tiny_config()).eval()
     pixels, nouns = batch["pixel_values"], batch["noun_tokens"]
     rest = {name: batch[name] for name in ("pixel_mask", "input_ids", "attention_mask")}
     with torch.no_grad():
-        maps = list(model.backbone(pixels.flatten(0, 1)).feature_maps)
+        maps = list(model.backbone(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)).feature_maps)
         scenes = [model.encode(pixels, **rest), model.encode(None, **rest, feature_maps=maps)]
         masks = [model.decode(scene, nouns)[-1][2] for scene in scenes]
     torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=0)
+
+
+def test_half_precision(batch: dict[str, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    model = ReferFormerForVNG(tiny_config()).eval()
+    with torch.no_grad():
+        exact = model(**batch)
+        model.to(torch.bfloat16)
+        rough = model(**batch)
+    assert rough.masks.dtype == torch.bfloat16 and rough.boxes.dtype == torch.float32
+    assert float((rough.masks.float() - exact.masks).abs().mean()) < 0.1 * float(exact.masks.abs().mean())
+    torch.testing.assert_close(rough.boxes, exact.boxes, atol=0.02, rtol=0)
+
+
+def test_as_it_is_used_it_is_the_same(batch: dict[str, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    model = ReferFormerForVNG(tiny_config(num_feature_levels=3)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).masks, model.fused()(**batch).masks, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])
+def test_the_text_encoder_attends_as_it_is_told(kind: str) -> None:
+    model = ReferFormerForVNG._from_config(tiny_config(), attn_implementation=kind)
+    assert model.text_encoder.config._attn_implementation == kind
+
+
+@pytest.mark.parametrize("references", [2, 4])
+def test_deformable_attention_is_the_same_on_every_device(references: int) -> None:
+    torch.manual_seed(0)
+    layer, shapes = DeformableAttention(tiny_config(num_feature_levels=2)), [(3, 5), (2, 1)]
+    levels = level_arguments(shapes, torch.device("cpu"))
+    query, memory, valid = torch.randn(B, 6, 32), torch.randn(B, 17, 32), torch.rand(B, 17) > 0.2
+    reference = torch.rand(B, 6, 2, references)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+        theirs = layer(query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels)
+        torch.testing.assert_close(layer.read(query, memory, valid, reference, levels), theirs[0], atol=1e-5, rtol=1e-5)
+        value, places = torch.randn(B, 17, 4, 8), torch.rand(B, 6, 4, 2, 2, 2)
+        weights = torch.rand(B, 6, 4, 2, 2)
+        wanted = read_levels(value, shapes, places, weights)
+        torch.testing.assert_close(layer.sample(value, places, weights, levels), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_freezing_survives_loading(tmp_path: Path) -> None:
@@ -89,6 +152,22 @@ def test_freezing_survives_loading(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in model.text_encoder.parameters())
     assert not any(p.requires_grad for n, p in model.backbone.named_parameters() if "normalization" in n)
     assert all(p.requires_grad for p in model.controller.parameters())
+
+
+@pytest.mark.parametrize("kind", ["resnet", "swin"])
+def test_frozen_stages(kind: str) -> None:
+    """The stem and the first stage stay as they are, further ones train."""
+    config = tiny_config(frozen_stages=2)
+    if kind == "swin":
+        swin = {"model_type": "swin", "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 2, 2, 2], "window_size": 4,
+                "out_features": config.backbone_config.out_features}  # fmt: skip
+        config = tiny_config(frozen_stages=2, backbone_config=swin)
+    model = ReferFormerForVNG(config)
+    trained = {n for n, p in model.backbone.named_parameters() if p.requires_grad}
+    frozen = {n for n, p in model.backbone.named_parameters() if not p.requires_grad and "normalization" not in n}
+    first, second = ("stages.0.", "stages.1.") if kind == "resnet" else ("encoder.layers.0.", "encoder.layers.1.")
+    assert any(first in name for name in frozen) and any("embed" in name for name in frozen)
+    assert not any(first in name for name in trained) and any(second in name for name in trained)
 
 
 def test_image_padding_is_never_read(processor: ReferFormerProcessor) -> None:
@@ -259,55 +338,3 @@ class TestProcessor:
         assert padded["pixel_values"].shape == (1, 2, 3, 64, 64) and padded["pixel_mask"].sum() == 2 * 36 * 50
         masks = scaling.upsample(torch.ones(5, 16, 16), (36, 50), (72, 100))
         assert masks.shape == (5, 72, 100)
-
-
-def golden_state(folder: Path) -> dict[str, torch.Tensor]:
-    """The reference's weights from their names (rules in goldens/README and PEERS.md section 0)."""
-    from det_init import tensor_for  # type: ignore[import-not-found]
-
-    gains = {"bbox_embed": 0.3, "controller.layers.2": 0.6, "sampling_offsets.weight": 0.5}
-    state = {}
-    for line in (folder / "referformer" / "state_dict_keys.txt").read_text().splitlines():
-        key, shape, _ = line.split("\t")
-        value = np.asarray(tensor_for(key, json.loads(shape), 0, gains))
-        if key.startswith("class_embed") and key.endswith("bias"):
-            value = np.full(json.loads(shape), -4.59511985013459)
-        state[key] = torch.from_numpy(value).float()
-    return state
-
-
-class TestGolden:
-    def test_both_nouns_of_a_narrative_in_one_pass(self, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from vng.models.referformer.import_checkpoint import from_reference
-
-        folder = shared / "goldens"
-        monkeypatch.syspath_prepend(str(folder))
-        arrays = np.load(folder / "referformer" / "golden_rf.npz")
-        meta = json.loads((folder / "referformer" / "golden_rf.json").read_text())
-        text = {k: v for k, v in meta["text_encoder"].items() if k != "attn_implementation"}
-        state = golden_state(folder)
-        model = from_reference(state, ReferFormerConfig(text_config={"model_type": "roberta", **text})).eval()
-        given = {
-            k: torch.from_numpy(arrays[f"narrative_nouns/in/{k}"])
-            for k in ("pixel_values", "padding", "input_ids", "attention_mask")
-        }
-        nouns = torch.zeros(1, 2, given["input_ids"].shape[1], dtype=torch.bool)
-        for noun in (0, 1):
-            nouns[0, noun, torch.from_numpy(arrays[f"narrative_nouns/noun{noun}/token_positions"])] = True
-        inputs = {"pixel_values": given["pixel_values"], "input_ids": given["input_ids"],
-                  "attention_mask": given["attention_mask"], "pixel_mask": ~given["padding"]}  # fmt: skip
-        truth = torch.from_numpy(arrays["narrative_nouns/in/target0_masks"])[None, None]
-        with torch.no_grad():
-            output = model(**inputs, noun_tokens=nouns)
-            for noun in (0, 1):
-                prefix = f"narrative_nouns/noun{noun}/"
-                pairs = {"pred_logits": output.logits[..., None], "pred_boxes": output.boxes, "pred_masks": output.masks,
-                         "reference_points": output.reference_points}  # fmt: skip
-                for name, value in pairs.items():
-                    np.testing.assert_allclose(value[:, noun].numpy(), arrays[prefix + name], atol=1e-4, rtol=0)
-                trained = model(**inputs, noun_tokens=nouns[:, noun : noun + 1], target_masks=truth,
-                                target_annotated=torch.ones(1, 1, 3, dtype=torch.bool))  # fmt: skip
-                assert float(trained.loss) == pytest.approx(meta[prefix]["total"], abs=1e-4)
-        state.pop("query_embed.weight")
-        with pytest.raises(VngError, match=r"1 missing \['query_embed.weight'\]"):
-            from_reference(state, model.config)

@@ -379,7 +379,7 @@ class TestFaults:
             ("a/00010.png", "cannot be read"),
             ("a/00015.png", "cannot be read"),
             ("a/00020.png", "prediction of 18x26, the frame has 18x25"),
-            ("b/00005.png", "got mode RGB"),
+            ("b/00005.png", "mode RGB"),
             ("b/00010.png", "numbers [255], which no object has (known: 1, 2)"),
             ("r/c", "no prediction of this video (4 frames wanted)"),
             ("r/d", "wanted 00005.png, found x00000.png"),
@@ -676,12 +676,12 @@ class TestFrameSparsity:
 
 
 def test_the_official_numbers(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the twenty golden videos through files and back: mean, recall and decay of DAVIS 2017."""
+    """One of the twenty golden videos through files and back: mean, recall and decay of both DAVIS 2017 protocols."""
     folder = shared / "goldens" / "metrics"
     monkeypatch.syspath_prepend(str(folder))
     import gen_synth
 
-    golden = json.loads((folder / "goldens_synth.json").read_text())["davis_semi"]
+    goldens = json.loads((folder / "goldens_synth.json").read_text())
     gt, pred = gen_synth.make_video(20240, 4, 40, 3, 480, 854)
     sys.modules.pop("gen_synth")
     objects = tuple(VideoObject(str(k), "", "orig_masks", tuple(encode(frame == k) for frame in gt)) for k in (1, 2, 3))
@@ -689,10 +689,10 @@ def test_the_official_numbers(shared: Path, tmp_path: Path, monkeypatch: pytest.
     for name, labels in zip(names, pred, strict=True):
         save(labels, tmp_path / "synth04" / f"{name}.png")
     video = Video("synth04", "s", "val", 480, 854, 0.0, names, (), (), objects)
-    scores = score(video, tmp_path, official=True)
-    for which, measure in enumerate("JF"):
-        got = [scores.statistics(item)[which] for item in scores.objects]
-        for key, field in (("M", "mean"), ("R", "recall"), ("D", "decay")):
-            np.testing.assert_allclose(
-                [getattr(s, field) for s in got], golden[measure][key][12:15], atol=1e-12, rtol=0
-            )
+    for protocol, golden in (("davis", goldens["davis_semi"]), ("davis-unsupervised", goldens["davis_unsup"])):
+        scores = score(video, tmp_path, protocol, official=True)
+        for which, measure in enumerate("JF"):
+            got = [scores.statistics(item)[which] for item in scores.objects]
+            for key, field in (("M", "mean"), ("R", "recall"), ("D", "decay")):
+                values = [getattr(s, field) for s in got]
+                np.testing.assert_allclose(values, golden[measure][key][12:15], atol=1e-12, rtol=0)

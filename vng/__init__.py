@@ -8,12 +8,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vng.evaluation.accumulators import NarrativeScore, VosScore
+    from vng.evaluation.instances import InstanceScore
+    from vng.evaluation.point_agreement import PointScore
+    from vng.evaluation.traces import TraceScore
     from vng.grounding import GroundingResult, NarrativeGrounder
     from vng.propagation import propagate
 
-__all__ = ["GroundingResult", "NarrativeGrounder", "__version__", "propagate"]
+__all__ = [
+    "GroundingResult",
+    "InstanceScore",
+    "NarrativeGrounder",
+    "NarrativeScore",
+    "PointScore",
+    "TraceScore",
+    "VosScore",
+    "__version__",
+    "propagate",
+]
 
-_HOMES = {"NarrativeGrounder": "grounding", "GroundingResult": "grounding", "propagate": "propagation"}
+_HOMES = {
+    "NarrativeGrounder": "grounding",
+    "GroundingResult": "grounding",
+    "propagate": "propagation",
+    "VosScore": "evaluation.accumulators",
+    "NarrativeScore": "evaluation.accumulators",
+    "InstanceScore": "evaluation.instances",
+    "PointScore": "evaluation.point_agreement",
+    "TraceScore": "evaluation.traces",
+}
 
 
 def __getattr__(name: str) -> Any:

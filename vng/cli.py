@@ -14,12 +14,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vng.arguments import build_parser
-from vng.commands.evaluate import run_evaluate_frame_sparsity, run_evaluate_vos
+from vng.commands.evaluate import (
+    run_evaluate_frame_sparsity,
+    run_evaluate_instances,
+    run_evaluate_points,
+    run_evaluate_referring,
+    run_evaluate_traces,
+    run_evaluate_vos,
+)
+from vng.commands.import_checkpoint import run_import
 from vng.commands.inspect import print_dataset, print_points, print_problems, run_compare
-from vng.commands.output import print_totals
+from vng.commands.output import print_estimate, print_totals
 from vng.commands.predict import run_predict
 from vng.commands.propagate import run_propagate
-from vng.errors import DataError, UsageError, VngError
+from vng.errors import UsageError, VngError
 from vng.processes import StoppedElsewhere, leave_processes
 
 
@@ -121,6 +129,45 @@ def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
     return _run_conversion(conversion, arguments)
 
 
+def _run_convert_youtube_vis(arguments: argparse.Namespace) -> int:
+    from conversion.youtube_vis import VisSettings, vis_conversion
+
+    settings = VisSettings(arguments.row_frames, arguments.null_means)
+    options = _build_options(arguments)
+    conversion = vis_conversion(arguments.kind, arguments.masks, arguments.frames, options, settings)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_ref_youtube_vos(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, ref_youtube_vos_conversion
+
+    where = (arguments.meta, arguments.frames, arguments.annotations, arguments.without, arguments.categories)
+    return _run_conversion(ref_youtube_vos_conversion(ReferringFiles(*where), _build_options(arguments)), arguments)
+
+
+def _run_convert_mevis(arguments: argparse.Namespace) -> int:
+    from conversion.referring import ReferringFiles, mevis_conversion
+
+    files = ReferringFiles(arguments.meta, arguments.frames, arguments.masks, arguments.without)
+    return _run_conversion(mevis_conversion(files, _build_options(arguments), arguments.null_means), arguments)
+
+
+def _run_convert_ref_davis(arguments: argparse.Namespace) -> int:
+    from conversion.referring_davis import ref_davis_conversion
+
+    where = (arguments.image_set, arguments.annotations)
+    conversion = ref_davis_conversion(arguments.root, arguments.expressions, _build_options(arguments), *where)
+    return _run_conversion(conversion, arguments)
+
+
+def _run_convert_coco_png(arguments: argparse.Namespace) -> int:
+    from conversion.coco_png import PngFiles, PngSettings, coco_png_conversion
+
+    files = PngFiles(arguments.narratives, arguments.panoptic, arguments.panoptic_masks, arguments.images)
+    settings = PngSettings(arguments.keep_plurals, arguments.keep_stuff)
+    return _run_conversion(coco_png_conversion(files, _build_options(arguments), settings), arguments)
+
+
 def _run_convert_point_benchmark(arguments: argparse.Namespace) -> int:
     from conversion.point_benchmark import benchmark_conversion
 
@@ -166,7 +213,7 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not current_processes().is_main:
             return 0
-        _report_estimate(estimate(conversion, arguments.out), arguments.json)
+        print_estimate(estimate(conversion, arguments.out), arguments.json)
         return 0
     result = convert(conversion, arguments.out)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
@@ -179,30 +226,14 @@ def _run_conversion(conversion: Any, arguments: argparse.Namespace) -> int:
     return 1 if arguments.strict and left_out else 0
 
 
-def _report_estimate(expected: Any, as_json: bool) -> None:
-    from datetime import timedelta
-
-    told = expected.as_json()
-    if as_json:
-        print(json.dumps(told))
-        return
-    print(
-        f"{expected.videos:,} videos from {expected.records:,} records, {expected.problems:,} problems met while reading"
-    )
-    print(f"{expected.done:,} videos are converted already, {expected.videos - expected.done:,} are left")
-    if told["seconds_left"] is not None:
-        hours, size = timedelta(seconds=round(told["seconds_left"])), told["bytes_left"] / 2**20
-        pace = f"{expected.seconds_per_video:.2f} s a video"
-        print(f"about {hours} (h:mm:ss) in one process, {pace}; about {size:,.1f} MiB. Nothing was written.")
-        print("n processes take an n-th of it: torchrun --nproc_per_node N -m vng.cli convert ...")
-
-
 def _run_export(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
 
+    if arguments.with_frames and arguments.format != "coco":
+        raise UsageError("--with-frames goes with --format coco; davis always writes frames, the others never")
     dataset = VngDataset(arguments.dataset, arguments.split)
-    if arguments.format == "point-png":
-        _export_point_pngs(dataset, arguments)
+    if arguments.format != "official":
+        _export_reported(dataset, arguments)
         return
     from conversion.official_vng import write_trio
 
@@ -211,14 +242,20 @@ def _run_export(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _export_point_pngs(dataset: Any, arguments: argparse.Namespace) -> None:
+def _export_reported(dataset: Any, arguments: argparse.Namespace) -> None:
+    """Exports that tell what they could not hold."""
     from tqdm import tqdm
 
     from conversion.point_pngs import write_point_pngs
+    from conversion.vos_export import write_davis, write_youtube_vis
     from vng.errors import PROBLEMS_FILE, summarise
 
     videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
-    export = write_point_pngs(videos, arguments.out)
+    export: Any
+    if arguments.format == "coco":
+        export = write_youtube_vis(videos, arguments.out, arguments.with_frames)
+    else:
+        export = (write_davis if arguments.format == "davis" else write_point_pngs)(videos, arguments.out)
     print_totals(export.totals, as_json=False)
     if export.problems:
         print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
@@ -268,30 +305,19 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
     from conversion.official_vng import TrioFiles, read_trio
+    from vng.commands.report import evaluate_vng
     from vng.dataset import VngDataset
-    from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
-    from vng.manifest import to_json, write_atomic
+    from vng.evaluation.workers import prepare
 
     trio = [arguments.meta, arguments.extra_masks, arguments.orig_masks]
     if (arguments.dataset is None) == (None in trio):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
-    videos: Any
+    prepare(arguments.processes)
     if arguments.dataset is not None:
-        videos = VngDataset(arguments.dataset, arguments.split)
+        dataset = VngDataset(arguments.dataset, arguments.split)
+        evaluate_vng(arguments, lambda: dataset)
     else:
-        videos = read_trio(TrioFiles(*trio))
-    from tqdm import tqdm
-
-    shown = tqdm(videos, desc="evaluate", unit="video", disable=arguments.quiet)
-    truth_of = other_object if arguments.against_others else own_object
-    scores = evaluate_narrative(shown, arguments.results, arguments.missing, truth_of)
-    if not scores.expressions:
-        raise DataError(arguments.dataset or arguments.meta, "", "expressions", "no expression has an annotated frame")
-    if arguments.json is not None:
-        write_atomic(arguments.json, to_json(scores.as_json()))
-    print(
-        f"J&F {100 * scores.jf:.2f}  J {100 * scores.j:.2f}  F {100 * scores.f:.2f}  ({len(scores.expressions)} expressions)"
-    )
+        evaluate_vng(arguments, lambda: read_trio(TrioFiles(*trio)))
 
 
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
@@ -303,16 +329,26 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "convert_vng": _run_convert_vng,
     "convert_davis": _run_convert_davis,
     "convert_youtube_vos": _run_convert_youtube_vos,
+    "convert_youtube_vis": _run_convert_youtube_vis,
+    "convert_ref_youtube_vos": _run_convert_ref_youtube_vos,
+    "convert_mevis": _run_convert_mevis,
+    "convert_ref_davis": _run_convert_ref_davis,
+    "convert_coco_png": _run_convert_coco_png,
     "convert_point_benchmark": _run_convert_point_benchmark,
     "export": _run_export,
     "inspect": _run_inspect,
     "compare": run_compare,
     "train": _run_train,
+    "import": run_import,
     "predict": run_predict,
     "propagate": run_propagate,
     "evaluate_vng": _run_evaluate_vng,
     "evaluate_vos": run_evaluate_vos,
     "evaluate_frame_sparsity": run_evaluate_frame_sparsity,
+    "evaluate_referring": run_evaluate_referring,
+    "evaluate_instances": run_evaluate_instances,
+    "evaluate_points": run_evaluate_points,
+    "evaluate_traces": run_evaluate_traces,
 }
 
 

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import DataError
+from vng.evaluation.bootstrap import Ratio, paired_difference
 from vng.masks import intersection_over_union
 from vng.viewer import embed_image, grid, object_tile, render_page
 
 MAX_CARDS = 30
-RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,20 @@ class Comparison:
         return float(np.mean(values)) if values else None
 
     def measure(self, name: str) -> dict[str, float] | None:
-        """Means of a measure of quality, and of the paired difference with its bootstrap interval (seed 0)."""
+        """Means of a measure of quality, and of the paired difference with its bootstrap interval over objects (seed 0)."""
         pairs = [(item.first[name], item.second[name]) for item in self.objects]
         known = np.array([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
         if not len(known):
             return None
-        difference = known[:, 1] - known[:, 0]
-        rng = np.random.default_rng(0)
-        resampled = [rng.choice(difference, len(difference)).mean() for _ in range(RESAMPLES)]
-        low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        first, second = (Ratio.of(range(len(known)), known[:, i]) for i in (0, 1))
+        paired = paired_difference(second, first)
         return {
             "objects": len(known),
-            "first": float(known[:, 0].mean()),
-            "second": float(known[:, 1].mean()),
-            "difference": float(difference.mean()),
-            "low": float(low),
-            "high": float(high),
+            "first": paired.second,
+            "second": paired.first,
+            "difference": paired.difference,
+            "low": paired.low,
+            "high": paired.high,
         }
 
     def as_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -125,4 +125,5 @@ def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
         kind = field.annotation if field else None
+        kind = next((k for k in get_args(kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind)
     return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

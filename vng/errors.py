@@ -46,6 +46,10 @@ class DataError(VngError):
         self.problem = Problem(str(file), str(record), field, reason, cure)
         super().__init__(str(self.problem))
 
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:  # as it was made: errors cross borders of processes
+        said = self.problem
+        return type(self), (said.file, said.record, said.field, said.reason, said.cure)
+
 
 class UsageError(VngError):
     """The call is wrong: an unknown engine, setting or option value."""
@@ -92,4 +96,7 @@ class DataErrors(VngError):  # noqa: N818
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(("note: " if p.kind == "note" else "") + str(p) for p in self.problems))
+
+    def __reduce__(self) -> tuple[type, tuple[list[Problem]]]:
+        return type(self), (self.problems,)

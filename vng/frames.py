@@ -147,6 +147,20 @@ class ImageFolder(Frames):
         return self._files[index].read_bytes()
 
 
+class ImageFile(Frames):
+    """One image file as a video of one frame."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([path.stem], str(path))
+        self._path = path
+
+    def _read(self, index: int) -> np.ndarray:
+        return _decode(self.encoded(index), self.source)
+
+    def encoded(self, index: int) -> bytes:
+        return self._path.read_bytes()
+
+
 class EncodedFrames(Frames):
     """Images in memory as JPEG or PNG bytes."""
 
@@ -255,11 +269,11 @@ class VideoFile(Frames):
 
 
 def open_frames(path: Path) -> Frames:
-    """Open a folder of images or a video file; raises DataError naming what is wrong."""
+    """Open a folder of images, a video file or one image; raises DataError naming what is wrong."""
     if path.is_dir():
         return ImageFolder(path)
     if path.is_file():
-        return VideoFile(path)
+        return ImageFile(path) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
     raise DataError(path, "", "", "no such folder or video file", "check the path")
 
 

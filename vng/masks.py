@@ -15,6 +15,9 @@ from pycocotools import mask as coco_mask
 
 BoolArray = np.ndarray
 
+MOST_DIGITS = 10  # of a run, five bits each: more than any frame has pixels
+BROKEN = "counts are cut short or hold a negative run"
+
 
 @dataclass(frozen=True)
 class RLE:
@@ -54,6 +57,11 @@ def decode_many(rles: Sequence[RLE]) -> BoolArray:
 def area(rle: RLE) -> int:
     """Number of foreground pixels; 0 means the object is absent."""
     return int(coco_mask.area(rle._coco()))
+
+
+def bounding_box(rle: RLE) -> list[float]:
+    """[x, y, width, height] in pixels, as COCO has it; all 0 for an empty mask."""
+    return [float(side) for side in coco_mask.toBbox(rle._coco())]
 
 
 def empty(height: int, width: int) -> RLE:
@@ -116,22 +124,64 @@ def _compressed_length(counts: str) -> int:
 
     pycocotools writes past its buffer on counts that are too long, so files are checked before it sees them.
     """
-    runs: list[int] = []
-    value, shift = 0, 0
-    for character in counts.encode("ascii", "replace"):
-        bits = character - 48
-        if not 0 <= bits < 64:
-            raise ValueError(f"counts hold {chr(character)!r}, which compressed RLE never does")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value, shift = 0, 0
-    if shift or any(run < 0 for run in runs):
-        raise ValueError("counts are cut short or hold a negative run")
-    return sum(runs)
+    digits = _digits(counts)
+    if (strange := np.flatnonzero(digits >= 64)).size:
+        raise ValueError(f"counts hold {counts[strange[0]]!r}, which compressed RLE never does")
+    if not len(digits):
+        return 0
+    ends = np.flatnonzero(digits & 32 == 0)
+    if not len(ends) or ends[-1] != len(digits) - 1 or np.diff(ends, prepend=-1).max() > MOST_DIGITS:
+        raise ValueError(BROKEN)
+    runs = _numbers(digits, ends)
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    if runs.min() < 0:
+        raise ValueError(BROKEN)
+    return int(runs.sum())
+
+
+def _digits(counts: str) -> np.ndarray:
+    """Five bits a character and what it says of the next, uint8 [N]; 64 and more is no digit."""
+    return np.frombuffer(counts.encode("ascii", "replace"), np.uint8) - np.uint8(48)
+
+
+def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The numbers that end at `ends`, int64: of 16 and 32 in a digit, 32 means that more follow, 16 in the last a sign."""
+    lengths = np.diff(ends, prepend=-1)
+    begins = ends - lengths + 1
+    shift = 5 * (np.arange(len(digits)) - np.repeat(begins, lengths))
+    values = np.add.reduceat((digits & 31).astype(np.int64) << shift, begins)
+    return values - np.where(digits[ends] & 16, 1 << 5 * lengths, 0)
+
+
+def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
+    """Where masks change along their columns, without decoding them to pixels.
+
+    Returns:
+        which mask, and the place in it (x * height + y), int64 [N] each, ascending: from an even change of a mask to the
+        next lies foreground, from an odd one background. A mask has an even number of them; a run may be empty.
+    """
+    texts = [rle.counts for rle in rles]
+    digits = _digits("".join(texts))
+    if not len(digits):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ends = np.flatnonzero(digits & 32 == 0)
+    values = _numbers(digits, ends)
+    counts = np.diff(np.searchsorted(ends, np.cumsum([len(text) for text in texts])), prepend=0)  # runs of each mask
+    owner = np.repeat(np.arange(len(rles)), counts)
+    first = np.cumsum(counts) - counts
+    index = np.arange(len(values)) - first[owner]
+    # from the third on, a run is told as the difference from the last but one
+    told, odd = np.where(index == 0, 0, values), index % 2 == 1
+    chains = np.where(odd, _summed(np.where(odd, told, 0), first, owner), _summed(np.where(odd, 0, told), first, owner))
+    place = _summed(np.where(index == 0, values, chains), first, owner)
+    closed = index < counts[owner] - counts[owner] % 2  # a last run of background ends nothing
+    return owner[closed], place[closed]
+
+
+def _summed(values: np.ndarray, first: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Cumulative sums that start anew with each mask."""
+    sums = np.cumsum(values)
+    return sums - (sums - values)[first][owner]
 
 
 def resize(mask: BoolArray, height: int, width: int) -> BoolArray:
@@ -152,3 +202,25 @@ def depth(mask: BoolArray) -> np.ndarray:
 
     padded = np.pad(np.asarray(mask, bool), 1).view(np.uint8)
     return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+
+
+def areas(rles: Sequence[RLE]) -> np.ndarray:
+    """Number of foreground pixels of N masks, int64 [N]."""
+    return np.asarray(coco_mask.area([rle._coco() for rle in rles]), np.int64) if rles else np.zeros(0, np.int64)
+
+
+def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
+    """Number of pixels that masks of one size share, exact and without decoding: int64 [N, M].
+
+    Raises:
+        ValueError: masks of several sizes.
+    """
+    shared = np.zeros((len(first), len(second)), np.int64)
+    if len({rle.size for rle in (*first, *second)}) > 1:
+        raise ValueError(f"masks of several sizes: {sorted({rle.size for rle in (*first, *second)})}")
+    if not shared.size:
+        return shared
+    ious = coco_mask.iou([a._coco() for a in first], [b._coco() for b in second], [0] * len(second))
+    # iou = i / (a + b - i); the quotient is exact to far less than half a pixel
+    shared[:] = np.rint(ious * (areas(first)[:, None] + areas(second)) / (1 + ious))
+    return shared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from vng.dataset import Video, VngDataset
 from vng.frames import inside
 from vng.grounding import NarrativeGrounder, write_mask_pngs
 from vng.manifest import check_folder, check_same, file_hash, to_json, write_atomic
+from vng.masks import RLE
 
 MANIFEST = "predictions.json"
 
@@ -60,13 +62,15 @@ def _content(folder: Path, names: tuple[str, ...]) -> str:
 
 
 def _predict_video(grounder: NarrativeGrounder, video: Video, folder: Path) -> None:
-    """All expressions of a video: one pass a narrative, for all its nouns."""
+    for index, rles in ground_expressions(grounder, video):
+        write_mask_pngs(rles, video.frame_names, folder / str(index))
+
+
+def ground_expressions(grounder: NarrativeGrounder, video: Video) -> Iterator[tuple[int, tuple[RLE, ...]]]:
+    """All expressions of a video, (number, mask of each frame): one pass a narrative, for all its nouns."""
     frames = video.opened_frames()
     for number, narrative in enumerate(video.narratives):
         indices = [i for i, expression in enumerate(video.expressions) if expression.narrative == number]
-        if not indices:
-            continue
-        spans = [(video.expressions[i].start, video.expressions[i].end) for i in indices]
-        result = grounder.ground(frames, narrative.description, spans)
-        for index, rles in zip(indices, result.rles, strict=True):
-            write_mask_pngs(rles, video.frame_names, folder / str(index))
+        if indices:
+            spans = [(video.expressions[i].start, video.expressions[i].end) for i in indices]
+            yield from zip(indices, grounder.ground(frames, narrative.description, spans).rles, strict=True)

@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         _inspect,
         _compare,
         _train,
+        _import,
         _predict,
         _propagate,
         add_evaluate,
@@ -88,11 +89,17 @@ def _export(commands: Any) -> None:
         "export",
         "write a VNG dataset in another format",
         "vng export data/oops-vng --format official --out trio\n"
-        "  vng export data/oops-vng --format point-png --out pngs",
+        "  vng export data/oops-vng --format point-png --out pngs\n"
+        "  vng export data/davis --format coco --with-frames --out coco",
     )
     parser.add_argument("dataset", type=Path, help="dataset folder")
-    format_help = "official: the VNG JSON trio; point-png: verified points as Point-VOS PNGs [official]"
-    parser.add_argument("--format", choices=("official", "point-png"), default="official", help=format_help)
+    format_help = (
+        "official: the VNG JSON trio; davis: frames, palette PNGs and image sets; coco: JSON in YouTube-VIS layout; point-png: "
+        "verified points as Point-VOS PNGs [official]"
+    )
+    formats = ("official", "davis", "coco", "point-png")
+    parser.add_argument("--format", choices=formats, default="official", help=format_help)
+    parser.add_argument("--with-frames", action="store_true", help="with --format coco: write the frames too, as JPEGs")
     parser.add_argument("--split", type=split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
@@ -142,6 +149,26 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument("config", type=Path, help="recipe: a YAML file, or the name of a shipped one")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, dotted")
+
+
+def _import(commands: Any) -> None:
+    parser = command(
+        commands,
+        "import",
+        "import",
+        "turn a checkpoint of the authors' ReferFormer, DynaMITe or STCN into a model folder",
+        "vng import ytvos_r50.pth --model referformer --out out/referformer\n"
+        "  vng import stcn.pth --model stcn --out out/stcn",
+    )
+    parser.add_argument("checkpoint", type=Path, help="the authors' .pth; nothing in it is executed")
+    parser.add_argument("--model", choices=("referformer", "dynamite", "stcn"), required=True, help="whose it is")
+    tokenizer_help = "folder or hub id of the grounder's tokenizer [FacebookAI/roberta-base]"
+    parser.add_argument("--tokenizer", metavar="ID", help=tokenizer_help)
+    conditioning_help = (
+        "what the grounder's queries start from: the marked noun (RF-VNG), or the sentence, as it was trained [noun]"
+    )
+    parser.add_argument("--conditioning", choices=("noun", "sentence"), help=conditioning_help)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
 
 
 def _predict(commands: Any) -> None:

@@ -94,6 +94,7 @@ def add_convert(commands: Any) -> None:
     youtube_vos.add_argument("--annotated", choices=("all", "first"), help=annotated_help)
     for sub in (davis, youtube_vos):
         _simulation_arguments(sub)
+    sets = (*_youtube_vis_commands(kinds), *_referring_commands(kinds), _coco_png_command(kinds))
     benchmark = command(
         kinds,
         "point-benchmark",
@@ -107,8 +108,112 @@ def add_convert(commands: Any) -> None:
         "--narratives", type=Path, help=f"{trace_help}the VidLN narratives that the dataset was converted from"
     )
     benchmark.add_argument("--trace-frames", type=Path, help="the same from a JSON object {object id: frame name}")
-    for sub in (point_vos, points, vidln, vng, davis, youtube_vos, benchmark):
+    for sub in (point_vos, points, vidln, vng, davis, youtube_vos, *sets, benchmark):
         _output_arguments(sub)
+
+
+VIS_KINDS = {  # kind -> (what it is, an example's file, the frames of a row)
+    "ovis": (
+        "OVIS's own masks, without narratives (OVIS-VNG comes by `vng convert vng`)",
+        "annotations_train.json",
+        "listed",
+    ),
+    "uvo": (
+        "UVO's own masks, without narratives (UVO-VNG comes by `vng convert vng`)",
+        "UVO_sparse_train_video.json",
+        "all",
+    ),
+    "youtube-vis": ("any masks in YouTube-VIS layout, without narratives", "instances.json", "listed"),
+}
+NULL_MEANS = ("unknown", "absent")
+
+
+def _youtube_vis_commands(kinds: Any) -> list[Any]:
+    made = []
+    for kind, (about, file, row_frames) in VIS_KINDS.items():
+        example = f"vng convert {kind} --masks {file} --frames frames --out data/{kind}"
+        sub = command(kinds, kind, "convert_youtube_vis", about, example)
+        sub.add_argument("--masks", type=Path, required=True, metavar="FILE", help="JSON in YouTube-VIS layout")
+        frames_help = "folder that `file_names` are relative to; without it the rows carry no pixels"
+        sub.add_argument("--frames", type=Path, help=frames_help)
+        row_help = (
+            "frames of a row: those that `file_names` lists, or all that the video's folder has, with null masks where "
+            f"none is listed [{row_frames}]"
+        )
+        sub.add_argument("--row-frames", choices=("listed", "all"), default="", help=row_help)
+        _null_argument(sub)
+        made.append(sub)
+    return made
+
+
+def _null_argument(parser: Any) -> None:
+    null_help = "what null in a listed frame says: not annotated (null), or the object is not there (empty) [unknown]"
+    parser.add_argument("--null-means", choices=NULL_MEANS, default="unknown", help=null_help)
+
+
+def _referring_commands(kinds: Any) -> list[Any]:
+    youtube = command(
+        kinds,
+        "ref-youtube-vos",
+        "convert_ref_youtube_vos",
+        "Ref-YouTube-VOS: a narrative an expression, true masks on annotated frames",
+        "vng convert ref-youtube-vos --meta meta_expressions/train/meta_expressions.json "
+        "--annotations train/Annotations --frames train/JPEGImages --out data/ref-youtube-vos",
+    )
+    annotations_help = "folder of VIDEO/FRAME.png of object ids; without it, as for valid and test, all masks are null"
+    youtube.add_argument("--annotations", type=Path, metavar="DIR", help=annotations_help)
+    youtube.add_argument("--categories", type=Path, metavar="FILE", help="meta.json of the split: names of objects")
+    mevis = command(
+        kinds,
+        "mevis",
+        "convert_mevis",
+        "MeViS: a narrative an expression; several objects of an expression are one, their masks joined",
+        "vng convert mevis --meta train/meta_expressions.json --masks train/mask_dict.json --frames train/JPEGImages "
+        "--out data/mevis",
+    )
+    masks_help = "mask_dict.json; without it, as for valid, all masks are null"
+    mevis.add_argument("--masks", type=Path, metavar="FILE", help=masks_help)
+    _null_argument(mevis)
+    for sub in (youtube, mevis):
+        sub.add_argument("--meta", type=Path, required=True, metavar="FILE", help="meta_expressions.json")
+        sub.add_argument("--frames", type=Path, required=True, metavar="DIR", help="folder of VIDEO/ folders of frames")
+        without_help = "leave out the videos of this meta_expressions.json (valid's file holds those of test too)"
+        sub.add_argument("--without", type=Path, metavar="FILE", help=without_help)
+    davis = command(
+        kinds,
+        "ref-davis",
+        "convert_ref_davis",
+        "Ref-DAVIS17: a narrative a sentence, DAVIS's true masks",
+        "vng convert ref-davis --root DAVIS --image-set 2017/val --expressions Davis17_annot1.txt "
+        "Davis17_annot1_full_video.txt Davis17_annot2.txt Davis17_annot2_full_video.txt --out data/ref-davis",
+    )
+    davis.add_argument("--root", type=Path, required=True, help="DAVIS folder, with JPEGImages/ and Annotations/")
+    expressions_help = "the published text files, or one JSON file (docs/formats.md)"
+    davis.add_argument("--expressions", type=Path, required=True, nargs="+", metavar="FILE", help=expressions_help)
+    set_help = "clips of ImageSets/SET.txt, such as 2017/val; its name is the split [all clips with sentences]"
+    davis.add_argument("--image-set", default="", metavar="SET", help=set_help)
+    folder_help = "folder of label images below the root, such as Annotations_unsupervised [Annotations]"
+    davis.add_argument("--annotations", default="Annotations", metavar="NAME", help=folder_help)
+    return [youtube, mevis, davis]
+
+
+def _coco_png_command(kinds: Any) -> Any:
+    sub = command(
+        kinds,
+        "coco-png",
+        "convert_coco_png",
+        "COCO Panoptic Narrative Grounding: an image is a video of one frame, true masks of its singular things",
+        "vng convert coco-png --narratives png_coco_train2017.json --panoptic panoptic_train2017.json "
+        "--panoptic-masks panoptic_train2017 --images train2017 --out data/coco-png",
+    )
+    sub.add_argument("--narratives", type=Path, required=True, metavar="FILE", help="png_coco_{train,val}2017.json")
+    sub.add_argument("--panoptic", type=Path, required=True, metavar="FILE", help="panoptic_{train,val}2017.json")
+    sub.add_argument("--panoptic-masks", type=Path, required=True, metavar="DIR", help="folder of COCO's panoptic PNGs")
+    sub.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of COCO's images")
+    plurals_help = "keep nouns of several segments, as one object, and of crowds (narratives of VNG have none)"
+    sub.add_argument("--keep-plurals", action="store_true", help=plurals_help)
+    sub.add_argument("--keep-stuff", action="store_true", help="keep nouns of stuff: sky, grass (VNG has none)")
+    return sub
 
 
 def _narrative_arguments(parser: Any, nouns: str) -> None:

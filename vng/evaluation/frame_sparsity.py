@@ -16,13 +16,14 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.errors import UsageError
+from vng.evaluation.bootstrap import drawn_groups, percentile_interval, weighted_means
+from vng.evaluation.predictions import Missing
+from vng.evaluation.report import folder_names
 from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos, on_frames
 from vng.evaluation.vos_report import known, percent
-from vng.evaluation.vos_results import Missing
 from vng.viewer import embed_image, render_page
 
 COUNTS = (1, 2, 3, 5, 10)
-RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,9 @@ def study_frame_sparsity(
     for k in counts:
         sparse = _object_scores([on_frames(run, _chosen(run, k)) for run in scores], scores)
         agreements.append(_agreement(k, dense, sparse, groups, seed))
-    return FrameSparsity(_names(runs), tuple(float(v) for v in np.nanmean(dense, 1)), tuple(agreements))
-
-
-def _names(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Folder names, or whole paths where two are alike."""
-    names = [run.folder.resolve().name for run in runs]
-    return tuple(names if len(set(names)) == len(names) else [str(run.folder) for run in runs])
+    return FrameSparsity(
+        folder_names([run.folder for run in runs]), tuple(float(v) for v in np.nanmean(dense, 1)), tuple(agreements)
+    )
 
 
 def _chosen(scores: VosScores, k: int) -> dict[str, set[str]]:
@@ -137,9 +134,7 @@ def _agreement(k: int, dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray
 
     whole, few = np.nanmean(dense, 1), np.nanmean(sparse, 1)
     turned = np.triu(np.sign(whole[:, None] - whole) * np.sign(few[:, None] - few) < 0)
-    draws = _resampled(dense, sparse, groups, seed)
-    edge = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(draws, [edge, 100 - edge]) if len(draws) else (np.nan, np.nan)
+    low, high = percentile_interval(_resampled(dense, sparse, groups, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # methods that all score the same have no order: NaN
         kendall = float(kendalltau(whole, few).statistic)
@@ -147,8 +142,8 @@ def _agreement(k: int, dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray
         k,
         tuple(float(v) for v in few),
         float(_spearman(whole[None], few[None])[0]),
-        float(low),
-        float(high),
+        low,
+        high,
         kendall,
         int(turned.sum()),
         float(np.abs(whole[:, None] - whole)[turned].max(initial=0.0)),
@@ -167,18 +162,9 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _resampled(dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Spearman's coefficient over draws of videos with replacement, those that have one."""
-    count = int(groups.max()) + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)  # [R, videos]
-    weights = draws[:, groups].astype(float)  # [R, K]
-    values = _spearman(_weighted(dense, weights), _weighted(sparse, weights))
-    return values[~np.isnan(values)]
-
-
-def _weighted(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means [R, M] of a table [M, K] over its known entries."""
-    there = ~np.isnan(table)
-    return (weights @ np.where(there, table, 0).T) / np.maximum(weights @ there.T, 1)
+    """Spearman's coefficient over draws of videos with replacement [R]; NaN for a draw without an order."""
+    weights = drawn_groups(int(groups.max()) + 1, seed)[:, groups].astype(float)  # [R, K]
+    return _spearman(weighted_means(dense, weights), weighted_means(sparse, weights))
 
 
 def sparsity_table(study: FrameSparsity) -> str:

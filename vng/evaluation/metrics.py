@@ -6,17 +6,20 @@ Masks are [T, H, W], any non-zero pixel is foreground. Empty cases are decisions
 * F compares boundary maps. A mask without boundary (an empty one, but also one that fills the frame) has an empty map,
   and two empty maps score 1: a full frame against nothing has J = 0 and F = 1, as in the official program.
 
-J and F work on the cropped region in which either mask has pixels; nothing outside can change them.
+All of it is counting: masks and boundaries are packed bits (`shapes`), so no value depends on how a mask was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-import cv2
 import numpy as np
+
+from vng.evaluation.shapes import Shapes, of_arrays, of_labels, of_rles
+from vng.masks import RLE, decode
+
+Mask = np.ndarray | RLE  # one mask of a frame: [H, W], any non-zero pixel is foreground, or its RLE
 
 BOUND_TH = 0.008  # tolerance as a share of the frame's diagonal; a value >= 1 is in pixels
 
@@ -34,8 +37,7 @@ def jaccard(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None = None) ->
     Raises:
         ValueError: shapes differ.
     """
-    gt, pred, void = _checked(gt, pred, void)
-    return np.array([_jaccard(a, b) for a, b in _each(gt, pred, void)])
+    return np.array([_jaccard(a, b, 0, 0) for a, b in _each(gt, pred, void, BOUND_TH)])
 
 
 def boundary_f(
@@ -45,9 +47,100 @@ def boundary_f(
 
     Args, returns and errors as `jaccard`; `bound_th` is the tolerance.
     """
-    gt, pred, void = _checked(gt, pred, void)
-    radius = tolerance(gt.shape[1], gt.shape[2], bound_th)
-    return np.array([_boundary_f(a, b, radius) for a, b in _each(gt, pred, void)])
+    return np.array([_boundary_f(a, b, 0, 0) for a, b in _each(gt, pred, void, bound_th)])
+
+
+def frame_scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of K pairs of masks, as `jaccard` and `boundary_f` give them.
+
+    Args:
+        gt, pred: K masks each, all of one size, of one frame or several; a mask may stand in both, or many times.
+        void: [H, W], pixels to leave out of all of them, or None.
+
+    Returns:
+        J and F, float64 [K] each, in [0, 1].
+
+    Raises:
+        ValueError: numbers or sizes differ.
+    """
+    if len(gt) != len(pred):
+        raise ValueError(f"as many true as predicted masks are scored, got {len(gt)} and {len(pred)}")
+    if not len(gt):
+        return np.zeros(0), np.zeros(0)
+    return _scores(gt, pred, void, [(k, k) for k in range(len(gt))])
+
+
+def pairwise_frame_scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of every true with every predicted mask of a frame; args and errors as `frame_scores`.
+
+    Returns:
+        J and F, float64 [G, P] each, in [0, 1].
+    """
+    if not len(gt) or not len(pred):
+        return np.zeros((len(gt), len(pred))), np.zeros((len(gt), len(pred)))
+    j, f = _scores(gt, pred, void, [(a, b) for a in range(len(gt)) for b in range(len(pred))])
+    return j.reshape(len(gt), len(pred)), f.reshape(len(gt), len(pred))
+
+
+def label_scores(
+    gt: np.ndarray, pred: np.ndarray, pairs: Sequence[tuple[int, int]], void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of pairs of numbers in two label maps of one frame, as `frame_scores` gives them of their masks.
+
+    Args:
+        gt, pred: uint8 [H, W].
+        pairs: a number in each of them, 0..255.
+        void: [H, W], pixels to leave out, or None.
+    """
+    if gt.ndim != 2 or gt.shape != pred.shape or gt.dtype != np.uint8 or pred.dtype != np.uint8:
+        raise ValueError(
+            f"label maps are uint8 [H, W] of one size, got {gt.dtype} {gt.shape}, {pred.dtype} {pred.shape}"
+        )
+    wanted = list(dict.fromkeys([(0, a) for a, _ in pairs] + [(1, b) for _, b in pairs]))
+    both = of_labels([gt, pred], wanted, tolerance(*gt.shape), void)
+    return paired_scores(both, both, [(wanted.index((0, a)), wanted.index((1, b))) for a, b in pairs])
+
+
+def _scores(
+    gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None, pairs: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    size = frame_size(gt[0])
+    if isinstance(gt[0], RLE) == isinstance(pred[0], RLE):  # made ready in one go, which costs half of two
+        both = shapes_of([*gt, *pred], size, void)
+        return paired_scores(both, both, [(a, len(gt) + b) for a, b in pairs])
+    return paired_scores(shapes_of(gt, size, void), shapes_of(pred, size, void), pairs)
+
+
+def frame_size(mask: Mask) -> tuple[int, int]:
+    """Height and width; ValueError for an array that is no [H, W]."""
+    size = mask.size if isinstance(mask, RLE) else mask.shape
+    if len(size) != 2:
+        raise ValueError(f"a mask has shape [H, W], got {list(size)}")
+    return int(size[0]), int(size[1])
+
+
+def shapes_of(masks: Sequence[Mask], size: tuple[int, int], void: np.ndarray | None = None) -> Shapes:
+    """Masks of one frame made ready for `paired_scores`; raises ValueError where one, or `void`, has another size."""
+    for mask in masks if void is None else [*masks, void]:
+        if frame_size(mask) != size:
+            raise ValueError(
+                f"masks of one frame must all be of one size, got {list(frame_size(mask))} and {list(size)}"
+            )
+    radius = tolerance(*size)
+    if masks and all(isinstance(mask, RLE) for mask in masks):
+        return of_rles([mask for mask in masks if isinstance(mask, RLE)], size, radius, void)
+    return of_arrays([decode(mask) if isinstance(mask, RLE) else mask for mask in masks], size, radius, void)
+
+
+def paired_scores(gt: Shapes, pred: Shapes, pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """J and F, float64 [K] each, of pairs (index of a true, of a predicted mask) of one frame."""
+    made = [(_jaccard(gt, pred, a, b), _boundary_f(gt, pred, a, b)) for a, b in pairs]
+    j, f = np.array(made, float).reshape(-1, 2).T
+    return j, f
 
 
 def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:
@@ -55,88 +148,44 @@ def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:
     return int(bound_th) if bound_th >= 1 else int(np.ceil(bound_th * np.linalg.norm((height, width))))
 
 
-def _checked(
-    gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _each(
+    gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None, bound_th: float
+) -> Iterable[tuple[Shapes, Shapes]]:
     if gt.ndim != 3 or gt.shape != pred.shape or (void is not None and void.shape != gt.shape):
         shapes = [list(gt.shape), list(pred.shape)] + ([] if void is None else [list(void.shape)])
         raise ValueError(f"ground truth, prediction and void must all be [T, H, W] of one shape, got {shapes}")
-    return gt != 0, pred != 0, None if void is None else void != 0
-
-
-def _each(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    size = (gt.shape[1], gt.shape[2])
+    radius = tolerance(*size, bound_th)
     for t in range(len(gt)):
-        if void is None:
-            yield gt[t], pred[t]
-        else:
-            yield gt[t] & ~void[t], pred[t] & ~void[t]
+        hidden = None if void is None else void[t]
+        yield of_arrays([gt[t]], size, radius, hidden), of_arrays([pred[t]], size, radius, hidden)
 
 
-def _crop(gt: np.ndarray, pred: np.ndarray, margin: int = 0) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Both masks cut to the box of their union plus a margin; also where the cut begins."""
-    both = gt | pred
-    rows = np.flatnonzero(both.any(1))
-    if not len(rows):
-        return gt[:0, :0], pred[:0, :0], (0, 0)
-    columns = np.flatnonzero(both.any(0))
-    y0, y1 = max(0, rows[0] - margin), rows[-1] + 1 + margin
-    x0, x1 = max(0, columns[0] - margin), columns[-1] + 1 + margin
-    return gt[y0:y1, x0:x1], pred[y0:y1, x0:x1], (int(y0), int(x0))
+def _jaccard(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
+    both = gt.areas[a] + pred.areas[b]
+    common = _common(gt, gt.bits, a, 0, pred, pred.bits, b, 0) if both else 0
+    return common / (both - common) if both else 1.0
 
 
-def _jaccard(gt: np.ndarray, pred: np.ndarray) -> float:
-    gt, pred, _ = _crop(gt, pred)
-    union = np.count_nonzero(gt | pred)
-    return np.count_nonzero(gt & pred) / union if union else 1.0
-
-
-def _boundary_f(gt: np.ndarray, pred: np.ndarray, radius: int) -> float:
-    size = gt.shape
-    gt, pred, origin = _crop(gt, pred, margin=1)
-    at_end = (origin[0] + gt.shape[0] == size[0], origin[1] + gt.shape[1] == size[1])
-    gt_edge, pred_edge = _boundary(gt, at_end), _boundary(pred, at_end)
-    n_gt, n_pred = np.count_nonzero(gt_edge), np.count_nonzero(pred_edge)
+def _boundary_f(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
+    n_gt, n_pred = gt.edge_counts[a], pred.edge_counts[b]
     if not n_gt or not n_pred:
         return 1.0 if n_gt == n_pred else 0.0
-    precision = np.count_nonzero(pred_edge & _grow(gt_edge, radius)) / n_pred
-    recall = np.count_nonzero(gt_edge & _grow(pred_edge, radius)) / n_gt
+    reach = gt.radius
+    precision = _common(gt, gt.grown, a, reach, pred, pred.edges, b, 0) / n_pred
+    recall = _common(gt, gt.edges, a, 0, pred, pred.grown, b, reach) / n_gt
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _boundary(mask: np.ndarray, at_end: tuple[bool, bool]) -> np.ndarray:
-    """Boundary map: pixels that differ from their right, lower or diagonal neighbour.
-
-    The contour sits half a pixel up and left, and the frame's last row and column are compared with themselves
-    (`at_end`: whether the cut reaches them). Beyond a cut that ends inside the frame there is only background.
-    """
-    if not mask.size:
-        return mask
-    height, width = mask.shape
-    padded = np.zeros((height + 1, width + 1), bool)
-    padded[:height, :width] = mask
-    if at_end[0]:
-        padded[height, :width] = mask[-1]
-    if at_end[1]:
-        padded[:height, width] = mask[:, -1]
-    right, below, diagonal = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:].copy()
-    if at_end[0]:  # in the last row only the right neighbour counts, in the last column only the lower one
-        diagonal[-1] = right[-1]
-    if at_end[1]:
-        diagonal[:, -1] = below[:, -1]
-    edge = (mask ^ right) | (mask ^ below) | (mask ^ diagonal)
-    if at_end[0] and at_end[1]:
-        edge[-1, -1] = False
-    return edge
-
-
-def _grow(edge: np.ndarray, radius: int) -> np.ndarray:
-    return cv2.dilate(edge.view(np.uint8), _disk(radius)) > 0
-
-
-@lru_cache(maxsize=64)
-def _disk(radius: int) -> np.ndarray:
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    return (x * x + y * y <= radius * radius).astype(np.uint8)
+def _common(
+    gt: Shapes, gt_bits: np.ndarray, a: int, gt_reach: int, pred: Shapes, pred_bits: np.ndarray, b: int, reach: int
+) -> int:
+    """Pixels two maps of masks a and b share; each reaches so many columns over its mask, and one more to the left."""
+    first = max(gt.columns[a][0] - gt_reach, pred.columns[b][0] - reach) - 1
+    last = min(gt.columns[a][1] + gt_reach, pred.columns[b][1] + reach)
+    if first >= last:
+        return 0
+    return int(np.bitwise_count(gt_bits[gt.rows(a, first, last)] & pred_bits[pred.rows(b, first, last)]).sum())
 
 
 @dataclass(frozen=True)

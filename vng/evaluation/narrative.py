@@ -12,20 +12,25 @@ a missing frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
 
 from vng.dataset import Video
-from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.metrics import boundary_f, jaccard
+from vng.errors import DataError, Problem
+from vng.evaluation.metrics import frame_scores
+from vng.evaluation.predictions import LABELS, PREDICT, FrameFolder, Missing, raise_problems, strange_folders
+from vng.evaluation.workers import in_order, known_length
 from vng.frames import inside
-from vng.masks import RLE, decode_many
+from vng.masks import RLE
 from vng.narratives import Expression
+
+MODES = (*LABELS, "I;16", "I")  # grey of 16 bits too
+AT_ONCE = 4  # frames measured together
 
 # Chooses the object an expression's prediction is scored against; None leaves the expression out.
 TruthOf = Callable[[Video, Expression], str | None]
@@ -33,7 +38,7 @@ TruthOf = Callable[[Video, Expression], str | None]
 
 @dataclass(frozen=True)
 class ExpressionScore:
-    """One expression's means over its annotated frames."""
+    """One expression's J and F in [0, 1]: means over its annotated frames, and each of them."""
 
     video: str
     expression: int
@@ -42,6 +47,9 @@ class ExpressionScore:
     j: float
     f: float
     frames: int
+    frame_names: tuple[str, ...] = ()  # those that count, in time order
+    j_frames: tuple[float, ...] = ()
+    f_frames: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class NarrativeScores:
     """The pooled score and what it is made of; shares in [0, 1]."""
 
     expressions: tuple[ExpressionScore, ...]
+    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
 
     @property
     def j(self) -> float:
@@ -64,6 +73,13 @@ class NarrativeScores:
     def jf(self) -> float:
         """J&F."""
         return 0.5 * (self.j + self.f)
+
+    def line(self) -> str:
+        """What is printed, in per cent."""
+        figures = "  ".join(
+            f"{name} {100 * value:.2f}" for name, value in (("J&F", self.jf), ("J", self.j), ("F", self.f))
+        )
+        return f"{figures}  ({len(self.expressions)} expressions)"
 
     def as_json(self) -> dict[str, Any]:
         """{"J&F", "J", "F", "expressions": [...]}, shares in [0, 1]."""
@@ -86,11 +102,24 @@ def other_object(video: Video, expression: Expression) -> str | None:
     return named[(named.index(expression.object_id) + 1) % len(named)]
 
 
+@dataclass
+class _VideoScores:
+    """What came of one video."""
+
+    rows: list[ExpressionScore] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
 def evaluate_narrative(
     videos: Iterable[Video],
     results: Path,
-    missing: Literal["error", "empty"] = "error",
+    missing: Missing = "error",
     truth_of: TruthOf = own_object,
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    progress: bool = False,
 ) -> NarrativeScores:
     """Score a folder of predictions.
 
@@ -99,90 +128,124 @@ def evaluate_narrative(
         results: the predictions' folder, in the official layout.
         missing: whether a prediction that is not there is an error or an empty mask.
         truth_of: which object an expression is scored against.
+        strict: whether files and folders of no frame, expression or video are errors; else they are `NarrativeScores.notes`.
+        processes: how many score, a video each; no figure depends on it.
+        progress: a bar that counts videos.
 
     Raises:
         DataErrors: every missing, unreadable or mis-sized prediction at once.
+        WorkerDied: one of several processes was killed.
     """
-    scores: list[ExpressionScore] = []
-    problems: list[Problem] = []
     if not results.is_dir():
         raise DataError(results, "", "", "no such folder of predictions", "check --results, or run `vng predict`")
-    for video in videos:
-        for index, expression in enumerate(video.expressions):
-            target = truth_of(video, expression)
-            if target is None:
-                continue
-            try:
-                score = _score(video, index, expression, target, results, missing)
-            except DataErrors as errors:
-                problems += errors.problems
-            except DataError as error:
-                problems.append(error.problem)
-            else:
-                if score is not None:
-                    scores.append(score)
-    if problems:
-        raise DataErrors(problems)
-    return NarrativeScores(tuple(scores))
+    all_ = _VideoScores()
+    known: set[str] = set()
+
+    def without_pixels() -> Iterable[tuple[Video, bool]]:
+        for video in videos:
+            known.add(video.video_id)
+            yield replace(video, frames=None), not all_.problems
+
+    score = partial(_evaluate_video, results=results, missing=missing, truth_of=truth_of)
+    for made in in_order(score, without_pixels(), processes, progress, known_length(videos)):
+        all_.rows += made.rows
+        all_.problems += made.problems
+        all_.notes += made.notes
+    all_.notes += strange_folders(results, known, "video of the dataset")
+    raise_problems(all_.problems, all_.notes, strict)
+    return NarrativeScores(tuple(all_.rows), tuple(all_.notes))
+
+
+def _evaluate_video(task: tuple[Video, bool], results: Path, missing: Missing, truth_of: TruthOf) -> _VideoScores:
+    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    video, scoring = task
+    made = _VideoScores()
+    try:
+        folder = inside(results, video.video_id)
+    except DataError as error:
+        made.problems.append(error.problem)
+        return made
+    targets = {index: truth_of(video, expression) for index, expression in enumerate(video.expressions)}
+    wanted = {index: annotated for index, target in targets.items() if (annotated := _annotated(video, target))}
+    made.notes = strange_folders(folder, [str(index) for index in targets], "expression of the video")
+    if wanted and missing == "error" and not any((folder / str(index)).is_dir() for index in wanted):
+        reason = f"no prediction of this video ({len(wanted)} expressions wanted)"
+        made.problems.append(Problem(str(folder), "", "", reason, PREDICT))
+        return made
+    for index, annotated in wanted.items():
+        frames = ExpressionFrames(folder / str(index), video, missing)
+        frames.missing([t for t, _ in annotated])
+        scores = _score(frames, annotated, scoring and not made.problems)
+        made.problems += frames.problems
+        made.notes += frames.extras()
+        if scores is not None:
+            made.rows.append(_expression_score(video, index, str(targets[index]), annotated, *scores))
+    return made
+
+
+def _annotated(video: Video, target: str | None) -> list[tuple[int, RLE]]:
+    truth = () if target is None else video.object_by_id[target].segmentations
+    return [(t, rle) for t, rle in enumerate(truth) if rle is not None]
+
+
+class ExpressionFrames(FrameFolder):
+    """The predicted masks of one expression, its files named as frames or numbered as the official reader numbers them."""
+
+    def __init__(self, folder: Path, video: Video, missing: Missing) -> None:
+        super().__init__(folder, video.frame_names, (video.height, video.width), missing, "expression")
+
+    def found(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
+        """By name; where no file has a frame's name, by the number its name ends in, from 0 or else from 1."""
+        if named := super().found(pngs):
+            return named
+        numbers = {int(digits.group(1)): path for stem, path in pngs.items() if (digits := re.search(r"(\d+)$", stem))}
+        shift = 0 if 0 in numbers else 1
+        return {number - shift: path for number, path in numbers.items() if 0 <= number - shift < len(self.names)}
 
 
 def _score(
-    video: Video, index: int, expression: Expression, target: str, results: Path, missing: str
-) -> ExpressionScore | None:
-    truth = video.object_by_id[target].segmentations
-    annotated = [(t, rle) for t, rle in enumerate(truth) if rle is not None]
-    if not annotated:
-        return None
-    folder = inside(results, video.video_id) / str(index)
-    predictions = _read_predictions(folder, video, annotated, missing)
-    gt = decode_many([rle for _, rle in annotated])
+    frames: ExpressionFrames, annotated: list[tuple[int, RLE]], scoring: bool
+) -> tuple[list[float], list[float]] | None:
+    """J and F of each annotated frame; None where something is wrong, and then all files are only read."""
+    j: list[float] = []
+    f: list[float] = []
+    for begin in range(0, len(annotated), AT_ONCE):
+        some = annotated[begin : begin + AT_ONCE]
+        read = [frames.pixels(t, MODES) for t, _ in some]
+        masks = [mask for mask in read if mask is not None]
+        scoring = scoring and not frames.problems and len(masks) == len(some)
+        if scoring:
+            regions, contours = frame_scores([rle for _, rle in some], masks)
+            j += regions.tolist()
+            f += contours.tolist()
+    return (j, f) if scoring else None
+
+
+def _expression_score(
+    video: Video, index: int, target: str, annotated: list[tuple[int, RLE]], j: list[float], f: list[float]
+) -> ExpressionScore:
     return ExpressionScore(
         video.video_id,
         index,
-        video.noun(expression),
+        video.noun(video.expressions[index]),
         target,
-        float(jaccard(gt, predictions).mean()),
-        float(boundary_f(gt, predictions).mean()),
+        float(np.mean(j)),
+        float(np.mean(f)),
         len(annotated),
+        tuple(video.frame_names[t] for t, _ in annotated),
+        tuple(j),
+        tuple(f),
     )
 
 
-def _read_predictions(folder: Path, video: Video, annotated: list[tuple[int, RLE]], missing: str) -> np.ndarray:
-    """Predicted masks bool [T', H, W] of the annotated frames."""
-    files = _prediction_files(folder, video.frame_names)
-    masks = np.zeros((len(annotated), video.height, video.width), bool)
-    problems: list[Problem] = []
-    for row, (t, _) in enumerate(annotated):
-        path = files.get(t)
-        if path is None:
-            if missing == "error":
-                name = folder / f"{video.frame_names[t]}.png"
-                problems.append(
-                    Problem(str(name), "", "", "this prediction is missing", "predict it, or use --missing empty")
-                )
-            continue
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            problems.append(Problem(str(path), "", "", "this prediction cannot be read", "predict it again"))
-        elif image.ndim != 2:
-            problems.append(
-                Problem(str(path), "", "", f"expected one channel, got {image.shape[2]}", "write single-channel PNGs")
-            )
-        elif image.shape != (video.height, video.width):
-            reason = f"prediction of {image.shape[0]}x{image.shape[1]}, the frame has {video.height}x{video.width}"
-            problems.append(Problem(str(path), "", "", reason, "resize predictions to the frame"))
-        else:
-            masks[row] = image != 0
-    if problems:
-        raise DataErrors(problems)
-    return masks
+def read_expression(video: Video, index: int, frames: Sequence[int], results: Path) -> np.ndarray:
+    """Predicted masks bool [T', H, W] of an expression, by number, on these frames; what is not there is empty.
 
-
-def _prediction_files(folder: Path, names: tuple[str, ...]) -> dict[int, Path]:
-    """Frame index -> file."""
-    stems = {path.stem: path for path in folder.glob("*.png")}
-    if any(name in stems for name in names):
-        return {t: stems[name] for t, name in enumerate(names) if name in stems}
-    numbers = {int(digits.group(1)): path for stem, path in stems.items() if (digits := re.search(r"(\d+)$", stem))}
-    shift = 0 if 0 in numbers else 1
-    return {number - shift: path for number, path in numbers.items() if 0 <= number - shift < len(names)}
+    Raises:
+        DataErrors: unreadable or mis-sized predictions.
+    """
+    folder = ExpressionFrames(inside(results, video.video_id) / str(index), video, "empty")
+    read = [folder.pixels(t, MODES) for t in frames]
+    raise_problems(folder.problems, (), False)
+    masks = [mask != 0 for mask in read if mask is not None]
+    return np.stack(masks) if masks else np.zeros((0, video.height, video.width), bool)

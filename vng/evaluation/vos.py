@@ -1,24 +1,30 @@
 """Scores of video object segmentation: DAVIS 2016 and 2017, YouTube-VOS, Point-VOS (every decision: docs/protocols.md).
 
-`evaluate_vos` reads each video once, for any number of runs, one frame at a time: memory does not grow with a video's
-length, and a true mask is decoded once however many runs are scored.
+`evaluate_vos` reads each video once, for any number of runs, a few frames at a time: memory does not grow with a video's
+length, and a true mask is made ready once however many runs are scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from vng.dataset import Video
-from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.metrics import Statistics, boundary_f, jaccard, statistics
-from vng.evaluation.vos_results import Missing, Run, VideoPredictions, find_runs, object_numbers, plain_run
-from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets
-from vng.masks import decode
+from vng.errors import DataError, Problem
+from vng.evaluation.metrics import Statistics, paired_scores, shapes_of, statistics, tolerance
+from vng.evaluation.predictions import Missing, raise_problems, strange_folders
+from vng.evaluation.shapes import Shapes, of_labels
+from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
+from vng.evaluation.vos_results import Run, VideoPredictions, find_runs, object_numbers, plain_run
+from vng.evaluation.vos_targets import LeftOut, Protocol, Targets
+from vng.evaluation.workers import in_order, known_length
 
 __all__ = ["ObjectScore", "Protocol", "Run", "VosScores", "evaluate_vos", "find_runs", "object_numbers", "plain_run"]
+
+AT_ONCE = 4  # frames measured together
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class VosScores:
     protocol: Protocol
     objects: tuple[ObjectScore, ...]
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
 
     def statistics(self, score: ObjectScore) -> tuple[Statistics, Statistics]:
         """(J, F) of one object over its frames."""
@@ -103,8 +110,26 @@ class Overall:
         return 0.5 * (self.seen.jf + self.unseen.jf)
 
 
+@dataclass
+class _VideoScores:
+    """What came of one video: rows and notes for each run; rows are empty once something is wrong."""
+
+    dataset: str
+    rows: list[list[ObjectScore]]
+    left_out: tuple[LeftOut, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[list[Problem]] = field(default_factory=list)
+
+
 def evaluate_vos(
-    videos: Iterable[Video], runs: Sequence[Run], protocol: Protocol, missing: Missing = "error"
+    videos: Iterable[Video],
+    runs: Sequence[Run],
+    protocol: Protocol,
+    missing: Missing = "error",
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    progress: bool = False,
 ) -> tuple[VosScores, ...]:
     """Score runs against true masks.
 
@@ -113,6 +138,9 @@ def evaluate_vos(
         runs: folders of predictions (`plain_run`, `find_runs`).
         protocol: which objects and frames count.
         missing: whether a prediction that is not there is an error or an empty mask.
+        strict: whether files and folders of no frame or video are errors; else they are `VosScores.notes`.
+        processes: how many score, a video each; no figure depends on it.
+        progress: a bar that counts videos.
 
     Returns:
         One VosScores a run, in order.
@@ -120,28 +148,58 @@ def evaluate_vos(
     Raises:
         DataErrors: every missing, unreadable, mis-sized or mis-numbered prediction of all runs at once.
         DataError: no object to score, or a video on which the official program fails (official protocols).
+        WorkerDied: one of several processes was killed.
     """
-    scores: list[list[ObjectScore]] = [[] for _ in runs]
-    left_out: list[LeftOut] = []
+    notes, known, source = [[] for _ in runs], set(), ""  # type: tuple[list[list[Problem]], set[str], str]
     problems: list[Problem] = []
-    source = ""
-    for video in videos:
-        source = video.dataset
-        targets = protocol.targets(video)
-        left_out += targets.left_out
-        readers = _open(video, runs, missing, problems)
-        if len(readers) == len(runs):
-            rows = _score_video(video, targets, readers, scoring=not problems)
-            problems += [problem for reader in readers for problem in reader.problems]
-            for i in range(len(runs)):
-                scores[i] += rows[i]
-    if problems:
-        raise DataErrors(problems)
+    left_out: list[LeftOut] = []
+    scores: list[list[ObjectScore]] = [[] for _ in runs]
+
+    def without_pixels() -> Iterable[tuple[Video, bool]]:
+        for video in videos:
+            known.add(video.video_id)
+            yield replace(video, frames=None), not problems
+
+    score = partial(_evaluate_video, runs=runs, protocol=protocol, missing=missing)
+    for made in in_order(score, without_pixels(), processes, progress, known_length(videos)):
+        source = made.dataset
+        left_out += made.left_out
+        problems += made.problems
+        for i, found in enumerate(made.notes):
+            notes[i] += found
+            scores[i] += made.rows[i]
+    for run, found in zip(runs, notes, strict=True):
+        found += strange_folders(run.folder, known, "video of the dataset")
+    raise_problems(problems, [note for found in notes for note in found], strict)
     if not scores or not scores[0]:
         first = f" ({left_out[0].video}: {left_out[0].reason})" if left_out else ""
         reason = f"no object to score under {protocol.name}{first}"
         raise DataError(source, "", "objects", reason, "give a dataset with true masks; docs/protocols.md")
-    return tuple(VosScores(run, protocol, tuple(rows), tuple(left_out)) for run, rows in zip(runs, scores, strict=True))
+    return tuple(
+        VosScores(run, protocol, tuple(rows), tuple(left_out), tuple(found))
+        for run, rows, found in zip(runs, scores, notes, strict=True)
+    )
+
+
+def _evaluate_video(
+    task: tuple[Video, bool], runs: Sequence[Run], protocol: Protocol, missing: Missing
+) -> _VideoScores:
+    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    video, scoring = task
+    targets = protocol.targets(video)
+    made = _VideoScores(video.dataset, [[] for _ in runs], targets.left_out, [], [[] for _ in runs])
+    readers = _open(video, runs, missing, made.problems)
+    if len(readers) == len(runs):
+        scoring = scoring and not made.problems
+        if protocol.name == UNSUPERVISED:
+            rows = score_proposals(video, targets, readers, protocol, scoring)
+            made.rows = [object_scores(video, targets, its) for its in rows or []]
+        else:
+            made.rows = _score_video(video, targets, readers, scoring)
+        made.rows = made.rows or [[] for _ in runs]
+        made.problems += [problem for reader in readers for problem in reader.problems]
+        made.notes = [reader.extras() for reader in readers]
+    return made
 
 
 def _open(video: Video, runs: Sequence[Run], missing: Missing, problems: list[Problem]) -> list[VideoPredictions]:
@@ -160,55 +218,64 @@ def _score_video(
     """Scores of a video's targets, a list for each reader; nothing is measured once something is wrong, only read."""
     wanted = [frozenset(target.frames) for target in targets.scored]
     frames = sorted(frozenset().union(*wanted))
-    merged = any(target.merged for target in targets.scored)
     for reader in readers:
         reader.missing(frames)
     values: list[list[list[tuple[float, float]]]] = [[[] for _ in targets.scored] for _ in readers]
-    for t in frames:
-        there = [k for k, its in enumerate(wanted) if t in its]
-        truths = _truths(targets.scored, there, t) if scoring else {}
+    for begin in range(0, len(frames), AT_ONCE):
+        some = frames[begin : begin + AT_ONCE]
+        there = [(i, k) for i, t in enumerate(some) for k, its in enumerate(wanted) if t in its]
+        truths = _truths(video, targets, [(some[i], k) for i, k in there]) if scoring else None
         for reader, rows in zip(readers, values, strict=True):
-            labels = reader.read(t, None if merged else _allowed(targets, reader))
-            scoring = scoring and not reader.problems
-            if labels is None or not scoring:
+            maps = [labels for t in some if (labels := reader.read(t, _allowed(targets, reader))) is not None]
+            scoring = scoring and not reader.problems and len(maps) == len(some)
+            if truths is None or not scoring:
                 continue
-            for k in there:
-                rows[k].append(_score(truths[k], labels, targets.scored[k], reader))
+            predicted = _predicted(maps, targets, there, reader)
+            j, f = paired_scores(truths, predicted, [(n, n) for n in range(len(there))])
+            for n, (_, k) in enumerate(there):
+                rows[k].append((float(j[n]), float(f[n])))
     if not scoring:
         return [[] for _ in readers]
-    names = video.frame_names
+    return [object_scores(video, targets, rows) for rows in values]
+
+
+def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
+    """Scores of a video's targets, given (J, F) of each on its frames."""
     return [
-        [
-            ObjectScore(
-                video.video_id,
-                target.object_id,
-                target.category,
-                tuple(names[t] for t in target.frames),
-                tuple(j for j, _ in row),
-                tuple(f for _, f in row),
-            )
-            for target, row in zip(targets.scored, rows, strict=True)
-        ]
-        for rows in values
+        ObjectScore(
+            video.video_id,
+            target.object_id,
+            target.category,
+            tuple(video.frame_names[t] for t in target.frames),
+            tuple(j for j, _ in row),
+            tuple(f for _, f in row),
+        )
+        for target, row in zip(targets.scored, rows, strict=True)
     ]
 
 
-def _truths(targets: Sequence[Target], there: Sequence[int], t: int) -> dict[int, np.ndarray]:
-    masks = {k: targets[k].masks[t] for k in there}
-    return {k: decode(rle) for k, rle in masks.items() if rle is not None}
+def _truths(video: Video, targets: Targets, wanted: Sequence[tuple[int, int]]) -> Shapes:
+    """True masks of (frame, target)."""
+    masks = [rle for t, k in wanted if (rle := targets.scored[k].masks[t]) is not None]
+    return shapes_of(masks, (video.height, video.width))
 
 
-def _allowed(targets: Targets, reader: VideoPredictions) -> Collection[int]:
+def _allowed(targets: Targets, reader: VideoPredictions) -> Collection[int] | None:
+    if any(target.merged for target in targets.scored):
+        return None
     if targets.highest is not None:
         return range(1, targets.highest + 1)
     return reader.numbers.values()
 
 
-def _score(truth: np.ndarray, labels: np.ndarray, target: Target, reader: VideoPredictions) -> tuple[float, float]:
-    number = reader.numbers[target.object_id] if target.number is None and not target.merged else target.number
-    predicted = labels != 0 if target.merged else labels == number
-    gt, pred = truth[None], predicted[None]
-    return float(jaccard(gt, pred)[0]), float(boundary_f(gt, pred)[0])
+def _predicted(
+    maps: Sequence[np.ndarray], targets: Targets, wanted: Sequence[tuple[int, int]], reader: VideoPredictions
+) -> Shapes:
+    """Predicted masks of (which map, target)."""
+    if any(target.merged for target in targets.scored):
+        return shapes_of([maps[i] for i, _ in wanted], reader.size)
+    numbers = [reader.numbers[item.object_id] if item.number is None else item.number for item in targets.scored]
+    return of_labels(maps, [(i, numbers[k]) for i, k in wanted], tolerance(*reader.size))
 
 
 def on_frames(scores: VosScores, chosen: Mapping[str, Collection[str]]) -> VosScores:

@@ -132,17 +132,21 @@ def _run_json(scores: VosScores, seen: Collection[str] | None) -> dict[str, Any]
     return made
 
 
-def _summary_json(summary: Summary) -> dict[str, Any]:
+def summary_figures(summary: Summary) -> dict[str, float]:
+    """The figures of a summary by name, shares in [0, 1]; NaN where not known."""
     return {
-        "objects": summary.objects,
-        "J&F": known(summary.jf),
-        "J": known(summary.j.mean),
-        "F": known(summary.f.mean),
-        "J-recall": known(summary.j.recall),
-        "J-decay": known(summary.j.decay),
-        "F-recall": known(summary.f.recall),
-        "F-decay": known(summary.f.decay),
+        "J&F": summary.jf,
+        "J": summary.j.mean,
+        "F": summary.f.mean,
+        "J-recall": summary.j.recall,
+        "J-decay": summary.j.decay,
+        "F-recall": summary.f.recall,
+        "F-decay": summary.f.decay,
     }
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    return {"objects": summary.objects, **{name: known(value) for name, value in summary_figures(summary).items()}}
 
 
 def _object_json(scores: VosScores, score: ObjectScore, seen: Collection[str] | None) -> dict[str, Any]:
@@ -233,9 +237,9 @@ def _figures(values: Statistics) -> tuple[float, float, float]:
     return values.mean, values.recall, values.decay
 
 
-def percent(value: float) -> str:
-    """A share as per cent, "-" where it is not known."""
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+def percent(value: float, sign: str = "") -> str:
+    """A share as per cent, "-" where it is not known; `sign` "+" writes it always."""
+    return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
 
 
 def known(value: float) -> float | None:

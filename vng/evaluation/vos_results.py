@@ -14,18 +14,16 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from vng.dataset import Video
-from vng.errors import DataError, Problem
+from vng.errors import DataError
+from vng.evaluation.predictions import FrameFolder, Missing
 from vng.frames import inside
 
 MAX_NUMBER = 254  # 0 is background, 255 is void
 NUMBERS_FILE = "objects.json"
-Missing = Literal["error", "empty"]
 
 
 def object_numbers(video: Video) -> dict[str, int]:
@@ -103,44 +101,18 @@ def _numbered(folder: Path, word: str, video_ids: Collection[str]) -> list[tuple
     return sorted(found.items())
 
 
-class VideoPredictions:
+class VideoPredictions(FrameFolder):
     """One run's label maps of one video, read one frame at a time.
-
-    Whatever is wrong is added to `problems`, so that the caller can tell all of it at once.
 
     Attributes:
         numbers: object id -> pixel value.
     """
 
     def __init__(self, run: Run, video: Video, missing: Missing) -> None:
-        self.folder = inside(run.folder, video.video_id)
-        self.problems: list[Problem] = []
-        self._video, self._missing = video, missing
-        files = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        self._there = {path.stem: path for path in files if path.suffix.lower() == ".png"}
-        self._unnamed = not any(name in self._there for name in video.frame_names)
-        self.numbers = self._read_numbers()
+        folder, size = inside(run.folder, video.video_id), (video.height, video.width)
+        super().__init__(folder, video.frame_names, size, missing, extra=(NUMBERS_FILE,))
+        self.numbers = self._read_numbers(object_numbers(video))
         self._lost = bool(self.problems)  # what numbers mean is not known: one line says so
-
-    def path(self, t: int) -> Path | None:
-        """The file of frame t, or None."""
-        return self._there.get(self._video.frame_names[t])
-
-    def missing(self, frames: Collection[int], cure: str = "predict it, or use --missing empty") -> None:
-        """Report what is not there of these frames; a video of which nothing is there is one problem."""
-        absent = [t for t in frames if self.path(t) is None]
-        if not absent or self._missing == "empty":
-            return
-        if self._unnamed:
-            reason = f"no prediction of this video ({len(absent)} frames wanted)"
-            if self._there:
-                expected, found = self._video.frame_names[min(absent)], min(self._there)
-                reason = f"no file has the name of a frame: wanted {expected}.png, found {found}.png"
-                cure = "name predictions as the frames are named"
-            self._problem(self.folder, reason, cure)
-            return
-        for t in sorted(absent):
-            self._problem(self.folder / f"{self._video.frame_names[t]}.png", "this prediction is missing", cure)
 
     def read(self, t: int, allowed: Collection[int] | None) -> np.ndarray | None:
         """Object numbers of frame t, uint8 [H, W]; zeros for a missing frame, None for one with a problem.
@@ -149,31 +121,22 @@ class VideoPredictions:
             t: index into the video's frame names.
             allowed: numbers a pixel may have beside 0; None allows all.
         """
-        size = (self._video.height, self._video.width)
-        path = self.path(t)
-        if path is None:
-            return np.zeros(size, np.uint8) if self._missing == "empty" else None
-        try:
-            labels = read_labels(path, size)
-        except ValueError as error:
-            reason, _, cure = str(error).partition("; ")
-            self._problem(path, reason, cure)
+        labels = self.pixels(t)
+        if labels is None:
             return None
-        if allowed is not None and not self._lost:
-            strange = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if v]
-            strange = [v for v in strange if v not in allowed]
-            if strange:
-                known = ", ".join(map(str, sorted(allowed))) or "none"
-                reason = f"pixels of the numbers {strange}, which no object has (known: {known})"
-                self._problem(path, reason, "write object numbers, 0 for background")
-                return None
-        return labels
+        labels = labels.astype(np.uint8, copy=False)
+        if allowed is None or self._lost or set(range(1, int(labels.max(initial=0)) + 1)) <= set(allowed):
+            return labels
+        strange = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if v]
+        strange = [v for v in strange if v not in allowed]
+        if not strange:
+            return labels
+        known = ", ".join(map(str, sorted(allowed))) or "none"
+        reason = f"pixels of the numbers {strange}, which no object has (known: {known})"
+        self._problem(self.path(t) or self.folder, reason, "write object numbers, 0 for background")
+        return None
 
-    def _problem(self, path: Path, reason: str, cure: str) -> None:
-        self.problems.append(Problem(str(path), "", "", reason, cure))
-
-    def _read_numbers(self) -> dict[str, int]:
-        expected = object_numbers(self._video)
+    def _read_numbers(self, expected: dict[str, int]) -> dict[str, int]:
         path = self.folder / NUMBERS_FILE
         if not path.exists():
             return expected
@@ -192,19 +155,3 @@ class VideoPredictions:
         else:
             return {i: int(said[i]) for i in expected}
         return expected
-
-
-def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A PNG's object numbers, uint8 [H, W]; ValueError "reason; cure" for one that does not open or fit."""
-    try:
-        with Image.open(path) as image:
-            mode, shape = image.mode, (image.height, image.width)
-            labels = np.asarray(image) if mode in ("P", "L", "1") and shape == size else None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError("this prediction cannot be read; predict it again") from error
-    if shape != size:
-        reason = f"prediction of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
-        raise ValueError(f"{reason}; resize predictions to the frame")
-    if labels is None:
-        raise ValueError(f"expected a palette or grey PNG of 8 bits, got mode {mode}; write object numbers")
-    return labels.astype(np.uint8)

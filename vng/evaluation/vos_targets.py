@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from vng.points import POSITIVE
 MERGED = "all"  # the one object of DAVIS 2016
 Truth = Literal["auto", "dense", "sparse", "youtube-vos"]
 Masks = tuple[RLE | None, ...]
+OFFICIAL = ("davis", "davis-unsupervised", "davis-2016")  # those with a program whose faults can be had
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,26 @@ class Targets:
 class Protocol:
     """A protocol by name and what may be chosen in it; raises UsageError for what does not go together.
 
-    `official` reproduces the official program's faults (davis, davis-2016); `truth` is how point-vos takes the ground truth.
+    `official` reproduces the official program's faults (davis...); `truth` is how point-vos takes the ground truth; `void`
+    is a folder of annotations whose pixels of value 255 are left out (davis-unsupervised).
     """
 
     name: str = "davis"
     official: bool = False
     truth: Truth = "auto"
+    void: Path | None = None
 
     def __post_init__(self) -> None:
         one_of(self.name, PROTOCOLS, "protocol")
         one_of(self.truth, get_args(Truth), "kind of truth")
-        if self.official and self.name not in ("davis", "davis-2016"):
-            raise UsageError(f"protocol {self.name} has no official program; --official goes with davis and davis-2016")
+        if self.official and self.name not in OFFICIAL:
+            raise UsageError(
+                f"protocol {self.name} has no official program; --official goes with {', '.join(OFFICIAL)}"
+            )
         if self.truth != "auto" and self.name != "point-vos":
             raise UsageError(f"protocol {self.name} takes the truth as it is; --truth goes with point-vos")
+        if self.void is not None and self.name != "davis-unsupervised":
+            raise UsageError(f"protocol {self.name} knows no void pixels; --void goes with davis-unsupervised")
 
     def targets(self, video: Video) -> Targets:
         """What is scored of a video."""
@@ -115,30 +123,42 @@ def _davis(video: Video, protocol: Protocol) -> Targets:
     frames = annotated_frames(video.objects, len(video.frame_names))
     if len(frames) < 3:
         return _too_short(video, len(frames), protocol.official)
-    if protocol.official:
-        return _davis_official(video, frames)
+    return _of_first_frame(video, frames[0], frames[1:-1], protocol.official)
+
+
+def _davis_unsupervised(video: Video, protocol: Protocol) -> Targets:
+    """DAVIS 2017, unsupervised: the objects of the first frame, on all frames."""
+    frames = annotated_frames(video.objects, len(video.frame_names))
+    if not frames:
+        return Targets((), (LeftOut(video.video_id, "", "no annotated frame"),))
+    return _of_first_frame(video, frames[0], frames, protocol.official)
+
+
+def _of_first_frame(video: Video, first: int, frames: Sequence[int], official: bool) -> Targets:
+    """The objects with a pixel on a frame, on these frames."""
+    if official:
+        return _davis_official(video, first, frames)
     made: list[Target | LeftOut] = []
     for item in video.objects:
-        if _seen(item.segmentations, frames[0]):
-            scored = _annotated(item.segmentations, frames[1:-1])
-            made.append(Target(item.object_id, item.name, item.segmentations, scored))
+        if _seen(item.segmentations, first):
+            made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, frames)))
         else:
             made.append(LeftOut(video.video_id, item.object_id, "not in the first frame"))
     return _sorted_out(video, made)
 
 
-def _davis_official(video: Video, frames: Sequence[int]) -> Targets:
+def _davis_official(video: Video, first: int, frames: Sequence[int]) -> Targets:
     """As many objects as the highest number in the first frame; numbers nobody has are objects that are never there."""
     by_number = {number: video.object_by_id[i] for i, number in object_numbers(video).items()}
-    highest = max((n for n, item in by_number.items() if _seen(item.segmentations, frames[0])), default=0)
+    highest = max((n for n, item in by_number.items() if _seen(item.segmentations, first)), default=0)
     absent: Masks = (empty(video.height, video.width),) * len(video.frame_names)
     made: list[Target | LeftOut] = []
     for number in range(1, highest + 1):
         item = by_number.get(number)
         if item is None:
-            made.append(Target(str(number), "", absent, tuple(frames[1:-1]), number))
+            made.append(Target(str(number), "", absent, tuple(frames), number))
         else:
-            scored = _annotated(item.segmentations, frames[1:-1])
+            scored = _annotated(item.segmentations, frames)
             made.append(Target(item.object_id, item.name, item.segmentations, scored))
     made += [
         LeftOut(video.video_id, item.object_id, "its number is above those of the first frame")
@@ -208,6 +228,7 @@ def reference_frame(item: VideoObject) -> int | None:
 
 PROTOCOLS: dict[str, Callable[[Video, Protocol], Targets]] = {
     "davis": _davis,
+    "davis-unsupervised": _davis_unsupervised,
     "davis-2016": _davis_2016,
     "youtube-vos": _youtube_vos,
     "point-vos": _point_vos,

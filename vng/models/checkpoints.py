@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ SHOWN = 5  # names in an error
 def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_dict")) -> dict[str, Tensor]:
     """Tensors by name from a `.pth` or `.pt` file; nothing in it is executed.
 
+    Programs keep their command line beside the weights: `argparse.Namespace`, a bag of plain values, is let through.
+
     Args:
         path: the file.
         entries: keys under which programs keep the weights; the first found is used, else the file itself.
@@ -29,7 +32,8 @@ def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_
     if not path.is_file():
         raise DataError(path, "", "", "no such file", "check the path")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = f"holds more than tensors and could run code ({_first_line(error)})"

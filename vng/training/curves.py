@@ -8,15 +8,17 @@ from typing import Any
 
 
 def plot_curves(log: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw the loss and its terms over the steps, logarithmic, as a PNG."""
+    """Draw the loss and its terms over the steps, logarithmic, and the scores where there are some, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     steps = [record["step"] for record in log]
-    terms = [name for name in (log[0] if log else {}) if name not in ("step", "loss", "lr")]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    terms = [name for name in (log[0] if log else {}) if name not in ("step", "loss", "lr", "score")]
+    scored = [record for record in log if "score" in record]
+    count = 3 if scored else 2
+    figure, (left, right, *more) = plt.subplots(1, count, figsize=(5.5 * count, 4), constrained_layout=True)
     left.plot(steps, [record["loss"] for record in log], color="black", linewidth=1.2)
     left.set(title="loss (weighted, all decoder layers)", xlabel="step", yscale="log")
     for name in terms:
@@ -24,7 +26,12 @@ def plot_curves(log: Sequence[dict[str, Any]], path: Path) -> None:
     right.set(title="terms of the last layer", xlabel="step", yscale="log")
     if terms:
         right.legend(frameon=False)
-    for axes in (left, right):
+    for axes in more:
+        for name in scored[0]["score"]:
+            axes.plot([r["step"] for r in scored], [r["score"][name] for r in scored], marker=".", label=name)
+        axes.set(title="score on evaluate.dataset", xlabel="step", ylim=(0, 1))
+        axes.legend(frameon=False)
+    for axes in (left, right, *more):
         axes.grid(alpha=0.25, which="both")
     figure.savefig(path, dpi=110)
     plt.close(figure)

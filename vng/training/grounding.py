@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
@@ -14,11 +14,12 @@ from vng.model_card import write_card
 from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.loading import load_model
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_model
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.clips import ClipSampler, Collator
+from vng.training.grounding_score import grounding_score
 from vng.training.loop import Task
 from vng.training.settings import GroundingRecipe, ModelSettings
 
@@ -42,6 +43,7 @@ def build_grounding(recipe: GroundingRecipe) -> Task:
         lambda length: ClipSampler(dataset, data, processor, recipe.seed, length),
         Collator(processor),
         save,
+        None if recipe.evaluate is None else grounding_score(recipe.evaluate, processor),
     )
 
 
@@ -78,7 +80,7 @@ def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> Ref
         # The class itself, not AutoBackbone: that asks the hub even for a local folder.
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
-        model.text_encoder = AutoModel.from_pretrained(settings.text_encoder, add_pooling_layer=False)
+        model.text_encoder = text_model(model.config, settings.text_encoder)
     model.freeze()
     return model
 

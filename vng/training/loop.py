@@ -28,6 +28,7 @@ from vng.dataset import check_datasets
 from vng.errors import DataError, UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.curves import plot_curves
+from vng.training.scoring import Score, score_model
 from vng.training.settings import OptimizerSettings, Recipe
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Task:
     samples: Callable[[int], Dataset]  # length -> samples; item i depends on (seed, i) alone
     collate: Callable[[list[Any]], dict[str, Tensor]]
     save: Callable[[nn.Module, Path], None]  # write the trained model, loadable by from_pretrained
+    score: Score | None = None  # what `evaluate` of the recipe asks for
 
 
 def learning_rate(step: int, settings: OptimizerSettings) -> float:
@@ -80,15 +82,21 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
     Raises:
         DataErrors: datasets that are not there, all of them at once and before anything is opened.
         DataError: the folder holds a run with other settings, or a model of something else.
-        UsageError: `save_every` is no multiple of `log_every`.
+        UsageError: `save_every` or `evaluate.every` is no multiple of `log_every`, or the task cannot be scored.
         VngError: the loss is not finite.
     """
     if recipe.save_every % recipe.log_every:
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
+    if recipe.evaluate is not None and recipe.evaluate.every % recipe.log_every:
+        raise UsageError(f"evaluate.every={recipe.evaluate.every} must be a multiple of log_every={recipe.log_every}")
     check_folder(recipe.out)
-    check_datasets(recipe.datasets().values())
-    settings = json.loads(recipe.model_dump_json(exclude={"out", "workers", "keep_checkpoints"}))
-    for name, path in recipe.datasets().items():
+    datasets = recipe.datasets()
+    if recipe.evaluate is not None:
+        datasets = {**datasets, "dataset_manifest.evaluate": recipe.evaluate.dataset}
+    check_datasets(datasets.values())
+    ignored = {"out", "workers", "keep_checkpoints"} | ({"evaluate"} if recipe.evaluate is None else set())
+    settings = json.loads(recipe.model_dump_json(exclude=ignored))
+    for name, path in datasets.items():
         made_by = path / "manifest.json"
         settings[name] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
     check_same(recipe.out / MANIFEST, settings, recipe.out)
@@ -109,6 +117,8 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
         step_scheduler_with_optimizer=False,
     )
     task = build(recipe)
+    if recipe.evaluate is not None and task.score is None:
+        raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored while it trains")
     if accelerator.is_main_process:
         write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
     accelerator.wait_for_everyone()
@@ -149,8 +159,11 @@ def _run_steps(
     for step in range(start, recipe.optimizer.steps):
         window.append(_train_step(accelerator, model, optimizer, batches, recipe, step))
         bar.update()
-        if (step + 1) % recipe.log_every == 0 or step + 1 == recipe.optimizer.steps:
-            loss = _log(accelerator, window, recipe, step + 1)
+        last = step + 1 == recipe.optimizer.steps
+        if (step + 1) % recipe.log_every == 0 or last:
+            due = recipe.evaluate is not None and (last or (step + 1) % recipe.evaluate.every == 0)
+            scores = score_model(accelerator, model, task.score) if due and task.score else {}
+            loss = _log(accelerator, window, recipe, step + 1, scores)
             bar.set_postfix(loss=f"{loss:.3f}")
             window = []
         if (step + 1) % recipe.save_every == 0 and step + 1 < recipe.optimizer.steps:
@@ -198,12 +211,16 @@ def _train_step(
     return terms
 
 
-def _log(accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: Recipe, step: int) -> float:
-    """Append the window's means to log.jsonl; raises VngError on a loss that is not finite."""
+def _log(
+    accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: Recipe, step: int, scores: dict[str, float]
+) -> float:
+    """Append the window's means and the scores to log.jsonl; raises VngError on a loss that is not finite."""
     means = {name: torch.stack([terms[name] for terms in window]).mean() for name in window[0]}
     means = accelerator.reduce(means, reduction="mean")
     record: dict[str, Any] = {"step": step} | {name: float(value) for name, value in means.items()}
     record["lr"] = recipe.optimizer.lr * learning_rate(step - 1, recipe.optimizer)
+    if scores:
+        record["score"] = scores
     if not np.isfinite(record["loss"]):
         raise VngError(
             f"{recipe.out}: the loss is {record['loss']} at step {step}; lower optimizer.lr or set precision=no"

@@ -68,6 +68,17 @@ class OptimizerSettings(Settings):
     drops: tuple[float, ...] = (0.5, 0.83)  # where "steps" divides the rate by 10, as shares of all steps
 
 
+class EvaluateSettings(Settings):
+    """A dataset on which the model is scored while it trains (task: grounding)."""
+
+    dataset: Path
+    split: str | None = None
+    frames_root: Path | None = None  # where linked frames lie, if they moved
+    every: PositiveInt  # steps; also after the last one
+    videos: PositiveInt | None = None  # the first so many of them; None: all
+    protocol: Literal["vng", "ref-youtube-vos", "ref-davis", "mevis"] = "vng"
+
+
 class Recipe(Settings):
     """What every training run says; a task adds its data and its model."""
 
@@ -80,6 +91,7 @@ class Recipe(Settings):
     log_every: PositiveInt = 10
     save_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = 1
+    evaluate: EvaluateSettings | None = None
 
     @field_validator("precision", mode="before")
     @classmethod

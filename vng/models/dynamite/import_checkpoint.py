@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vng.errors import DataError
+from vng.models.backbone_names import swin, swin_parts
 from vng.models.checkpoints import load_exactly, read_checkpoint
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel
@@ -20,14 +21,6 @@ _RENAMES = {
     r"^backbone\.stem\.conv1\.": "backbone.embedder.embedder.convolution.",
     r"^(backbone\.res\d\.\d+\.)(conv\d|shortcut)\.norm\.": r"\1\2.normalization.",
     r"^(backbone\.res\d\.\d+\.)(conv\d|shortcut)\.(weight|bias)$": r"\1\2.convolution.\3",
-    # backbone: Swin
-    r"^backbone\.patch_embed\.proj\.": "backbone.swin.embeddings.patch_embeddings.projection.",
-    r"^backbone\.patch_embed\.norm\.": "backbone.swin.embeddings.norm.",
-    r"^backbone\.layers\.": "backbone.swin.encoder.layers.",
-    r"\.blocks\.(\d+)\.norm1\.": r".blocks.\1.layernorm_before.",
-    r"\.blocks\.(\d+)\.norm2\.": r".blocks.\1.layernorm_after.",
-    r"\.attn\.proj\.": ".attention.o_proj.",
-    r"\.attn\.relative_position_bias_table$": ".attention.relative_position_bias.relative_position_bias_table",
     # pixel decoder
     rf"^{re.escape(_PIXEL)}refine\.": "refine.",
     rf"^{re.escape(_PIXEL)}input_proj\.": "pixel_decoder.input_projections.",
@@ -51,7 +44,6 @@ _RENAMES = {
     rf"^{re.escape(_HEAD)}": "transformer.",
 }
 _STAGE = re.compile(r"^backbone\.res(\d)\.(\d+)\.(conv(\d)|shortcut)\.")
-_STAGE_NORM = re.compile(r"^backbone\.norm(\d)\.")
 _MASK_EMBED = re.compile(r"^transformer\.mask_embed\.layers\.(\d)\.")
 # constants the reference saves and we compute; what it reads from its configuration
 _DROPPED = re.compile(r"relative_position_index$|num_batches_tracked$|^pixel_(mean|std)$|^criterion\.")
@@ -60,6 +52,7 @@ _MAY_MISS = ("num_batches_tracked", "backbone.swin.layernorm.", "transformer.tra
 
 
 def _rename(key: str) -> str:
+    key = swin(key)
     for pattern, replacement in _RENAMES.items():
         key = re.sub(pattern, replacement, key)
     stage = _STAGE.match(key)
@@ -67,7 +60,6 @@ def _rename(key: str) -> str:
         number, block, place, part = stage.groups()
         place = "shortcut" if place == "shortcut" else f"layer.{int(part) - 1}"
         key = f"backbone.encoder.stages.{int(number) - 2}.layers.{block}.{place}." + key[stage.end() :]
-    key = _STAGE_NORM.sub(lambda m: f"backbone.hidden_states_norms.stage{int(m[1]) + 1}.", key)
     return _MASK_EMBED.sub(lambda m: f"transformer.mask_embed.{2 * int(m[1])}.", key)
 
 
@@ -78,12 +70,7 @@ def _ours(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     for key, value in state_dict.items():
         if _DROPPED.search(key):
             continue
-        fused = re.match(r"^(backbone\..*\.blocks\.\d+)\.attn\.qkv\.(weight|bias)$", key)
-        if fused and len(value) % 3 == 0:
-            names = [f"{_rename(fused[1] + '.')}attention.{part}_proj.{fused[2]}" for part in "qkv"]
-            parts = dict(zip(names, value.chunk(3), strict=True))
-        else:
-            parts = {_rename(key): value}
+        parts = swin_parts(key, value) or {_rename(key): value}
         state |= parts
         origin |= dict.fromkeys(parts, key)
     return state, origin

@@ -28,7 +28,6 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
     Mask2FormerPreTrainedModel,
     Mask2FormerSinePositionEmbedding,
-    multi_scale_deformable_attention,
     sample_point,
 )
 from transformers.utils import ModelOutput
@@ -36,6 +35,7 @@ from transformers.utils import ModelOutput
 from vng.models.dynamite.clicks import Dice, Prompts, corrective_clicks
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.losses_dynamite import Targets, mask_losses
+from vng.models.pixels import PixelLinear, pixel_linear, read_levels
 from vng.points import BACKGROUND
 
 LEVELS = 3  # maps at strides 32, 16 and 8
@@ -103,35 +103,8 @@ def click_code(yxt: Tensor, encoding: str, channels: int) -> Tensor:
     return parts.flatten(-2)
 
 
-def pixel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` for many pixels, [..., C] -> [..., N].
-
-    On a CPU as a 1x1 convolution of channels-last pixels: convolutions run in oneDNN, matrix products in a library that does
-    not use AVX-512 on processors of AMD, which takes twice as long. With one thread PyTorch gives such a convolution to
-    oneDNN only for 16 images or more, so the pixels are dealt out as that many.
-    """
-    count = x.shape[:-1].numel()
-    if x.device.type != "cpu" or not count:
-        return F.linear(x, weight, bias)
-    images = next((n for n in range(16, 65) if count % n == 0), 1)
-    image = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-    return F.conv2d(image, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
-
-
-class PixelLinear(nn.Linear):
-    """A linear layer for many pixels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C] -> [..., N]."""
-        return pixel_linear(x, self.weight, self.bias)
-
-
 class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
-    """The pixel decoder's attention, one head after the other on a CPU.
-
-    All heads at once write every sample of every pixel to memory before they are summed: 100 MB a layer at 480 x 864. Those
-    of one head nearly stay in the cache, which takes 0.4 of the time.
-    """
+    """The pixel decoder's attention, on a CPU without writing every sample of every pixel to memory (`read_levels`)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__(channels, heads, LEVELS, SAMPLES)
@@ -146,9 +119,9 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
         """As its base; attention weights are not returned on a CPU."""
         if hidden_states.device.type != "cpu":
             return super().forward(hidden_states, *args, **kwargs)
-        return self._head_by_head(hidden_states, **kwargs), None
+        return self._read(hidden_states, **kwargs), None
 
-    def _head_by_head(
+    def _read(
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
@@ -165,13 +138,7 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
         sizes = torch.tensor([(w, h) for h, w in spatial_shapes_list], dtype=query.dtype, device=query.device)
         offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2)) / sizes[:, None]
         places = reference_points[:, :, None, :, None] + offsets
-        heads = [
-            multi_scale_deformable_attention(
-                value[:, :, k : k + 1], spatial_shapes_list, places[:, :, k : k + 1], weights[:, :, k : k + 1]
-            )
-            for k in range(self.n_heads)
-        ]
-        return self.output_proj(torch.cat(heads, -1))
+        return self.output_proj(read_levels(value, spatial_shapes_list, places, weights))
 
 
 class MultiheadAttention(nn.MultiheadAttention):

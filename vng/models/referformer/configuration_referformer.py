@@ -6,13 +6,18 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+CONDITIONINGS = ("noun", "sentence")
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
 
 class ReferFormerConfig(PretrainedConfig):
     """Sizes and switches of ReferFormer for Video Narrative Grounding; the defaults are the published model's.
 
     Args:
         backbone_config: any `transformers` backbone with four stages of stride 4, 8, 16, 32.
-        text_config: any `transformers` text encoder.
+        text_config: any `transformers` text encoder; for "sentence" one with a pooler.
+        conditioning: what the queries start from: "noun", the mean of the marked noun's token features (RF-VNG), or
+            "sentence", the text encoder's pooled feature (ReferFormer; one expression a narrative).
         d_model, encoder_layers, decoder_layers, attention_heads, feedforward_dim, num_points: the deformable transformer.
         num_feature_levels: maps the transformer sees: the last three of the backbone and further ones at half size.
         num_queries: queries a frame and noun.
@@ -22,6 +27,8 @@ class ReferFormerConfig(PretrainedConfig):
         dropout: in transformer, fusion blocks and text projection.
         freeze_batch_norm: keep the backbone's batch statistics fixed (right for a pre-trained backbone).
         freeze_text_encoder: leave the text encoder as it is.
+        frozen_stages: how many of the backbone's parts, from its stem on, stay as they are; ReferFormer trains a
+            pre-trained ResNet with 2, the stem and the first stage.
         *_weight: weights of the losses, and of the same terms in the matching.
     """
 
@@ -47,6 +54,8 @@ class ReferFormerConfig(PretrainedConfig):
         dropout: float = 0.1,
         freeze_batch_norm: bool = True,
         freeze_text_encoder: bool = False,
+        frozen_stages: int = 0,
+        conditioning: str = "noun",
         class_weight: float = 2.0,
         box_weight: float = 5.0,
         giou_weight: float = 2.0,
@@ -54,10 +63,13 @@ class ReferFormerConfig(PretrainedConfig):
         dice_weight: float = 5.0,
         **kwargs: Any,
     ) -> None:
+        if conditioning not in CONDITIONINGS:
+            raise ValueError(f"conditioning {conditioning!r} is none of {', '.join(CONDITIONINGS)}")
         if backbone_config is None:
-            backbone_config = {"model_type": "resnet", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
-        if text_config is None:
-            text_config = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514}
+            backbone_config = {"model_type": "resnet", "out_features": STAGES}
+        if text_config is None:  # RoBERTa-base
+            text_config = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514,
+                           "type_vocab_size": 1, "layer_norm_eps": 1e-5}  # fmt: skip
         self.backbone_config = _as_config(backbone_config)
         self.text_config = _as_config(text_config)
         self.d_model, self.encoder_layers, self.decoder_layers = d_model, encoder_layers, decoder_layers
@@ -66,6 +78,7 @@ class ReferFormerConfig(PretrainedConfig):
         self.controller_layers, self.dynamic_mask_channels = controller_layers, dynamic_mask_channels
         self.relative_coordinates, self.with_box_refine, self.dropout = relative_coordinates, with_box_refine, dropout
         self.freeze_batch_norm, self.freeze_text_encoder = freeze_batch_norm, freeze_text_encoder
+        self.frozen_stages, self.conditioning = frozen_stages, conditioning
         self.class_weight, self.box_weight, self.giou_weight = class_weight, box_weight, giou_weight
         self.mask_weight, self.dice_weight = mask_weight, dice_weight
         super().__init__(**kwargs)

@@ -1,8 +1,8 @@
 """ReferFormer for Video Narrative Grounding (RF-VNG).
 
 ReferFormer: Wu et al., CVPR 2022. RF-VNG: Voigtlaender et al., CVPR 2023, Sec. 4.2: the queries are conditioned on the
-averaged token features of the marked noun instead of the sentence. The noun enters at the decoder alone, so everything
-before it is computed once for all nouns of a narrative.
+averaged token features of the marked noun instead of the sentence (`conditioning` has both). The noun enters at the
+decoder alone, so everything before it is computed once for all nouns of a narrative.
 
 Shapes: B clips, T frames, N nouns, L tokens, Q queries a frame and noun, C = d_model channels, S pixels over all
 feature levels, H x W image, h x w = H/4 x W/4 mask features. Padding masks follow `transformers`: True is valid.
@@ -22,11 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.models.deformable_detr.modeling_deformable_detr import (
-    DeformableDetrMultiscaleDeformableAttention as DeformableAttention,
-)
+from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 from transformers.utils import ModelOutput
 
+from vng.errors import UsageError
+from vng.models import quick_convolution
+from vng.models.layout import channels_last, fold_frozen_norms, fold_norms
+from vng.models.pixels import PixelDropout, PixelLinear, feed_forward, pixel_linear, read_levels
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
 
@@ -57,6 +59,7 @@ class Scene:
     """Everything before the decoder: one clip with one narrative, shared by its nouns."""
 
     tokens: Tensor  # [B, L, text width], the text encoder's last hidden states
+    sentence: Tensor | None  # [B, text width], its pooled feature; None where nouns are what counts
     memory: Tensor  # [B*T, S, C]
     memory_valid: Tensor  # bool [B*T, S]
     valid_ratios: Tensor  # [B*T, levels, 2]
@@ -107,12 +110,22 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-def _attend(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None
-) -> Tensor:
-    """Batch-first attention [B, L, C]; `valid` is bool [B, keys], True where a key may be seen."""
-    padding = None if valid is None or bool(valid.all()) else ~valid
-    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+class Attention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention`, batch first, for many pixels."""
+
+    def __init__(self, config: ReferFormerConfig, dropout: float) -> None:
+        super().__init__(config.d_model, config.attention_heads, dropout=dropout, batch_first=True)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """[B, Q, C], [B, L, C] twice -> [B, Q, C]; `valid` is bool [B, L], True where a key may be seen."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            pixel_linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )
+        mask = None if valid is None else valid[:, None, None]
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        return pixel_linear(read.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class EarlyFusion(nn.Module):
@@ -120,13 +133,13 @@ class EarlyFusion(nn.Module):
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
-        self.multihead_attn = nn.MultiheadAttention(config.d_model, config.attention_heads, batch_first=True)
+        self.multihead_attn = Attention(config, 0.0)
 
     def forward(self, features: Tensor, text: Tensor, text_valid: Tensor, text_position: Tensor) -> Tensor:
         """features [B, T, C, h, w], text [B, L, C] -> [B, T, C, h, w]."""
         b, t, c, h, w = features.shape
         pixels = features.permute(0, 1, 3, 4, 2).reshape(b, t * h * w, c)
-        pixels = pixels * _attend(self.multihead_attn, pixels, text + text_position, text, text_valid)
+        pixels = pixels * self.multihead_attn(pixels, text + text_position, text, text_valid)
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
 
 
@@ -135,13 +148,12 @@ class VisionLanguageBlock(nn.Module):
 
     def __init__(self, config: ReferFormerConfig, reduction: int) -> None:
         super().__init__()
-        c, heads, dropout = config.d_model, config.attention_heads, config.dropout
+        c = config.d_model
         self.reduction = reduction
-        self.self_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(c, heads, dropout=dropout, batch_first=True)
+        self.self_attn, self.multihead_attn = Attention(config, config.dropout), Attention(config, config.dropout)
         self.linear1, self.linear2 = nn.Linear(c, config.feedforward_dim), nn.Linear(config.feedforward_dim, c)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(c), nn.LayerNorm(c), nn.LayerNorm(c)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, valid: Tensor, text: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
@@ -151,9 +163,10 @@ class VisionLanguageBlock(nn.Module):
         where = position.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
         pixels = self.norm1(pixels + self.dropout(attended))
         tokens, tokens_valid, tokens_position = text
-        read = _attend(self.multihead_attn, pixels + where, tokens + tokens_position, tokens, tokens_valid)
+        read = self.multihead_attn(pixels + where, tokens + tokens_position, tokens, tokens_valid)
         pixels = self.norm2(pixels + self.dropout(read))
-        pixels = self.norm3(pixels + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(pixels))))))
+        wide = feed_forward(pixels, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
+        pixels = self.norm3(pixels + self.dropout(wide))
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
 
     def _self_attention(self, x: Tensor, position: Tensor, valid: Tensor) -> Tensor:
@@ -163,7 +176,7 @@ class VisionLanguageBlock(nn.Module):
         value = F.interpolate(x.flatten(0, 1), size=small)
         keep = F.interpolate(valid.float(), size=small).bool().flatten(1)
         flat = [m.view(b, t, c, -1).transpose(2, 3).reshape(b, -1, c) for m in (query, value)]
-        out = _attend(self.self_attn, flat[0], flat[0], flat[1], keep)
+        out = self.self_attn(flat[0], flat[0], flat[1], keep)
         out = out.reshape(b * t, *small, c).permute(0, 3, 1, 2)
         if self.reduction > 1:
             out = F.interpolate(out, size=(h, w), mode="bilinear", align_corners=False)
@@ -180,6 +193,13 @@ class ConvNorm(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, h, w] -> [B, outputs, h, w]."""
         return self.norm(super().forward(x))
+
+    def apart(self) -> nn.Sequential:
+        """The same in two modules, of which the first is a convolution and nothing else."""
+        kernel = self.kernel_size[0]
+        plain = nn.Conv2d(self.in_channels, self.out_channels, kernel, padding=kernel // 2, bias=False)
+        plain.weight = self.weight
+        return nn.Sequential(plain, self.norm)
 
 
 class PixelDecoder(nn.Module):
@@ -211,21 +231,51 @@ class PixelDecoder(nn.Module):
         return self.mask_features(y).unflatten(0, (b, t))
 
 
-def _deformable_attention(config: ReferFormerConfig) -> DeformableAttention:
-    # It reads three fields of its own configuration, which would bring a second backbone along.
-    sizes: Any = SimpleNamespace(
-        d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
-    )
-    module = DeformableAttention(sizes, num_heads=config.attention_heads, n_points=config.num_points)
-    # Deformable DETR's start: each head looks in its own direction, farther with each point, with equal weights.
-    angle = torch.arange(module.n_heads, dtype=torch.float32) * (2 * math.pi / module.n_heads)
-    direction = torch.stack([angle.cos(), angle.sin()], -1)
-    direction = direction / direction.abs().amax(-1, keepdim=True)
-    steps = torch.arange(1, module.n_points + 1, dtype=torch.float32)
-    offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, module.n_levels, -1, -1)
-    _starts(module.sampling_offsets, init.zeros_, offsets.reshape(-1))
-    _starts(module.attention_weights, init.zeros_, torch.zeros(module.attention_weights.out_features))
-    return module
+class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
+    """Attention that reads a few places of every level, with Deformable DETR's initial values; on a CPU by `read_levels`."""
+
+    def __init__(self, config: ReferFormerConfig) -> None:
+        # It reads three fields of its own configuration, which would bring a second backbone along.
+        sizes: Any = SimpleNamespace(
+            d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
+        )
+        super().__init__(sizes, num_heads=config.attention_heads, n_points=config.num_points)
+        c, samples = config.d_model, self.n_heads * self.n_levels * self.n_points
+        self.sampling_offsets, self.attention_weights = PixelLinear(c, 2 * samples), PixelLinear(c, samples)
+        self.value_proj, self.output_proj = PixelLinear(c, c), PixelLinear(c, c)
+        # Each head looks in its own direction at first, farther with each point, with equal weights.
+        angle = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
+        direction = torch.stack([angle.cos(), angle.sin()], -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.n_points + 1, dtype=torch.float32)
+        offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, self.n_levels, -1, -1)
+        _starts(self.sampling_offsets, init.zeros_, offsets.reshape(-1))
+        _starts(self.attention_weights, init.zeros_, torch.zeros(samples))
+
+    def read(self, query: Tensor, memory: Tensor, valid: Tensor, reference: Tensor, levels: dict) -> Tensor:
+        """query [B, Q, C], memory [B, S, C], valid bool [B, S], reference float32 [B, Q, levels, 2 or 4] -> [B, Q, C].
+
+        Places are float32 whatever the model is: bfloat16 would move them by pixels.
+        """
+        value = self.value_proj(memory).masked_fill(~valid[..., None], 0.0).unflatten(-1, (self.n_heads, -1))
+        samples = (self.n_heads, self.n_levels, self.n_points)
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1).unflatten(-1, samples[1:])
+        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2))
+        around = reference[:, :, None, :, None]
+        if reference.shape[-1] == 2:
+            offsets = offsets / levels["spatial_shapes"].flip(-1)[:, None]
+        else:  # within half the box
+            offsets = offsets / self.n_points * around[..., 2:] * 0.5
+        places = around[..., :2] + offsets
+        if query.device.type == "cpu":
+            return self.output_proj(read_levels(value, levels["spatial_shapes_list"], places, weights))
+        return self.output_proj(self.sample(value, places, weights, levels))
+
+    def sample(self, value: Tensor, places: Tensor, weights: Tensor, levels: dict) -> Tensor:
+        """As `read_levels`, by transformers' kernel or program for other devices, in float32."""
+        shapes = (levels["spatial_shapes"], levels["spatial_shapes_list"], levels["level_start_index"])
+        read = self.attn(value.float(), *shapes, places.float(), weights.float(), self.im2col_step)
+        return read.to(value.dtype)
 
 
 class FeedForward(nn.Module):
@@ -236,11 +286,12 @@ class FeedForward(nn.Module):
         self.linear1 = nn.Linear(config.d_model, config.feedforward_dim)
         self.linear2 = nn.Linear(config.feedforward_dim, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
-        return self.norm(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
+        wide = feed_forward(x, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
+        return self.norm(x + self.dropout(wide))
 
 
 class EncoderLayer(nn.Module):
@@ -248,16 +299,14 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
-        self.self_attn = _deformable_attention(config)
+        self.self_attn = DeformableAttention(config)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.feedforward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, levels: dict, valid: Tensor, reference: Tensor) -> Tensor:
         """x, position [B*T, S, C]; reference [B*T, S, levels, 2] -> [B*T, S, C]."""
-        attended = self.self_attn(
-            x + position, attention_mask=valid, encoder_hidden_states=x, reference_points=reference, **levels
-        )[0]
+        attended = self.self_attn.read(x + position, x, valid, reference, levels)
         return self.feedforward(self.norm1(x + self.dropout(attended)))
 
 
@@ -267,11 +316,11 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
         c = config.d_model
-        self.self_attn = nn.MultiheadAttention(c, config.attention_heads, dropout=config.dropout, batch_first=True)
-        self.cross_attn = _deformable_attention(config)
+        self.self_attn = Attention(config, config.dropout)
+        self.cross_attn = DeformableAttention(config)
         self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
         self.feedforward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
 
     def forward(
         self, x: Tensor, position: Tensor, memory: Tensor, levels: dict, valid: Tensor, reference: Tensor
@@ -280,17 +329,16 @@ class DecoderLayer(nn.Module):
         bt, n, q, c = x.shape
         noun = x.reshape(bt * n, q, c)
         with_position = noun + position
-        noun = self.norm2(noun + self.dropout(_attend(self.self_attn, with_position, with_position, noun, None)))
+        noun = self.norm2(noun + self.dropout(self.self_attn(with_position, with_position, noun)))
         query = (noun + position).view(bt, n * q, c)
-        read = self.cross_attn(
-            query, attention_mask=valid, encoder_hidden_states=memory, reference_points=reference, **levels
-        )[0]
+        read = self.cross_attn.read(query, memory, valid, reference, levels)
         return self.feedforward(self.norm1(noun.view(bt, n, q, c) + self.dropout(read.view(bt, n, q, c))))
 
 
 class ReferFormerForVNG(PreTrainedModel):
     """The narrative grounder: a clip, a narrative and noun spans in; per noun, class, box and mask of Q queries a frame out."""
 
+    config: ReferFormerConfig
     config_class = ReferFormerConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
@@ -300,14 +348,14 @@ class ReferFormerForVNG(PreTrainedModel):
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__(config)
         c = config.d_model
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
+        self.backbone = _backbone(config)
         channels = self.backbone.channels
         if len(channels) not in (3, 4) or config.num_feature_levels < 3:
             raise ValueError(
                 f"backbone_config must name three or four out_features (strides 4 to 16 or 32), got {len(channels)}, "
                 f"and num_feature_levels be 3 or more, got {config.num_feature_levels}"
             )
-        self.text_encoder = _text_model(config.text_config)
+        self.text_encoder = text_model(config)
         projections = [self._project(width, c, 1) for width in channels[1:]]
         width = channels[-1]
         for _ in range(config.num_feature_levels - len(projections)):
@@ -316,7 +364,7 @@ class ReferFormerForVNG(PreTrainedModel):
         self.input_proj = nn.ModuleList(projections)
         self.resizer_fc = nn.Linear(config.text_config.hidden_size, c)
         self.resizer_norm = nn.LayerNorm(c, eps=1e-12)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = PixelDropout(config.dropout)
         self.fusion_module = EarlyFusion(config)
         self.level_embed = nn.Parameter(torch.zeros(config.num_feature_levels, c))
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
@@ -352,12 +400,36 @@ class ReferFormerForVNG(PreTrainedModel):
 
     def freeze(self) -> None:
         """Stop gradients where the configuration says so; call again after an encoder was replaced."""
+        for part in self._backbone_parts()[: self.config.frozen_stages]:
+            part.requires_grad_(False)
         if self.config.freeze_text_encoder:
             self.text_encoder.requires_grad_(False)
         if self.config.freeze_batch_norm:
             for module in self.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.requires_grad_(False)
+            fold_frozen_norms(self.backbone)
+
+    def fused(self) -> ReferFormerForVNG:
+        """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
+        fold_norms(self.eval())
+        for name, child in list(self.pixel_decoder.named_children()):
+            if isinstance(child, ConvNorm):
+                setattr(self.pixel_decoder, name, child.apart())
+        channels_last(self)
+        if self.device.type == "cpu" and self.dtype == torch.float32 and quick_convolution.is_available():
+            quick_convolution.quicken(self)
+        return self
+
+    def _backbone_parts(self) -> list[nn.Module]:
+        """Stem and stages of the backbone, in order; empty for one that is built in another way."""
+        for model in (self.backbone, *self.backbone.children()):  # Swin's stands one deeper
+            stem = getattr(model, "embedder", getattr(model, "embeddings", None))
+            encoder = getattr(model, "encoder", None)
+            stages = getattr(encoder, "stages", getattr(encoder, "layers", None))
+            if stem is not None and stages is not None:
+                return [stem, *stages]
+        return []
 
     def train(self, mode: bool = True) -> ReferFormerForVNG:
         """As `nn.Module.train`, but frozen batch norm keeps its statistics."""
@@ -409,14 +481,17 @@ class ReferFormerForVNG(PreTrainedModel):
             feature_maps: the backbone's maps where they are known already, each [B*T, channels, h, w], finest first.
         """
         b, t = pixel_mask.shape[:2]
-        tokens = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        read = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        tokens: Tensor = read.last_hidden_state
+        sentence = read.pooler_output if self.config.conditioning == "sentence" else None
         text_valid = attention_mask.bool()
         words = self._resize_text(tokens)
         text = (words, text_valid, sine_position_1d(text_valid, self.config.d_model).to(words.dtype))
         maps = feature_maps
         if maps is None:
             assert pixel_values is not None
-            maps = list(self.backbone(pixel_values.flatten(0, 1)).feature_maps)
+            pixels = pixel_values.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+            maps = list(self.backbone(pixels).feature_maps)
         frame_mask = pixel_mask.flatten(0, 1)
         sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
         stem_valid = _shrink(frame_mask, maps[0].shape[-2:])
@@ -428,7 +503,7 @@ class ReferFormerForVNG(PreTrainedModel):
         mask_features = self.pixel_decoder(levels, where, seen, text)
         sizes = torch.stack([pixel_mask[:, 0].any(2).sum(1), pixel_mask[:, 0].any(1).sum(1)], -1).float()
         valid = torch.cat([v.flatten(1) for v in valids], 1)
-        return Scene(tokens, memory, valid, ratios, shapes, mask_features, sizes)
+        return Scene(tokens, sentence, memory, valid, ratios, shapes, mask_features, sizes)
 
     def _resize_text(self, features: Tensor) -> Tensor:
         return self.dropout(self.resizer_norm(self.resizer_fc(features)))
@@ -460,36 +535,50 @@ class ReferFormerForVNG(PreTrainedModel):
         valid = torch.cat([v.flatten(1) for v in valids], 1)
         ratios = torch.stack([_valid_ratio(v) for v in valids], 1)
         reference = _encoder_reference(shapes, ratios)
-        levels = _level_arguments(shapes, x.device)
+        levels = level_arguments(shapes, x.device)
         for layer in self.encoder:
             x = layer(x, position, levels, valid, reference)
         return x, shapes, ratios
 
-    def noun_features(self, scene: Scene, noun_tokens: Tensor) -> Tensor:
-        """The conditional query of each noun: mean of its tokens' hidden states, then projected.
+    def noun_features(self, scene: Scene, noun_tokens: Tensor | None) -> Tensor:
+        """What the queries of each noun start from: the mean of its tokens' hidden states, or the sentence; projected.
 
         Args:
-            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none.
+            scene: what `encode` gave.
+            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none. None, or N = 1, for a model that
+                is conditioned on the sentence.
 
         Returns:
             [B, N, C].
+
+        Raises:
+            UsageError: several nouns for a model that is conditioned on the sentence, or none given for another.
         """
+        if scene.sentence is not None:
+            if noun_tokens is not None and noun_tokens.shape[1] > 1:
+                raise UsageError(
+                    f"this grounder is conditioned on the sentence and grounds one noun of a narrative, not "
+                    f"{noun_tokens.shape[1]}; give one at a time, or a model with conditioning 'noun'"
+                )
+            return self._resize_text(scene.sentence)[:, None]
+        if noun_tokens is None:
+            raise UsageError("this grounder is conditioned on nouns: say which tokens they are (noun_tokens)")
         weight = noun_tokens.to(scene.tokens.dtype)
         mean = torch.einsum("bnl,blc->bnc", weight, scene.tokens) / weight.sum(-1, keepdim=True).clamp(min=1)
         return self._resize_text(mean)
 
     def decode(
-        self, scene: Scene, noun_tokens: Tensor, all_layers: bool = False
+        self, scene: Scene, noun_tokens: Tensor | None, all_layers: bool = False
     ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Per decoder layer (only the last unless `all_layers`): logits [B, N, T, Q], boxes [B, N, T, Q, 4],
         masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2]."""
-        b, n, _ = noun_tokens.shape
-        t, q = scene.mask_features.shape[1], self.config.num_queries
         noun = self.noun_features(scene, noun_tokens)
+        b, n, _ = noun.shape
+        t, q = scene.mask_features.shape[1], self.config.num_queries
         x = noun[:, None, :, None].expand(b, t, n, q, -1).reshape(b * t, n, q, -1)
         position = self.query_embed.weight
-        reference = self.reference_points(position).sigmoid().expand(b * t, n, q, 2)
-        levels = _level_arguments(scene.shapes, x.device)
+        reference = self.reference_points(position).float().sigmoid().expand(b * t, n, q, 2)
+        levels = level_arguments(scene.shapes, x.device)
         outputs = []
         for index, layer in enumerate(self.decoder):
             looked_at = reference
@@ -497,7 +586,7 @@ class ReferFormerForVNG(PreTrainedModel):
             sample = reference.flatten(1, 2)[:, :, None] * scale[:, None]
             x = layer(x, position, scene.memory, levels, scene.memory_valid, sample)
             head = index if self.config.with_box_refine else 0
-            boxes = self.bbox_embed[head](x)
+            boxes = self.bbox_embed[head](x).float()
             before = inverse_sigmoid(reference)
             boxes = torch.cat([boxes[..., : before.shape[-1]] + before, boxes[..., before.shape[-1] :]], -1).sigmoid()
             if self.config.with_box_refine:
@@ -524,11 +613,10 @@ class ReferFormerForVNG(PreTrainedModel):
         if self.config.relative_coordinates:
             size = scene.sizes.flip(-1).repeat_interleave(t, 0)[:, None]  # (width, height)
             centre = reference.reshape(bt, n * q, 2) * size
-            grid_x = torch.arange(w, device=x.device, dtype=x.dtype) * 4 + 2
-            grid_y = torch.arange(h, device=x.device, dtype=x.dtype) * 4 + 2
+            grid_x, grid_y = (torch.arange(size, device=x.device, dtype=torch.float32) * 4 + 2 for size in (w, h))
             wx, wy = first[..., -2], first[..., -1]  # [bt, nq, k]
-            y = y + (wx[..., None] * (centre[..., None, :1] - grid_x))[..., None, :]
-            y = y + (wy[..., None] * (centre[..., None, 1:] - grid_y))[..., :, None]
+            y = y + (wx[..., None] * (centre[..., None, :1] - grid_x)).to(y.dtype)[..., None, :]
+            y = y + (wy[..., None] * (centre[..., None, 1:] - grid_y)).to(y.dtype)[..., :, None]
         y = y + pieces[layers].view(bt, n * q, k, 1, 1)
         for layer in range(1, layers):
             outputs = 1 if layer == layers - 1 else k
@@ -542,7 +630,7 @@ class ReferFormerForVNG(PreTrainedModel):
         pixel_values: Tensor,
         input_ids: Tensor,
         attention_mask: Tensor,
-        noun_tokens: Tensor,
+        noun_tokens: Tensor | None = None,
         pixel_mask: Tensor | None = None,
         target_masks: Tensor | None = None,
         target_annotated: Tensor | None = None,
@@ -554,7 +642,7 @@ class ReferFormerForVNG(PreTrainedModel):
         Args:
             pixel_values: float [B, T, 3, H, W], normalised, H and W multiples of 32.
             input_ids, attention_mask: int [B, L].
-            noun_tokens: bool [B, N, L].
+            noun_tokens: bool [B, N, L]; None, or N = 1, for a model that is conditioned on the sentence.
             pixel_mask: bool [B, T, H, W], True where there is image; None: everywhere.
             target_masks: bool [B, N, T, H, W], with it the loss is computed.
             target_annotated: bool [B, N, T], False for frames without annotation and for padded nouns.
@@ -595,11 +683,35 @@ class ReferFormerForVNG(PreTrainedModel):
         return total, {name: value.detach() for name, value in terms.items()}
 
 
-def _text_model(config: object) -> nn.Module:
+def _backbone(config: ReferFormerConfig) -> Any:
+    """The backbone, with the attention that was asked for where it has such."""
     try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:  # encoders without a pooler take no such argument
-        return AutoModel.from_config(config)
+        return AutoBackbone.from_config(config.backbone_config)
+    except ValueError:
+        if getattr(config.backbone_config, "_attn_implementation", None) in (None, "eager"):
+            raise
+        config.backbone_config._attn_implementation = "eager"  # a ResNet attends to nothing, and refuses to be asked
+        return AutoBackbone.from_config(config.backbone_config)
+
+
+def text_model(config: ReferFormerConfig, pretrained: str | None = None) -> nn.Module:
+    """A text encoder, fresh or from a folder or hub id, with a pooler where the sentence is what counts."""
+
+    def make(**options: Any) -> nn.Module:
+        if pretrained is not None:
+            return AutoModel.from_pretrained(pretrained, **options)
+        return AutoModel.from_config(config.text_config, **options)
+
+    pools = config.conditioning == "sentence"
+    try:
+        return make(add_pooling_layer=pools)
+    except TypeError as error:  # encoders without a pooler take no such argument
+        if pools:
+            name = config.text_config.model_type
+            raise UsageError(
+                f"the text encoder {name!r} has no pooler; choose BERT or RoBERTa, or conditioning 'noun'"
+            ) from error
+        return make()
 
 
 def _starts(layer: Any, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
@@ -637,7 +749,7 @@ def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
     return torch.cat(points, 1)[:, :, None] * ratios[:, None]
 
 
-def _level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
+def level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
     spatial = torch.tensor(shapes, device=device)
     start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
     return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}

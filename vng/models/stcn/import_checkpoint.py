@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vng.models.backbone_names import resnet_block
 from vng.models.checkpoints import load_exactly, read_checkpoint
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
@@ -25,7 +26,6 @@ _RENAMES = {
     r"^decoder\.up_16_8\.": "decoder.up.0.",
     r"^decoder\.up_8_4\.": "decoder.up.1.",
 }
-_BLOCK = re.compile(r"^(.*encoder.*?)\.layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(.*)$")
 _STEM = "value_encoder.conv1.weight"
 _BIASES = {
     re.compile(r"^(value_encoder\.(?!fuser\.)(?:.*\.)?)conv(\d)\.bias$"): r"\1bn\2.running_mean",
@@ -36,14 +36,7 @@ _BIASES = {
 def _rename(key: str) -> str:
     for pattern, replacement in _RENAMES.items():
         key = re.sub(pattern, replacement, key)
-    block = _BLOCK.match(key)
-    if block:
-        encoder, layer, index, kind, number, rest = block.groups()
-        convolves = kind == "conv" or (kind == "downsample." and number == "0")
-        place = "shortcut" if kind == "downsample." else f"layer.{int(number) - 1}"
-        part = "convolution" if convolves else "normalization"
-        key = f"{encoder}.encoder.stages.{int(layer) - 1}.layers.{index}.{place}.{part}.{rest}"
-    return key
+    return resnet_block(key)
 
 
 def from_reference(state_dict: Mapping[str, Tensor], config: StcnConfig | None = None) -> Stcn:

@@ -1,0 +1,326 @@
+"""COCO Panoptic Narrative Grounding (ICCV 2021) -> a VNG dataset: an image is a video of one frame.
+
+png_coco_train2017.json    [{caption, image_id, segments: [{utterance, noun, plural, segment_ids}]}], a narrative an entry
+panoptic_train2017.json    COCO's panoptic annotations: images, annotations (segments_info), categories (isthing)
+panoptic_train2017/        <image id in 12 digits>.png, a pixel's segment is R + 256 G + 65536 B
+
+The utterances of a narrative are its caption cut into pieces, with other spaces; nothing says where in the caption they
+stand. `utterance_spans` finds them. VNG has singular, concrete nouns only, so plurals and stuff are left out unless asked for.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from conversion.build import NARRATIVES, Conversion, Wanted
+from conversion.json_stream import iterate_json_list, iterate_json_sections
+from conversion.jsonio import OnProblem, Reader
+from conversion.official_vng import check_size
+from conversion.options import BuildOptions
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.youtube_vis import any_id, split_of
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem
+from vng.frames import Frames, inside, open_frames
+from vng.masks import encode
+from vng.narratives import Expression, Narrative
+
+NAME, SOURCE, JOIN = "COCO-PNG", "coco-panoptic", "+"
+LEFT_OUT = "its nouns are left out"
+IMAGES, SEGMENTS, CATEGORIES = "images", "segments", "categories"  # kinds of records in a spool
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PngFiles:
+    """Where the set lies."""
+
+    narratives: Path
+    panoptic: Path
+    panoptic_masks: Path  # folder of PNGs
+    images: Path  # folder of JPEGs
+
+
+@dataclass(frozen=True)
+class PngSettings:
+    """Which nouns are kept beside singular things."""
+
+    keep_plurals: bool = False  # nouns of several segments, as one object, and of crowds
+    keep_stuff: bool = False
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A noun of a narrative and the segments it means."""
+
+    piece: Reader  # its place in the file
+    span: Span | None  # [start, end) in the caption; None where it is not found for certain
+    segments: tuple[str, ...]  # panoptic ids
+    plural: bool
+
+
+def utterance_spans(caption: str, utterances: Sequence[str]) -> list[Span | None]:
+    """Where the pieces of a caption stand in it: [start, end), or None where that is not certain.
+
+    Pieces and caption are compared letter by letter without spaces, case and accents, so that "is", "n't" is found in
+    "isn't". Where they differ somewhere, pieces before the first and behind the last difference are found; those between are
+    not, nor are those that could be both, as when one of two "a dog" is lost.
+    """
+    letters = [(index, letter) for index, character in enumerate(caption) for letter in _letters(character)]
+    theirs: list[str] = []
+    ends = []  # of the pieces, in letters
+    for utterance in utterances:
+        theirs += [letter for character in utterance for letter in _letters(character)]
+        ends.append(len(theirs))
+    ours = [letter for _, letter in letters]
+    shift = len(ours) - len(theirs)
+    ahead, behind = _common(ours, theirs), _common(ours[::-1], theirs[::-1])
+    spans: list[Span | None] = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        from_start, from_end = end <= ahead, start >= len(theirs) - behind
+        if start == end or not (from_start or from_end) or (from_start and from_end and shift):
+            spans.append(None)
+            continue
+        by = 0 if from_start else shift
+        spans.append((letters[start + by][0], letters[end + by - 1][0] + 1))
+    return spans
+
+
+def _letters(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character)
+    return "".join(c for c in plain if not unicodedata.combining(c) and not c.isspace()).lower()
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the common start of two lists."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def narrative_nouns(reader: Reader) -> list[Noun]:
+    """The nouns of one narrative that mean segments; raises DataError for a narrative that is none."""
+    pieces = reader.children("segments")
+    spans = utterance_spans(reader.get("caption", str), [piece.get("utterance", str) for piece in pieces])
+    nouns = []
+    for piece, span in zip(pieces, spans, strict=True):
+        listed = piece.get("segment_ids", list, [])
+        ids = {segment_id(Reader({"segment_ids": one}, piece.file, piece.record, piece.path)) for one in listed}
+        if ids and piece.get("noun", bool, True):
+            plural = piece.get("plural", bool, False)
+            nouns.append(Noun(piece, span, tuple(map(str, sorted(ids))), plural))
+    return nouns
+
+
+def coco_png_conversion(files: PngFiles, options: BuildOptions, settings: PngSettings | None = None) -> Conversion:
+    """COCO-PNG -> a VNG dataset of one-frame videos; all narratives of an image are one row."""
+    settings = settings or PngSettings()
+    name, split = options.dataset or NAME, options.split or split_of(files.panoptic)
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        _spool_panoptic(spool, files, _spool_narratives(spool, files.narratives, wanted))
+        wanted.report_missing(spool, {NARRATIVES: files.narratives})
+
+    def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
+        image = _ImageReader(files, settings, _Panoptic.of(spool, video, files.panoptic), problems.append)
+        made = image.video(video, spool.items(NARRATIVES, video), name, split)
+        return [] if made is None else [made]
+
+    inputs = {key: path for key, path in asdict(files).items() if key != "images"}
+    return Conversion("coco-png", name, inputs, options, read, make, more=asdict(settings), segments=False)
+
+
+def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> set[str]:
+    """Spool what is asked for; the names of its images."""
+
+    def parse(value: Any, place: str) -> tuple[str, Item]:
+        return image_name(Reader(value, file, place), "image_id"), Item(place, place, value)
+
+    names = set()
+    for name, item in iterate_json_list(file, parse, spool.problem):
+        if wanted.video(name) and wanted.listed_video(name):
+            spool.add(NARRATIVES, name, item)
+            names.add(name)
+    return names
+
+
+def image_name(reader: Reader, field: str) -> str:
+    """The name of an image: its id in 12 digits, as COCO's files have it."""
+    return f"{_number(reader, field):012d}"
+
+
+def segment_id(reader: Reader, field: str = "segment_ids") -> int:
+    """A panoptic id, below 2^24."""
+    number = _number(reader, field)
+    if not 0 < number < 1 << 24:
+        raise reader.error(field, f"segment id {number}: a number in 1..{(1 << 24) - 1} is expected")
+    return number
+
+
+def _number(reader: Reader, field: str) -> int:
+    """An id, which the files write as number or as text."""
+    text = any_id(reader, field)
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise reader.error(field, f"{text!r} is no id: a number is expected")
+    return int(text)
+
+
+def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> None:
+    """Images and segments of the images that narratives are about, and all categories."""
+    found = 0
+    categories = {}
+    for section, place, value in iterate_json_sections(files.panoptic, ("images", "annotations", "categories")):
+        try:
+            reader = Reader(value, files.panoptic, place)
+            if section == "categories":
+                categories[any_id(reader, "id")] = value
+                continue
+            name = image_name(reader, "id" if section == "images" else "image_id")
+            if name in names:
+                spool.add(IMAGES if section == "images" else SEGMENTS, name, Item(name, place, value))
+                found += section == "annotations"
+        except DataError as error:
+            spool.problem(error.problem)
+    spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
+    if not found and names:
+        cure = "give the panoptic file of the split that the narratives are about"
+        raise DataError(files.panoptic, "", "annotations", f"none is about an image of {files.narratives}", cure)
+
+
+@dataclass(frozen=True)
+class _Panoptic:
+    """What COCO says of one image."""
+
+    image_file: str
+    mask_file: str
+    segments: Mapping[str, Reader]  # by id
+    categories: Mapping[str, Reader]
+
+    def category(self, segment: Reader) -> Reader:
+        """The category of a segment; raises DataError for one that is not there."""
+        key = any_id(segment, "category_id")
+        if key not in self.categories:
+            raise segment.error("category_id", f"category {key} is not among the categories", LEFT_OUT)
+        return self.categories[key]
+
+    @staticmethod
+    def of(spool: Spool, name: str, file: Path) -> _Panoptic:
+        (told,) = spool.items(CATEGORIES, "")
+        categories = {key: Reader(value, file, told.place) for key, value in told.body.items()}
+        found = spool.items(SEGMENTS, name)
+        if not found:
+            raise DataError(file, name, "annotations", "no panoptic annotation of this image", "check --panoptic")
+        annotation = Reader(found[0].body, file, name)
+        segments = {str(segment_id(child, "id")): child for child in annotation.children("segments_info")}
+        image = [Reader(item.body, file, item.place) for item in spool.items(IMAGES, name)]
+        image_file = image[0].get("file_name", str) if image else f"{name}.jpg"
+        return _Panoptic(image_file, annotation.get("file_name", str, f"{name}.png"), segments, categories)
+
+
+@dataclass(frozen=True)
+class _ImageReader:
+    """Makes the row of one image; nouns that cannot be used are told and left out, the others stay."""
+
+    files: PngFiles
+    settings: PngSettings
+    panoptic: _Panoptic
+    on_problem: OnProblem
+
+    def video(self, name: str, narratives: Sequence[Item], dataset: str, split: str) -> Video | None:
+        """The row; None where no noun is left."""
+        told: list[Narrative] = []
+        expressions: list[Expression] = []
+        for item in narratives:
+            reader = Reader(item.body, self.files.narratives, f"{item.place}: image {name}")
+            try:
+                expressions += self._expressions(reader, len(told))
+            except DataError as error:
+                self.on_problem(error.problem)
+            else:
+                told.append(Narrative("", reader.value["caption"]))
+        if expressions:
+            frames = open_frames(inside(self.files.images, self.panoptic.image_file))
+            objects = self._objects(dict.fromkeys(e.object_id for e in expressions), frames)
+            known = {item.object_id for item in objects}
+            expressions = [expression for expression in expressions if expression.object_id in known]
+        if not expressions:
+            reason = "no noun of this image is kept: it is left out"
+            self.on_problem(Problem(str(self.files.narratives), name, "segments", reason, kind="note"))
+            return None
+        record = (name, dataset, split, *frames.size, 0.0, tuple(frames.names))
+        return Video(*record, tuple(told), tuple(expressions), objects, frames)
+
+    def _expressions(self, reader: Reader, number: int) -> list[Expression]:
+        """The expressions of one narrative, the `number`-th of its image."""
+        made = []
+        for noun in narrative_nouns(reader):
+            try:
+                if not self._kept(noun):
+                    continue
+                if noun.span is None:
+                    reason = f"{noun.piece.value['utterance']!r} is not found in the caption for certain"
+                    raise noun.piece.error("utterance", reason, LEFT_OUT)
+            except DataError as error:
+                self.on_problem(error.problem)
+                continue
+            made.append(Expression(number, *noun.span, JOIN.join(noun.segments)))
+        return made
+
+    def _kept(self, noun: Noun) -> bool:
+        """Whether a noun is of the kind that is asked for; raises DataError for one that is at odds with itself."""
+        if not self.settings.keep_plurals:
+            if noun.plural:
+                return False
+            if len(noun.segments) > 1:
+                reason = f"{len(noun.segments)} segments of a noun that is said to be singular"
+                raise noun.piece.error("segment_ids", reason, LEFT_OUT)
+        for key in noun.segments:
+            segment = self.panoptic.segments.get(key)
+            if segment is None:
+                reason = f"segment {key} is not among the image's segments_info"
+                raise noun.piece.error("segment_ids", reason, f"{LEFT_OUT}; check --panoptic")
+            if segment.value.get("iscrowd") and not self.settings.keep_plurals:
+                return False
+            if not self.panoptic.category(segment).value.get("isthing") and not self.settings.keep_stuff:
+                return False
+        return True
+
+    def _objects(self, keys: Mapping[str, None], frames: Frames) -> tuple[VideoObject, ...]:
+        path = inside(self.files.panoptic_masks, self.panoptic.mask_file)
+        ids = read_panoptic(path)
+        check_size(frames, frames.names[0], *ids.shape)
+        made = []
+        for key in keys:
+            parts = key.split(JOIN)
+            mask = np.isin(ids, [int(part) for part in parts])
+            if not mask.any():
+                self.on_problem(Problem(str(path), "", f"segment {key}", "no pixel has this id", LEFT_OUT))
+                continue
+            segment = self.panoptic.segments[parts[0]]
+            name = self.panoptic.category(segment).get("name", str)
+            made.append(VideoObject(key, name, SOURCE, (encode(mask),)))
+        return tuple(made)
+
+
+def read_panoptic(path: Path) -> np.ndarray:
+    """Segment ids int32 [H, W] of a panoptic PNG; raises DataError for an image that is missing, broken or of another kind."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image)
+    except OSError as error:
+        raise DataError(
+            path, "", "", "no panoptic PNG, or none that opens", "fetch it, or check --panoptic-masks"
+        ) from error
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+        reason = f"expected RGB of 8 bits, got {pixels.dtype} {list(pixels.shape)}"
+        raise DataError(path, "", "", reason, "give the panoptic PNGs as published")
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    return red + 256 * green + 65536 * blue

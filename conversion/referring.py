@@ -1,0 +1,280 @@
+"""Referring expressions over videos (Ref-YouTube-VOS, MeViS; Ref-DAVIS17: `referring_davis`) -> a VNG dataset.
+
+META    {"videos": {<video>: {"frames": [...], "expressions": {"0": {"exp", "obj_id" and, in MeViS, "anno_id"}}}}}
+MASKS   Ref-YouTube-VOS: <folder>/<video>/<frame>.png of object ids; MeViS: one JSON object {<anno_id>: [RLE | null]}
+
+Each expression is a narrative of its own without an actor, and all of it is the noun span. `expressions[i]` is the
+publisher's i-th, so that predictions are filed under his numbers. An object that has no mask (all of a test set's; one that
+an expression means and the masks lack) is there with null masks: its expressions can be predicted, train nothing and are
+not scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from conversion.build import NARRATIVES, Conversion, Wanted
+from conversion.json_stream import iterate_json_object
+from conversion.jsonio import OnProblem, Reader, load_json
+from conversion.official_vng import listed_frames
+from conversion.options import BuildOptions
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.vos_datasets import object_ids, object_masks, read_labels
+from conversion.youtube_vis import NULL_MEANS, SPLITS, any_id, read_rles
+from conversion.youtube_vos import meta_categories
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem, one_of
+from vng.frames import Frames, inside
+from vng.masks import RLE, empty, union
+from vng.narratives import Expression, Narrative
+
+MASKS, CATEGORIES = "masks", "categories"  # kinds of records in a spool
+WITHHELD = "withheld"  # source of an object without masks
+NOTHING = "nothing"  # the object of expressions that mean none: absent from every frame
+JOIN = "+"  # between the ids of an expression's several objects
+
+
+@dataclass(frozen=True)
+class Referring:
+    """One published expression."""
+
+    text: str
+    object_ids: (
+        tuple[str, ...] | None
+    )  # of the objects it means, in order: () for none at all, None where it is not told
+
+    @property
+    def object_id(self) -> str:
+        """The one object that they are together: MeViS's "3+7"; "" where it is not told."""
+        return "" if self.object_ids is None else JOIN.join(self.object_ids) or NOTHING
+
+
+@dataclass(frozen=True)
+class ReferringVideo:
+    """What a file of expressions says of one video."""
+
+    frame_names: tuple[str, ...]  # sorted
+    in_order: bool  # whether the file has them so
+    expressions: tuple[Referring, ...]  # in the publisher's order
+
+
+@dataclass(frozen=True)
+class ReferringFiles:
+    """Where a set lies."""
+
+    meta: Path  # meta_expressions.json
+    frames: Path  # folder of VIDEO/ folders
+    masks: Path | None = None  # Annotations/ (Ref-YouTube-VOS) or mask_dict.json (MeViS); None for a test set
+    without: Path | None = None  # another META, whose videos are left out
+    categories: Path | None = None  # YouTube-VOS's meta.json, for the names of objects
+
+    def inputs(self) -> dict[str, Path]:
+        """What the result depends on beside the frames."""
+        given = {"meta": self.meta, "masks": self.masks, "without": self.without, "categories": self.categories}
+        return {name: path for name, path in given.items() if path is not None}
+
+
+def referring_video(name: str, value: Any, file: Path, ids: str) -> ReferringVideo:
+    """A video's entry of META; `ids` is the field that names the objects.
+
+    Raises DataError, for one bad expression too: the numbers of the others, by which predictions are filed, would shift.
+    """
+    inside(file, name)
+    reader = Reader(value, file, name)
+    frames = reader.items("frames", str)
+    if not frames:
+        raise reader.error("frames", "no frame of this video")
+    if len(set(frames)) < len(frames):
+        raise reader.error("frames", "frame names repeat")
+    in_order = sorted(frames)
+    return ReferringVideo(tuple(in_order), in_order == frames, read_expressions(reader.child("expressions"), ids))
+
+
+def read_expressions(table: Reader, ids: str) -> tuple[Referring, ...]:
+    """The expressions {"0": {"exp", ids}, "1": ...}, by number; raises DataError."""
+    found = []
+    for number in range(len(table.value)):
+        if str(number) not in table.value:
+            raise table.error(str(number), f"keys must run 0..{len(table.value) - 1}, this one is missing")
+        child = table.child(str(number))
+        text = child.get("exp", str)
+        if not text.strip():
+            raise child.error("exp", "this expression is blank")
+        given = child.value.get(ids)
+        if given is None:
+            found.append(Referring(text, None))
+            continue
+        listed = given if isinstance(given, list) else [given]
+        names = {any_id(Reader({ids: one}, child.file, child.record, child.path), ids) for one in listed}
+        found.append(Referring(text, tuple(sorted(names, key=lambda name: (len(name), name)))))
+    if not found:
+        raise table.error("", "no expression of this video")
+    return tuple(found)
+
+
+def with_expressions(record: Video, expressions: Sequence[Referring], file: Path, on_problem: OnProblem) -> Video:
+    """A record with narratives and expressions, and with an object of null masks for whatever it has no masks of.
+
+    Narrative i, expression i and the i-th of `expressions` are one. Spaces around an expression are not of its span.
+    """
+    objects = {item.object_id: item for item in record.objects}
+    if any(expression.object_ids == () for expression in expressions):
+        absent = (empty(record.height, record.width),) * len(record.frame_names)
+        objects[NOTHING] = VideoObject(NOTHING, "", "expressions", absent)
+    untold, missing = 0, []
+    made = []
+    for number, expression in enumerate(expressions):
+        key = expression.object_id or f"expression {number}"
+        if key not in objects:
+            objects[key] = VideoObject(key, "", WITHHELD, (None,) * len(record.frame_names))
+            untold += not expression.object_id
+            missing += [key] if expression.object_id else []
+        text = expression.text
+        made.append(Expression(number, len(text) - len(text.lstrip()), len(text.rstrip()), key))
+    if missing:
+        reason = f"objects without any mask: {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
+        _note(on_problem, file, record, f"{reason}; their expressions are kept, their masks are null")
+    if untold:
+        _note(on_problem, file, record, f"{untold} expressions without object ids are kept, their masks are null")
+    narratives = tuple(Narrative("", expression.text) for expression in expressions)
+    return replace(record, narratives=narratives, expressions=tuple(made), objects=tuple(objects.values()))
+
+
+def _note(on_problem: OnProblem, file: Path, record: Video, reason: str) -> None:
+    on_problem(Problem(str(file), record.video_id, "expressions", reason, kind="note"))
+
+
+ReadObjects = Callable[[Spool, str, ReferringVideo, Frames, OnProblem], Iterable[VideoObject]]
+
+
+def ref_youtube_vos_conversion(files: ReferringFiles, options: BuildOptions) -> Conversion:
+    """Ref-YouTube-VOS -> a VNG dataset; a frame without a label image has null masks."""
+
+    def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
+        if files.categories is not None:
+            for video, names in meta_categories(files.categories, spool.problem):
+                spool.add(CATEGORIES, video, Item(video, "", names))
+
+    def objects(
+        spool: Spool, name: str, said: ReferringVideo, frames: Frames, tell: OnProblem
+    ) -> Iterable[VideoObject]:
+        if files.masks is None:
+            return []
+        names: dict[str, str] = {key: text for item in spool.items(CATEGORIES, name) for key, text in item.body.items()}
+        return _labelled_objects(inside(files.masks, name), frames, names)
+
+    return _conversion("ref-youtube-vos", "Ref-YouTube-VOS", "obj_id", files, options, fill, objects)
+
+
+def _labelled_objects(annotations: Path, frames: Frames, names: Mapping[str, str]) -> list[VideoObject]:
+    paths = [annotations / f"{name}.png" for name in frames.names]
+    labels = [read_labels(path, frames.size) if path.exists() else None for path in paths]
+    if all(label is None for label in labels):
+        raise DataError(annotations, "", "", "no label image of this video's frames", "fetch its annotations")
+    made = []
+    for value in object_ids(labels):
+        key = str(value)
+        made.append(VideoObject(key, names.get(key, ""), "youtube-vos", object_masks(labels, value, False)))
+    return made
+
+
+def mevis_conversion(files: ReferringFiles, options: BuildOptions, null_means: str = "unknown") -> Conversion:
+    """MeViS -> a VNG dataset; the objects of an expression become one, the union of their masks.
+
+    The union is null where all its masks are. With `null_means` "absent", null is an empty mask, as the publisher's own score
+    has it.
+    """
+
+    one_of(null_means, NULL_MEANS, "value of null_means")
+
+    def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
+        if files.masks is not None:
+            for key, value in iterate_json_object(files.masks, lambda key, value: (key, value), spool.problem):
+                if key in owners:
+                    spool.add(MASKS, owners[key], Item(key, "", value))
+
+    def objects(
+        spool: Spool, name: str, said: ReferringVideo, frames: Frames, tell: OnProblem
+    ) -> Iterable[VideoObject]:
+        if files.masks is None:
+            return []
+        if not said.in_order:
+            reason = "these names are not in order: masks are told by their order alone"
+            raise DataError(files.meta, name, "frames", reason, "sort them as the masks are")
+        masks = {}
+        for item in spool.items(MASKS, name):
+            try:
+                masks[item.key] = _mevis_masks(item, files.masks, len(said.frame_names), frames.size)
+            except DataError as error:
+                tell(error.problem)
+        return _unions(masks, said.expressions, empty(*frames.size) if null_means == "absent" else None)
+
+    return _conversion("mevis", "MeViS", "anno_id", files, options, fill, objects, null_means=null_means)
+
+
+def _mevis_masks(item: Item, file: Path, length: int, size: tuple[int, int]) -> list[RLE | None]:
+    reader = Reader({item.key: item.body}, file, "")
+    values = reader.get(item.key, list)
+    if len(values) != length:
+        raise reader.error(item.key, f"{len(values)} masks for {length} frames of the video")
+    return read_rles(reader, item.key, values, size)
+
+
+def _unions(
+    masks: Mapping[str, Sequence[RLE | None]], expressions: Sequence[Referring], null: RLE | None
+) -> Iterator[VideoObject]:
+    """An object for each set of objects that expressions mean and whose masks are all there."""
+    for key, parts in {said.object_id: said.object_ids for said in expressions}.items():
+        if parts and all(part in masks for part in parts):
+            told = [[rle for rle in of_frame if rle] for of_frame in zip(*(masks[part] for part in parts), strict=True)]
+            yield VideoObject(key, "", "mevis", tuple(union(rles) if rles else null for rles in told))
+
+
+def _conversion(
+    kind: str,
+    title: str,
+    ids: str,
+    files: ReferringFiles,
+    options: BuildOptions,
+    fill: Callable[[SpoolWriter, Mapping[str, str]], None],
+    objects: ReadObjects,
+    **more: Any,
+) -> Conversion:
+    """A conversion of META and masks: `fill` spools them, given the video of each object id; `objects` makes objects."""
+    folder = files.meta.resolve().parent.name
+    name, split = options.dataset or title, options.split or (folder if folder in SPLITS else SPLITS[0])
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        owners: dict[str, str] = {}
+        left_out = set() if files.without is None else set(_videos(files.without).value)
+        table = _videos(files.meta)
+        for video, value in table.value.items():
+            if video in left_out or not (wanted.video(video) and wanted.listed_video(video)):
+                continue
+            try:
+                said = referring_video(video, value, files.meta, ids)
+            except DataError as error:
+                spool.problem(error.problem)
+                continue
+            spool.add(NARRATIVES, video, Item(video, "", value))
+            owners |= {key: video for expression in said.expressions for key in expression.object_ids or ()}
+        wanted.report_missing(spool, {NARRATIVES: files.meta})
+        fill(spool, owners)
+
+    def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
+        (item,) = spool.items(NARRATIVES, video)
+        said = referring_video(video, item.body, files.meta, ids)
+        frames = listed_frames(files.frames, video, said.frame_names)
+        found = tuple(objects(spool, video, said, frames, problems.append))
+        record = Video(video, name, split, *frames.size, frames.fps, said.frame_names, (), (), found, frames)
+        return [with_expressions(record, said.expressions, files.meta, problems.append)]
+
+    return Conversion(kind, name, files.inputs(), options, read, make, more=more, segments=False)
+
+
+def _videos(file: Path) -> Reader:
+    return Reader(load_json(file), file, "").child("videos")

@@ -1,0 +1,280 @@
+"""Masks in YouTube-VIS layout (OVIS, UVO, YouTube-VIS) -> videos with true masks, categories as names, no narratives.
+
+FILE.json         {"videos": [{id, height, width, file_names, ytid?}], "categories": [{id, name}],
+                   "annotations": [{id, video_id, category_id, segmentations: [RLE | null]}]}
+FRAMES/<folder>/  as `file_names` say it: OVIS "<folder>/img_0000001.jpg", UVO "<ytid>/0.png"
+
+OVIS-VNG and UVO-VNG are these masks with narratives, in files of their own: `official_vng` reads those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from conversion.build import NARRATIVES, Conversion, Wanted
+from conversion.json_stream import iterate_json_sections
+from conversion.jsonio import Reader
+from conversion.official_vng import OVIS_LEAK, check_size
+from conversion.options import BuildOptions
+from conversion.spool import Item, Spool, SpoolWriter
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem, one_of
+from vng.frames import Frames, find_frames, inside, open_frames
+from vng.masks import RLE, empty, from_json
+
+ANNOTATIONS, CATEGORIES = "annotations", "categories"  # kinds of records in a spool
+NULL_MEANS = ("unknown", "absent")
+ROW_FRAMES = ("all", "listed")
+SOURCE = "orig_masks"
+SPLITS = ("train", "val", "valid", "valid_u", "test")
+WITHHELD = "publishers keep the masks of validation and test sets: give a file with annotations"
+
+
+@dataclass(frozen=True)
+class VisSet:
+    """What is particular to one data set of this layout."""
+
+    name: str
+    row_frames: str = "listed"
+    note: str = ""  # what everybody who converts it should read
+
+
+SETS = {
+    "ovis": VisSet("OVIS", note=OVIS_LEAK),
+    "uvo": VisSet("UVO", row_frames="all"),  # three frames of a video are listed
+    "youtube-vis": VisSet("YouTube-VIS"),
+}
+
+
+@dataclass(frozen=True)
+class VisSettings:
+    """How a file is read."""
+
+    row_frames: str = (
+        ""  # of ROW_FRAMES: "all" pads the lists with null to all frames of the folder; "" goes by the set
+    )
+    null_means: str = "unknown"  # of NULL_MEANS: "absent" makes null in a listed frame an empty mask
+
+    def __post_init__(self) -> None:
+        if self.row_frames:
+            one_of(self.row_frames, ROW_FRAMES, "value of row_frames")
+        one_of(self.null_means, NULL_MEANS, "value of null_means")
+
+
+@dataclass(frozen=True)
+class VisVideo:
+    """An entry of "videos"."""
+
+    name: str  # UVO's `ytid`, else the folder of its frames, else the id
+    key: str  # its id
+    folder: str
+    frame_names: tuple[str, ...]
+    height: int
+    width: int
+
+    @staticmethod
+    def of(value: Any, file: Path, place: str) -> VisVideo:
+        """The entry at `place` of a file; raises DataError."""
+        reader = Reader(value, file, place)
+        key = any_id(reader, "id")
+        paths = [PurePosixPath(name) for name in reader.items("file_names", str)]
+        folders = {str(path.parent) for path in paths}
+        if not paths:
+            raise reader.error("file_names", "no frame of this video")
+        if len(folders) > 1:
+            raise reader.error(
+                "file_names", f"frames of one video in several folders: {', '.join(sorted(folders)[:3])}"
+            )
+        names = tuple(path.stem for path in paths)
+        if len(set(names)) < len(names):
+            raise reader.error("file_names", "frame names repeat")
+        (folder,) = folders
+        name = reader.optional("ytid", str) or (folder if folder != "." else key)
+        folder = name if folder == "." else folder
+        for part in (name, folder):
+            inside(file, part)
+        for side in ("height", "width"):
+            if reader.get(side, int) < 1:
+                raise reader.error(side, f"{reader.value[side]}: a number of pixels is expected")
+        return VisVideo(name, key, folder, names, reader.value["height"], reader.value["width"])
+
+
+def any_id(reader: Reader, field: str) -> str:
+    """An id as text: a whole number of any size, or a string that is not empty; raises DataError."""
+    value = reader.value.get(field)
+    if value is None:
+        raise reader.error(field, "this key is missing, or null")
+    if isinstance(value, bool | float | list | dict):
+        raise reader.error(field, f"an id is a whole number or text, got {str(value)[:40]}")
+    text: str = str(value) if isinstance(value, int) else reader.get(field, str)
+    if not text:
+        raise reader.error(field, "this id is empty")
+    return text
+
+
+def vis_conversion(
+    kind: str, file: Path, frames: Path | None, options: BuildOptions, settings: VisSettings
+) -> Conversion:
+    """A file in YouTube-VIS layout -> a VNG dataset with its true masks; `kind` is one of SETS.
+
+    Without `frames` the rows carry no pixels, and the frames that the file lists.
+    """
+    known = SETS[one_of(kind, SETS, "kind of masks")]
+    row_frames = settings.row_frames or known.row_frames
+    name, split = options.dataset or known.name, options.split or split_of(file)
+
+    def read(spool: SpoolWriter) -> None:
+        if known.note:
+            spool.problem(Problem(str(file), "", "", known.note, kind="note"))
+        _spool_file(spool, file, Wanted(options))
+
+    def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
+        (item,) = spool.items(NARRATIVES, video)
+        entry = VisVideo.of(item.body, file, item.place)
+        annotations = spool.items(ANNOTATIONS, entry.key)
+        (names,) = (categories.body for categories in spool.items(CATEGORIES, ""))
+        read_ = _ObjectReader(file, entry, names, settings.null_means == "absent", problems.append)
+        objects = [made for item in annotations if (made := read_.object(item)) is not None]
+        if not objects:
+            raise DataError(file, video, ANNOTATIONS, "no object of this video can be used", WITHHELD)
+        return [_video(entry, name, split, objects, frames, row_frames == "all")]
+
+    more = {"row_frames": row_frames, "null_means": settings.null_means}
+    return Conversion(
+        kind, name, {"masks": file}, options, read, make, with_frames=frames is not None, more=more, segments=False
+    )
+
+
+def split_of(file: Path) -> str:
+    """The split that a file's name speaks of, as "UVO_sparse_val_video.json" does; "train" where it speaks of none."""
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((word for word in words if word in SPLITS), SPLITS[0])
+
+
+def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
+    """Two passes, since annotations may stand before the videos they belong to."""
+    ids: dict[str, bool] = {}  # of videos -> whether it is asked for
+    categories: dict[str, str] = {}
+    for section, place, value in iterate_json_sections(file, ("videos", CATEGORIES)):
+        try:
+            if section == CATEGORIES:
+                reader = Reader(value, file, place)
+                categories[any_id(reader, "id")] = reader.get("name", str)
+                continue
+            entry = VisVideo.of(value, file, place)
+            ids[entry.key] = wanted.video(entry.name) and wanted.listed_video(entry.name)
+            if ids[entry.key] and not spool.add(NARRATIVES, entry.name, Item(entry.name, place, value)):
+                raise DataError(
+                    file, place, "file_names", f"video {entry.name!r} is there already", "the first is used"
+                )
+        except DataError as error:
+            spool.problem(error.problem)
+    spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
+    count = 0
+    for _, place, value in iterate_json_sections(file, (ANNOTATIONS,)):
+        count += 1
+        try:
+            _spool_annotation(spool, Reader(value, file, place), ids)
+        except DataError as error:
+            spool.problem(error.problem)
+    if not count:
+        raise DataError(file, "", ANNOTATIONS, "no annotations in this file", WITHHELD)
+    wanted.report_missing(spool, {NARRATIVES: file})
+
+
+def _spool_annotation(spool: SpoolWriter, reader: Reader, ids: dict[str, bool]) -> None:
+    key, video = any_id(reader, "id"), any_id(reader, "video_id")
+    if video not in ids:
+        raise reader.error("video_id", f"no video of id {video} in this file")
+    if ids[video] and not spool.add(ANNOTATIONS, video, Item(key, reader.record, reader.value)):
+        reason = f"annotation id {key} repeats: the first one is used"
+        spool.problem(Problem(str(reader.file), reader.record, "id", reason, kind="note"))
+
+
+@dataclass(frozen=True)
+class _ObjectReader:
+    """Makes objects of one video's annotations; a bad one is told and left out, the others stay."""
+
+    file: Path
+    video: VisVideo
+    names: dict[str, str]  # of categories, by id
+    null_is_absent: bool
+    on_problem: Callable[[Problem], None]
+
+    def object(self, item: Item) -> VideoObject | None:
+        """The object of an annotation; None where it cannot be used."""
+        reader = Reader(item.body, self.file, f"{self.video.name}: annotation {item.key}")
+        if reader.value.get("iscrowd"):
+            reason = "a crowd, not one object: left out"
+            self.on_problem(Problem(str(self.file), reader.record, "iscrowd", reason, kind="note"))
+            return None
+        try:
+            masks = self._masks(reader)
+        except DataError as error:
+            self.on_problem(error.problem)
+            return None
+        return VideoObject(item.key, self._name(reader), SOURCE, masks)
+
+    def _name(self, reader: Reader) -> str:
+        if reader.value.get("category_id") is None:
+            return ""
+        category = any_id(reader, "category_id")
+        if category not in self.names:
+            reason = f"category {category} is not among the categories: this object has no name"
+            self.on_problem(Problem(str(self.file), reader.record, "category_id", reason, kind="note"))
+        return self.names.get(category, "")
+
+    def _masks(self, reader: Reader) -> tuple[RLE | None, ...]:
+        values, size = reader.get("segmentations", list), (self.video.height, self.video.width)
+        if len(values) != len(self.video.frame_names):
+            reason = f"{len(values)} masks for {len(self.video.frame_names)} file_names of the video"
+            raise reader.error("segmentations", reason)
+        masks = read_rles(reader, "segmentations", values, size)
+        if not any(masks):
+            raise reader.error("segmentations", "no mask in any frame")
+        absent = empty(*size)
+        return tuple(absent if rle is None and self.null_is_absent else rle for rle in masks)
+
+
+def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, int]) -> list[RLE | None]:
+    """The masks of a list [RLE | null], all of `size` (height, width); raises DataError naming the item."""
+    masks: list[RLE | None] = []
+    for index, value in enumerate(values):
+        try:
+            masks.append(rle := from_json(value))
+        except ValueError as error:
+            raise reader.error(f"{field}[{index}]", str(error)) from error
+        if rle is not None and rle.size != size:
+            reason = f"a mask of {rle.size[0]}x{rle.size[1]}, the frames have {size[0]}x{size[1]}"
+            raise reader.error(f"{field}[{index}]", reason)
+    return masks
+
+
+def _video(entry: VisVideo, name: str, split: str, objects: list[VideoObject], root: Path | None, pad: bool) -> Video:
+    """The row; with `pad`, over all frames of the video's folder, null where the file does not list one."""
+    record = (entry.name, name, split, entry.height, entry.width)
+    if root is None:
+        return Video(*record, 0.0, entry.frame_names, (), (), tuple(objects))
+    frames = open_frames(find_frames(root, entry.folder))
+    places = [_place(frames, entry, frame) for frame in entry.frame_names]
+    check_size(frames, entry.name, entry.height, entry.width)
+    if not pad:
+        return Video(*record, frames.fps, entry.frame_names, (), (), tuple(objects), frames.subset(places))
+    made = []
+    for item in objects:
+        masks: list[RLE | None] = [None] * len(frames)
+        for place, rle in zip(places, item.segmentations, strict=True):
+            masks[place] = rle
+        made.append(VideoObject(item.object_id, item.name, item.source, tuple(masks)))
+    return Video(*record, frames.fps, tuple(frames.names), (), (), tuple(made), frames)
+
+
+def _place(frames: Frames, entry: VisVideo, frame: str) -> int:
+    place = frames.index_of(frame)
+    if place is None:
+        raise DataError(frames.source, entry.name, "frames", f"no frame {frame!r}", "extract the frames again")
+    return place

@@ -1,0 +1,345 @@
+"""Scores at speed: however masks come and however many processes score, the values are the same; faults end it and are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.helpers import Cli, box, make_video
+from tests.light_work import die, refuse, square
+from tests.test_evaluation import write_predictions
+from tests.test_vos_evaluation import TWO, make, predict, save
+from vng.dataset_writer import write_dataset
+from vng.errors import DataError, DataErrors, Problem
+from vng.evaluation.metrics import boundary_f, frame_scores, jaccard, label_scores, pairwise_frame_scores
+from vng.evaluation.narrative import evaluate_narrative
+from vng.evaluation.predictions import read_png
+from vng.evaluation.vos import Protocol, evaluate_vos, plain_run
+from vng.evaluation.workers import WorkerDied, in_order, processes_for
+from vng.grounding import write_mask_pngs
+from vng.masks import changes, decode, empty, encode
+
+
+def blobs(rng: np.random.Generator, count: int, height: int, width: int) -> list[np.ndarray]:
+    """Masks of all kinds: empty, full, noise, one pixel, smooth ones that touch borders."""
+    made = [np.zeros((height, width), bool), np.ones((height, width), bool), rng.random((height, width)) > 0.5]
+    made.append(box(height // 2, width // 3, height // 2 + 1, width // 3 + 1, height, width))
+    while len(made) < count:
+        small = rng.random((height // 7 + 1, width // 7 + 1))
+        made.append(cv2.resize(small, (width, height)) > rng.choice([0.3, 0.5, 0.8]))
+    return [made[i] for i in rng.permutation(count)]
+
+
+SIZES = [(41, 70), (64, 65), (127, 30), (1, 9), (9, 1), (60, 200)]
+
+
+class TestFrameScores:
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    def test_one_value_however_masks_come(self, height: int, width: int, rng: np.random.Generator) -> None:
+        gt, pred = (blobs(rng, 7, height, width) for _ in range(2))
+        for void in (None, rng.random((height, width)) > 0.7):
+            voids = None if void is None else np.broadcast_to(void, (7, height, width))
+            j, f = (measure(np.stack(gt), np.stack(pred), voids) for measure in (jaccard, boundary_f))
+            for ours, theirs in (
+                (gt, pred),
+                (list(map(encode, gt)), list(map(encode, pred))),
+                (gt, list(map(encode, pred))),
+            ):
+                got = frame_scores(ours, theirs, void)
+                assert got[0].tolist() == j.tolist() and got[1].tolist() == f.tolist()
+            table = pairwise_frame_scores(list(map(encode, gt)), pred[:5], void)
+            assert table[0].shape == table[1].shape == (7, 5)
+            assert np.diagonal(table[0]).tolist() == j[:5].tolist() and np.diagonal(table[1]).tolist() == f[:5].tolist()
+            assert table[1][2, 4] == boundary_f(gt[2][None], pred[4][None], None if void is None else void[None])[0]
+
+    def test_label_maps(self, rng: np.random.Generator) -> None:
+        gt, pred = ((4 * cv2.resize(rng.random((5, 8)), (50, 33))).astype(np.uint8) for _ in range(2))
+        pairs = [(1, 1), (3, 2), (1, 3), (7, 0), (200, 200)]
+        j, f = label_scores(gt, pred, pairs)
+        expected = frame_scores([gt == a for a, _ in pairs], [pred == b for _, b in pairs])
+        assert j.tolist() == expected[0].tolist() and f.tolist() == expected[1].tolist() and j[-1] == 1.0
+
+    def test_any_number_is_foreground(self) -> None:
+        odd = np.array([[0, -1, 0.3, np.nan, 0]])
+        assert frame_scores([odd], [odd != 0])[0].tolist() == [1.0]
+
+    def test_nothing_and_what_does_not_fit(self) -> None:
+        assert [v.shape for v in frame_scores([], [])] == [(0,), (0,)]
+        assert [v.shape for v in pairwise_frame_scores([], [empty(3, 4)])] == [(0, 1), (0, 1)]
+        with pytest.raises(ValueError, match="as many true as predicted masks are scored, got 1 and 0"):
+            frame_scores([empty(3, 4)], [])
+        for bad in (empty(4, 3), np.zeros((4, 3), bool)):
+            with pytest.raises(ValueError, match=r"must all be of one size, got \[4, 3\] and \[3, 4\]"):
+                frame_scores([empty(3, 4)], [bad])
+        with pytest.raises(ValueError, match=r"a mask has shape \[H, W\], got \[1, 3, 4\]"):
+            frame_scores([np.zeros((1, 3, 4))], [empty(3, 4)])
+        with pytest.raises(ValueError, match="label maps are uint8"):
+            label_scores(np.zeros((3, 4), np.int64), np.zeros((3, 4), np.uint8), [])
+
+
+def test_changes_are_where_masks_change(rng: np.random.Generator) -> None:
+    masks = blobs(rng, 9, 23, 41)
+    owner, place = changes([encode(mask) for mask in masks])
+    for k, mask in enumerate(masks):
+        flat = np.concatenate([[False], mask.T.ravel(), [False]])
+        assert place[owner == k].tolist() == np.flatnonzero(flat[1:] != flat[:-1]).tolist()
+    assert [len(part) for part in changes([])] == [0, 0] and len(changes([empty(5, 6)])[0]) == 0
+
+
+class TestReadPng:
+    def test_palettes_and_greys(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        labels = rng.integers(0, 200, (13, 17)).astype(np.uint8)
+        save(labels, tmp_path / "palette.png")
+        save(labels, tmp_path / "grey.png", "L")
+        cv2.imwrite(str(tmp_path / "filtered.png"), labels)
+        for path in sorted(tmp_path.iterdir()):
+            np.testing.assert_array_equal(read_png(path, (13, 17)), labels)
+        Image.fromarray(labels > 90).save(tmp_path / "1.png")
+        np.testing.assert_array_equal(read_png(tmp_path / "1.png", (13, 17)), labels > 90)
+
+    def test_damage_is_met(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        path = tmp_path / "a.png"
+        save(rng.integers(0, 9, (13, 17)), path)
+        whole = path.read_bytes()
+        start = whole.index(b"IDAT") + 4
+        for length in (0, 7, 30, start + 5, start + 40):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match="cannot be read"):
+                read_png(path, (13, 17))
+        path.write_bytes(whole[:start] + b"\0\0" + whole[start + 2 :])  # no stream of zlib
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_png(path, (13, 17))
+
+
+def planted_vos(root: Path) -> list[tuple[str, str]]:
+    """A dataset and predictions with 12 faults, and what each message must hold."""
+    videos = [make(name, TWO) for name in ("a", "b", "c", "d", "e")]
+    write_dataset(root / "d", videos, "t")
+    r = root / "r"
+    for video in (*videos[:2], *videos[3:]):
+        predict(video, r)
+    (r / "a" / "00005.png").unlink()
+    (r / "a" / "00010.png").write_bytes(b"no image")
+    cut = (r / "a" / "00015.png").read_bytes()
+    (r / "a" / "00015.png").write_bytes(cut[: len(cut) - 40])
+    save(np.zeros((18, 26)), r / "a" / "00020.png")
+    Image.new("RGB", (25, 18)).save(r / "b" / "00005.png")
+    save(np.full((18, 25), 255), r / "b" / "00010.png")
+    for path in sorted((r / "d").glob("*.png")):
+        path.rename(path.with_name("x" + path.name))
+    (r / "e" / "objects.json").write_text("[]")
+    save(np.zeros((18, 25)), r / "a" / "00030.png")
+    (r / "b" / "notes.txt").write_text("not a frame")
+    (r / ".cache").mkdir()  # hidden: nobody's concern
+    predict(make("f", TWO), r)
+    return [
+        ("a/00005.png", "missing"),
+        ("a/00010.png", "cannot be read"),
+        ("a/00015.png", "cannot be read"),
+        ("a/00020.png", "prediction of 18x26, the frame has 18x25"),
+        ("b/00005.png", "mode RGB"),
+        ("b/00010.png", "numbers [255], which no object has (known: 1, 2)"),
+        ("r/c", "no prediction of this video (4 frames wanted)"),
+        ("r/d", "wanted 00005.png, found x00000.png"),
+        ("e/objects.json", "expected {object id: number"),
+        ("note: ", "a/00030.png: no frame of the video has this name"),
+        ("note: ", "b/notes.txt: no frame of the video has this name"),
+        ("note: ", "r/f: no video of the dataset has this name"),
+    ]
+
+
+def planted_vng(root: Path) -> list[tuple[str, str]]:
+    """As `planted_vos`, of narratives."""
+    names = ("one", "two words", "three", "four")
+    videos = [make_video(name, i) for i, name in enumerate(names)]
+    write_dataset(root / "d", videos, "t")
+    r = root / "r"
+    for video in (*videos[:3], make_video("five")):
+        for index in (0, 1):
+            write_mask_pngs([empty(20, 30)] * 3, video.frame_names, r / video.video_id / str(index))
+    (r / "one" / "0" / "000000.png").unlink()
+    cut = (r / "one" / "0" / "000001.png").read_bytes()
+    (r / "one" / "0" / "000001.png").write_bytes(cut[: len(cut) // 2])
+    (r / "one" / "1" / "000002.png").write_bytes(b"x")
+    cv2.imwrite(str(r / "two words" / "0" / "000001.png"), np.zeros((20, 31), np.uint8))
+    (r / "two words" / "0" / "000002.png").write_bytes(b"")
+    cv2.imwrite(str(r / "two words" / "1" / "000000.png"), np.zeros((20, 30, 3), np.uint8))
+    for i, path in enumerate(sorted((r / "three" / "0").iterdir())):
+        path.rename(path.with_name(f"{'xyz'[i]}.png"))
+    for path in (r / "three" / "1").iterdir():
+        path.unlink()
+    write_mask_pngs([empty(20, 30)], ["000003"], r / "one" / "0")
+    write_mask_pngs([empty(20, 30)], ["000000"], r / "one" / "7")
+    return [
+        ("one/0/000000.png", "missing"),
+        ("one/0/000001.png", "cannot be read"),
+        ("one/1/000002.png", "cannot be read"),
+        ("two words/0/000001.png", "prediction of 20x31, the frame has 20x30"),
+        ("two words/0/000002.png", "cannot be read"),
+        ("two words/1/000000.png", "one channel, got 3"),
+        ("three/0", "wanted 000000.png, found x.png"),
+        ("three/1", "no prediction of this expression (2 frames wanted)"),
+        ("r/four", "no prediction of this video (2 expressions wanted)"),
+        ("note: ", "one/7: no expression of the video has this name"),
+        ("note: ", "one/0/000003.png: no frame of the expression has this name"),
+        ("note: ", "r/five: no video of the dataset has this name"),
+    ]
+
+
+class TestTwelveFaults:
+    @pytest.mark.parametrize("processes", [1, 2])
+    @pytest.mark.parametrize("protocol", ["vos", "vng"])
+    def test_exactly_those_messages(
+        self, tmp_path: Path, cli: Callable[..., Cli], protocol: str, processes: int
+    ) -> None:
+        expected = (planted_vos if protocol == "vos" else planted_vng)(tmp_path)
+        ended = cli("evaluate", protocol, "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--quiet",
+                    "--json", tmp_path / "s.json", "--processes", processes)  # fmt: skip
+        lines = ended.err.strip().splitlines()
+        assert ended.status == 1 and ended.out == "" and not (tmp_path / "s.json").exists()
+        assert len(lines) == len(expected) == 12
+        for line, (place, words) in zip(lines, expected, strict=True):
+            assert line.startswith("vng: ") and place in line and words in line
+            assert str(tmp_path / "r") in line
+
+    def test_what_belongs_to_nothing_is_a_note_or_an_error(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_dataset(tmp_path / "d", [make_video("one"), make_video("two words", 1)], "t")
+        write_predictions(tmp_path / "r")
+        write_mask_pngs([empty(20, 30)], ["000009"], tmp_path / "r" / "one" / "0")
+        (tmp_path / "r" / "manifest.json").write_text("{}")  # what a program leaves beside its predictions
+        call = ("evaluate", "vng", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--quiet")
+        ended = cli(*call)
+        assert ended.status == 0 and "J&F 100.00" in ended.out
+        assert ended.err.startswith("vng: note: ") and "000009.png" in ended.err and ended.err.count("\n") == 1
+        assert cli(*call, "--strict").status == 1
+        video = make("v", TWO)
+        predict(video, tmp_path / "v")
+        predict(make("w", TWO), tmp_path / "v")
+        run = plain_run(tmp_path / "v", [])
+        (note,) = evaluate_vos([video], [run], Protocol())[0].notes
+        assert note.kind == "note" and note.file == str(tmp_path / "v" / "w")
+        with pytest.raises(DataErrors, match="no video of the dataset has this name"):
+            evaluate_vos([video], [run], Protocol(), strict=True)
+
+    def test_missing_as_empty_needs_no_folder(self, tmp_path: Path) -> None:
+        write_predictions(tmp_path)
+        videos = [make_video("one"), make_video("four", 3)]
+        scores = evaluate_narrative(videos, tmp_path, missing="empty")
+        assert [s.j for s in scores.expressions] == [1.0, 1.0, 0.0, 0.5]  # absent in the last frame of two
+        assert scores.expressions[3].j_frames == scores.expressions[3].f_frames == (0.0, 1.0)
+        assert scores.expressions[3].frame_names == ("000000", "000002")
+
+    def test_errors_cross_processes(self) -> None:
+        import pickle
+
+        error = pickle.loads(pickle.dumps(DataError("f", "r", "x", "why", "cure")))
+        assert str(error) == "f: r: x: why; cure"
+        errors = pickle.loads(
+            pickle.dumps(DataErrors([Problem("f", "", "", "why"), Problem("g", "", "", "so", "", "note")]))
+        )
+        assert str(errors) == "f: why\nnote: g: so"
+
+
+class TestProcesses:
+    def test_results_in_order(self) -> None:
+        for processes in (1, 2):
+            assert list(in_order(square, range(9), processes)) == [i * i for i in range(9)]
+            assert list(in_order(square, [], processes)) == []
+
+    def test_a_few_ahead_only(self) -> None:
+        asked: list[int] = []
+        results = in_order(square, (asked.append(i) or i for i in range(50)), 2)
+        assert next(results) == 0 and len(asked) <= 6
+        results.close()  # type: ignore[attr-defined]
+
+    def test_a_killed_process_ends_it(self) -> None:
+        with pytest.raises(WorkerDied, match="a process was killed"):
+            list(in_order(die, range(8), 2))
+
+    def test_an_error_arrives_whole(self) -> None:
+        with pytest.raises(DataError, match="f: 0: bad"):
+            list(in_order(refuse, range(8), 2))
+
+    def test_how_many(self) -> None:
+        assert [processes_for(3, n) for n in (1, 2, 100, None)] == [1, 2, 3, 3]
+        assert processes_for(None, 7) == 1 and 1 <= processes_for(None, 1000) <= 8
+        assert processes_for(2, 0) == 1
+
+    def test_the_same_scores(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        videos = [make(f"v{i}", TWO) for i in range(5)]
+        write_dataset(tmp_path / "d", videos, "t")
+        for i, video in enumerate(videos):
+            predict(video, tmp_path / "r", i)
+        texts = []
+        for processes in (1, 2):
+            ended = cli("evaluate", "vos", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--processes",
+                        processes, "--json", tmp_path / "s.json")  # fmt: skip
+            assert ended.status == 0 and "5/5" in ended.err
+            texts.append((tmp_path / "s.json").read_text())
+        assert texts[0] == texts[1] and json.loads(texts[0])["J&F"] < 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that never ends")
+class TestNoHang:
+    def started(self, tmp_path: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+        """The command while its processes read predictions that never come."""
+        videos = [make(f"v{i}", TWO) for i in range(4)]
+        write_dataset(tmp_path / "d", videos, "t")
+        for video in videos:
+            predict(video, tmp_path / "r")
+            (tmp_path / "r" / video.video_id / "00005.png").unlink()
+            os.mkfifo(tmp_path / "r" / video.video_id / "00005.png")
+        call = [sys.executable, "-m", "vng.cli", "evaluate", "vos", "--dataset", str(tmp_path / "d"), "--results",
+                str(tmp_path / "r"), "--processes", "2", "--json", str(tmp_path / "s.json")]  # fmt: skip
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(call, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        for _ in range(600):
+            family = psutil.Process(process.pid).children(recursive=True)
+            workers = [child for child in family if child.ppid() != process.pid]
+            if len(workers) == 2 and all(w.num_threads() >= 2 for w in workers):
+                time.sleep(0.5)
+                return process, workers
+            time.sleep(0.1)
+        raise AssertionError("no processes came")
+
+    @pytest.mark.parametrize("how", ["worker", "parent", "all"])
+    def test_killed_or_stopped(self, tmp_path: Path, how: str) -> None:
+        process, workers = self.started(tmp_path)
+        if how == "worker":
+            workers[0].kill()
+        elif how == "parent":
+            process.send_signal(signal.SIGINT)
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # Ctrl-C in a terminal
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == (1 if how == "worker" else 130) and out == ""
+        assert ("a process was killed" if how == "worker" else "vng: stopped") in err and "Traceback" not in err
+        assert not (tmp_path / "s.json").exists()
+        assert not psutil.wait_procs(workers, timeout=20)[1]
+
+    def test_nothing_outlives_a_killed_parent(self, tmp_path: Path) -> None:
+        process, workers = self.started(tmp_path)
+        process.kill()
+        process.communicate(timeout=60)
+        assert not psutil.wait_procs(workers, timeout=20)[1]
+
+
+def test_decoding_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From RLE to RLE no pixel is made."""
+    import vng.evaluation.metrics
+
+    monkeypatch.setattr(vng.evaluation.metrics, "decode", None)
+    one = encode(box(2, 3, 9, 12))
+    assert frame_scores([one], [one])[0].tolist() == [1.0] and decode(one).sum() == 63

@@ -1,0 +1,50 @@
+"""`vng import`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vng.errors import DataError, UsageError
+
+DEFAULT_TOKENIZER = "FacebookAI/roberta-base"  # what the authors' ReferFormer was trained with
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    """Turn a checkpoint of another program into a folder that `from_pretrained` loads."""
+    grounds = arguments.model == "referformer"
+    for option in ("tokenizer", "conditioning"):
+        if not grounds and getattr(arguments, option) is not None:
+            raise UsageError(f"vng import: --{option} goes with --model referformer")
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already and is not an empty folder; choose another --out")
+    for part in (_referformer if grounds else _alone)(arguments):
+        part.save_pretrained(out)
+    print(out)
+
+
+def _referformer(arguments: argparse.Namespace) -> list[Any]:
+    """The grounder and its processor."""
+    from transformers import AutoTokenizer
+
+    from vng.models.loading import told
+    from vng.models.referformer.import_checkpoint import from_file
+    from vng.models.referformer.processing_referformer import ReferFormerProcessor
+
+    name = arguments.tokenizer or DEFAULT_TOKENIZER
+    cure = "give --tokenizer: a folder or hub id of the tokenizer it was trained with"
+    tokenizer = told(name, lambda: AutoTokenizer.from_pretrained(name), cure)
+    model = from_file(arguments.checkpoint, conditioning=arguments.conditioning or "noun")
+    known = model.config.text_config.vocab_size
+    if len(tokenizer) > known:
+        raise DataError(name, "", "", f"has {len(tokenizer)} tokens, the checkpoint's text encoder knows {known}", cure)
+    return [model, ReferFormerProcessor(tokenizer)]
+
+
+def _alone(arguments: argparse.Namespace) -> list[Any]:
+    """A model that needs nothing beside it."""
+    from importlib import import_module
+
+    return [import_module(f"vng.models.{arguments.model}.import_checkpoint").from_file(arguments.checkpoint)]

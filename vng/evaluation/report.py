@@ -1,0 +1,178 @@
+"""The record a report is made from, whatever the protocol: figures, cases, and how to see a case.
+
+A *case* is what a protocol scores once: an expression of a narrative, an object of a video. `report_page` writes the page,
+`report_sources` fills the record from the scores of a protocol.
+
+Shapes: T frames that count, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.errors import DataError
+from vng.evaluation.bootstrap import Measure, PairedDifference, paired_difference
+from vng.evaluation.vos_report import known, percent
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was scored; J and F in [0, 1].
+
+    Attributes:
+        key: names it among all cases; the same thing has the same key in every report of its dataset.
+        name: the noun, or what the object is called.
+        group: what tables can be filtered by; "" where there is nothing.
+        j, f: its means, as the protocol has them.
+        frames: names of the frames that count; empty where a protocol has no values of frames.
+        frame_j, frame_f: J and F of each of them.
+        caption, span: the narrative it stands in and where, or "" and None.
+        more: its values of the report's further columns.
+    """
+
+    key: str
+    video: str
+    name: str
+    group: str
+    j: float
+    f: float
+    frames: tuple[str, ...] = ()
+    frame_j: tuple[float, ...] = ()
+    frame_f: tuple[float, ...] = ()
+    caption: str = ""
+    span: tuple[int, int] | None = None
+    more: tuple[Value, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.frames) == len(self.frame_j) == len(self.frame_f):
+            counts = f"{len(self.frames)} frames, {len(self.frame_j)} J and {len(self.frame_f)} F"
+            raise ValueError(f"case {self.key}: a value for each frame is wanted, got {counts}")
+
+    @property
+    def jf(self) -> float:
+        """Mean of J and F."""
+        return 0.5 * (self.j + self.f)
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame of one case."""
+
+    frame: str
+    image: np.ndarray  # uint8 [H, W, 3]; grey where the dataset has no pixels
+    truth: np.ndarray | None  # bool [H, W]; None where not annotated
+    prediction: np.ndarray  # bool [H, W]
+
+
+Viewer = Callable[[Case, Sequence[str]], list[View]]  # the frames of these names, in this order
+
+
+@dataclass(frozen=True)
+class Report:
+    """The scores of one folder of results under one protocol.
+
+    Attributes:
+        name: what the results are called, beside others.
+        title, lead: of the page; what was scored, and what the figures mean.
+        unit: what a case is, "expression" or "object".
+        measures: headline figures, the first one the most important.
+        columns: titles of the cases' further columns, and what they are.
+        notes: lines below the tables: what was left out, and why.
+        viewer: how to see a case; None where there is nothing to see.
+    """
+
+    name: str
+    title: str
+    lead: str
+    unit: str
+    measures: tuple[Measure, ...]
+    cases: tuple[Case, ...]
+    columns: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    viewer: Viewer | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two reports of one dataset under one protocol, case by case."""
+
+    first: Report
+    second: Report
+    pairs: tuple[tuple[Case, Case], ...]
+    tests: tuple[tuple[Measure, PairedDifference], ...]  # of each measure of the first
+
+    def as_json(self) -> dict[str, Any]:
+        """{"results", "against", measures: {name: {...}}}; shares in [0, 1], differences are results - against."""
+        tests = {
+            measure.name: {
+                "results": known(found.first),
+                "against": known(found.second),
+                "difference": known(found.difference),
+                "low": known(found.low),
+                "high": known(found.high),
+                "p": known(found.p),
+            }
+            for measure, found in self.tests
+        }
+        return {"results": self.first.name, "against": self.second.name, "measures": tests}
+
+    def table(self) -> str:
+        """What is printed: each figure of both in per cent, the difference, its 95 % interval, p."""
+        one, other = self.first.name, self.second.name
+        width = max(20, *(len(measure.name) for measure, _ in self.tests))
+        columns = [max(7, len(name)) for name in (one, other)]
+        head = f"{'':{width}} {one:>{columns[0]}} {other:>{columns[1]}} {'diff.':>7} {'95 % interval':>17} {'p':>7}"
+        lines = [head]
+        for measure, found in self.tests:
+            figures = f"{percent(found.first):>{columns[0]}} {percent(found.second):>{columns[1]}}"
+            rest = f"{percent(found.difference, '+'):>7} {span(found.low, found.high, '+'):>17} {p_value(found.p):>7}"
+            lines.append(f"{measure.name:{width}} {figures} {rest}")
+        return "\n".join(lines)
+
+
+def pair(first: Report, second: Report, seed: int = 0) -> Pairing:
+    """Match two reports case by case and test every measure that both have (paired bootstrap over videos).
+
+    Raises:
+        DataError: one of them has a case or a measure the other lacks.
+    """
+    theirs = {case.key: case for case in second.cases}
+    strange = [case.key for case in first.cases if case.key not in theirs]
+    strange += sorted(set(theirs) - {case.key for case in first.cases})
+    if strange:
+        reason = f"{len(strange)} {first.unit}s are scored in one of {first.name} and {second.name} only"
+        raise DataError(second.name, strange[0], "", reason, "compare results of one dataset and protocol")
+    measures = {measure.name: measure for measure in second.measures}
+    tests = [
+        (measure, paired_difference(measure.ratio, measures[measure.name].ratio, seed))
+        for measure in first.measures
+        if measure.name in measures
+    ]
+    pairs = tuple((case, theirs[case.key]) for case in first.cases)
+    return Pairing(first, second, pairs, tuple(tests))
+
+
+def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """What tables call folders: their names, or what differs in their paths where names are the same."""
+    parts = [folder.resolve().parts for folder in folders]
+    most = max(len(p) for p in parts)
+    depth = next((d for d in range(1, most + 1) if len({p[-d:] for p in parts}) == len(parts)), most)
+    shared = next((d for d in range(depth) if len({p[len(p) - 1 - d] for p in parts}) > 1), 0) if len(parts) > 1 else 0
+    return tuple("/".join(p[-depth : len(p) - shared]) for p in parts)
+
+
+def span(low: float, high: float, sign: str = "") -> str:
+    """An interval in per cent."""
+    return "-" if np.isnan(low) else f"[{percent(low, sign)}, {percent(high, sign)}]"
+
+
+def p_value(p: float) -> str:
+    """As it is printed; the draws of the bootstrap tell nothing below 0.001."""
+    return "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

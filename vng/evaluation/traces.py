@@ -1,0 +1,243 @@
+"""Trace recall and precision: the location task of Oops-QA (Voigtlaender et al., CVPR 2023, Sec. 5).
+
+A question is answered by a box on one frame, here the bounding box of a predicted mask. Recall is the share of the
+mouse trace's pixels in the box; precision the share of the box in a square about the trace, whose side the paper
+estimates from the trace's extent. Both count as met from one half on. Every decision: docs/protocols.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, DataErrors, Problem
+from vng.evaluation.point_agreement import is_traced
+from vng.evaluation.predictions import PREDICT, Missing, read_png
+from vng.frames import inside
+from vng.masks import RLE, decode, from_json
+
+MEASURES = ("recall", "precision", "recall-met", "precision-met", "both-met")
+MET = 0.5
+SIDE = (0.239715, 1.6737112, -0.42075962)  # of the square, by powers of the trace's extent; shares of the shorter side
+
+Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question's measures, shares in [0, 1]."""
+
+    video: str
+    question: str
+    frame: str
+    recall: float
+    precision: float
+
+    @property
+    def met(self) -> tuple[bool, bool]:
+        """Whether recall and precision reach one half."""
+        return self.recall >= MET, self.precision >= MET
+
+
+@dataclass
+class TraceScore:
+    """Trace recall and precision of what is added, question by question."""
+
+    _answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+
+    def add(
+        self,
+        video_id: str,
+        question: str,
+        trace: np.ndarray | RLE,
+        prediction: np.ndarray | RLE,
+        *,
+        frame: str = "",
+    ) -> None:
+        """Add a question.
+
+        Args:
+            video_id, question: which one, once.
+            trace: [H, W], the pixels of the mouse trace.
+            prediction: [H, W], a mask whose bounding box answers; an empty one answers nothing.
+            frame: for tables.
+
+        Raises:
+            ValueError: a question twice, sizes that differ, a trace without a pixel.
+        """
+        if (video_id, question) in self._answers:
+            raise ValueError(f"question {question!r} of video {video_id!r} was added before")
+        drawn, shown = (decode(m) if isinstance(m, RLE) else np.asarray(m) != 0 for m in (trace, prediction))
+        if drawn.shape != shown.shape:
+            raise ValueError(f"a trace of {list(drawn.shape)} and a prediction of {list(shown.shape)}")
+        self._answers[video_id, question] = Answer(video_id, question, frame, *recall_and_precision(drawn, shown))
+
+    def add_batch(self, questions: Iterable[tuple[Any, ...]]) -> None:
+        """Add questions: (video id, question, trace, prediction) each."""
+        for question in questions:
+            self.add(*question)
+
+    def merge(self, other: TraceScore) -> None:
+        """Take over the questions of another one; ValueError where both hold one."""
+        if both := set(self._answers) & set(other._answers):
+            raise ValueError(f"{sorted(both)[0]!r} was added to both")
+        self._answers |= other._answers
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """By video and question."""
+        return tuple(self._answers[key] for key in sorted(self._answers))
+
+    def compute(self) -> dict[str, float]:
+        """`MEASURES`, means over questions; NaN where there is none."""
+        rows = [(a.recall, a.precision, *a.met, all(a.met)) for a in self.answers]
+        means = np.array(rows, float).mean(0) if rows else np.full(len(MEASURES), np.nan)
+        return {name: float(value) for name, value in zip(MEASURES, means, strict=True)}
+
+    def as_json(self) -> dict[str, Any]:
+        """`compute` (null for NaN) and {"questions": [...]}."""
+        made = {k: None if np.isnan(v) else v for k, v in self.compute().items()}
+        return made | {"questions": [asdict(answer) for answer in self.answers]}
+
+
+def recall_and_precision(trace: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
+    """Of a predicted mask's bounding box, masks bool [H, W]; ValueError for a trace without a pixel."""
+    rows, columns = np.nonzero(trace)
+    if not len(rows):
+        raise ValueError("the trace has no pixel")
+    square = trace_square(trace)
+    box = bounding_box(prediction)
+    if box is None:
+        return 0.0, 0.0
+    top, left, bottom, right = box
+    found = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    height, width = min(bottom, square[2]) - max(top, square[0]), min(right, square[3]) - max(left, square[1])
+    return float(found.mean()), max(height, 0) * max(width, 0) / ((bottom - top) * (right - left))
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """Of a mask [H, W]; None for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def trace_square(trace: np.ndarray) -> Box:
+    """The square about a trace [H, W] within which its object is taken to lie, cut to the frame."""
+    height, width = trace.shape
+    rows, columns = np.nonzero(trace)
+    y, x = round(float(rows.mean())), round(float(columns.mean()))
+    shorter = min(height, width)
+    extent = 2 * max(np.abs(rows - y).max(), np.abs(columns - x).max()) / shorter
+    half = (SIDE[0] + SIDE[1] * extent + SIDE[2] * extent * extent) * shorter / 2
+    return max(round(y - half), 0), max(round(x - half), 0), min(round(y + half), height), min(round(x + half), width)
+
+
+def evaluate_questions(questions: Path, results: Path, missing: Missing = "error") -> TraceScore:
+    """Score a folder `<results>/<video>/<question hash>/<frame>.png`; non-zero is predicted.
+
+    Args:
+        questions: the published file {video: [{question_hash, trace_frame, trace}]}.
+        results: the predictions' folder.
+        missing: whether a prediction that is not there is an error or an empty answer.
+
+    Raises:
+        DataErrors: all that is wrong at once.
+    """
+    score, problems = TraceScore(), list[Problem]()
+    for video, item in _read_questions(questions):
+        key, frame = item["question_hash"], str(item["trace_frame"])
+        place = f"{video}: {key}"
+        try:
+            rle = from_json(item["trace"])
+            if rle is None:
+                raise ValueError("there is none")
+            path = inside(inside(results, video), key) / f"{frame.removesuffix('.png')}.png"
+            predicted = _read_mask(path, rle.size, missing)
+            score.add(video, key, rle, predicted, frame=frame)
+        except ValueError as error:
+            problems.append(Problem(str(questions), place, "trace", str(error), "leave the question out"))
+        except DataError as error:
+            problems.append(error.problem)
+    if problems:
+        raise DataErrors(problems)
+    if not score.answers:
+        raise DataError(questions, "", "", "no question", "give the published file")
+    return score
+
+
+def _read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        tree = json.loads(path.read_bytes())
+        found = [(str(video), dict(item)) for video, items in tree.items() for item in items]
+        for _, item in found:
+            _ = item["question_hash"], item["trace_frame"], item["trace"]
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        reason = f"no file of location questions that opens ({type(error).__name__})"
+        cure = "give {video: [{question_hash, trace_frame, trace}]}"
+        raise DataError(path, "", "", reason, cure) from error
+    return found
+
+
+def evaluate_traced_expressions(videos: Iterable[Video], results: Path, missing: Missing = "error") -> TraceScore:
+    """The same measures for a dataset made from mouse traces, whose questions are its expressions (ours).
+
+    A question is an expression and a frame its object's trace was drawn on. A dataset keeps the pointer's positions, not
+    the line: they are the trace's pixels.
+
+    Args:
+        videos: a dataset converted from VidLN (`trace/...` objects).
+        results: predictions `<results>/<video>/<expression>/<frame>.png`, non-zero is predicted.
+        missing: whether a prediction that is not there is an error or an empty answer.
+
+    Raises:
+        DataErrors: all that is wrong at once. DataError: no object with a trace.
+    """
+    score, problems, source = TraceScore(), list[Problem](), ""
+    for video in videos:
+        source, size = video.dataset, (video.height, video.width)
+        for index, expression in enumerate(video.expressions):
+            item = video.object_by_id.get(expression.object_id)
+            if item is None or not is_traced(item.source):
+                continue
+            for t in np.unique(item.points.frame):
+                name = video.frame_names[int(t)]
+                try:
+                    predicted = _read_mask(inside(results, video.video_id) / str(index) / f"{name}.png", size, missing)
+                except DataError as error:
+                    problems.append(error.problem)
+                else:
+                    score.add(video.video_id, f"{index}/{name}", _drawn(item, int(t), size), predicted, frame=name)
+    if problems:
+        raise DataErrors(problems)
+    if not score.answers:
+        raise DataError(source, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
+    return score
+
+
+def _drawn(item: VideoObject, frame: int, size: tuple[int, int]) -> np.ndarray:
+    """The pixels [H, W] of an object's trace in a frame."""
+    mask = np.zeros(size, bool)
+    columns, rows = np.rint(item.points.in_frame(frame).xy).astype(int).T
+    mask[rows.clip(0, size[0] - 1), columns.clip(0, size[1] - 1)] = True
+    return mask
+
+
+def _read_mask(path: Path, size: tuple[int, int], missing: Missing) -> np.ndarray:
+    """A predicted mask bool [H, W]; DataError for one that is not there (unless empty is meant), unreadable or mis-sized."""
+    if not path.exists():
+        if missing == "empty":
+            return np.zeros(size, bool)
+        raise DataError(path, "", "", "this prediction is missing", PREDICT)
+    try:
+        return read_png(path, size) != 0
+    except ValueError as error:
+        reason, _, cure = str(error).partition("; ")
+        raise DataError(path, "", "", reason, cure) from error

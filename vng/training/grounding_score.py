@@ -1,0 +1,42 @@
+"""What scores a grounder while it trains."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from vng.dataset import VngDataset
+from vng.errors import DataError
+from vng.evaluation.accumulators import NarrativeScore
+from vng.grounding import NarrativeGrounder
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.models.referformer.processing_referformer import ReferFormerProcessor
+from vng.prediction import ground_expressions
+from vng.training.scoring import Score
+from vng.training.settings import EvaluateSettings
+
+
+def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor) -> Score:
+    """What scores a grounder.
+
+    Raises:
+        DataError: no expression with a true mask in the videos to be scored.
+    """
+    dataset = VngDataset(settings.dataset, settings.split, settings.frames_root)
+    count = len(dataset) if settings.videos is None else min(settings.videos, len(dataset))
+    if not any(rle for i in range(count) for item in dataset[i].objects for rle in item.segmentations):
+        reason = f"no true mask in its {count} videos to be scored"
+        raise DataError(settings.dataset, "", "objects.segmentations", reason, "choose another evaluate.dataset")
+
+    def score(model: nn.Module, process: int, processes: int) -> NarrativeScore:
+        assert isinstance(model, ReferFormerForVNG)
+        grounder = NarrativeGrounder(model, processor, str(model.device))
+        made = NarrativeScore(settings.protocol)
+        for index in range(process, count, processes):
+            video = dataset[index]
+            for number, rles in ground_expressions(grounder, video):
+                expression = video.expressions[number]
+                truth = video.object_by_id[expression.object_id].segmentations
+                made.add(video.video_id, number, truth, rles, object_id=expression.object_id)
+        return made
+
+    return score
