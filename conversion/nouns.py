@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from conversion.point_vos import PointRecord
 from conversion.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
 from vng.errors import Problem, UsageError
 from vng.frames import frame_number
+from vng.nouns import DEFAULT_PIPELINE, load_pipeline, spacy_nouns
 from vng.points import NEGATIVE, POSITIVE
 
 NounFinder = Callable[[ActorNarrative], list[tuple[int, int]]]
-DEFAULT_PIPELINE = "en_core_web_sm"
 
 # A noun is given to a record by its trace only when at least half of the trace speaks for it, and clearly more than
 # for any other record of the name.
@@ -44,10 +43,8 @@ def noun_source(choice: str = "auto") -> NounSource:
     """
     if choice == "noun_segments":
         return NounSource(choice, lambda narrative: list(narrative.noun_segments))
-    import spacy
-
     try:
-        pipeline = spacy.load(DEFAULT_PIPELINE if choice == "auto" else choice)
+        pipeline = load_pipeline(DEFAULT_PIPELINE if choice == "auto" else choice)
     except OSError as error:
         if choice == "auto":
             return noun_source("noun_segments")
@@ -56,22 +53,6 @@ def noun_source(choice: str = "auto") -> NounSource:
     meta = pipeline.meta
     name = f"spacy:{meta.get('lang', '')}_{meta.get('name', '')}-{meta.get('version', '')}"
     return NounSource(name, lambda narrative: spacy_nouns(pipeline(narrative.caption)))
-
-
-def spacy_nouns(document: Any) -> list[tuple[int, int]]:
-    """Noun spans of a parsed caption; neighbouring nouns form one span ("clown costume"), as VidLN marks them."""
-    spans: list[tuple[int, int]] = []
-    previous_end = -1
-    for token in document:
-        if token.pos_ not in ("NOUN", "PROPN"):
-            continue
-        start, end = token.idx, token.idx + len(token.text)
-        if spans and previous_end == token.i - 1 and document.text[spans[-1][1] : start] == " ":
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
-        previous_end = token.i
-    return spans
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class WorldSettings:
     leave: float = 0.35  # chance that an object leaves the frame, comes late or comes back
     camera: float = 0.08  # camera travel, as a share of the frame
     pillars: int = 1  # most foreground pillars that hide objects
+    pillar_width: tuple[float, float] = (0.05, 0.09)  # as a share of the frame's width
+    paths: int = 12  # ways an object may choose from, to keep apart from the others; with 1 they cross
     clutter: float = 1.0  # contrast of the background texture
     noise: float = 4.0  # standard deviation of pixel noise, grey levels
     speed: float = 0.35  # most travel of an object over the video, as a share of the frame
@@ -146,6 +148,9 @@ PRESETS = {
         speed=0.45,
         cues=(("colour", 6.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
     ),
+    "occlusions": replace(  # the easy world's look, but things cross, pass behind pillars, leave and come back
+        _EASY, frames=24, pillars=2, pillar_width=(0.12, 0.22), paths=1, leave=0.4, speed=0.6
+    ),
 }
 
 
@@ -183,7 +188,7 @@ def make_scene(settings: WorldSettings, rng: np.random.Generator) -> Scene:
     for _ in range(count):
         things.append(_make_thing(settings, rng, things, camera))
     pillars = tuple(
-        (float(rng.uniform(0.2, 0.75) * settings.width), float(rng.uniform(0.05, 0.09) * settings.width))
+        (float(rng.uniform(0.2, 0.75) * settings.width), float(rng.uniform(*settings.pillar_width) * settings.width))
         for _ in range(int(rng.integers(0, settings.pillars + 1)))
     )
     return Scene(settings, tuple(things), camera, _ground(settings, rng), pillars)
@@ -234,7 +239,7 @@ def _path(
     travel = direction * size * settings.speed * rng.uniform(0.7, 1.0)
     steps = np.linspace(0, 1, settings.frames)[:, None]
     best, best_gap = None, -np.inf
-    for _ in range(12):  # the candidate that keeps farthest from the others, so that few things hide each other wholly
+    for _ in range(settings.paths):  # the one that keeps farthest from the others, so that few things are hidden wholly
         low = np.maximum(radius, radius - travel)
         high = np.minimum(size - radius, size - radius - travel)
         start = rng.uniform(np.minimum(low, high), np.maximum(low, high))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from conversion import vidln as vidln_format
-from conversion.nouns import link_records, noun_source, spacy_nouns
+from conversion.nouns import link_records, noun_source
 from conversion.official_vng import TrioFiles, read_trio, write_trio
 from conversion.point_vos import AnnotatedPoint, PointRecord, as_json, read_points, write_points
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
@@ -27,6 +27,7 @@ from vng.dataset import VngDataset
 from vng.errors import DataError, Problem, UsageError, read_problems
 from vng.frames import ArrayFrames
 from vng.masks import area, encode
+from vng.nouns import spacy_nouns
 from vng.points import NEGATIVE, POSITIVE, Points
 
 QUICK = ("--segmenter", "classical")  # where masks do not matter

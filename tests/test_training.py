@@ -326,6 +326,10 @@ class TestPrediction:
             assert len(list(film.decode(stream))) == T
         assert (tmp_path / "out" / "overlay.png").stat().st_size > 1000
 
+    def test_a_page_stands_beside_the_model(self, run: Path) -> None:
+        card = (run / "README.md").read_text()
+        assert "# run" in card and "| data | dataset |" in card and "| optimizer.steps |" in card
+
     def test_python_interface(self, run: Path) -> None:
         from vng import NarrativeGrounder
 

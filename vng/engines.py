@@ -30,12 +30,22 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
     return engine(**options)
 
 
+def setting_names(table: Mapping[str, str], name: str) -> list[str]:
+    """The settings that an engine of a table takes; its module is imported."""
+    module, _, attribute = table[name].partition(":")
+    return [field.name for field in fields(_settings_kind(getattr(import_module(module), attribute)))]
+
+
+def _settings_kind(engine: Any) -> Any:
+    hint = get_type_hints(engine.__init__)["settings"]
+    return next(choice for choice in get_args(hint) if is_dataclass(choice))
+
+
 def _settings(engine: Any, what: str, values: Mapping[str, Any]) -> Any:
     """The engine's settings dataclass from values by name."""
     from pydantic import TypeAdapter, ValidationError
 
-    hint = get_type_hints(engine.__init__)["settings"]
-    kind: Any = next(choice for choice in get_args(hint) if is_dataclass(choice))
+    kind = _settings_kind(engine)
     for key in values:
         one_of(key, [field.name for field in fields(kind)], f"setting of {what}")
     try:

@@ -277,6 +277,13 @@ def open_frames(path: Path) -> Frames:
     raise DataError(path, "", "", "no such folder or video file", "check the path")
 
 
+def as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
+    """A video as users give it: a file, a folder of frames, uint8 [T, H, W, 3], or frames already."""
+    if isinstance(video, np.ndarray):
+        return ArrayFrames(video)
+    return video if isinstance(video, Frames) else open_frames(Path(video))
+
+
 def find_frames(root: Path, video: str) -> Path:
     """Where a video's frames lie below `root`: `root/video/` or `root/video.mp4` (or another video suffix).
 

@@ -1,29 +1,38 @@
 """Inference: a video and a narrative in, a mask per noun and frame out.
 
-Shapes: N nouns, T frames, Q queries, H x W pixels.
+Shapes: N nouns, T frames, t frames of a window, Q queries, H x W pixels.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from vng.frames import ArrayFrames, Frames, open_frames
+from vng.errors import DataError, UsageError, one_of
+from vng.frame_maps import FrameMaps
+from vng.frames import Frames, as_frames
+from vng.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
 from vng.manifest import to_json, write_atomic
-from vng.masks import RLE, decode_many, encode
-from vng.models.loading import device_named
+from vng.masks import RLE, decode, decode_many, encode
+from vng.models.loading import device_named, same_weights
 from vng.models.referformer.loading import load_model, load_processor
-from vng.models.referformer.modeling_referformer import ReferFormerForVNG, Scene
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.narratives import mark, parse_nouns
+from vng.narratives import mark
+from vng.nouns import DEFAULT_PIPELINE, nouns_in
+from vng.windows import QueryRecord, Window, WindowSettings
 
-WINDOW = 24  # frames that go through the network together
+DTYPES = ("float32", "bfloat16", "float16")
+ONE_CELL = 64  # pixels of a side that the coarsest map makes one cell of
+AT_ONCE = 8  # masks brought to the frames' size together
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class GroundingResult:
     rles: tuple[tuple[RLE, ...], ...]  # N lists of T masks
     scores: np.ndarray  # float64 [N] in [0, 1], the chosen query's mean confidence over the video
     frame_scores: np.ndarray  # float64 [N, T]
+    propagated: np.ndarray | None = None  # bool [N, T], which masks a propagator made; None: no propagation
 
     @property
     def nouns(self) -> list[str]:
@@ -44,38 +54,68 @@ class GroundingResult:
 
     @property
     def masks(self) -> np.ndarray:
-        """bool [N, T, H, W]."""
+        """bool [N, T, H, W]; `rles` are the same masks in little memory."""
         return np.stack([decode_many(row) for row in self.rles])
 
     def save(self, out: str | Path, overlay: bool = True) -> None:
-        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet."""
+        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet.
+
+        One frame is held at a time.
+        """
         out = Path(out)
         shutil.rmtree(out / "masks", ignore_errors=True)  # of an earlier result
         for number, row in enumerate(self.rles):
             write_mask_pngs(row, self.frames.names, out / "masks" / str(number))
-        summary = {
-            "narrative": mark(self.description, list(self.spans)),
-            "nouns": [
-                {"noun": noun, "span": list(span), "score": float(score), "masks": f"masks/{number}"}
-                for number, (noun, span, score) in enumerate(zip(self.nouns, self.spans, self.scores, strict=True))
-            ],
-            "frames": self.frames.names,
-        }
         if overlay:
             from vng.viewer import contact_sheet, write_overlay_video
 
             write_overlay_video(self.frames, self.rles, self.description, self.spans, out / "overlay.mp4")
             contact_sheet(self.frames, self.rles, self.description, self.spans, out / "overlay.png")
-        write_atomic(out / "result.json", to_json(summary))
+        write_atomic(out / "result.json", to_json(self._summary()))
+
+    def _summary(self) -> dict[str, Any]:
+        nouns: list[dict[str, Any]] = [
+            {"noun": noun, "span": list(span), "score": float(score), "masks": f"masks/{number}"}
+            for number, (noun, span, score) in enumerate(zip(self.nouns, self.spans, self.scores, strict=True))
+        ]
+        if self.propagated is not None:
+            for noun, row in zip(nouns, self.propagated, strict=True):
+                noun["propagated_frames"] = int(row.sum())
+        return {
+            "narrative": mark(self.description, list(self.spans)),
+            "nouns": nouns,
+            "frames": self.frames.names,
+        }
 
 
 def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> None:
     """One single-channel PNG a frame, 0 or 255, named by the frame."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, mask in zip(names, decode_many(rles), strict=True):
+    for name, rle in zip(names, rles, strict=True):
         path = folder / f"{name}.png"
-        if not cv2.imwrite(str(path), mask.astype(np.uint8) * 255):
+        if not cv2.imwrite(str(path), decode(rle).view(np.uint8) * 255):
             raise OSError(f"{path}: cannot be written")
+
+
+@dataclass(frozen=True)
+class GroundedPart:
+    """Masks of some frames, as `NarrativeGrounder.stream` gives them."""
+
+    start: int  # the first frame
+    rles: tuple[tuple[RLE, ...], ...]  # N lists of t masks
+    frame_scores: np.ndarray  # float64 [N, t] in [0, 1]
+    final: bool  # whether the result has them so; if not, the same frames come again
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How the network computes; raises UsageError for an unknown precision."""
+
+    dtype: str = "float32"  # of convolutions and matrix products (autocast); weights stay as they are
+    compile: bool = False  # through torch.compile: slow to start, quicker then
+
+    def __post_init__(self) -> None:
+        one_of(self.dtype, DTYPES, "dtype")
 
 
 class NarrativeGrounder:
@@ -83,37 +123,146 @@ class NarrativeGrounder:
 
     grounder = NarrativeGrounder.from_pretrained("out/oops-vng")
     result = grounder("parrots.mp4", "A green [parrot] is playing with the other [parrot].")
+
+    Args:
+        windows: how videos are cut; memory depends on it, not on a video's length.
+        propagation: with it, masks of the surest frames are spread over the video by a propagator.
+        compute: precision and compilation.
+        nouns: the spaCy pipeline that finds nouns where none is marked.
+
+    Attributes:
+        shares_features: whether the propagator reads the maps of this grounder's backbone: where both hold one network.
     """
 
-    def __init__(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, device: str | None = None) -> None:
+    def __init__(
+        self,
+        model: ReferFormerForVNG,
+        processor: ReferFormerProcessor,
+        device: str | None = None,
+        *,
+        windows: WindowSettings | None = None,
+        propagation: PropagationSettings | None = None,
+        compute: ComputeSettings | None = None,
+        nouns: str = DEFAULT_PIPELINE,
+    ) -> None:
         self.device = device_named(device)
         self.model: ReferFormerForVNG = model.eval()
         torch.nn.Module.to(self.model, self.device)
         self.processor = processor
+        self.windows, self.compute, self.nouns = windows or WindowSettings(), compute or ComputeSettings(), nouns
+        self.propagation = None if propagation is None else GroundThenPropagate(propagation, str(self.device))
+        self.shares_features = self.propagation is not None and self._one_network(self.propagation)
+        self.source: str | None = None  # where the model was loaded from
+        self.encode: Callable[..., Any] = self.model.encode
+        self.decode: Callable[..., Any] = self.model.decode
+        if self.compute.compile:
+            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, device: str | None = None) -> NarrativeGrounder:
-        """Load a run folder or hub id; raises DataError for a folder without a finished model."""
-        return cls(load_model(str(path)), load_processor(str(path)), device)
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | None = None,
+        dtype: str | None = None,
+        compile: bool = False,
+        attn_implementation: str | None = None,
+        *,
+        windows: WindowSettings | None = None,
+        propagation: PropagationSettings | None = None,
+        nouns: str = DEFAULT_PIPELINE,
+    ) -> NarrativeGrounder:
+        """Load a run folder or hub id.
 
-    def __call__(self, video: str | Path | np.ndarray | Frames, narrative: str) -> GroundingResult:
-        """Ground the [bracketed] nouns of a narrative.
+        Args:
+            device: "cpu", "cuda", ...; None: a GPU if there is one.
+            dtype: "float32" (None too), "bfloat16" or "float16".
+            compile: let `torch.compile` build the network.
+            attn_implementation: of the text encoder, and of backbones with attention, as `transformers` names them.
+            windows, propagation, nouns: see the class.
+
+        Raises:
+            DataError: a folder without a finished model, or weights that do not fit.
+            UsageError: an unknown device, precision or attention.
+        """
+        compute = ComputeSettings(dtype or "float32", compile)
+        model = load_model(str(path))
+        if attn_implementation is not None:
+            try:
+                model.set_attn_implementation(attn_implementation)
+            except (ValueError, ImportError) as error:
+                raise UsageError(f"attention {attn_implementation!r}: {str(error).splitlines()[0]}") from error
+        grounder = cls(
+            model,
+            load_processor(str(path)),
+            device,
+            windows=windows,
+            propagation=propagation,
+            compute=compute,
+            nouns=nouns,
+        )
+        grounder.source = str(path)
+        return grounder
+
+    def _one_network(self, propagation: GroundThenPropagate) -> bool:
+        backbone = getattr(propagation.engine, "backbone", None)
+        return propagation.settings.share and backbone is not None and same_weights(self.model.backbone, backbone)
+
+    @property
+    def passes(self) -> int:
+        """How many times each frame is looked at: once, and once for each direction of propagation."""
+        return 1 + (0 if self.propagation is None else self.propagation.passes)
+
+    def told(self) -> dict[str, Any]:
+        """The settings that masks depend on, for a manifest."""
+        return {
+            "window": self.windows.frames,
+            "overlap": self.windows.overlap,
+            "dtype": self.compute.dtype,
+            "propagation": None if self.propagation is None else self.propagation.told(),
+        }
+
+    def __call__(
+        self,
+        video: str | Path | np.ndarray | Frames,
+        narrative: str,
+        on_frames: Callable[[int], object] | None = None,
+    ) -> GroundingResult:
+        """Ground the nouns of a narrative.
 
         Args:
             video: a video file, a folder of frames, or uint8 [T, H, W, 3].
-            narrative: text with its nouns in brackets.
+            narrative: text with its nouns in [brackets]; where none is marked, spaCy finds them.
+            on_frames: told how many frames are done, `passes` times as many as the video has, for progress bars.
 
         Raises:
-            UsageError: no noun is marked, or the brackets do not pair. DataError: the video cannot be read.
+            UsageError: brackets that do not pair; no noun marked, and none found or no pipeline to find them.
+            DataError: the video cannot be read; the narrative is longer than the text encoder reads.
         """
-        description, spans = parse_nouns(narrative)
-        if isinstance(video, np.ndarray):
-            frames: Frames = ArrayFrames(video)
-        else:
-            frames = video if isinstance(video, Frames) else open_frames(Path(video))
-        return self.ground(frames, description, spans)
+        description, spans = nouns_in(narrative, self.nouns)
+        return self.ground(as_frames(video), description, spans, on_frames)
 
-    @torch.inference_mode()
+    def stream(self, video: str | Path | np.ndarray | Frames, narrative: str) -> Iterator[GroundedPart]:
+        """As a call, but masks come as soon as there are any; see it for arguments and errors.
+
+        Which query is meant is known when the whole video has been seen. So each window comes with the query that is best
+        so far (`final` is false), and then every frame once more, as the result has it. Where nothing can change any more
+        (one query, no propagation) every frame comes once.
+        """
+        description, spans = nouns_in(narrative, self.nouns)
+        return self._stream(_Run(self, as_frames(video), description, spans))
+
+    def _stream(self, run: _Run) -> Iterator[GroundedPart]:
+        with run:
+            settled = self.model.config.num_queries == 1 and self.propagation is None
+            for window in run.windows():
+                yield run.part(window, settled)
+            if not settled:
+                result = run.result()
+                for window in self.windows.of(len(run.frames)):
+                    cut = slice(window.fresh, window.stop)
+                    rles = tuple(row[cut] for row in result.rles)
+                    yield GroundedPart(window.fresh, rles, result.frame_scores[:, cut], final=True)
+
     def ground(
         self,
         frames: Frames,
@@ -121,41 +270,131 @@ class NarrativeGrounder:
         spans: Sequence[tuple[int, int]],
         on_frames: Callable[[int], object] | None = None,
     ) -> GroundingResult:
-        """Ground noun spans of a description; frames go through the network in windows, each once for all nouns.
+        """Ground noun spans of a description; each frame goes through the network once for all nouns.
 
-        `on_frames` is told how many frames each window had, for progress bars.
+        See a call for `on_frames`.
         """
-        text = self.processor.text([description], [list(spans)])
-        text = {name: value.to(self.device) for name, value in text.items()}
-        logits: list[np.ndarray] = []
-        masks: list[np.ndarray] = []
-        resized = (0, 0)
-        for start in range(0, len(frames), WINDOW):
-            stop = min(len(frames), start + WINDOW)
-            pixels = self.processor.frames(frames[i] for i in range(start, stop))
-            resized = (int(pixels.shape[2]), int(pixels.shape[3]))
-            batch = {name: value.to(self.device) for name, value in self.processor.pad([pixels]).items()}
-            scene: Scene = self.model.encode(
-                batch["pixel_values"], batch["pixel_mask"], text["input_ids"], text["attention_mask"]
-            )
-            window_logits, _, window_masks, _ = self.model.decode(scene, text["noun_tokens"])[-1]
-            logits.append(window_logits[0].float().cpu().numpy())
-            masks.append(window_masks[0].half().cpu().numpy())
-            if on_frames is not None:
-                on_frames(stop - start)
-        score = 1 / (1 + np.exp(-np.concatenate(logits, 1).astype(np.float64)))  # [N, T, Q]
-        chosen = score.mean(1).argmax(-1)  # one query a noun for the whole video (ReferFormer's inference)
-        rles = tuple(
-            self._finish([window[noun, :, query] for window in masks], resized, frames.size)
-            for noun, query in enumerate(chosen)
-        )
-        frame_scores = np.stack([score[noun, :, query] for noun, query in enumerate(chosen)])
-        return GroundingResult(frames, description, tuple(spans), rles, frame_scores.mean(1), frame_scores)
+        with _Run(self, frames, description, spans, on_frames) as run:
+            for _ in run.windows():
+                pass
+            return run.result()
 
-    def _finish(self, windows: list[np.ndarray], resized: tuple[int, int], size: tuple[int, int]) -> tuple[RLE, ...]:
-        """Mask logits of one noun's query -> RLE of the frames' size, window by window."""
+    def push_to_hub(self, repo_id: str, scores: str | Path | None = None, private: bool = True) -> str:
+        """Upload model, processor and a filled model card to the Hugging Face hub; returns the page's address.
+
+        Args:
+            repo_id: "name" or "owner/name"; made where it is not there.
+            scores: what `vng evaluate vng --json` wrote, for the card.
+            private: of a repository that is made.
+        """
+        from vng.model_card import push
+
+        return push(self.model, self.processor, self.source, repo_id, scores, private)
+
+
+class _Run:
+    """One narrative on its way through one video."""
+
+    def __init__(
+        self,
+        grounder: NarrativeGrounder,
+        frames: Frames,
+        description: str,
+        spans: Sequence[tuple[int, int]],
+        on_frames: Callable[[int], object] | None = None,
+    ) -> None:
+        if not len(frames):
+            raise DataError(frames.source, "", "", "this video has no frames", "check that it plays")
+        if not spans:
+            raise UsageError("no noun span to ground")
+        self.grounder, self.frames = grounder, frames
+        self.description, self.spans = description, tuple(spans)
+        self.on_frames = on_frames or (lambda count: None)
+        text = grounder.processor.text([description], [list(spans)])
+        self.text = {name: value.to(grounder.device) for name, value in text.items()}
+        self.record, self.maps = QueryRecord(), None if not grounder.shares_features else self._room_for_maps()
+        self.resized = (0, 0)  # a frame's size as the network sees it, without padding
+        self._seen: Tensor | None = None  # pixels of the frames that the next window sees again
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.record.close()
+        if self.maps is not None:
+            self.maps.close()
+
+    def _room_for_maps(self) -> FrameMaps:
+        assert self.grounder.propagation is not None
+        size = self.grounder.processor.target_size(*self.frames.size)
+        return FrameMaps(*size, self.grounder.propagation.settings.share_bytes)
+
+    def windows(self) -> Iterator[Window]:
+        """Take the video in, window by window; each is given when it is recorded."""
+        for window in self.grounder.windows.of(len(self.frames)):
+            self._take(window)
+            self.on_frames(window.stop - window.fresh)
+            yield window
+
+    @torch.inference_mode()
+    def _take(self, window: Window) -> None:
+        g = self.grounder
+        pixels = g.processor.frames(self.frames[i] for i in range(window.fresh, window.stop))
+        if window.fresh > window.start and self._seen is not None:
+            pixels = torch.cat([self._seen, pixels])
+        self._seen = pixels[-g.windows.overlap :] if g.windows.overlap else None
+        self.resized = (int(pixels.shape[2]), int(pixels.shape[3]))
+        alone = (
+            len(pixels) == 1
+        )  # group norm refuses a map of one cell; a frame seen twice reads itself, as one seen once
+        clip = pixels.repeat(2, 1, 1, 1) if alone and max(self.resized) <= ONE_CELL else pixels
+        batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
+        inputs = (batch["pixel_mask"], self.text["input_ids"], self.text["attention_mask"])
+        kind = getattr(torch, g.compute.dtype)
+        with torch.autocast(g.device.type, kind, enabled=kind != torch.float32):
+            if self.maps is None:
+                scene = g.encode(batch["pixel_values"], *inputs)
+            else:
+                maps = list(g.model.backbone(batch["pixel_values"].flatten(0, 1)).feature_maps)
+                for t in range(window.fresh, window.stop):
+                    self.maps.add(t, [m[t - window.start] for m in maps])
+                scene = g.encode(None, *inputs, feature_maps=maps)
+            logits, _, masks, _ = g.decode(scene, self.text["noun_tokens"])[-1]
+        scores, drawn = (part[0, :, : len(pixels)].cpu().numpy() for part in (logits.float(), masks.half()))
+        self.record.add(window, scores, drawn, g.windows.overlap)
+
+    def part(self, window: Window, final: bool) -> GroundedPart:
+        """The newest window with the queries that are best so far."""
+        scores, cut = self.record.scores(), slice(window.fresh, window.stop)
+        chosen = self.record.chosen()
+        found = [self._finish(len(self.record) - 1, n, q)[0] for n, q in enumerate(chosen)]
+        here = np.stack([scores[n, cut, q] for n, q in enumerate(chosen)])
+        return GroundedPart(window.fresh, tuple(map(tuple, found)), here, final)
+
+    def result(self) -> GroundingResult:
+        """What the narrative means in the video, all of which must have been taken in."""
+        scores, chosen = self.record.scores(), self.record.chosen()
+        frame_scores = np.stack([scores[n, :, q] for n, q in enumerate(chosen)])
+        rles, certainty = [], []
+        for n, q in enumerate(chosen):
+            parts = [self._finish(number, n, q) for number in range(len(self.record))]
+            rles.append(tuple(rle for part, _ in parts for rle in part))
+            certainty.append(np.concatenate([sure for _, sure in parts]))
+        found = Grounded(tuple(rles), frame_scores, np.stack(certainty))
+        propagated = None
+        if self.grounder.propagation is not None:
+            spread = self.grounder.propagation(self.frames, found, self.maps, lambda: self.on_frames(1))
+            rles, propagated = list(spread.rles), spread.propagated
+        parts_ = (self.frames, self.description, self.spans, tuple(rles), frame_scores.mean(1), frame_scores)
+        return GroundingResult(*parts_, propagated)
+
+    def _finish(self, number: int, noun: int, query: int) -> tuple[list[RLE], np.ndarray]:
+        """Masks of the frames' size of a noun's query in a window, and how certain their pixels are, float64 [t]."""
+        logits = torch.from_numpy(self.record.masks(number, noun, query)).float()
+        inside = logits > 0
+        certainty = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         rles: list[RLE] = []
-        for window in windows:
-            full = self.processor.upsample(torch.from_numpy(window), resized, size)
+        for piece in logits.split(AT_ONCE):
+            full = self.grounder.processor.upsample(piece, self.resized, self.frames.size)
             rles += [encode(mask) for mask in (full > 0).numpy()]
-        return tuple(rles)
+        return rles, certainty.double().numpy()

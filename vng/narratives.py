@@ -74,14 +74,6 @@ def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
     return "".join(plain), spans
 
 
-def parse_nouns(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """As `parse_marked`, for a narrative to be grounded: raises UsageError also when no noun is marked."""
-    description, spans = parse_marked(text)
-    if not spans:
-        raise UsageError("no noun is marked: put brackets round the nouns to ground, as in 'A [man] throws a [ball]'")
-    return description, spans
-
-
 def mark(description: str, spans: list[tuple[int, int]]) -> str:
     """The inverse of `parse_marked`: brackets round each span, literal brackets escaped."""
     text = []

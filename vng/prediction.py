@@ -32,13 +32,14 @@ def predict_dataset(
         The number of expressions.
 
     Raises:
-        DataError: `out` holds predictions of another model or dataset, by content.
+        DataError: `out` holds predictions of another model or dataset, by content, or made with other settings.
     """
     check_folder(out)
     settings = {
         "model": _content(Path(model), ("config.json", "model.safetensors")) or model,
         "dataset": _content(dataset.path, ("manifest.json",)) or str(dataset.path),
         "videos": len(dataset),
+        **grounder.told(),
     }
     check_same(out / MANIFEST, settings, out)
     write_atomic(out / MANIFEST, to_json({"settings": settings}))

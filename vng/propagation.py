@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vng.errors import DataError, UsageError
-from vng.frames import ArrayFrames, Frames, open_frames
+from vng.frames import Frames, as_frames
 from vng.manifest import check_folder, to_json, versions, write_atomic
 from vng.points import Points
 from vng.prompt_files import Prompts, prompts_of_points, read_points
@@ -68,7 +68,7 @@ def propagate(
         DataError, DataErrors: the video or a file of prompts is wrong. UsageError: an unknown engine or option, or prompts
             that do not fit the video.
     """
-    frames = _as_frames(video)
+    frames = as_frames(video)
     told = _as_prompts(prompts, frames)
     check_prompts(frames, told)
     engine = load(propagator, **options) if isinstance(propagator, str) else propagator
@@ -80,12 +80,6 @@ def _frames_of(
 ) -> Iterator[PropagatedFrame]:
     for t, values in engine(frames, prompts):
         yield PropagatedFrame(t, frames.names[t], exclusive(values), values if probabilities else None)
-
-
-def _as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
-    if isinstance(video, np.ndarray):
-        return ArrayFrames(video)
-    return video if isinstance(video, Frames) else open_frames(Path(video))
 
 
 def _as_prompts(prompts: AnyPrompts, frames: Frames) -> Mapping[int, FramePrompts]:

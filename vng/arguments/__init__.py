@@ -77,9 +77,8 @@ def _synthesize(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--videos", type=positive, required=True, help="how many videos")
     parser.add_argument("--seed", type=natural, default=0, help="the same seed gives the same bytes [0]")
-    parser.add_argument(
-        "--preset", default="hard", help="what the world is like: hard, easy, varied, crowded or stills [hard]"
-    )
+    preset_help = "what the world is like: hard, easy, varied, crowded, occlusions or stills [hard]"
+    parser.add_argument("--preset", default="hard", help=preset_help)
     parser.add_argument("--split", type=split_name, default="train", help="split prefix of the video names [train]")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
 
@@ -183,11 +182,38 @@ def _predict(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, help="run folder of `vng train`, or a hub id")
     parser.add_argument("--video", type=Path, help="a video file or a folder of frames")
-    parser.add_argument("--narrative", help="text with its nouns in [brackets]")
+    narrative_help = "text with its nouns in [brackets]; where none is marked, spaCy finds them"
+    parser.add_argument("--narrative", help=narrative_help)
+    nouns_help = "the spaCy pipeline that finds them, by name or path [en_core_web_sm]"
+    parser.add_argument("--nouns", metavar="PIPELINE", default="en_core_web_sm", help=nouns_help)
     parser.add_argument("--dataset", type=Path, help="ground all expressions of this dataset, in the official layout")
     parser.add_argument("--split", type=split_name, help="only rows of this split")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="precision [float32]")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: slow to start, quicker then")
+    attention_help = "of the text encoder and of backbones that have it: sdpa, eager, flash_attention_2, ... [sdpa]"
+    parser.add_argument("--attention", metavar="NAME", help=attention_help)
+    window_help = "frames that go through the network together; memory depends on it [24]"
+    parser.add_argument("--window", type=positive, default=24, metavar="N", help=window_help)
+    overlap_help = "frames a window sees again of the one before, to match queries by their masks [0: by their number]"
+    parser.add_argument("--overlap", type=natural, default=0, metavar="N", help=overlap_help)
+    _predict_propagation(parser)
+
+
+def _predict_propagation(parser: Any) -> None:
+    group = parser.add_argument_group("ground, then propagate")
+    propagator_help = f"spread the masks of the surest frames over the video: {', '.join(PROPAGATORS)}"
+    group.add_argument("--propagator", nargs="?", const=DEFAULT_PROPAGATOR, metavar="NAME", help=propagator_help)
+    group.add_argument("--checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id")
+    set_help = "a setting of the propagator, such as every=10 (stcn); may be repeated"
+    group.add_argument("--set", action="append", default=[], type=setting, metavar="KEY=VALUE", help=set_help)
+    group.add_argument("--anchors", type=positive, metavar="N", help="most frames that a noun is spread from [3]")
+    group.add_argument("--confidence", type=float, metavar="P", help="least class score of such a frame [0.5]")
+    direction_help = "from them: both, forwards or backwards [both]"
+    presence_help = "who says whether a thing is in a frame: the grounder, or also the propagator [grounder]"
+    group.add_argument("--presence", choices=("grounder", "propagator"), help=presence_help)
+    group.add_argument("--direction", choices=("both", "forwards", "backwards"), help=direction_help)
 
 
 PROPAGATE_EXAMPLES = """\

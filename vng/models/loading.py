@@ -82,3 +82,13 @@ def fingerprint(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    """Whether two modules hold the same weights under the same names, whatever the precision they are kept in."""
+    own, other = (
+        {n: v for n, v in m.state_dict().items() if not n.endswith("num_batches_tracked")} for m in (first, second)
+    )
+    if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in other.items()}:
+        return False
+    return all(torch.equal(v.float().cpu(), other[n].float().cpu()) for n, v in own.items())

@@ -8,6 +8,7 @@ Shapes: K objects, H x W pixels of the video, rows x columns those the network s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vng.errors import UsageError, one_of
+from vng.frame_maps import FrameMaps
 from vng.frames import Frames
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.models.stcn.memory import Memory
@@ -59,6 +61,19 @@ class StcnSettings:
             raise UsageError(f"dtype={self.dtype}: float32, bfloat16 or float16")
 
 
+@dataclass(frozen=True)
+class MapsOf:
+    """Maps that another network made of a video's frames with this one's backbone."""
+
+    kept: FrameMaps
+    length: int = 0  # of the video where frames are asked for from its end, else 0
+    multiple: int = 32  # of which the padded sides are
+
+    def get(self, frame: int, like: Tensor) -> list[Tensor] | None:
+        """Maps [1, C, h, w] of a frame, None where there are none."""
+        return self.kept.get(self.length - 1 - frame if self.length else frame, like)
+
+
 class StcnPropagator:
     """The engine; see `vng.propagators.Propagator` for the call.
 
@@ -74,30 +89,50 @@ class StcnPropagator:
         self.settings = settings or StcnSettings()
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
+        self.backbone = deepcopy(
+            model.key_encoder
+        )  # as it was trained: what other networks' backbones are held against
         model = model.to(getattr(torch, self.settings.dtype))
         self.model: Stcn = model.to(device_named(self.settings.device)).fused()
 
-    def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
+    def __call__(
+        self, frames: Frames, prompts: Mapping[int, FramePrompts], maps: MapsOf | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`).
+
+        `maps` are those of a network with the very weights of this one's `backbone`; frames are then seen as it saw them.
+        """
         check_prompts(frames, prompts)
-        first, side = min(prompts), self.settings.short_side
-        view = View.of(*frames.size, self.model.config.short_side if side is None else side)
+        first = min(prompts)
+        view = self._view(frames, maps)
         hints = self._hints(frames[first], prompts[first], view)
-        yield from self._pass(frames, range(first, len(frames)), prompts, hints, view)
+        yield from self._pass(frames, range(first, len(frames)), prompts, hints, view, maps)
         if first:
-            backwards = self._pass(frames, range(first, -1, -1), {}, hints, view)
+            backwards = self._pass(frames, range(first, -1, -1), {}, hints, view, maps)
             next(backwards)  # the prompted frame is known
             yield from backwards
 
+    def _view(self, frames: Frames, maps: MapsOf | None) -> View:
+        if maps is not None:
+            return View(*frames.size, maps.kept.rows, maps.kept.columns, maps.multiple, centred=False)
+        side = self.settings.short_side
+        return View.of(*frames.size, self.model.config.short_side if side is None else side)
+
     def _pass(
-        self, frames: Frames, order: Sequence[int], prompts: Mapping[int, FramePrompts], first: _Hints, view: View
+        self,
+        frames: Frames,
+        order: Sequence[int],
+        prompts: Mapping[int, FramePrompts],
+        first: _Hints,
+        view: View,
+        maps: MapsOf | None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         session = _Session(self.model, self.settings, view, len(first.known))
         for time, t in enumerate(order):
             image, prompt = frames[t], prompts.get(t)
             with torch.inference_mode():
                 told = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
-                found = session.step(image, told, time, t == order[-1])
+                found = session.step(image, told, time, t == order[-1], None if maps is None else (maps, t))
             yield t, _as_drawn(view.restore(found), () if prompt is None else prompt.masks)
 
     def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
@@ -170,10 +205,20 @@ class _Session:
         self.order: list[int] = []  # objects as they entered; memory knows them in this order
         self.remembered = 0  # time of the last lasting frame
 
-    def step(self, image: np.ndarray, hints: _Hints | None, time: int, final: bool) -> np.ndarray:
-        """One frame -> probabilities float32 [K, rows, columns], zero for objects that have not entered."""
+    def step(
+        self,
+        image: np.ndarray,
+        hints: _Hints | None,
+        time: int,
+        final: bool,
+        known: tuple[MapsOf, int] | None = None,
+    ) -> np.ndarray:
+        """One frame -> probabilities float32 [K, rows, columns], zero for objects that have not entered.
+
+        `known`: whose maps may be there already, and which frame this is.
+        """
         pixels = self.model.normalise(self.view.image(image).to(self.model.device), self.model.dtype)
-        features = self.model.encode_key(pixels)
+        features = self.model.encode_key(pixels, None if known is None else known[0].get(known[1], pixels))
         found = torch.zeros(self.count, *self.view.padded, device=self.model.device)
         if self.order:
             found[self.order] = self._decoded(self.memory.read(features.key[0])[None], features)

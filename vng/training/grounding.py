@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
+from vng.model_card import write_card
 from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.loading import load_model
@@ -41,6 +42,7 @@ def build_grounding(recipe: GroundingRecipe) -> Task:
         assert isinstance(trained, ReferFormerForVNG)
         trained.save_pretrained(folder)
         processor.save_pretrained(folder)
+        write_card(folder, recipe.out.name, recipe.model_dump(mode="json"))
 
     score = None if recipe.evaluate is None else grounding_score(recipe.evaluate, processor)
     return Task(model, samples, Collator(processor), save, score)

@@ -255,9 +255,10 @@ class Stcn(PreTrainedModel):
         mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
         return ((pixels.float() / 255 - mean) / std).to(dtype)
 
-    def encode_key(self, pixels: Tensor) -> KeyFeatures:
-        """Frames [B, 3, H, W], normalised, sides multiples of 16."""
-        maps = list(self.key_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps)
+    def encode_key(self, pixels: Tensor, maps: list[Tensor] | None = None) -> KeyFeatures:
+        """Frames [B, 3, H, W], normalised, sides multiples of 16; `maps`: the key encoder's of them, where known already."""
+        if maps is None:
+            maps = list(self.key_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps)
         deep = maps[-1]
         for layer, skip in zip(self.merge, reversed(maps[self._level : -1]), strict=True):
             deep = layer(skip, deep)

@@ -19,12 +19,14 @@ MULTIPLE = 16  # sides the network takes
 
 @dataclass(frozen=True)
 class View:
-    """How a frame is brought to what the network sees: scaled, then padded with its mean colour on both sides."""
+    """How a frame is brought to what the network sees: scaled, then padded with its mean colour, on both sides by default."""
 
     height: int
     width: int
     rows: int  # after scaling
     columns: int
+    multiple: int = MULTIPLE  # of which the padded sides are
+    centred: bool = True  # False: padded below and to the right
 
     @staticmethod
     def of(height: int, width: int, short_side: int = 0) -> View:
@@ -35,10 +37,12 @@ class View:
     @property
     def padded(self) -> tuple[int, int]:
         """(rows, columns) of what the network sees."""
-        return -(-self.rows // MULTIPLE) * MULTIPLE, -(-self.columns // MULTIPLE) * MULTIPLE
+        return -(-self.rows // self.multiple) * self.multiple, -(-self.columns // self.multiple) * self.multiple
 
     @property
     def _corner(self) -> tuple[int, int]:
+        if not self.centred:
+            return 0, 0
         return (self.padded[0] - self.rows) // 2, (self.padded[1] - self.columns) // 2
 
     def _pad(self, array: np.ndarray, value: float) -> np.ndarray:

@@ -1,0 +1,196 @@
+"""Grounding: what ground-then-propagate gains, memory against a video's length, and what sharing features saves.
+
+`python -m benchmarks.grounding --model RUN [--figure gain|memory|sharing ...] [--out DIR] [--json FILE]`
+
+gain: `vng predict` and `vng evaluate vng` on procedural videos with occlusions (`vng synthesize --preset occlusions`), without
+and with each propagator. RUN is a grounder of the easy procedural world, as `vng demo` trains one. Settings were chosen on
+`--seed 22`; the default, 21, is for reporting.
+memory: peak resident memory of `vng predict` on one video of 60 and one of 600 frames, each in a process of its own;
+median over rounds.
+sharing: processor time of ground-then-propagate with the features of one network computed once, and twice: a new grounder
+whose backbone is the key encoder of the shipped STCN, rounds in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.cli import main as vng
+from vng.errors import VngError
+
+FIGURES = ("gain", "memory", "sharing")
+NARRATIVE = "A red [ball] moves to the left past the blue [ball]."
+PEAK = """
+import resource, sys
+from vng.cli import main
+status = main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(status)
+"""
+
+
+def run(*arguments: object) -> None:
+    """One command of the package."""
+    words = [str(argument) for argument in arguments]
+    if status := vng(words):
+        raise VngError(f"vng {' '.join(words)}: exit status {status}")
+
+
+def occlusion_set(out: Path, videos: int, seed: int) -> Path:
+    """Procedural videos in which things hide each other, pass behind pillars, leave and come back."""
+    world, data = out / f"world-{seed}", out / f"occlusions-{seed}"
+    if not (data / "data").exists():
+        run("synthesize", "--out", world, "--videos", videos, "--seed", seed, "--preset", "occlusions", "--quiet")
+        trio = world / "vng"
+        run("convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
+            "--orig-masks", trio / "orig_masks.json", "--frames", world / "frames", "--out", data,
+            "--dataset", "procedural", "--split", "train", "--quiet")  # fmt: skip
+    return data
+
+
+def ways(arguments: argparse.Namespace) -> dict[str, list[object]]:
+    """Options of `vng predict`: grounding alone, and with each propagator."""
+    options: dict[str, list[object]] = {"grounding": []}
+    for name in arguments.propagator:
+        own = [word for option in arguments.set if name == "stcn" for word in ("--set", option)]
+        options[name] = ["--propagator", name, "--anchors", arguments.anchors, *own]
+    return options
+
+
+def gain(arguments: argparse.Namespace) -> dict[str, float]:
+    """J&F of grounding alone and with each propagator."""
+    data = occlusion_set(arguments.out, arguments.videos, arguments.seed)
+    figures: dict[str, float] = {}
+    print(f"\nprocedural videos with occlusions, seed {arguments.seed}\n{'':14}{'J&F':>8}{'J':>8}{'F':>8}{'CPU s':>9}")
+    for name, options in ways(arguments).items():
+        results, scores = arguments.out / f"results-{arguments.seed}-{name}", arguments.out / f"{name}.json"
+        started = time.process_time()
+        run("predict", "--model", arguments.model, "--dataset", data, "--out", results, "--quiet", *options)
+        seconds = time.process_time() - started
+        run("evaluate", "vng", "--dataset", data, "--results", results, "--json", scores, "--quiet")
+        told = json.loads(scores.read_text())
+        print(f"{name:14}" + "".join(f"{100 * told[k]:8.2f}" for k in ("J&F", "J", "F")) + f"{seconds:9.0f}")
+        figures |= {f"JF_{name}": 100 * told["J&F"], f"cpu_seconds_{name}": seconds}
+    for name in arguments.propagator:
+        figures[f"gain_{name}"] = figures[f"JF_{name}"] - figures["JF_grounding"]
+        print(f"gain of {name}: {figures[f'gain_{name}']:+.2f} (goal: +3)")
+    return figures
+
+
+def memory(arguments: argparse.Namespace) -> dict[str, float]:
+    """Peak memory of 60 and of 600 frames, as `vng predict` and with a propagator."""
+    from vng.viewer import write_video
+
+    figures: dict[str, float] = {}
+    height, width = arguments.size
+    films = {length: arguments.out / f"{length}-{height}x{width}.mp4" for length in (60, 600)}
+    for length, film in films.items():
+        if not film.exists():
+            write_video(_moving(length, height, width), film)
+    words = ["predict", "--model", arguments.model, "--narrative", NARRATIVE, "--out", arguments.out / "result"]
+    for name, options in ways(arguments).items():
+        peaks: dict[int, list[float]] = {length: [] for length in films}
+        for _ in range(arguments.rounds):  # an allocator's peaks differ by some per cent from run to run
+            for length, film in films.items():
+                peaks[length].append(_peak(*words, "--video", film, "--quiet", *options))
+        short, long = (float(np.median(peaks[length])) for length in films)
+        figures |= {f"peak_MiB_{name}_60": short, f"peak_MiB_{name}_600": long, f"peak_ratio_{name}": long / short}
+        print(f"{name}: peak {short:.0f} MiB with 60 frames, {long:.0f} MiB with 600: {long / short:.3f} (goal: 1.05)")
+    return figures
+
+
+def _peak(*words: object) -> float:
+    """Peak resident memory of a command in a process of its own, MiB."""
+    ended = subprocess.run([sys.executable, "-c", PEAK, *map(str, words)], capture_output=True, text=True)
+    if ended.returncode:
+        raise VngError(f"vng {' '.join(map(str, words))}: {ended.stderr[-500:]}")
+    return int(ended.stdout.split("peak ")[1]) / 1024
+
+
+def _moving(length: int, height: int, width: int) -> Any:
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 120, (height, width, 3), dtype=np.uint8)
+    for t in range(length):
+        image = ground.copy()
+        left = int((width - height // 3) * t / length)
+        image[height // 3 : 2 * height // 3, left : left + height // 3] = (200, 40, 40)
+        yield image
+
+
+def sharing(arguments: argparse.Namespace) -> dict[str, float]:
+    """Processor time with features computed once and twice, in alternating rounds of one thread."""
+    import torch
+
+    from vng.frames import ArrayFrames
+    from vng.ground_then_propagate import PropagationSettings
+    from vng.grounding import NarrativeGrounder
+    from vng.models.loading import load_strictly
+    from vng.models.referformer.configuration_referformer import ReferFormerConfig
+    from vng.models.referformer.loading import load_model, load_processor
+    from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+    from vng.models.stcn.modeling_stcn import Stcn
+    from vng.nouns import nouns_in
+    from vng.propagators.stcn import SHIPPED
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    stcn = load_strictly(Stcn, SHIPPED).float()
+    config: ReferFormerConfig = load_model(arguments.model).config
+    config.backbone_config = stcn.config.key_backbone
+    model = ReferFormerForVNG(config).float()  # the shipped weights are halves
+    model.backbone.load_state_dict(stcn.key_encoder.state_dict())
+    processor = load_processor(arguments.model)
+    frames = ArrayFrames(np.stack(list(_moving(24, *arguments.size))))
+    description, spans = nouns_in(NARRATIVE)
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    # the view without sharing is brought to the same size, so that nothing but the sharing differs
+    side = str(min(processor.target_size(*arguments.size)))
+    for _ in range(arguments.rounds):
+        for share in spent:
+            settings = PropagationSettings("stcn", options={"short_side": side}, confidence=0, share=share)
+            grounder = NarrativeGrounder(model, processor, "cpu", propagation=settings)
+            if grounder.shares_features != share:
+                raise VngError("sharing: backbone and key encoder are not the same")
+            started = time.process_time()
+            grounder.ground(frames, description, spans)
+            spent[share].append(time.process_time() - started)
+    once, twice = float(np.median(spent[True])), float(np.median(spent[False]))
+    print(f"features computed once {once:.1f} s, twice {twice:.1f} s: {once / twice:.2f}")
+    return {"cpu_seconds_shared": once, "cpu_seconds_apart": twice, "ratio_shared": once / twice}
+
+
+def main() -> None:
+    """Measure what was asked for, print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="run folder of a grounder of the easy procedural world")
+    parser.add_argument("--figure", nargs="+", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--propagator", nargs="+", default=["stcn", "flow"])
+    parser.add_argument("--set", nargs="+", default=["short_side=192"], metavar="KEY=VALUE", help="settings of stcn")
+    parser.add_argument("--anchors", type=int, default=3)
+    parser.add_argument("--videos", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="of memory and sharing"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of memory and sharing")
+    parser.add_argument("--out", type=Path, default=Path("out/grounding"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, float] = {}
+    for name in arguments.figure:
+        figures |= {"gain": gain, "memory": memory, "sharing": sharing}[name](arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
