@@ -143,7 +143,9 @@ def write_video(frames: Iterator[np.ndarray], path: Path, fps: float = 10.0) -> 
             if not opened:
                 stream.height, stream.width = image.shape[:2]
                 opened = True
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            # FFmpeg's own conversion rounds by how its buffers lie in memory: the same film came out in other bytes.
+            planes = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
     temporary.replace(path)
 
