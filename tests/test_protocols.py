@@ -94,6 +94,12 @@ class TestUnsupervised:
         scores.add(0, [1, 2], (np.array([[0.6, 0.5, 0.0], [0.9, 0.1, 0.0]]),) * 2)
         scores.add(4, [2], (np.array([[0.3, 0.2]]),) * 2)  # proposal 1 shows nothing here
         assert scores.matched() == [[(0.5, 0.5)], [(0.9, 0.9), (0.2, 0.2)]]
+        assert scores.matched(by_proposal=True) == scores.matched()  # their frames differ: nothing to mix up
+
+    def test_in_the_order_of_proposals(self) -> None:
+        scores = ProposalScores([(0,), (0,)])
+        scores.add(0, [1, 2], (np.array([[0.6, 0.5, 0.0], [0.9, 0.1, 0.0]]),) * 2)
+        assert scores.matched() == [[(0.5, 0.5)], [(0.9, 0.9)]]
         assert scores.matched(by_proposal=True) == scores.matched()[::-1]
 
     def test_without_proposals_absence_is_right(self, tmp_path: Path) -> None:
