@@ -10,7 +10,7 @@ from transformers.models.mask2former.modeling_mask2former import multi_scale_def
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetShortCut
 
 from vng.models.layout import fold_frozen_norms
-from vng.models.pixels import CHUNK, PixelDropout, feed_forward, pixel_linear, read_levels
+from vng.models.pixels import CHUNK, PixelDropout, feed_forward, kept, pixel_linear, read_levels
 
 B, Q, M, D, P = 2, 7, 3, 4, 5
 SHAPES = [(6, 10), (3, 5), (1, 2), (4, 1)]
@@ -31,7 +31,8 @@ def test_feed_forward(dropout: float) -> None:
     first, second, x = nn.Linear(6, 20), nn.Linear(20, 6), torch.randn(3, 16, 6, requires_grad=True)
     parameters = [x, *first.parameters(), *second.parameters()]
     torch.manual_seed(5)
-    wanted = second(F.dropout(F.relu(first(x)), dropout))
+    keep, factor = kept(torch.empty(3, 16, 20), dropout)
+    wanted = second(F.relu(first(x)) * keep * factor)
     torch.manual_seed(5)
     found = feed_forward(x, first, second, dropout)
     torch.testing.assert_close(found, wanted)
@@ -46,6 +47,16 @@ def test_dropout() -> None:
     assert set(made.detach().unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
     assert float((made == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert torch.equal(torch.autograd.grad(made.sum(), x)[0], made.detach()) and layer.eval()(x) is x
+
+
+def test_what_dropout_keeps_is_independent() -> None:
+    torch.manual_seed(0)
+    keep, factor = kept(torch.empty(100, 4001), 0.1)
+    assert keep.shape == (100, 4001) and float(keep.float().mean()) == pytest.approx(0.9, abs=2e-3)
+    assert factor * 0.9 == pytest.approx(1, abs=1e-5)
+    neighbours = [(keep[:, :-lag] & keep[:, lag:]).float().mean() for lag in (1, 2, 3, 4)]
+    assert [float(v) for v in neighbours] == pytest.approx([0.81] * 4, abs=4e-3)
+    assert kept(torch.empty(0, 3), 0.5)[0].shape == (0, 3) and bool(kept(torch.empty(7), 0.0)[0].all())
 
 
 def test_feed_forward_in_parts() -> None:
