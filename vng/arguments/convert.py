@@ -12,6 +12,7 @@ from vng.segmenters import DEFAULT, ENGINES
 
 
 def add_convert(commands: Any) -> None:
+    """`vng convert` and its kinds."""
     parser = commands.add_parser(
         "convert",
         help="make a VNG dataset from annotations",

@@ -9,6 +9,7 @@ from vng.arguments.types import command, natural, positive, split_name, trio_arg
 
 
 def add_evaluate(commands: Any) -> None:
+    """`vng evaluate` and its protocols."""
     parser = commands.add_parser("evaluate", help="score predictions", description="Score predictions.")
     protocols = parser.add_subparsers(title="protocols", dest="protocol", required=True, metavar="PROTOCOL")
     vng = command(

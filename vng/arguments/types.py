@@ -23,6 +23,7 @@ def command(commands: Any, name: str, run: str, help_: str, example: str) -> Any
 
 
 def positive(text: str) -> int:
+    """A whole number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
@@ -30,6 +31,7 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
+    """A whole number from 0 on."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
@@ -42,6 +44,7 @@ def frame_count(text: str) -> int | str:
 
 
 def setting(text: str) -> tuple[str, str]:
+    """KEY=VALUE, as a pair."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -49,12 +52,14 @@ def setting(text: str) -> tuple[str, str]:
 
 
 def split_name(text: str) -> str:
+    """Letters, digits and _."""
     if not re.fullmatch(r"\w*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no split name: letters, digits and _ only")
     return text
 
 
 def trio_arguments(parser: Any, required: bool) -> None:
+    """The three files of the official VNG format."""
     parser.add_argument("--meta", type=Path, required=required, help="meta_expressions.json")
     parser.add_argument("--extra-masks", type=Path, required=required, help="extra_masks.json")
     parser.add_argument(

@@ -81,6 +81,7 @@ def _narrative_scores(
 
 
 def against_json(pairing: Pairing | None) -> dict[str, Any]:
+    """The paired comparison for `--json`; {} where nothing was compared."""
     return {} if pairing is None else {"against": pairing.as_json()}
 
 

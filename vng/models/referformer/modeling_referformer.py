@@ -769,6 +769,7 @@ def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
 
 
 def level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
+    """What deformable attention is told of the levels: (height, width) of each, and where each begins."""
     spatial = torch.tensor(shapes, device=device)
     start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
     return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}
