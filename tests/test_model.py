@@ -85,6 +85,8 @@ def test_the_sentence_conditions_one_noun_at_a_time(batch: dict[str, torch.Tenso
         )
     with pytest.raises(ValueError, match="conditioning 'words' is none of noun, sentence"):
         tiny_config(conditioning="words")
+    with pytest.raises(ValueError, match="mask_targets 'soft' is none of sampled, averaged"):
+        tiny_config(mask_targets="soft")
 
 
 def test_feature_maps_may_be_given(batch: dict[str, torch.Tensor]) -> None:
@@ -267,6 +269,28 @@ class TestLosses:
         expected = [(16 + 39) / 2 / 64, (8 + 23) / 2 / 32, 23 / 64, 15 / 32]
         assert targets.boxes[0, 0].tolist() == pytest.approx(expected) and targets.boxes[0, 1].tolist() == [0] * 4
         assert targets.masks.shape == (1, 2, 8, 16) and targets.present.tolist() == [[True, False]]
+
+    def test_thin_objects_are_seen_by_averaged_targets(self) -> None:
+        masks = torch.zeros(1, 1, 32, 64, dtype=torch.bool)
+        masks[..., 4:12, 17] = True  # one column of pixels, beside those that are sampled
+        given = masks, torch.ones(1, 1, dtype=torch.bool), torch.tensor([[32.0, 64.0]]), torch.ones(1)
+        sampled, averaged = make_targets(*given), make_targets(*given, averaged=True)
+        assert not sampled.masks.any() and averaged.masks.shape == (1, 1, 8, 16)
+        expected = torch.zeros(1, 1, 8, 16)
+        expected[..., 1:3, 4] = 0.25
+        assert averaged.masks.equal(expected) and averaged.boxes.equal(sampled.boxes)
+
+    def test_model_takes_the_targets_it_is_told_to(self, batch: dict[str, torch.Tensor]) -> None:
+        torch.manual_seed(0)
+        model = ReferFormerForVNG(tiny_config()).eval()
+        thin = torch.zeros(B, N, *batch["pixel_mask"].shape[1:], dtype=torch.bool)
+        thin[..., 1::4, 1::4] = True  # nowhere where "sampled" looks
+        truth = {"target_masks": thin, "target_annotated": torch.ones(B, N, FRAMES, dtype=torch.bool)}
+        terms = []
+        for model.config.mask_targets in ("sampled", "averaged"):
+            terms.append(model(**batch, **truth).loss_terms)
+        assert float(terms[0]["box"]) == float(terms[1]["box"])
+        assert float(terms[0]["dice"]) != pytest.approx(float(terms[1]["dice"]), abs=1e-3)
 
     def test_right_prediction_is_matched_and_costs_little(self) -> None:
         targets = self.targets([[1, 1, 0], [1, 0, 1]])

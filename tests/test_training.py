@@ -240,10 +240,13 @@ class TestTraining:
 
     def test_goes_on_from_a_model(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         assert cli(*train_arguments(dataset, tmp_path / "first")).status == 0
-        ended = cli(
-            *train_arguments(dataset, tmp_path / "second", f"model.init={tmp_path / 'first'}", "optimizer.steps=2")
-        )
+        more = (f"model.init={tmp_path / 'first'}", "optimizer.steps=2")
+        losses = ("model.sizes.mask_weight=31", "model.sizes.mask_dim=99")
+        ended = cli(*train_arguments(dataset, tmp_path / "second", *more, *losses))
         assert ended.status == 0, ended.err
+        config = json.loads((tmp_path / "second" / "config.json").read_text())
+        assert config["mask_weight"] == 31  # no shape hangs on it
+        assert config["mask_dim"] == json.loads((tmp_path / "first" / "config.json").read_text())["mask_dim"] != 99
         tokens = [(tmp_path / n / "tokenizer.json").read_text() for n in ("first", "second")]
         assert tokens[0] == tokens[1]
 

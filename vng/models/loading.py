@@ -21,8 +21,14 @@ M = TypeVar("M", bound=PreTrainedModel)
 _OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
 
 
-def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id") -> M:
+def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id", **changes: Any) -> M:
     """A trained model of a class from a run folder or the hub, every weight of it.
+
+    Args:
+        kind: the model's class.
+        path: where it lies.
+        cure: what to do where nothing loads.
+        changes: fields of its configuration to set to other values, such as weights of losses.
 
     Raises:
         DataError: nothing there; another model's configuration; weights that are missing, unknown or of another size
@@ -38,7 +44,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
         reason = f"holds a model of the type {found['model_type']}, {wanted.model_type} is wanted"
         raise DataError(folder, "", "model_type", reason, cure)
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options), cure)
+    loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options, **changes), cure)
     model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}

@@ -13,7 +13,7 @@ from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.model_card import write_card
 from vng.models.loading import load_strictly
-from vng.models.referformer.configuration_referformer import ReferFormerConfig
+from vng.models.referformer.configuration_referformer import WITHOUT_SHAPE, ReferFormerConfig
 from vng.models.referformer.loading import load_model
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_model
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
@@ -53,7 +53,8 @@ def build_model(
 ) -> tuple[ReferFormerForVNG, ReferFormerProcessor]:
     """A grounder to train: an earlier one, or a new one over pre-trained or fresh encoders."""
     if settings.init is not None:
-        model = load_model(settings.init)
+        changes = {name: value for name, value in settings.sizes.items() if name in WITHOUT_SHAPE}
+        model = load_model(settings.init, **changes)
         model.freeze()  # loading makes new parameters, which all train
         return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
     tokenizer = _tokenizer(settings, datasets)

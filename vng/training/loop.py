@@ -61,6 +61,11 @@ def learning_rate(step: int, settings: OptimizerSettings) -> float:
     return 1.0
 
 
+def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over groups of parameters with their rates, in one pass where torch's own would make a dozen."""
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
+
+
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
     """AdamW groups: backbone, text encoder and the rest, each with its own rate; frozen parameters are left out."""
     rates = {"backbone": settings.lr_backbone, "text_encoder": settings.lr_text}
@@ -122,9 +127,7 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
     if accelerator.is_main_process:
         write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
     accelerator.wait_for_everyone()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(task.model, recipe.optimizer), weight_decay=recipe.optimizer.weight_decay
-    )
+    optimizer = adamw(parameter_groups(task.model, recipe.optimizer), recipe.optimizer.weight_decay)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     start = _resume(accelerator, recipe)
     loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)

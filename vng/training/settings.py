@@ -78,7 +78,8 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """What the model starts from."""
 
-    init: str | None = None  # a trained model (folder or hub id) to go on from; the fields below are then unused
+    init: str | None = None  # a trained model (folder or hub id) to go on from; the fields below are then unused,
+    # but for what in `sizes` changes no shape: weights of losses, dropout, what is frozen
     tokenizer: str = "train"  # hub id or folder; "train" learns a small one from the narratives
     vocab_size: PositiveInt = 1000  # of a tokenizer that is learned
     backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder (of an STCN too), or a configuration

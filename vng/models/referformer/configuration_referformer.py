@@ -7,7 +7,13 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 CONDITIONINGS = ("noun", "sentence")
+MASK_TARGETS = ("sampled", "averaged")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+# Fields that a trained model may be given other values of: no shape, and nothing that it has learned, hangs on them.
+WITHOUT_SHAPE = ("class_weight", "box_weight", "giou_weight", "mask_weight", "dice_weight", "mask_targets",
+                 "dropout", "freeze_batch_norm", "freeze_text_encoder", "frozen_stages")  # fmt: skip
 
 
 class ReferFormerConfig(PretrainedConfig):
@@ -30,6 +36,8 @@ class ReferFormerConfig(PretrainedConfig):
         frozen_stages: how many of the backbone's parts, from its stem on, stay as they are; ReferFormer trains a
             pre-trained ResNet with 2, the stem and the first stage.
         *_weight: weights of the losses, and of the same terms in the matching.
+        mask_targets: what a mask learns in each of its cells of 4 x 4 pixels. "sampled", the truth of one of the pixels
+            (ReferFormer); "averaged", the object's share of the cell, for things that are small or thin.
     """
 
     model_type = "referformer_vng"
@@ -61,10 +69,13 @@ class ReferFormerConfig(PretrainedConfig):
         giou_weight: float = 2.0,
         mask_weight: float = 2.0,
         dice_weight: float = 5.0,
+        mask_targets: str = "sampled",
         **kwargs: Any,
     ) -> None:
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning {conditioning!r} is none of {', '.join(CONDITIONINGS)}")
+        if mask_targets not in MASK_TARGETS:
+            raise ValueError(f"mask_targets {mask_targets!r} is none of {', '.join(MASK_TARGETS)}")
         if backbone_config is None:
             backbone_config = {"model_type": "resnet", "out_features": STAGES}
         if text_config is None:  # RoBERTa-base
@@ -80,7 +91,7 @@ class ReferFormerConfig(PretrainedConfig):
         self.freeze_batch_norm, self.freeze_text_encoder = freeze_batch_norm, freeze_text_encoder
         self.frozen_stages, self.conditioning = frozen_stages, conditioning
         self.class_weight, self.box_weight, self.giou_weight = class_weight, box_weight, giou_weight
-        self.mask_weight, self.dice_weight = mask_weight, dice_weight
+        self.mask_weight, self.dice_weight, self.mask_targets = mask_weight, dice_weight, mask_targets
         super().__init__(**kwargs)
 
     @property

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vng.errors import DataError
 from vng.models.loading import load_strictly
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
 
 
-def load_model(path: str) -> ReferFormerForVNG:
-    """A trained grounder from a run folder or the hub; DataError where there is none, or weights do not fit."""
-    return load_strictly(ReferFormerForVNG, path)
+def load_model(path: str, **changes: Any) -> ReferFormerForVNG:
+    """A trained grounder from a run folder or the hub; DataError where there is none, or weights do not fit.
+
+    `changes` are fields of its configuration to set to other values.
+    """
+    return load_strictly(ReferFormerForVNG, path, **changes)
 
 
 def load_processor(path: str) -> ReferFormerProcessor:

@@ -62,7 +62,7 @@ def weak_mask_terms(
     """
     noisy, points = evidence.kind == NOISY, evidence.by_points
     if bool(noisy.any()):
-        signed = masks[noisy] * (2 * truth[noisy] - 1)[:, None]
+        signed = masks[noisy] * (2 * truth[noisy].round() - 1)[:, None]
         robust = (huberised(F.logsigmoid(signed), HUBER).mean((-1, -2)) * per_clip[noisy][:, None]).sum(-1)
         entropy = entropy.index_put((noisy,), robust)
     if bool(points.any()):

@@ -25,7 +25,7 @@ class Targets:
     (an empty mask: trains absence).
     """
 
-    masks: Tensor  # float [M, T, h, w], sampled at stride 4
+    masks: Tensor  # float [M, T, h, w] in [0, 1]: of a pixel, or of all pixels, of each cell of 4 x 4
     boxes: Tensor  # float [M, T, 4], (cx, cy, w, h) in [0, 1]; zeros where absent
     present: Tensor  # bool [M, T]
     annotated: Tensor  # bool [M, T]
@@ -43,7 +43,12 @@ class Targets:
 
 
 def make_targets(
-    masks: Tensor, annotated: Tensor, sizes: Tensor, weight: Tensor, evidence: Evidence | None = None
+    masks: Tensor,
+    annotated: Tensor,
+    sizes: Tensor,
+    weight: Tensor,
+    evidence: Evidence | None = None,
+    averaged: bool = False,
 ) -> Targets:
     """Targets from full-size masks.
 
@@ -53,6 +58,8 @@ def make_targets(
         sizes: float [M, 2], (height, width) of the image without padding.
         weight: float [M].
         evidence: where some masks are noisy, or only points are known.
+        averaged: a cell's truth is the object's share of its pixels, which keeps what is thinner than a cell; False: one
+            pixel's, as in ReferFormer.
     """
     masks = masks & annotated[..., None, None]
     rows, columns = masks.any(-1), masks.any(-2)  # [M, T, H], [M, T, W]
@@ -61,8 +68,11 @@ def make_targets(
     x0, x1 = _extent(columns)
     height, width = sizes[:, None, 0], sizes[:, None, 1]
     boxes = torch.stack([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height], -1)
-    start = MASK_STRIDE // 2
-    small = masks[..., start::MASK_STRIDE, start::MASK_STRIDE].float()
+    if averaged:
+        small = F.avg_pool2d(masks.float(), MASK_STRIDE)
+    else:
+        start = MASK_STRIDE // 2
+        small = masks[..., start::MASK_STRIDE, start::MASK_STRIDE].float()
     boxes = boxes * present[..., None]
     if evidence is not None:
         present = present | (evidence.seen & annotated)

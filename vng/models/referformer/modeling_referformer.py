@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoBackbone, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
@@ -160,15 +161,21 @@ class VisionLanguageBlock(nn.Module):
         """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
         b, t, c, h, w = x.shape
         attended = self._self_attention(x, position, valid)
-        pixels = x.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
-        where = position.permute(0, 1, 3, 4, 2).reshape(b, -1, c)
-        pixels = self.norm1(pixels + self.dropout(attended))
-        tokens, tokens_valid, tokens_position = text
-        read = self.multihead_attn(pixels + where, tokens + tokens_position, tokens, tokens_valid)
-        pixels = self.norm2(pixels + self.dropout(read))
+        pixels = x.permute(0, 1, 3, 4, 2).reshape(b, -1, c) + self.dropout(attended)
+        if torch.is_grad_enabled():  # tokens are few: reading them again costs less than keeping what each pixel read
+            pixels = checkpoint(self._reads, pixels, position, *text, use_reentrant=False)
+        else:
+            pixels = self._reads(pixels, position, *text)
+        pixels = self.norm2(pixels)
         wide = feed_forward(pixels, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
         pixels = self.norm3(pixels + self.dropout(wide))
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
+
+    def _reads(self, pixels: Tensor, position: Tensor, text: Tensor, valid: Tensor, text_position: Tensor) -> Tensor:
+        """[B, T*h*w, C] before the first norm -> the same before the second, the text added."""
+        where = position.permute(0, 1, 3, 4, 2).reshape(pixels.shape)
+        pixels = self.norm1(pixels)
+        return pixels + self.dropout(self.multihead_attn(pixels + where, text + text_position, text, valid))
 
     def _self_attention(self, x: Tensor, position: Tensor, valid: Tensor) -> Tensor:
         b, t, c, h, w = x.shape
@@ -684,7 +691,9 @@ class ReferFormerForVNG(PreTrainedModel):
         counts = annotated.any(-1)  # [B, N]
         sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
         weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
-        targets = make_targets(masks[counts], annotated[counts], sizes, weights[counts], evidence)
+        targets = make_targets(
+            masks[counts], annotated[counts], sizes, weights[counts], evidence, self.config.mask_targets == "averaged"
+        )
         names = {
             "class": "class_weight",
             "box": "box_weight",
