@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,3 +75,14 @@ def write_frames(folder: Path, frames: np.ndarray, pattern: str = "{:06d}.png") 
     folder.mkdir(parents=True, exist_ok=True)
     for index, frame in enumerate(frames):
         cv2.imwrite(str(folder / pattern.format(index)), frame[:, :, ::-1])
+
+
+def tables(page: str) -> dict[str, Any]:
+    """The data of the page's tables by their ids."""
+    found = re.findall(r'id="table-(\w+)"><script type="application/json">(.*?)</script>', page, re.S)
+    return {name: json.loads(text) for name, text in found}
+
+
+def assert_stands_alone(page: str) -> None:
+    """A page that asks nothing of a network or of files beside it."""
+    assert not re.search(r"https?:|src=\"(?!data:)|<link|@import|url\(", page)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import Cli, box
+from tests.helpers import Cli, assert_stands_alone, box, tables
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
@@ -297,6 +297,62 @@ class TestPoints:
         assert ended.status == 1 and "00000.png: this prediction is missing" in ended.err
         assert "positives-inside 0.00" in cli(*how, "--missing", "empty").out
 
+    def test_frames(self) -> None:
+        score = PointScore()
+        points = Points([2, 0, 2], [(0, 0), (5, 3), (1, 1)], [NEGATIVE, POSITIVE, POSITIVE])
+        score.add("v", "a", points, np.ones((3, 4, 6)), frame_names=("00000", "00005", "00010"))
+        score.add("v", "b", points, np.ones((3, 4, 6)))
+        first, second = score.objects
+        assert first.frame_names == ("00000", "00010") and first.frame_agreement == (1.0, 0.5)
+        assert second.frame_names == ("0", "2") and second.frame_agreement == first.frame_agreement
+
+    def test_processes_and_notes(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        videos = [replace(pointed(), video_id=name) for name in ("u", "v", "w")]
+        write_dataset(tmp_path / "d", videos, "t")
+        for name in "uvw":
+            predict(tmp_path / "r", {1: TWO["1"]} if name == "v" else {2: TWO["2"]}, name)
+        how = ["evaluate", "points", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--quiet"]
+        told = []
+        for processes in (1, 2):
+            ended = cli(*how, "--processes", processes, "--json", tmp_path / "s.json")
+            assert ended.status == 0 and ended.err == "", ended.err
+            told.append((ended.out, (tmp_path / "s.json").read_text()))
+        assert told[0] == told[1] and "(9 points of 3 objects)" in told[0][0]
+        (tmp_path / "r" / "u" / "strange.png").write_bytes(b"")
+        (tmp_path / "r" / "nobody").mkdir()
+        ended = cli(*how)
+        assert ended.status == 0 and ended.err.count("vng: note: ") == 2
+        assert "strange.png: no frame of the video has this name" in ended.err and "nobody" in ended.err
+        assert cli(*how, "--strict").status == 1
+
+    def test_report(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_dataset(tmp_path / "d", [pointed()], "t")
+        predict(tmp_path / "good", {1: TWO["1"]})
+        predict(tmp_path / "bad", {2: TWO["1"]})
+        ended = cli("evaluate", "points", "--dataset", tmp_path / "d", "--results", tmp_path / "good", "--against",
+                    tmp_path / "bad", "--html", tmp_path / "p", "--json", tmp_path / "s.json", "--quiet")  # fmt: skip
+        assert ended.status == 0 and ended.out.splitlines()[-1] == str(tmp_path / "p" / "index.html"), ended.err
+        tested = json.loads((tmp_path / "s.json").read_text())["against"]["measures"]
+        assert tested["agreement"]["results"] == pytest.approx(2 / 3)
+        assert tested["positives-inside"] | {"low": 0, "high": 0, "p": 0} == {
+            "results": 0.5, "against": 0.0, "difference": 0.5, "low": 0, "high": 0, "p": 0}  # fmt: skip
+        page = (tmp_path / "p" / "index.html").read_text()
+        assert_stands_alone(page)
+        found = tables(page)["cases"]
+        names = [column["name"] for column in found["columns"]]
+        assert names[:3] == ["object", "agreement", "agreement of bad"] and names[-2:] == ["positives", "negatives"]
+        assert {"positives inside", "negatives outside", "agreement over time"} < set(names) and "J&F" not in page
+        assert found["rows"][0][0] == "1 (kind 1)" and found["rows"][0][-1]["lines"] == [[100, 50], [0, 50]]
+        assert page.count("data:image/webp") == 2 * 4  # two frames with points, four pictures each
+
+
+def traced() -> Video:
+    """Two expressions; the second one's object has a trace on frames 1 (three points) and 3 (one), the other's none."""
+    points = Points([1, 1, 1, 3], [(4, 3), (5, 3), (25, 20), (6, 6)], [POSITIVE] * 4)
+    video = replace(make(TWO, points={"1": points}), narratives=(Narrative("", "it and it"),),
+                    expressions=(Expression(0, 0, 2, "2"), Expression(0, 7, 9, "1")))  # fmt: skip
+    return replace(video, objects=tuple(replace(o, source="trace/x") for o in video.objects))
+
 
 def question(trace: np.ndarray, key: str = "q") -> dict[str, Any]:
     return {"question_hash": key, "question": "where?", "trace_frame": "000007.png", "trace": encode(trace).as_dict()}
@@ -370,11 +426,60 @@ class TestTraces:
         with pytest.raises(DataError, match="no question"):
             evaluate_questions(file, tmp_path)
 
+    def test_processes_and_notes(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        file, results = tmp_path / "qa.json", tmp_path / "r"
+        file.write_text(json.dumps({name: [question(self.TRACE, name)] for name in "abc"}))
+        for name in "abc":
+            write_png(results / name / name / "000007.png", box(9, 10, 12, 12 + ord(name) % 5, 40, 50))
+        how = ["evaluate", "traces", "--questions", file, "--results", results, "--quiet"]
+        ends = [cli(*how, "--processes", n) for n in (1, 2)]
+        assert ends[0].status == 0 and ends[0].out == ends[1].out and ends[0].err == "", ends[0].err
+        (results / "a" / "other").mkdir()
+        (results / "d").mkdir()
+        ended = cli(*how)
+        assert ended.status == 0 and "no question of the video has this name" in ended.err
+        assert ended.err.count("vng: note: ") == 2 and cli(*how, "--strict").status == 1
+
+    def test_report_of_questions(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        file = tmp_path / "qa.json"
+        asked = [question(self.TRACE), question(self.TRACE, "r") | {"question": "<b>why?"}]
+        file.write_text(json.dumps({"a film": asked}))
+        for name, shown in (("good", self.TRACE), ("bad", box(30, 30, 36, 40, 40, 50))):
+            for key in "qr":
+                write_png(tmp_path / name / "a film" / key / "000007.png", shown)
+        ended = cli("evaluate", "traces", "--questions", file, "--results", tmp_path / "good", "--against", tmp_path / "bad",
+                    "--html", tmp_path / "p", "--json", tmp_path / "s.json", "--quiet")  # fmt: skip
+        assert ended.status == 0, ended.err
+        tested = json.loads((tmp_path / "s.json").read_text())["against"]["measures"]
+        assert (tested["both-met"]["results"], tested["both-met"]["against"]) == (1.0, 0.0)
+        page = (tmp_path / "p" / "index.html").read_text()
+        assert_stands_alone(page)
+        found = tables(page)["cases"]
+        names = [column["name"] for column in found["columns"]]
+        assert names[:3] == ["question", "R&P", "R&P of bad"] and names[-2:] == ["recall met", "precision met"]
+        assert [row[0] for row in found["rows"]] == ["q", "r"] and found["rows"][0][1:3] == [1.0, 0.0]
+        assert "<b>why?" not in page and "<b>why?" in found["texts"] and page.count("data:image/webp") == 2 * 4
+
+    def test_report_of_a_dataset(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        video = traced()
+        write_dataset(tmp_path / "d", [video], "t")
+        for t in (1, 3):
+            write_png(tmp_path / "r" / "v" / "1" / f"{3 * t:05d}.png", box(2, 3, 8, 8, H, W))
+        call = ("evaluate", "traces", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--quiet")
+        ended = cli(*call, "--html", tmp_path / "p")
+        assert ended.status == 0, ended.err
+        page = (tmp_path / "p" / "index.html").read_text()
+        assert_stands_alone(page)
+        rows = tables(page)["cases"]["rows"]
+        assert [row[0] for row in rows] == ["it", "it"] and rows[0][-1]["span"] == [7, 9]
+        assert "it and <mark" in page and page.count("data:image/webp") == 2 * 3
+        (tmp_path / "r" / "v" / "1" / "strange.png").write_bytes(b"")
+        (tmp_path / "r" / "v" / "9").mkdir()
+        ended = cli(*call)
+        assert ended.status == 0 and ended.err.count("vng: note: ") == 2 and cli(*call, "--strict").status == 1
+
     def test_a_dataset_made_from_traces(self, tmp_path: Path) -> None:
-        points = Points([1, 1, 1, 3], [(4, 3), (5, 3), (25, 20), (6, 6)], [POSITIVE] * 4)
-        video = replace(make(TWO, points={"1": points}), narratives=(Narrative("", "it and it"),),
-                        expressions=(Expression(0, 0, 2, "2"), Expression(0, 7, 9, "1")))  # fmt: skip
-        video = replace(video, objects=tuple(replace(o, source="trace/x") for o in video.objects))
+        video = traced()
         for t in (1, 3):
             path = tmp_path / "v" / "1" / f"{3 * t:05d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -383,3 +488,5 @@ class TestTraces:
         assert [(a.question, a.recall) for a in score.answers] == [("1/00003", pytest.approx(2 / 3)), ("1/00009", 1.0)]
         with pytest.raises(DataError, match="no object made from a trace"):
             evaluate_traced_expressions([make(TWO)], tmp_path)
+        with pytest.raises(DataError, match="no such folder of predictions"):
+            evaluate_traced_expressions([video], tmp_path / "nowhere")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers import Cli
+from tests.helpers import Cli, assert_stands_alone, tables
 from tests.test_narrative_analysis import LEFT, LOW, NOTHING, RIGHT
 from tests.test_narrative_analysis import make as make_narrated
 from tests.test_narrative_analysis import predict as predict_expressions
@@ -38,24 +38,15 @@ def case(number: int, j: Sequence[float], video: str = "v", **more: Any) -> Case
     names = tuple(f"{5 * t:05d}" for t in range(len(j)))
     f = tuple(value / 2 for value in j)
     mean = float(np.mean(j))
-    return Case(f"{video}/{number}", video, f"thing {number}", "", mean, mean / 2, names, tuple(j), f, **more)
+    score, parts = 0.75 * mean, (mean, mean / 2)
+    return Case(f"{video}/{number}", video, f"thing {number}", "", score, parts, names, (tuple(j), f), **more)
 
 
 def report(cases: Sequence[Case], name: str = "ours", **more: Any) -> Report:
-    ratio = Ratio.of([c.video for c in cases], [c.jf for c in cases])
+    ratio = Ratio.of([c.video for c in cases], [c.score for c in cases])
     return Report(
         name, f"{name} on data", "what it is", "object", (Measure("J&F", ratio, "mean"),), tuple(cases), **more
     )
-
-
-def tables(page: str) -> dict[str, Any]:
-    """The data of the page's tables by their ids."""
-    found = re.findall(r'id="table-(\w+)"><script type="application/json">(.*?)</script>', page, re.S)
-    return {name: json.loads(text) for name, text in found}
-
-
-def assert_stands_alone(page: str) -> None:
-    assert not re.search(r"https?:|src=\"(?!data:)|<link|@import|url\(", page)
 
 
 def view(shown: Case, frames: Sequence[str]) -> list[View]:
@@ -67,8 +58,8 @@ def view(shown: Case, frames: Sequence[str]) -> list[View]:
 
 class TestRecord:
     def test_a_value_for_each_frame(self) -> None:
-        with pytest.raises(ValueError, match="case k: a value for each frame is wanted, got 1 frames, 2 J and 1 F"):
-            Case("k", "v", "n", "", 0.5, 0.5, ("0",), (0.5, 0.5), (0.5,))
+        with pytest.raises(ValueError, match=r"case k: values for 1 frames are wanted, got \[2, 1\]"):
+            Case("k", "v", "n", "", 0.5, (0.5, 0.5), ("0",), ((0.5, 0.5), (0.5,)))
 
     def test_pairs_by_key(self) -> None:
         ours = report([case(1, [0.9, 0.7]), case(2, [0.2], "w")])
@@ -219,7 +210,7 @@ class TestPage:
         assert "&lt;script&gt;alert" in page
 
     def test_protocols_without_frames(self, tmp_path: Path) -> None:
-        bare = Case("k", "v", "n", "", 0.25, 0.75)
+        bare = Case("k", "v", "n", "", 0.5, (0.25, 0.75))
         page = write_report(report([bare]), tmp_path).read_text()
         assert (
             tables(page)["cases"]["rows"][0][-1]["lines"] == [[]]

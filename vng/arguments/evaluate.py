@@ -181,7 +181,9 @@ def _evaluate_points(protocols: Any) -> None:
     points.add_argument("--dataset", type=Path, required=True, help="VNG dataset whose objects have points")
     points.add_argument("--split", type=split_name, help="only rows of this split")
     points.add_argument("--results", type=Path, required=True, help="predictions: <results>/<video>/<frame>.png")
+    _checking(points)
     _outcome(points, "a line an object")
+    _report_arguments(points)
 
 
 def _evaluate_traces(protocols: Any) -> None:
@@ -198,7 +200,9 @@ def _evaluate_traces(protocols: Any) -> None:
     traces.add_argument("--dataset", type=Path, help=dataset_help)
     traces.add_argument("--split", type=split_name, help="only rows of this split")
     traces.add_argument("--results", type=Path, required=True, help="predictions, whose bounding boxes answer")
+    _checking(traces)
     _outcome(traces, "a line a question")
+    _report_arguments(traces)
 
 
 def _outcome(parser: Any, lines: str, missing: str = "error") -> None:

@@ -6,10 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from vng.commands.output import percents, print_notes, write_scores
-from vng.commands.report import against_json, finish, referring_reports, vos_reports
+from vng.commands.report import against_json, finish, referring_reports, reports_of, vos_reports
 from vng.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vng.evaluation.report import Report
     from vng.evaluation.vos import Run
 
 
@@ -201,37 +204,76 @@ def run_evaluate_instances(arguments: argparse.Namespace) -> None:
 
 def run_evaluate_points(arguments: argparse.Namespace) -> None:
     """Agreement of predictions with verified points."""
-    from tqdm import tqdm
-
     from vng.dataset import VngDataset
-    from vng.evaluation.point_agreement import evaluate_points
+    from vng.evaluation.point_agreement import PointScore, evaluate_points
     from vng.evaluation.vos_results import plain_run
+    from vng.evaluation.workers import prepare, processes_for
 
+    prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
-    run = plain_run(arguments.results, dataset.video_ids)
-    shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-    score = evaluate_points(shown, run, arguments.missing)
+
+    def scored(results: Path) -> PointScore:
+        found = evaluate_points(
+            dataset,
+            plain_run(results, dataset.video_ids),
+            arguments.missing,
+            strict=arguments.strict,
+            processes=processes_for(arguments.processes, len(dataset)),
+            progress=not arguments.quiet,
+        )
+        print_notes(found.notes)
+        return found
+
+    def made(score: PointScore, results: Path, name: str, title: str) -> Report:
+        from vng.evaluation.report_points import points_report
+        from vng.evaluation.report_sources import opener
+
+        run = plain_run(results, dataset.video_ids)
+        return points_report(score, run, name, title, opener(lambda: dataset))
+
+    score = scored(arguments.results)
+    report, pairing = reports_of(arguments, arguments.dataset, score, scored, made)
     tree = score.as_json()
-    write_scores(arguments, tree, tree["objects"])
+    names = [name for name in tree["objects"][0] if not name.startswith("frame_")]
+    write_scores(
+        arguments, tree | against_json(pairing), [{name: row[name] for name in names} for row in tree["objects"]]
+    )
     print(f"{percents(score.compute())}  ({tree['points']:,} points of {len(score.objects):,} objects)")
+    finish(arguments, report, pairing)
 
 
 def run_evaluate_traces(arguments: argparse.Namespace) -> None:
     """Trace recall and precision."""
-    from vng.evaluation.traces import evaluate_questions, evaluate_traced_expressions
+    from vng.dataset import VngDataset
+    from vng.evaluation.traces import TraceScore, evaluate_questions, evaluate_traced_expressions
+    from vng.evaluation.workers import prepare, processes_for
 
     if (arguments.dataset is None) == (arguments.questions is None):
         raise UsageError("vng evaluate traces: give --questions or --dataset")
-    if arguments.questions is not None:
-        score = evaluate_questions(arguments.questions, arguments.results, arguments.missing)
-    else:
-        from tqdm import tqdm
+    prepare(arguments.processes)
+    dataset = None if arguments.dataset is None else VngDataset(arguments.dataset, arguments.split)
+    how = {"strict": arguments.strict, "progress": not arguments.quiet}
+    how["processes"] = processes_for(arguments.processes, None if dataset is None else len(dataset))
 
-        from vng.dataset import VngDataset
+    def scored(results: Path) -> TraceScore:
+        if dataset is None:
+            found = evaluate_questions(arguments.questions, results, arguments.missing, **how)
+        else:
+            found = evaluate_traced_expressions(dataset, results, arguments.missing, **how)
+        print_notes(found.notes)
+        return found
 
-        dataset = VngDataset(arguments.dataset, arguments.split)
-        shown = tqdm(dataset, desc="evaluate", unit="video", disable=arguments.quiet)
-        score = evaluate_traced_expressions(shown, arguments.results, arguments.missing)
+    def made(score: TraceScore, results: Path, name: str, title: str) -> Report:
+        from vng.evaluation.report_points import questions_report, traced_report
+        from vng.evaluation.report_sources import opener
+
+        if dataset is None:
+            return questions_report(score, arguments.questions, results, name, title)
+        return traced_report(score, results, name, title, opener(lambda: dataset))
+
+    score = scored(arguments.results)
+    report, pairing = reports_of(arguments, arguments.dataset or arguments.questions, score, scored, made)
     tree = score.as_json()
-    write_scores(arguments, tree, tree["questions"])
+    write_scores(arguments, tree | against_json(pairing), tree["questions"])
     print(f"{percents(score.compute())}  ({len(score.answers):,} questions)")
+    finish(arguments, report, pairing)

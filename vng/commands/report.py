@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]]) -> None:
     """Score narratives; `source` opens the truth anew each time."""
-    from vng.evaluation.report import folder_names, pair
     from vng.evaluation.report_sources import narrative_report, opener
 
     given = [name for name in ("html", "against", "csv") if getattr(arguments, name) is not None]
@@ -32,15 +31,15 @@ def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Vi
         print(scores.line())
         return
     analysis = _analysed(arguments, source, arguments.results)
-    pairing = report = None
-    if arguments.html is not None or arguments.against is not None:
-        name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
-        title = f"{name} on {(arguments.dataset or arguments.meta).resolve().name}"
-        open_video = opener(source)
-        report = narrative_report(analysis, arguments.results, name, title, open_video)
-        if arguments.against is not None:
-            beside = _analysed(arguments, source, arguments.against)
-            pairing = pair(report, narrative_report(beside, arguments.against, other[0], title, open_video))
+    open_video = opener(source)
+
+    def made(its: NarrativeAnalysis, results: Path, name: str, title: str) -> Report:
+        return narrative_report(its, results, name, title, open_video)
+
+    def analysed(results: Path) -> NarrativeAnalysis:
+        return _analysed(arguments, source, results)
+
+    report, pairing = reports_of(arguments, arguments.dataset or arguments.meta, analysis, analysed, made)
     tree = {**analysis.scores.as_json(), **analysis.as_json(), **against_json(pairing)}
     write_scores(arguments, tree, analysis.rows())
     print(f"{analysis.scores.line()}\n{analysis.table()}")
@@ -101,43 +100,63 @@ def vos_reports(
     arguments: argparse.Namespace, dataset: Any, scores: Any, theirs: Any, seen: Any
 ) -> tuple[Report | None, Pairing | None]:
     """The report that a page or a comparison needs, and the comparison."""
+    from vng.evaluation.report_sources import opener, vos_report
+
+    open_video = opener(lambda: dataset)
+
+    def made(its: Any, _: Path, name: str, title: str) -> Report:
+        return vos_report(its, seen, name, title, open_video)
+
+    return reports_of(arguments, arguments.dataset, scores, lambda _: theirs, made)
+
+
+def reports_of(
+    arguments: argparse.Namespace,
+    truth: Path,
+    score: Any,
+    scored: Callable[[Path], Any],
+    made: Callable[[Any, Path, str, str], Report],
+) -> tuple[Report | None, Pairing | None]:
+    """The report that a page or a comparison needs, and the comparison, of a protocol that scores a folder at a time.
+
+    Args:
+        arguments: of the command.
+        truth: what was scored is "on".
+        score: what `arguments.results` scored.
+        scored: scores another folder.
+        made: the report of a score, its folder, its name and the page's title.
+    """
     if arguments.html is None and arguments.against is None:
         return None, None
     from vng.evaluation.report import folder_names, pair
-    from vng.evaluation.report_sources import opener, vos_report
 
     name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
-    title = f"{name} on {arguments.dataset.resolve().name}"
-    open_video = opener(lambda: dataset)
-    report = vos_report(scores, seen, name, title, open_video)
+    title = f"{name} on {truth.resolve().name}"
+    report = made(score, arguments.results, name, title)
     if arguments.against is None:
         return report, None
-    return report, pair(report, vos_report(theirs, seen, other[0], title, open_video))
+    return report, pair(report, made(scored(arguments.against), arguments.against, other[0], title))
 
 
 def referring_reports(
     arguments: argparse.Namespace, dataset: Any, scores: Any, how: Any
 ) -> tuple[Report | None, Pairing | None]:
     """As `vos_reports`, of referring expressions; `how` is what both results are scored with."""
-    if arguments.html is None and arguments.against is None:
-        return None, None
     from vng.evaluation.narrative import NarrativeScores
     from vng.evaluation.narrative_analysis import analyse_narrative
     from vng.evaluation.referring import evaluate_referring, truth_videos
-    from vng.evaluation.report import folder_names, pair
     from vng.evaluation.report_sources import opener, referring_report
 
-    name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
-    title, open_video = f"{name} on {arguments.dataset.resolve().name}", opener(lambda: dataset)
+    open_video = opener(lambda: dataset)
 
-    def report(its: Any, results: Path, called: str) -> Report:
+    def scored(results: Path) -> Any:
+        theirs = evaluate_referring(dataset, results, arguments.protocol, arguments.missing, **how)
+        print_notes(theirs.notes)
+        return theirs
+
+    def made(its: Any, results: Path, name: str, title: str) -> Report:
         truth, plain = truth_videos(dataset, arguments.protocol), NarrativeScores(its.expressions)
         analysis = analyse_narrative(truth, results, plain, how["processes"], not arguments.quiet)
-        return referring_report(its, analysis, results, called, title, open_video)
+        return referring_report(its, analysis, results, name, title, open_video)
 
-    ours = report(scores, arguments.results, name)
-    if arguments.against is None:
-        return ours, None
-    theirs = evaluate_referring(dataset, arguments.against, arguments.protocol, arguments.missing, **how)
-    print_notes(theirs.notes)
-    return ours, pair(ours, report(theirs, arguments.against, other[0]))
+    return reports_of(arguments, arguments.dataset, scores, scored, made)

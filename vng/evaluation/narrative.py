@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,16 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import frame_scores
-from vng.evaluation.predictions import LABELS, PREDICT, FrameFolder, Missing, raise_problems, strange_folders
-from vng.evaluation.workers import in_order, known_length
+from vng.evaluation.predictions import (
+    LABELS,
+    PREDICT,
+    FrameFolder,
+    Missing,
+    check_results,
+    raise_problems,
+    strange_folders,
+)
+from vng.evaluation.workers import score_videos
 from vng.frames import inside
 from vng.masks import RLE
 from vng.narratives import Expression
@@ -136,18 +144,11 @@ def evaluate_narrative(
         DataErrors: every missing, unreadable or mis-sized prediction at once.
         WorkerDied: one of several processes was killed.
     """
-    if not results.is_dir():
-        raise DataError(results, "", "", "no such folder of predictions", "check --results, or run `vng predict`")
+    check_results(results)
     all_ = _VideoScores()
     known: set[str] = set()
-
-    def without_pixels() -> Iterable[tuple[Video, bool]]:
-        for video in videos:
-            known.add(video.video_id)
-            yield replace(video, frames=None), not all_.problems
-
     score = partial(_evaluate_video, results=results, missing=missing, truth_of=truth_of)
-    for made in in_order(score, without_pixels(), processes, progress, known_length(videos)):
+    for made in score_videos(score, videos, all_.problems, known, processes, progress):
         all_.rows += made.rows
         all_.problems += made.problems
         all_.notes += made.notes

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vng.dataset import Video
-from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.predictions import Missing
+from vng.dataset import Video, VideoObject
+from vng.errors import DataError, Problem
+from vng.evaluation.predictions import Missing, raise_problems, strange_folders
 from vng.evaluation.vos_results import Run, VideoPredictions
+from vng.evaluation.workers import score_videos
 from vng.masks import RLE, decode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
 
@@ -32,6 +34,8 @@ class ObjectAgreement:
     positives_inside: int
     negatives: int
     negatives_outside: int
+    frame_names: tuple[str, ...] = ()  # of those frames; their numbers where no names are known
+    frame_agreement: tuple[float, ...] = ()  # share of each one's points on the right side
 
     @property
     def agreement(self) -> float:
@@ -41,9 +45,14 @@ class ObjectAgreement:
 
 @dataclass
 class PointScore:
-    """Point agreement of what is added, object by object."""
+    """Point agreement of what is added, object by object.
+
+    Attributes:
+        notes: files and folders of no frame or video, of predictions that were read from files.
+    """
 
     _objects: dict[tuple[str, str], ObjectAgreement] = field(default_factory=dict)
+    notes: tuple[Problem, ...] = ()
 
     def add(
         self,
@@ -53,6 +62,7 @@ class PointScore:
         prediction: Sequence[np.ndarray | RLE | None] | Mapping[int, np.ndarray | RLE | None] | np.ndarray,
         *,
         name: str = "",
+        frame_names: Sequence[str] = (),
     ) -> None:
         """Add an object.
 
@@ -60,7 +70,7 @@ class PointScore:
             video_id, object_id: which one, once.
             points: its points; an object without one that counts is left out.
             prediction: masks [H, W] or RLE by frame; None shows nothing. Frames without points are not looked at.
-            name: for tables.
+            name, frame_names: for tables; frames are the video's, by number.
 
         Raises:
             ValueError: an object twice, a point outside its frame.
@@ -76,10 +86,18 @@ class PointScore:
                 inside[here] = read_at(decode(mask) if isinstance(mask, RLE) else mask, counting.xy[here]) != 0
         if len(counting):
             positive, negative = counting.label == POSITIVE, counting.label == NEGATIVE
-            counts = (positive, positive & inside, negative, negative & ~inside)
-            frames = len(np.unique(counting.frame))
+            frames = [int(t) for t in np.unique(counting.frame)]
             self._objects[video_id, object_id] = ObjectAgreement(
-                video_id, object_id, name, frames, *(int(flags.sum()) for flags in counts)
+                video_id,
+                object_id,
+                name,
+                frames=len(frames),
+                positives=int(positive.sum()),
+                positives_inside=int((positive & inside).sum()),
+                negatives=int(negative.sum()),
+                negatives_outside=int((negative & ~inside).sum()),
+                frame_names=tuple(frame_names[t] if frame_names else str(t) for t in frames),
+                frame_agreement=tuple(float((inside == positive)[counting.frame == t].mean()) for t in frames),
             )
 
     def add_batch(self, objects: Iterable[tuple[Any, ...]]) -> None:
@@ -126,42 +144,83 @@ def _share(part: float, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def evaluate_points(videos: Iterable[Video], run: Run, missing: Missing = "error") -> PointScore:
+@dataclass
+class _VideoScore:
+    """What came of one video."""
+
+    dataset: str
+    score: PointScore = field(default_factory=PointScore)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
+def evaluate_points(
+    videos: Iterable[Video],
+    run: Run,
+    missing: Missing = "error",
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    progress: bool = False,
+) -> PointScore:
     """Score a folder of label maps, `<results>/<video>/<frame>.png`; only frames with points need be there.
 
     Args:
         videos: a dataset with verified points.
         run: the predictions (`plain_run`).
         missing: whether a prediction that is not there is an error or an empty mask.
+        strict: whether files and folders of no frame or video are errors; else they are `PointScore.notes`.
+        processes: how many score, a video each; no figure depends on it.
+        progress: a bar that counts videos.
 
     Raises:
         DataErrors: every missing, unreadable, mis-sized or mis-numbered prediction at once.
         DataError: no verified point in the dataset.
+        WorkerDied: one of several processes was killed.
     """
-    score, problems, source = PointScore(), list[Problem](), ""
-    for video in videos:
-        source = video.dataset
-        verified = [o for o in video.objects if (o.points.label != AMBIGUOUS).any() and not is_traced(o.source)]
-        frames = {int(t) for item in verified for t in item.points.frame[item.points.label != AMBIGUOUS]}
-        try:
-            reader = VideoPredictions(run, video, missing)
-        except DataError as error:
-            problems.append(error.problem)
-            continue
-        reader.missing(frames)
-        labels = {t: reader.read(t, reader.numbers.values()) for t in sorted(frames)}
-        problems += reader.problems
-        if problems:
-            continue
-        for item in verified:
-            number = reader.numbers[item.object_id]
-            masks = {t: None if shown is None else shown == number for t, shown in labels.items()}
-            score.add(video.video_id, item.object_id, item.points, masks, name=item.name)
-    if problems:
-        raise DataErrors(problems)
+    score, source = PointScore(), ""
+    problems, notes, known = list[Problem](), list[Problem](), set[str]()
+    work = partial(_evaluate_video, run=run, missing=missing)
+    for made in score_videos(work, videos, problems, known, processes, progress):
+        source = made.dataset
+        score.merge(made.score)
+        problems += made.problems
+        notes += made.notes
+    notes += strange_folders(run.folder, known, "video of the dataset")
+    raise_problems(problems, notes, strict)
     if not score.objects:
         raise DataError(source, "", "objects.points", "no verified point", "give a dataset made from points")
+    score.notes = tuple(notes)
     return score
+
+
+def _evaluate_video(task: tuple[Video, bool], run: Run, missing: Missing) -> _VideoScore:
+    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    video, scoring = task
+    made = _VideoScore(video.dataset)
+    verified = [item for item in video.objects if len(counting_points(item))]
+    frames = {int(t) for item in verified for t in counting_points(item).frame}
+    try:
+        reader = VideoPredictions(run, video, missing)
+    except DataError as error:  # a name that leads out of the folder, too many objects
+        made.problems.append(error.problem)
+        return made
+    reader.missing(frames)
+    labels = {t: reader.read(t, reader.numbers.values()) for t in sorted(frames)}
+    made.problems, made.notes = reader.problems, reader.extras()
+    if made.problems or not scoring:
+        return made
+    for item in verified:
+        number = reader.numbers[item.object_id]
+        masks = {t: None if shown is None else shown == number for t, shown in labels.items()}
+        names = video.frame_names
+        made.score.add(video.video_id, item.object_id, counting_points(item), masks, name=item.name, frame_names=names)
+    return made
+
+
+def counting_points(item: VideoObject) -> Points:
+    """The points of an object that somebody verified: none of a mouse trace, none that is ambiguous."""
+    return Points.none() if is_traced(item.source) else item.points[item.points.label != AMBIGUOUS]
 
 
 def is_traced(source: str) -> bool:

@@ -11,11 +11,17 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vng.errors import DataErrors, Problem
+from vng.errors import DataError, DataErrors, Problem
 
 Missing = Literal["error", "empty"]
 LABELS = ("P", "L", "1")  # modes of Pillow: palette, grey of 8 bits, of one bit
 PREDICT = "predict it, or use --missing empty"
+
+
+def check_results(results: Path, command: str = "vng predict") -> None:
+    """DataError where the folder of all predictions is not there; `command` makes such."""
+    if not results.is_dir():
+        raise DataError(results, "", "", "no such folder of predictions", f"check --results, or run `{command}`")
 
 
 class FrameFolder:
@@ -61,12 +67,13 @@ class FrameFolder:
         absent = sorted(t for t in frames if t not in self._there)
         if not absent or self._missing == "empty":
             return
-        if self._there:
+        pngs = [path.name for path in self._files if path.suffix.lower() == ".png"]
+        if self._there or (len(absent) == 1 and not pngs):
             for t in absent:
                 self._problem(self.folder / f"{self.names[t]}.png", "this prediction is missing", cure)
             return
         reason = f"no prediction of this {self._what} ({len(absent)} frames wanted)"
-        if pngs := [path.name for path in self._files if path.suffix.lower() == ".png"]:
+        if pngs:
             reason = f"no file has the name of a frame: wanted {self.names[absent[0]]}.png, found {pngs[0]}"
             cure = "name predictions as the frames are named"
         self._problem(self.folder, reason, cure)

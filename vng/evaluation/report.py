@@ -18,21 +18,41 @@ import numpy as np
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Measure, PairedDifference, paired_difference
 from vng.evaluation.vos_report import known, percent
+from vng.points import Points
 
+Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open
 Value = float | int | str | None
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What the cases of a report are measured by: names of shares.
+
+    Attributes:
+        score: what cases are ranked by.
+        parts: what it is made of.
+        courses: what each frame has; the first one is drawn thick, a second one thin.
+    """
+
+    score: str
+    parts: tuple[str, ...]
+    courses: tuple[str, ...]
+
+
+J_AND_F = Scale("J&F", ("J", "F"), ("J", "F"))
+
+
+@dataclass(frozen=True)
 class Case:
-    """One thing that was scored; J and F in [0, 1].
+    """One thing that was scored; shares in [0, 1], NaN where there is none.
 
     Attributes:
         key: names it among all cases; the same thing has the same key in every report of its dataset.
         name: the noun, or what the object is called.
         group: what tables can be filtered by; "" where there is nothing.
-        j, f: its means, as the protocol has them.
+        score, parts: as the report's scale has them.
         frames: names of the frames that count; empty where a protocol has no values of frames.
-        frame_j, frame_f: J and F of each of them.
+        courses: likewise, values of each of those frames; none where there are no frames.
         caption, span: the narrative it stands in and where, or "" and None.
         more: its values of the report's further columns.
     """
@@ -41,34 +61,36 @@ class Case:
     video: str
     name: str
     group: str
-    j: float
-    f: float
+    score: float
+    parts: tuple[float, ...]
     frames: tuple[str, ...] = ()
-    frame_j: tuple[float, ...] = ()
-    frame_f: tuple[float, ...] = ()
+    courses: tuple[tuple[float, ...], ...] = ()
     caption: str = ""
     span: tuple[int, int] | None = None
     more: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.frames) == len(self.frame_j) == len(self.frame_f):
-            counts = f"{len(self.frames)} frames, {len(self.frame_j)} J and {len(self.frame_f)} F"
-            raise ValueError(f"case {self.key}: a value for each frame is wanted, got {counts}")
+        counts = [len(values) for values in self.courses]
+        if any(count != len(self.frames) for count in counts) or bool(self.frames) != bool(counts):
+            raise ValueError(f"case {self.key}: values for {len(self.frames)} frames are wanted, got {counts}")
 
     @property
-    def jf(self) -> float:
-        """Mean of J and F."""
-        return 0.5 * (self.j + self.f)
+    def course(self) -> tuple[float, ...]:
+        """The first of its courses, or nothing."""
+        return self.courses[0] if self.courses else ()
 
 
 @dataclass(frozen=True)
 class View:
-    """One frame of one case."""
+    """One frame of one case: what is there, as a mask or points or a box, and what was predicted."""
 
     frame: str
     image: np.ndarray  # uint8 [H, W, 3]; grey where the dataset has no pixels
     truth: np.ndarray | None  # bool [H, W]; None where not annotated
     prediction: np.ndarray  # bool [H, W]
+    points: Points | None = None
+    true_box: Box | None = None
+    predicted_box: Box | None = None
 
 
 Viewer = Callable[[Case, Sequence[str]], list[View]]  # the frames of these names, in this order
@@ -83,6 +105,7 @@ class Report:
         title, lead: of the page; what was scored, and what the figures mean.
         unit: what a case is, "expression" or "object".
         measures: headline figures, the first one the most important.
+        scale: what cases are measured by.
         columns: titles of the cases' further columns, and what they are.
         notes: lines below the tables: what was left out, and why.
         viewer: how to see a case; None where there is nothing to see.
@@ -97,6 +120,7 @@ class Report:
     columns: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     viewer: Viewer | None = field(default=None, compare=False)
+    scale: Scale = J_AND_F
 
 
 @dataclass(frozen=True)

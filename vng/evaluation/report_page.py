@@ -6,7 +6,7 @@ Only the cases that are shown are opened, one video at a time, so that thousands
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,19 @@ import cv2
 import numpy as np
 
 from vng.evaluation.bootstrap import bootstrap_interval
-from vng.evaluation.report import Case, Pairing, Report, View, p_value, span
+from vng.evaluation.report import Box, Case, Pairing, Report, View, p_value, span
 from vng.evaluation.report_plots import curves_svg, histogram_svg, mean_course, scatter_svg
 from vng.evaluation.report_tables import case_table, video_table
 from vng.evaluation.vos_report import percent
 from vng.masks import resize
-from vng.viewer import embed_image, marked_html, overlay, render_page, tile
+from vng.viewer import draw_points, embed_image, marked_html, overlay, render_page, tile
 
 DIFFERING, WORST, BEST = 8, 8, 4  # cases shown
 FRAMES = 3  # of each
 WIDTH, HEIGHT = 320, 240  # of a picture at most
 BUDGET = 4_000_000  # bytes of all pictures as they stand in the page
 FEW_VIDEOS = 20  # below, an interval is said to be rough
+WHITE = (255, 255, 255)
 TRUTH, FIRST, SECOND = (53, 178, 111), (47, 127, 224), (232, 131, 58)  # as the template's --truth, --a, --b
 
 
@@ -48,11 +49,11 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
     """
     chosen = choose(report, pairing)
     cards = _cards(report, pairing, chosen)
-    units = f"{report.unit.capitalize()}s"
+    units, score, course = f"{report.unit.capitalize()}s", report.scale.score, report.scale.courses[0]
     titles = {
-        "differ": ("Cases that differ most", "By the difference of J&F; frames on which J differs most."),
-        "worst": ("Worst cases", f"{units} of lowest J&F, each on the worst frame of every third of its course."),
-        "best": ("Best cases", f"{units} of highest J&F, likewise."),
+        "differ": ("Cases that differ most", f"By the difference of {score}; frames on which {course} differs most."),
+        "worst": ("Worst cases", f"{units} of lowest {score}, each on the worst frame of every third of its course."),
+        "best": ("Best cases", f"{units} of highest {score}, likewise."),
     }
     anchors = {key: card["id"] for key, card in cards.items()}
     sections = [_score_section(report, pairing), _plot_section(report, pairing)]
@@ -77,10 +78,10 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
 def choose(report: Report, pairing: Pairing | None) -> dict[str, list[Shown]]:
     """Which cases are shown, each once: those that differ most, the worst, the best."""
     rivals = {} if pairing is None else {first.key: second for first, second in pairing.pairs}
-    ranked = sorted(report.cases, key=lambda case: (case.jf, case.key))
+    ranked = sorted(report.cases, key=lambda case: (case.score, case.key))
     differing = sorted(
-        (case for case in ranked if case.key in rivals and case.jf != rivals[case.key].jf),
-        key=lambda case: -abs(case.jf - rivals[case.key].jf),
+        (case for case in ranked if case.key in rivals and case.score != rivals[case.key].score),
+        key=lambda case: -abs(case.score - rivals[case.key].score),
     )[:DIFFERING]
     taken = {case.key for case in differing}
     worst = [case for case in ranked if case.key not in taken][:WORST]
@@ -95,12 +96,12 @@ def choose(report: Report, pairing: Pairing | None) -> dict[str, list[Shown]]:
 
 
 def _frames(case: Case, rival: Case | None) -> tuple[int, ...]:
-    """Of each third of the frames the one of lowest J, or of the largest difference."""
-    j = np.array(case.frame_j)
+    """Of each third of the frames the one of lowest value, or of the largest difference."""
+    values = np.array(case.course)
     if rival is not None and rival.frames == case.frames:
-        j = -np.abs(j - np.array(rival.frame_j))
-    parts = np.array_split(np.arange(len(j)), min(FRAMES, max(1, len(j))))
-    return tuple(int(part[j[part].argmin()]) for part in parts if len(part))
+        values = -np.abs(values - np.array(rival.course))
+    parts = np.array_split(np.arange(len(values)), min(FRAMES, max(1, len(values))))
+    return tuple(int(part[values[part].argmin()]) for part in parts if len(part))
 
 
 def _score_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
@@ -128,15 +129,24 @@ def _score_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
 
 def _plot_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     both = [("a", report.cases)] + ([] if pairing is None else [("b", pairing.second.cases)])
-    bars, most = histogram_svg([(kind, [case.jf for case in cases]) for kind, cases in both])
-    plots = [{"svg": bars, "title": f"J&F of {report.unit}s", "top": f"{most:,}", "left": "0", "right": "100"}]
+    bars, most = histogram_svg([(kind, [case.score for case in cases]) for kind, cases in both])
+    plots = [
+        {
+            "svg": bars,
+            "title": f"{report.scale.score} of {report.unit}s",
+            "top": f"{most:,}",
+            "left": "0",
+            "right": "100",
+        }
+    ]
     courses = [(kind, mean_course(cases)) for kind, cases in both]
     if any(values for _, values in courses):
-        plots.append({"svg": curves_svg(courses, height=150), "title": f"mean J over an {report.unit}'s course",
+        title = f"mean {report.scale.courses[0]} over the course of all {report.unit}s"
+        plots.append({"svg": curves_svg(courses, height=150), "title": title,
                       "top": "100", "left": "first frame", "right": "last"})  # fmt: skip
     if pairing is not None:
-        dots = scatter_svg([(second.jf, first.jf) for first, second in pairing.pairs])
-        title = f"J&F of each {report.unit}: {report.name} (upwards) over {pairing.second.name} (to the right)"
+        dots = scatter_svg([(second.score, first.score) for first, second in pairing.pairs])
+        title = f"{report.scale.score} of each {report.unit}: {report.name} (upwards) over {pairing.second.name} (to the right)"
         plots.append({"svg": dots, "title": title, "top": "100", "left": "0", "right": "100", "square": "yes"})
     return {"id": "distribution", "title": "Distribution", "plots": plots}
 
@@ -159,9 +169,11 @@ def _cards(report: Report, pairing: Pairing | None, chosen: dict[str, list[Shown
 
 def _card(report: Report, other: Report | None, item: Shown, views: list[Any], anchor: str) -> dict[str, Any]:
     case, rival = item.case, item.rival
-    chips = [("J&F", percent(case.jf)), ("J", percent(case.j)), ("F", percent(case.f))]
+    scale, change = report.scale, 0.0 if rival is None else case.score - rival.score
+    chips = [(scale.score, percent(case.score))]
+    chips += [(name, percent(part)) for name, part in zip(scale.parts, case.parts, strict=True)]
     if rival is not None and other is not None:
-        chips += [(f"J&F of {other.name}", percent(rival.jf)), ("difference", percent(case.jf - rival.jf, "+"))]
+        chips += [(f"{scale.score} of {other.name}", percent(rival.score)), ("difference", percent(change, "+"))]
     chips += [
         (name, str(value)) for (name, _), value in zip(report.columns, case.more, strict=True) if value is not None
     ]
@@ -170,11 +182,12 @@ def _card(report: Report, other: Report | None, item: Shown, views: list[Any], a
         spans = [] if case.span is None else [case.span]
         card["narratives"] = [{"actor": "", "html": marked_html(case.caption, spans, [FIRST])}]
     if len(case.frames) > 1:
-        lines = [("f", case.frame_f), ("a", case.frame_j)]
+        lines = [("f", thin) for thin in case.courses[1:]] + [("a", case.course)]
         if rival is not None and len(rival.frames) > 1:
-            lines.insert(1, ("b", rival.frame_j))
+            lines.insert(-1, ("b", rival.course))
         places = [t / (len(case.frames) - 1) for t in item.frames]
-        title = f"J (thick) and F (thin) on {len(case.frames):,} frames; upright lines: the frames below"
+        names = " and ".join(f"{n} ({kind})" for n, kind in zip(scale.courses, ("thick", "thin"), strict=False))
+        title = f"{names} on {len(case.frames):,} frames; upright lines: the frames below"
         card["plot"] = {"svg": curves_svg(lines, places), "title": title, "top": "100",
                         "left": case.frames[0], "right": case.frames[-1]}  # fmt: skip
     return card
@@ -191,24 +204,43 @@ def _pictures(report: Report, other: Report | None, item: Shown) -> list[dict[st
     rows = []
     for i, (t, view) in enumerate(zip(item.frames, report.viewer(item.case, names), strict=True)):
         image = _small(view.image)
-        nothing = np.zeros(image.shape[:2], bool)
-        truth = nothing if view.truth is None else resize(view.truth, *image.shape[:2])
-        pictures = [("frame", image), ("truth", overlay(image, [truth], [TRUTH]))]
-        pictures.append((report.name, _panel(image, resize(view.prediction, *image.shape[:2]), FIRST, truth)))
-        note = f"frame {view.frame}: J {percent(item.case.frame_j[t])}"
+        pictures = [("frame", image), ("truth", _true_panel(image, view))]
+        pictures.append((report.name, _panel(image, view, FIRST)))
+        note = f"frame {view.frame}: {report.scale.courses[0]} {percent(item.case.course[t])}"
         if rivals and other is not None and item.rival is not None:
-            pictures.append((other.name, _panel(image, resize(rivals[i].prediction, *image.shape[:2]), SECOND, truth)))
-            note += f", {percent(item.rival.frame_j[t])} of {other.name}"
+            pictures.append((other.name, _panel(image, rivals[i], SECOND)))
+            note += f", {percent(item.rival.course[t])} of {other.name}"
         rows.append({"note": note, "pictures": pictures})
     return rows
 
 
-def _panel(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], truth: np.ndarray) -> np.ndarray:
-    """A predicted mask over its frame, the true outline in white."""
-    painted = overlay(image, [mask], [colour])
-    outline, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(painted, outline, -1, (255, 255, 255), 1)
-    return painted
+def _true_panel(image: np.ndarray, view: View) -> np.ndarray:
+    """What is there over its frame, shrunk to `image`: a mask, points, a box."""
+    painted = image if view.truth is None else overlay(image, [resize(view.truth, *image.shape[:2])], [TRUTH])
+    return _marked(painted, view, view.true_box, TRUTH)
+
+
+def _panel(image: np.ndarray, view: View, colour: tuple[int, int, int]) -> np.ndarray:
+    """A predicted mask over its frame, shrunk to `image`; the true outline in white, points as they are."""
+    painted = overlay(image, [resize(view.prediction, *image.shape[:2])], [colour])
+    if view.truth is not None:
+        truth = resize(view.truth, *image.shape[:2]).astype(np.uint8)
+        outline, _ = cv2.findContours(truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(painted, outline, -1, WHITE, 1)
+    return _marked(painted, view, view.predicted_box, colour)
+
+
+def _marked(image: np.ndarray, view: View, box: Box | None, colour: tuple[int, int, int]) -> np.ndarray:
+    """The picture with the view's points and a box, which are given in pixels of the view."""
+    image = image.copy()
+    scale = image.shape[0] / view.image.shape[0]
+    if box is not None:
+        top, left, bottom, right = (round(scale * edge) for edge in box)
+        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), WHITE, 3)
+        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), colour, 1)
+    if view.points is not None:
+        draw_points(image, replace(view.points, xy=scale * view.points.xy))
+    return image
 
 
 def _small(image: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def histogram_svg(groups: Sequence[tuple[str, Sequence[float]]], height: int = 1
 
 
 def scatter_svg(pairs: Sequence[tuple[float, float]], side: int = 320) -> str:
-    """Each case's J&F in one set of results (x) over that in the other (y); at most 2,000 evenly chosen dots."""
+    """Each case's score in one set of results (x) over that in the other (y); at most 2,000 evenly chosen dots."""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(MOST_DOTS, len(pairs))).round().astype(int)).tolist()
     drawn = [
         f'<path class="grid" d="M0.5 0.5H{side - 0.5}V{side - 0.5}H0.5Z"/>',
@@ -72,8 +72,8 @@ def scatter_svg(pairs: Sequence[tuple[float, float]], side: int = 320) -> str:
 
 
 def mean_course(cases: Sequence[Case]) -> list[float]:
-    """Mean J of all cases over their course, in 24 steps from each one's first to its last frame that counts."""
-    tables = [np.interp(np.linspace(0, 1, STEPS), _places(len(c.frame_j)), c.frame_j) for c in cases if c.frame_j]
+    """The mean of all cases' courses, in 24 steps from each one's first to its last frame that counts."""
+    tables = [np.interp(np.linspace(0, 1, STEPS), _places(len(c.course)), c.course) for c in cases if c.course]
     return np.mean(tables, 0).tolist() if tables else []
 
 

@@ -79,7 +79,7 @@ def narrative_report(
         places = [video.frame_names.index(frame) for frame in frames]
         masks = read_expression(video, index, places, results)
         truth = video.object_by_id[video.expressions[index].object_id].segmentations
-        return [_view(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
+        return [view_of(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
 
     lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
     columns = NARRATIVE_COLUMNS if nouns else NARRATIVE_COLUMNS[2:]
@@ -113,11 +113,10 @@ def _expression_case(detail: ExpressionDetail, nouns: bool) -> Case:
         score.video,
         score.noun,
         ("same noun" if detail.rivals else "other noun") if nouns else "",
-        score.j,
-        score.f,
+        detail.jf,
+        (score.j, score.f),
         score.frame_names,
-        score.j_frames,
-        score.f_frames,
+        (score.j_frames, score.f_frames),
         detail.caption,
         detail.span,
         more if nouns else more[2:],
@@ -167,11 +166,10 @@ def _object_case(run: VosScores, score: ObjectScore, seen: Collection[str] | Non
         score.video,
         called,
         run.run.name if several else group,
-        j.mean,
-        f.mean,
+        0.5 * (j.mean + f.mean),
+        (j.mean, f.mean),
         score.frames,
-        score.j,
-        score.f,
+        (score.j, score.f),
         more=more,
     )
 
@@ -221,7 +219,7 @@ def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str],
             mask = _best_proposal(labels, rle)
         else:
             mask = labels != 0 if number is None else labels == number
-        views.append(_view(video, t, rle, mask))
+        views.append(view_of(video, t, rle, mask))
     return views
 
 
@@ -234,7 +232,8 @@ def _best_proposal(labels: np.ndarray, truth: RLE | None) -> np.ndarray:
     return (labels == iou.argmax()) & (iou.max() > 0)
 
 
-def _view(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> View:
+def view_of(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> View:
+    """A frame of a video, grey where the dataset has no pixels, with masks."""
     size = (video.height, video.width)
     image = np.full((*size, 3), GREY, np.uint8) if video.frames is None else video.frames[t]
     return View(video.frame_names[t], image, None if truth is None else decode(truth), prediction)

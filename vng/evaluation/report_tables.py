@@ -25,26 +25,28 @@ def case_table(report: Report, pairing: Pairing | None, anchors: Mapping[str, st
     rivals = {} if pairing is None else {first.key: second for first, second in pairing.pairs}
     points = FINE if len(report.cases) <= MANY else COARSE
     grouped = any(case.group for case in report.cases)
-    columns = [_column(report.unit, "text"), _column("J&F", "share"), *_rival_columns(pairing)]
-    columns += [_column("J over time", "course"), _column("video", "text")]
+    scale = report.scale
+    columns = [_column(report.unit, "text"), _column(scale.score, "share"), *_rival_columns(pairing)]
+    columns += [_column(f"{scale.courses[0]} over time", "course"), _column("video", "text")]
     group = len(columns) if grouped else -1
     columns += [_column("group", "text")] if grouped else []
-    columns += [_column("J", "part"), _column("F", "part"), _column("frames", "count", "frames that count")]
+    columns += [_column(name, "part") for name in scale.parts] + [_column("frames", "count", "frames that count")]
     columns += [
         _column(name, "text" if _worded(report, i) else "count", text) for i, (name, text) in enumerate(report.columns)
     ]
     texts = {case.caption: i for i, case in enumerate({c.caption: c for c in report.cases if c.caption}.values())}
     rows = []
-    for case in sorted(report.cases, key=lambda c: (c.jf, c.key)):
+    for case in sorted(report.cases, key=lambda c: (c.score, c.key)):
         rival = rivals.get(case.key)
-        cells: list[Any] = [case.name, _share(case.jf), *_rival_cells(case.jf, None if rival is None else rival.jf)]
+        theirs = None if rival is None else rival.score
+        cells: list[Any] = [case.name, _share(case.score), *_rival_cells(case.score, theirs)]
         cells += [None, case.video, *([case.group] if grouped else [])]
-        cells += [_share(case.j), _share(case.f), len(case.frames), *case.more]
-        courses = [course(case.frame_j, points)] + ([] if rival is None else [course(rival.frame_j, points)])
+        cells += [*(_share(part) for part in case.parts), len(case.frames), *case.more]
+        courses = [course(case.course, points)] + ([] if rival is None else [course(rival.course, points)])
         where = {"case": anchors.get(case.key, ""), "text": texts.get(case.caption, -1), "span": case.span}
         rows.append([*cells, {"lines": courses, "frames": _ends(case.frames), **where}])
     table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 1, "group": group, "unit": report.unit}
-    table["texts"] = list(texts)
+    table |= {"texts": list(texts), "score": scale.score, "course": scale.courses[0]}
     title = f"All {report.unit}s"
     text = "Hardest first; a heading sorts. A course opens its row: the curve at length, and the narrative where there is one."
     return {"id": "cases", "title": title, "text": text, "table": table}
@@ -57,26 +59,26 @@ def video_table(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     for case in report.cases:
         videos.setdefault(case.video, []).append(case)
     points = FINE if len(videos) <= MANY else COARSE
-    columns = [_column("video", "text"), _column("J&F", "share", "mean over its cases"), *_rival_columns(pairing)]
-    columns += [_column("J over time", "course"), _column(f"{report.unit}s", "count"), _column("J", "part")]
-    columns += [_column("F", "part"), _column("lowest J&F", "part", "of its cases")]
+    scale = report.scale
+    columns = [_column("video", "text"), _column(scale.score, "share", "mean over its cases"), *_rival_columns(pairing)]
+    columns += [_column(f"{scale.courses[0]} over time", "course"), _column(f"{report.unit}s", "count")]
+    columns += [_column(name, "part") for name in scale.parts] + [
+        _column(f"lowest {scale.score}", "part", "of its cases")
+    ]
     rows = []
     for video, cases in videos.items():
-        jf = _mean([case.jf for case in cases])
+        score = _mean([case.score for case in cases])
         theirs = [rivals[case.key] for case in cases if case.key in rivals]
-        cells: list[Any] = [video, _share(jf), *_rival_cells(jf, _mean([c.jf for c in theirs]) if theirs else None)]
-        cells += [
-            None,
-            len(cases),
-            _share(_mean([case.j for case in cases])),
-            _share(_mean([case.f for case in cases])),
-        ]
-        cells.append(_share(min(case.jf for case in cases)))
+        their_score = _mean([c.score for c in theirs]) if theirs else None
+        cells: list[Any] = [video, _share(score), *_rival_cells(score, their_score), None, len(cases)]
+        cells += [_share(_mean(values)) for values in zip(*(case.parts for case in cases), strict=True)]
+        cells.append(_share(min(case.score for case in cases)))
         names, values = _course_of(cases)
         lines = [course(values, points)] + ([course(_course_of(theirs)[1], points)] if theirs else [])
         rows.append([*cells, {"lines": lines, "frames": _ends(names), "case": "", "text": -1, "span": None}])
     rows.sort(key=lambda row: row[1])
     table = {"columns": columns, "rows": rows, "page": PAGE, "sort": 1, "group": -1, "texts": [], "unit": "video"}
+    table |= {"score": scale.score, "course": scale.courses[0]}
     return {"id": "videos", "title": "Videos", "text": "Lowest first.", "table": table}
 
 
@@ -86,10 +88,10 @@ def course(values: Sequence[float], points: int) -> list[int]:
 
 
 def _course_of(cases: Sequence[Case]) -> tuple[list[str], list[float]]:
-    """Frames that count for any case, in the order of the longest one, and the mean J of the cases on each."""
+    """Frames that count for any case, in the order of the longest one, and the mean course of the cases on each."""
     found: dict[str, list[float]] = {}
     for case in sorted(cases, key=lambda c: -len(c.frames)):
-        for name, value in zip(case.frames, case.frame_j, strict=True):
+        for name, value in zip(case.frames, case.course, strict=True):
             found.setdefault(name, []).append(value)
     names = sorted(found) if len({len(name) for name in found}) == 1 else list(found)
     return names, [_mean(found[name]) for name in names]
@@ -102,7 +104,7 @@ def _ends(names: Sequence[str]) -> list[str]:
 def _rival_columns(pairing: Pairing | None) -> list[dict[str, str]]:
     if pairing is None:
         return []
-    return [_column(f"J&F of {pairing.second.name}", "share"), _column("difference", "change")]
+    return [_column(f"{pairing.first.scale.score} of {pairing.second.name}", "share"), _column("difference", "change")]
 
 
 def _rival_cells(value: float, rival: float | None) -> list[float | None]:
@@ -118,4 +120,6 @@ def _share(value: float) -> float | None:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+    """Of those that are known; NaN where none is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -8,22 +8,26 @@ estimates from the trace's extent. Both count as met from one half on. Every dec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vng.dataset import Video, VideoObject
-from vng.errors import DataError, DataErrors, Problem
+from vng.errors import DataError, Problem
+from vng.evaluation.narrative import MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
-from vng.evaluation.predictions import PREDICT, Missing, read_png
+from vng.evaluation.predictions import FrameFolder, Missing, check_results, raise_problems, strange_folders
+from vng.evaluation.workers import in_order, score_videos
 from vng.frames import inside
 from vng.masks import RLE, decode, from_json
 
 MEASURES = ("recall", "precision", "recall-met", "precision-met", "both-met")
 MET = 0.5
+QUESTION = "question of the video"
 SIDE = (0.239715, 1.6737112, -0.42075962)  # of the square, by powers of the trace's extent; shares of the shorter side
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open
@@ -40,6 +44,11 @@ class Answer:
     precision: float
 
     @property
+    def mean(self) -> float:
+        """Of recall and precision."""
+        return 0.5 * (self.recall + self.precision)
+
+    @property
     def met(self) -> tuple[bool, bool]:
         """Whether recall and precision reach one half."""
         return self.recall >= MET, self.precision >= MET
@@ -47,9 +56,14 @@ class Answer:
 
 @dataclass
 class TraceScore:
-    """Trace recall and precision of what is added, question by question."""
+    """Trace recall and precision of what is added, question by question.
+
+    Attributes:
+        notes: files and folders of no frame, question or video, of predictions that were read from files.
+    """
 
     _answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    notes: tuple[Problem, ...] = ()
 
     def add(
         self,
@@ -140,40 +154,111 @@ def trace_square(trace: np.ndarray) -> Box:
     return max(round(y - half), 0), max(round(x - half), 0), min(round(y + half), height), min(round(x + half), width)
 
 
-def evaluate_questions(questions: Path, results: Path, missing: Missing = "error") -> TraceScore:
+@dataclass
+class _VideoScore:
+    """What came of one video."""
+
+    dataset: str = ""
+    score: TraceScore = field(default_factory=TraceScore)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
+def evaluate_questions(
+    questions: Path,
+    results: Path,
+    missing: Missing = "error",
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    progress: bool = False,
+) -> TraceScore:
     """Score a folder `<results>/<video>/<question hash>/<frame>.png`; non-zero is predicted.
 
     Args:
         questions: the published file {video: [{question_hash, trace_frame, trace}]}.
         results: the predictions' folder.
         missing: whether a prediction that is not there is an error or an empty answer.
+        strict: whether folders of no question or video are errors; else they are `TraceScore.notes`.
+        processes: how many score, a video each; no figure depends on it.
+        progress: a bar that counts videos.
 
     Raises:
         DataErrors: all that is wrong at once.
+        WorkerDied: one of several processes was killed.
     """
-    score, problems = TraceScore(), list[Problem]()
-    for video, item in _read_questions(questions):
-        key, frame = item["question_hash"], str(item["trace_frame"])
-        place = f"{video}: {key}"
-        try:
-            rle = from_json(item["trace"])
-            if rle is None:
-                raise ValueError("there is none")
-            path = inside(inside(results, video), key) / f"{frame.removesuffix('.png')}.png"
-            predicted = _read_mask(path, rle.size, missing)
-            score.add(video, key, rle, predicted, frame=frame)
-        except ValueError as error:
-            problems.append(Problem(str(questions), place, "trace", str(error), "leave the question out"))
-        except DataError as error:
-            problems.append(error.problem)
-    if problems:
-        raise DataErrors(problems)
+    check_results(results)
+    by_video: dict[str, list[dict[str, Any]]] = {}
+    for video, item in read_questions(questions):
+        by_video.setdefault(video, []).append(item)
+    work = partial(_score_questions, questions=questions, results=results, missing=missing)
+    found = in_order(work, by_video.items(), processes, progress, len(by_video))
+    score, _ = _gathered(found, list[Problem](), results, by_video, strict)
     if not score.answers:
         raise DataError(questions, "", "", "no question", "give the published file")
     return score
 
 
-def _read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _score_questions(
+    task: tuple[str, list[dict[str, Any]]], questions: Path, results: Path, missing: Missing
+) -> _VideoScore:
+    """The questions of one video."""
+    video, items = task
+    made = _VideoScore()
+    for item in items:
+        key = item["question_hash"]
+        try:
+            rle = question_trace(item)
+            folder = question_folder(results, video, item, rle.size, missing)
+            folder.missing([0])
+            predicted = folder.pixels(0)
+            made.problems += folder.problems
+            if predicted is not None:
+                made.score.add(video, key, rle, predicted, frame=folder.names[0])
+        except ValueError as error:
+            place = f"{video}: {key}"
+            made.problems.append(Problem(str(questions), place, "trace", str(error), "leave the question out"))
+        except DataError as error:
+            made.problems.append(error.problem)
+            return made
+    made.notes = strange_folders(inside(results, video), [item["question_hash"] for item in items], QUESTION)
+    return made
+
+
+def question_trace(item: Mapping[str, Any]) -> RLE:
+    """The trace of a published question; ValueError where it has none."""
+    rle = from_json(item["trace"])
+    if rle is None:
+        raise ValueError("there is none")
+    return rle
+
+
+def question_folder(
+    results: Path, video: str, item: Mapping[str, Any], size: tuple[int, int], missing: Missing
+) -> FrameFolder:
+    """The predicted frame of a published question, its frame 0; DataError for names that lead out of the folder."""
+    folder = inside(inside(results, video), item["question_hash"])
+    return FrameFolder(folder, [str(item["trace_frame"]).removesuffix(".png")], size, missing, "question")
+
+
+def _gathered(
+    found: Iterable[_VideoScore], problems: list[Problem], results: Path, known: Collection[str], strict: bool
+) -> tuple[TraceScore, str]:
+    """All videos' scores with their notes, and what the dataset is called; DataErrors for all that is wrong."""
+    score, dataset, notes = TraceScore(), "", list[Problem]()
+    for made in found:
+        dataset = made.dataset
+        problems += made.problems
+        notes += made.notes
+        score.merge(made.score)
+    notes += strange_folders(results, known, "video")
+    raise_problems(problems, notes, strict)
+    score.notes = tuple(notes)
+    return score, dataset
+
+
+def read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(video, question) of a published file, in its order; DataError for any other file."""
     try:
         tree = json.loads(path.read_bytes())
         found = [(str(video), dict(item)) for video, items in tree.items() for item in items]
@@ -186,7 +271,15 @@ def _read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def evaluate_traced_expressions(videos: Iterable[Video], results: Path, missing: Missing = "error") -> TraceScore:
+def evaluate_traced_expressions(
+    videos: Iterable[Video],
+    results: Path,
+    missing: Missing = "error",
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    progress: bool = False,
+) -> TraceScore:
     """The same measures for a dataset made from mouse traces, whose questions are its expressions (ours).
 
     A question is an expression and a frame its object's trace was drawn on. A dataset keeps the pointer's positions, not
@@ -196,48 +289,52 @@ def evaluate_traced_expressions(videos: Iterable[Video], results: Path, missing:
         videos: a dataset converted from VidLN (`trace/...` objects).
         results: predictions `<results>/<video>/<expression>/<frame>.png`, non-zero is predicted.
         missing: whether a prediction that is not there is an error or an empty answer.
+        strict, processes, progress: as `evaluate_questions`; files of no frame are notes, too.
 
     Raises:
         DataErrors: all that is wrong at once. DataError: no object with a trace.
+        WorkerDied: one of several processes was killed.
     """
-    score, problems, source = TraceScore(), list[Problem](), ""
-    for video in videos:
-        source, size = video.dataset, (video.height, video.width)
-        for index, expression in enumerate(video.expressions):
-            item = video.object_by_id.get(expression.object_id)
-            if item is None or not is_traced(item.source):
-                continue
-            for t in np.unique(item.points.frame):
-                name = video.frame_names[int(t)]
-                try:
-                    predicted = _read_mask(inside(results, video.video_id) / str(index) / f"{name}.png", size, missing)
-                except DataError as error:
-                    problems.append(error.problem)
-                else:
-                    score.add(video.video_id, f"{index}/{name}", _drawn(item, int(t), size), predicted, frame=name)
-    if problems:
-        raise DataErrors(problems)
+    check_results(results)
+    problems, known = list[Problem](), set[str]()
+    work = partial(_score_expressions, results=results, missing=missing)
+    found = score_videos(work, videos, problems, known, processes, progress)
+    score, dataset = _gathered(found, problems, results, known, strict)
     if not score.answers:
-        raise DataError(source, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
+        raise DataError(dataset, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
     return score
 
 
-def _drawn(item: VideoObject, frame: int, size: tuple[int, int]) -> np.ndarray:
+def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing) -> _VideoScore:
+    """The traced expressions of one video, without its pixels; whether to measure, or only to read what is wrong."""
+    video, scoring = task
+    made = _VideoScore(video.dataset)
+    for index, expression in enumerate(video.expressions):
+        item = video.object_by_id.get(expression.object_id)
+        if item is None or not is_traced(item.source):
+            continue
+        try:
+            frames = ExpressionFrames(inside(results, video.video_id) / str(index), video, missing)
+        except DataError as error:
+            made.problems.append(error.problem)
+            return made
+        traced = [int(t) for t in np.unique(item.points.frame)]
+        frames.missing(traced)
+        answers = [(t, frames.pixels(t, MODES)) for t in traced]
+        made.problems += frames.problems
+        made.notes += frames.extras()
+        for t, predicted in answers:
+            if scoring and not made.problems and predicted is not None:
+                trace, name = drawn_trace(item, t, (video.height, video.width)), video.frame_names[t]
+                made.score.add(video.video_id, f"{index}/{name}", trace, predicted, frame=name)
+    names = [str(index) for index in range(len(video.expressions))]
+    made.notes += strange_folders(results / video.video_id, names, "expression of the video")
+    return made
+
+
+def drawn_trace(item: VideoObject, frame: int, size: tuple[int, int]) -> np.ndarray:
     """The pixels [H, W] of an object's trace in a frame."""
     mask = np.zeros(size, bool)
     columns, rows = np.rint(item.points.in_frame(frame).xy).astype(int).T
     mask[rows.clip(0, size[0] - 1), columns.clip(0, size[1] - 1)] = True
     return mask
-
-
-def _read_mask(path: Path, size: tuple[int, int], missing: Missing) -> np.ndarray:
-    """A predicted mask bool [H, W]; DataError for one that is not there (unless empty is meant), unreadable or mis-sized."""
-    if not path.exists():
-        if missing == "empty":
-            return np.zeros(size, bool)
-        raise DataError(path, "", "", "this prediction is missing", PREDICT)
-    try:
-        return read_png(path, size) != 0
-    except ValueError as error:
-        reason, _, cure = str(error).partition("; ")
-        raise DataError(path, "", "", reason, cure) from error

@@ -20,7 +20,7 @@ from vng.evaluation.shapes import Shapes, of_labels
 from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
 from vng.evaluation.vos_results import Run, VideoPredictions, find_runs, object_numbers, plain_run
 from vng.evaluation.vos_targets import LeftOut, Protocol, Targets
-from vng.evaluation.workers import in_order, known_length
+from vng.evaluation.workers import score_videos
 
 __all__ = ["ObjectScore", "Protocol", "Run", "VosScores", "evaluate_vos", "find_runs", "object_numbers", "plain_run"]
 
@@ -154,14 +154,8 @@ def evaluate_vos(
     problems: list[Problem] = []
     left_out: list[LeftOut] = []
     scores: list[list[ObjectScore]] = [[] for _ in runs]
-
-    def without_pixels() -> Iterable[tuple[Video, bool]]:
-        for video in videos:
-            known.add(video.video_id)
-            yield replace(video, frames=None), not problems
-
     score = partial(_evaluate_video, runs=runs, protocol=protocol, missing=missing)
-    for made in in_order(score, without_pixels(), processes, progress, known_length(videos)):
+    for made in score_videos(score, videos, problems, known, processes, progress):
         source = made.dataset
         left_out += made.left_out
         problems += made.problems

@@ -19,7 +19,7 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.errors import DataError
-from vng.evaluation.predictions import FrameFolder, Missing
+from vng.evaluation.predictions import FrameFolder, Missing, check_results
 from vng.frames import inside
 
 MAX_NUMBER = 254  # 0 is background, 255 is void
@@ -67,8 +67,7 @@ class Run:
 
 def plain_run(results: Path, video_ids: Collection[str]) -> Run:
     """RESULTS as one run; DataError where it is no folder, or holds the runs of a Point-VOS benchmark."""
-    if not results.is_dir():
-        raise DataError(results, "", "", "no such folder of predictions", "check --results, or run `vng propagate`")
+    check_results(results, "vng propagate")
     if counts := _numbered(results, "points", video_ids):
         reason = f"runs over numbers of points lie here ({counts[0][1].name})"
         raise DataError(results, "", "", reason, "use --protocol point-vos, or give the folder of one run")

@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TypeVar
 
-from vng.errors import VngError
+from vng.dataset import Video
+from vng.errors import Problem, VngError
 
 MOST = 8  # processes that are started unasked
 WORTH = 4  # videos for which another process is worth its start
@@ -73,6 +75,32 @@ def in_order(
     from tqdm import tqdm
 
     return iter(tqdm(results, total=total, desc="evaluate", unit="video"))
+
+
+def score_videos(
+    score: Callable[[tuple[Video, bool]], Result],
+    videos: Iterable[Video],
+    problems: Sequence[Problem],
+    known: set[str],
+    processes: int = 1,
+    progress: bool = False,
+) -> Iterator[Result]:
+    """`score` of each video, in order; it gets the video without its pixels, and whether to measure or only to read.
+
+    Args:
+        score: as the function of `in_order`.
+        videos: the truth.
+        problems: what is wrong so far, which the caller adds to: once it holds something, the rest is only read.
+        known: takes the ids of the videos.
+        processes, progress: as `in_order`.
+    """
+
+    def tasks() -> Iterator[tuple[Video, bool]]:
+        for video in videos:
+            known.add(video.video_id)
+            yield replace(video, frames=None), not problems
+
+    return in_order(score, tasks(), processes, progress, known_length(videos))
 
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:

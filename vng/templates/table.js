@@ -136,7 +136,7 @@
         const cell = make("td", { className: NUMBERS.has(column.kind) ? `number ${column.kind}` : text.length > 20 ? "word" : "short", title: whole }, text);
         if (column.kind === "share" && row[i] !== null) {
           cell.style.setProperty("--share", `${100 * row[i]}%`);
-          cell.style.setProperty("--tint", column.name === "J&F" ? "var(--a)" : "var(--b)");
+          cell.style.setProperty("--tint", column.name === data.score ? "var(--a)" : "var(--b)");
         }
         return cell;
       });
@@ -151,7 +151,7 @@
         go({ open: open ? "" : String(index) });
         body.querySelector(`[data-row="${index}"]`).focus(); // rows are drawn anew
       };
-      const label = `J over time, ${Math.min(...more.lines[0])} to ${Math.max(...more.lines[0])} per cent; show at length`;
+      const label = `${data.course} over time, ${Math.min(...more.lines[0])} to ${Math.max(...more.lines[0])} per cent; show at length`;
       const button = make("button", { type: "button", onclick: click, ariaLabel: label, ariaExpanded: String(open) });
       button.dataset.row = index;
       button.append(curves(more.lines, 120, 24, false));
@@ -168,7 +168,7 @@
         inner.append(make("p", {}, letters.slice(0, from).join(""), make("mark", {}, letters.slice(from, to).join("")), letters.slice(to).join("")));
       }
       const figure = make("figure", { className: "plot" });
-      figure.append(make("figcaption", {}, "J in per cent"), make("div", {}, make("span", {}, "100"), curves(more.lines, 640, 140, true)));
+      figure.append(make("figcaption", {}, `${data.course} in per cent`), make("div", {}, make("span", {}, "100"), curves(more.lines, 640, 140, true)));
       figure.append(make("p", {}, ...more.frames.map((frame) => make("span", {}, frame))));
       inner.append(figure);
       if (more.case) inner.append(make("p", {}, make("a", { href: "#" + more.case }, "to its pictures")));
