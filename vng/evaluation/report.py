@@ -32,11 +32,15 @@ class Scale:
         score: what cases are ranked by.
         parts: what it is made of.
         courses: what each frame has; the first one is drawn thick, a second one thin.
+        truth: what predictions are compared with, under its pictures.
+        legend: how it is drawn.
     """
 
     score: str
     parts: tuple[str, ...]
     courses: tuple[str, ...]
+    truth: str = "truth"
+    legend: str = "truth (white outlines on predictions)"
 
 
 J_AND_F = Scale("J&F", ("J", "F"), ("J", "F"))

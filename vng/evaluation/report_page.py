@@ -71,7 +71,7 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
                for name, interval in ((m.name, bootstrap_interval(m.ratio)) for m in report.measures[:4])]  # fmt: skip
     title = report.title if pairing is None else f"{report.title}, against {pairing.second.name}"
     render_page(page, title=title, lead=report.lead, figures=figures, sections=sections, footer=footer, contents=True,
-                legend=(report.name, None if pairing is None else pairing.second.name))  # fmt: skip
+                legend=(report.name, None if pairing is None else pairing.second.name, report.scale.legend))  # fmt: skip
     return page
 
 
@@ -204,7 +204,7 @@ def _pictures(report: Report, other: Report | None, item: Shown) -> list[dict[st
     rows = []
     for i, (t, view) in enumerate(zip(item.frames, report.viewer(item.case, names), strict=True)):
         image = _small(view.image)
-        pictures = [("frame", image), ("truth", _true_panel(image, view))]
+        pictures = [("frame", image), (report.scale.truth, _true_panel(image, view))]
         pictures.append((report.name, _panel(image, view, FIRST)))
         note = f"frame {view.frame}: {report.scale.courses[0]} {percent(item.case.course[t])}"
         if rivals and other is not None and item.rival is not None:

@@ -29,8 +29,10 @@ from vng.evaluation.traces import (
 from vng.evaluation.vos_results import Run, VideoPredictions
 from vng.masks import decode
 
-AGREEMENT = Scale("agreement", ("positives inside", "negatives outside"), ("agreement",))
-RECALL_AND_PRECISION = Scale("R&P", ("recall", "precision"), ("R&P",))
+AGREEMENT = Scale(
+    "agreement", ("positives inside", "negatives outside"), ("agreement",), "points", "points that belong inside"
+)
+RECALL_AND_PRECISION = Scale("R&P", ("recall", "precision"), ("R&P",), "trace", "trace and the square about it")
 POINTS_LEAD = "Agreement with verified points: positives (green) belong inside, negatives (red) outside."
 TRACES_LEAD = (
     "The bounding box of a prediction answers. Recall: share of the mouse trace in it; precision: share of it in the square "
