@@ -26,6 +26,7 @@ class BuildOptions:
     checkpoint: str | None = None
     settings: tuple[tuple[str, str], ...] = ()  # of the segmenter, by name
     propagator: str | None = None  # None: only annotated frames get masks
+    propagator_checkpoint: str | None = None
     nouns: str = "auto"
     use_trace: bool = True
     pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
@@ -47,7 +48,7 @@ class BuildOptions:
     def as_settings(self) -> dict[str, Any]:
         """What the manifest keeps; of weights and lists their content, wherever they lie."""
         kept = asdict(self)
-        for key in ("progress", "nouns"):
+        for key in ("progress", "nouns", "propagator_checkpoint"):
             kept.pop(key)
         segmenter, propagator = engines(self)
         kept["checkpoint"] = getattr(segmenter, "fingerprint", None)
@@ -61,12 +62,16 @@ class BuildOptions:
 def engines(options: BuildOptions) -> tuple[Segmenter, Propagator | None]:
     """The segmenter and propagator of a conversion, made once for all its videos."""
     current_processes()  # a launcher's processes learn which accelerator is theirs before weights are loaded onto it
-    propagator = None if options.propagator is None else load_propagator(options.propagator)
+    weights = options.propagator_checkpoint
+    given = {} if weights is None else {"checkpoint": weights}
+    propagator = None if options.propagator is None else load_propagator(options.propagator, **given)
     return load_segmenter(options.segmenter, **options.engine()), propagator
 
 
 def check_options(options: BuildOptions) -> None:
     """Raise UsageError for unknown engines and values out of range before any work is done."""
+    if options.propagator_checkpoint is not None and options.propagator is None:
+        raise UsageError("--propagator-checkpoint goes with --propagator NAME")
     engines(options)
     if not 0 <= options.pseudo.held_out < 1:
         raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")

@@ -415,6 +415,8 @@ class TestConvertCommands:
         [
             (["--segmenter", "magic"], 2, "unknown segmenter 'magic'; choose one of: classical, dynamite, embedded"),
             (["--propagator", "magic"], 2, "unknown propagator 'magic'"),
+            (["--propagator", "sam2"], 2, "propagator 'sam2' has no weights of its own; name a checkpoint"),
+            (["--propagator-checkpoint", "x"], 2, "--propagator-checkpoint goes with --propagator NAME"),
             (["--held-out", "1.5"], 2, "held-out"),
             (["--points", "none.json"], 1, "none.json: no such file"),
             (["--nouns", "no_pipe"], 2, "no_pipe"),

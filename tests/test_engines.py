@@ -76,7 +76,7 @@ class TestSegmenters:
         assert np.mean(scores) > 0.85
 
 
-@pytest.mark.parametrize("name", sorted(propagators.ENGINES))
+@pytest.mark.parametrize("name", sorted(set(propagators.ENGINES) - set(propagators.NEEDS_CHECKPOINT)))
 class TestPropagators:
     T = 7
 
@@ -121,10 +121,11 @@ class TestPropagators:
             list(propagators.load(name)(frames, {9: FramePrompts(masks=(masks[0],))}))
 
 
-@pytest.mark.parametrize("name", segmenters.NEEDS_CHECKPOINT)
-def test_engines_without_weights_ask_for_a_checkpoint(name: str) -> None:
-    with pytest.raises(UsageError, match="checkpoint"):
-        segmenters.load(name)
+def test_engines_without_weights_ask_for_a_checkpoint() -> None:
+    for table in (segmenters, propagators):
+        for name in table.NEEDS_CHECKPOINT:
+            with pytest.raises(UsageError, match="checkpoint"):
+                table.load(name)
 
 
 def test_settings_as_a_command_line_gives_them(rng: np.random.Generator) -> None:
@@ -148,7 +149,7 @@ def test_unknown_engines_name_the_known() -> None:
         UsageError, match="unknown segmenter 'x'; choose one of: classical, dynamite, embedded, sam, sam2, sam3"
     ):
         segmenters.load("x")
-    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow, stcn"):
+    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: flow, sam2, stcn"):
         propagators.load("x")
     with pytest.raises(UsageError, match="segmenter 'classical' takes no 'checkpoint'"):
         segmenters.load("classical", checkpoint="x")

@@ -73,6 +73,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
         checkpoint=arguments.checkpoint,
         settings=tuple(sorted(dict(arguments.set).items())),
         propagator=arguments.propagator,
+        propagator_checkpoint=arguments.propagator_checkpoint,
         nouns=getattr(arguments, "nouns", ""),
         pseudo=PseudoMaskSettings(held_out, arguments.seed),
         **more,

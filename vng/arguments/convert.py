@@ -240,6 +240,8 @@ def _engine_arguments(parser: Any) -> None:
         "annotated frames have masks]"
     )
     parser.add_argument("--propagator", nargs="?", const=DEFAULT_PROPAGATOR, metavar="NAME", help=propagator_help)
+    weights_help = "weights of the propagator: a folder or hub id"
+    parser.add_argument("--propagator-checkpoint", metavar="ID", help=weights_help)
     parser.add_argument("--seed", type=natural, default=0, help="of the held-out points [0]")
 
 

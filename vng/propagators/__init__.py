@@ -5,7 +5,7 @@ A new engine is one file with a class that follows `Propagator`, and one line in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:  # the command line asks for the names alone
 ENGINES = {
     "flow": "vng.propagators.flow:FlowPropagator",
     "stcn": "vng.propagators.stcn:StcnPropagator",
+    "sam2": "vng.propagators.sam2:Sam2Propagator",
 }
 DEFAULT = "stcn"
+NEEDS_CHECKPOINT = ("sam2",)  # refuse to be made without one
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Propagator(Protocol):
 
 
 def load(name: str = DEFAULT, **options: Any) -> Propagator:
-    """Make a propagator by name; `options` go to the engine. Raises UsageError for unknown ones."""
+    """Make a propagator by name; `options` go to the engine. Raises UsageError for unknown ones.
+
+    One of `NEEDS_CHECKPOINT` needs its `checkpoint`.
+    """
     return make_engine(ENGINES, "propagator", name, options)
 
 
@@ -83,6 +88,17 @@ def check_prompts(frames: Frames, prompts: Mapping[int, FramePrompts]) -> int:
     if not says:
         raise UsageError("propagation needs at least one frame with points or a mask")
     return count
+
+
+def as_drawn(probabilities: np.ndarray, masks: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Probabilities [K, H, W] with the masks that were given put back as they were: scaling would blur them."""
+    for mask in masks:
+        if mask is not None:
+            probabilities[:, mask] = 0
+    for k, mask in enumerate(masks):
+        if mask is not None:
+            probabilities[k] = mask
+    return probabilities
 
 
 def _check_points(points: PointPrompts, size: tuple[int, int], place: str) -> None:

@@ -25,7 +25,7 @@ from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
 from vng.points import PointPrompts
-from vng.propagators import FramePrompts, check_prompts
+from vng.propagators import FramePrompts, as_drawn, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
@@ -133,7 +133,7 @@ class StcnPropagator:
             with torch.inference_mode():
                 told = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
                 found = session.step(image, told, time, t == order[-1], None if maps is None else (maps, t))
-            yield t, _as_drawn(view.restore(found), () if prompt is None else prompt.masks)
+            yield t, as_drawn(view.restore(found), () if prompt is None else prompt.masks)
 
     def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
         """Prompts as the network takes them."""
@@ -173,17 +173,6 @@ class StcnPropagator:
     def _segmenter(self) -> Segmenter:
         checkpoint = self.settings.segmenter_checkpoint
         return load_segmenter(self.settings.segmenter, **({} if checkpoint is None else {"checkpoint": checkpoint}))
-
-
-def _as_drawn(probabilities: np.ndarray, masks: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Probabilities [K, H, W] with the masks that were given put back as they were: scaling would blur them."""
-    for mask in masks:
-        if mask is not None:
-            probabilities[:, mask] = 0
-    for k, mask in enumerate(masks):
-        if mask is not None:
-            probabilities[k] = mask
-    return probabilities
 
 
 @dataclass(frozen=True)

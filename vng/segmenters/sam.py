@@ -18,7 +18,7 @@ Shapes: K objects, P points, M masks a decoding, H x W image, h x w decoder's lo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +66,7 @@ FAMILIES = {  # `model_type` in a checkpoint's config.json; the video models hol
     "sam3_tracker_video": _SAM3,
     "sam3_video": _SAM3,
 }
+VIDEO_FAMILIES = {"sam2_video": SamFamily("Sam2VideoModel", *_IMAGENET, keeps_aspect=False)}
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ class SamSegmenter:
         self.fingerprint = fingerprint(model)
         self.model: Any = model.to(self.device).eval()  # type: ignore[arg-type]
         self._side = int(self.model.prompt_encoder.input_image_size)
-        mean, std = _normalisation(str(checkpoint), self.family)
-        self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (mean, std))
+        self._mean, self._std = normalisation(checkpoint, self.family, self.device)
         self._two_way = TwoWay(self.model.mask_decoder.transformer)
 
     @torch.no_grad()
@@ -157,10 +157,7 @@ class SamSegmenter:
 
     def _encode(self, image: np.ndarray, fit: Fit) -> list[Tensor]:
         """Feature levels float32 [1, C, h, w] of an image, coarsest last."""
-        pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        pixels = F.interpolate(pixels, (fit.rows, fit.columns), mode="bilinear", antialias=True)
-        pixels = (pixels.to(self.device) / 255 - self._mean) / self._std
-        pixels = F.pad(pixels, (0, fit.side - fit.columns, 0, fit.side - fit.rows))
+        pixels = fit.pixels(image, self._mean, self._std)
         self._two_way.new_image()
         with self._precision():
             levels = self.model.get_image_embeddings(pixels)
@@ -285,6 +282,13 @@ class Fit:
         """Pixel positions [P, 2] -> float32 [P, 2] in the square, as the processors of transformers scale them."""
         return (xy * np.array([self.columns / self.width, self.rows / self.height])).astype(np.float32)
 
+    def pixels(self, image: np.ndarray, mean: Tensor, std: Tensor) -> Tensor:
+        """An image uint8 [H, W, 3] as float32 [1, 3, side, side], by `normalisation`, on its device."""
+        pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = F.interpolate(pixels, (self.rows, self.columns), mode="bilinear", antialias=True)
+        pixels = (pixels.to(mean.device) / 255 - mean) / std
+        return F.pad(pixels, (0, self.side - self.columns, 0, self.side - self.rows))
+
     def to_logits(self, mask: np.ndarray) -> Tensor:
         """A mask in [0, 1] float32 [H, W] -> logits [h, w] as a prompt; raises ValueError for another size."""
         if mask.shape != (self.height, self.width):
@@ -330,27 +334,30 @@ def _agreement(masks: Tensor, ask: Ask, side: int) -> Tensor:
     return (inside == wanted).float().mean(1)
 
 
-def load_sam(checkpoint: str | Path) -> tuple[SamFamily, PreTrainedModel]:
-    """The image model of a checkpoint of the family, float32; see `SamSegmenter` for what is raised."""
+def load_sam(
+    checkpoint: str | Path, families: Mapping[str, SamFamily] = FAMILIES, named: str = "SAM, SAM 2 or SAM 3"
+) -> tuple[SamFamily, PreTrainedModel]:
+    """The model of a checkpoint of one of these families, float32; see `SamSegmenter` for what is raised."""
     folder = Path(checkpoint)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(checkpoint, "", "", "no model here (no config.json)", "name the folder that holds one")
     config: Any = told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
-    if config.model_type not in FAMILIES:
-        reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(FAMILIES))}"
-        raise DataError(checkpoint, "config.json", "model_type", reason, "name a checkpoint of SAM, SAM 2 or SAM 3")
-    family = FAMILIES[config.model_type]
+    if config.model_type not in families:
+        reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(families))}"
+        raise DataError(checkpoint, "config.json", "model_type", reason, f"name a checkpoint of {named}")
+    family = families[config.model_type]
     return family, load_strictly(getattr(transformers, family.model), checkpoint, CURE).float()
 
 
-def _normalisation(checkpoint: str, family: SamFamily) -> tuple[list[float], list[float]]:
-    """Mean and deviation of RGB in [0, 1]: the checkpoint's own, else its family's."""
+def normalisation(checkpoint: str | Path, family: SamFamily, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [1, 3, 1, 1] of RGB in [0, 1]: the checkpoint's own, else its family's; DataError for others."""
     try:
-        named, _ = ImageProcessingMixin.get_image_processor_dict(checkpoint)
+        named, _ = ImageProcessingMixin.get_image_processor_dict(str(checkpoint))
     except (OSError, ValueError):  # it brings none
         named = {}
     mean, std = named.get("image_mean") or family.mean, named.get("image_std") or family.std
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         reason = f"image_mean {mean}, image_std {std}; expected three numbers each, the deviations above 0"
         raise DataError(checkpoint, "preprocessor_config.json", "image_mean", reason, "mend or remove the file")
-    return list(mean), list(std)
+    made = [torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std)]
+    return made[0], made[1]

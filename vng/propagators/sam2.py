@@ -1,0 +1,179 @@
+"""SAM 2 and 2.1 as a propagator, through `transformers`: a memory of the prompted frames and of the last few.
+
+From the first prompted frame forwards, then from the same prompts backwards to the frames before it. An object whose
+first prompt comes later enters there. Points of an object that is being followed correct what was found in their frame;
+a mask replaces it. Only frames with prompts are kept for good, so memory does not grow with the video's length.
+Network and policy: Ravi et al., SAM 2: Segment Anything in Images and Videos, 2024, Sec. 4.
+Shapes: K objects, P points, H x W pixels of the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Sam2VideoInferenceSession
+
+from vng.errors import UsageError
+from vng.frames import Frames
+from vng.models.loading import device_named, fingerprint
+from vng.points import PointPrompts
+from vng.propagators import FramePrompts, as_drawn, check_prompts
+from vng.segmenters.sam import NEGATIVE, POSITIVE, VIDEO_FAMILIES, Fit, load_sam, normalisation
+
+BOX = (2, 3)  # labels of a box's corners among the points
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Sam2Settings:
+    """How the engine works; raises UsageError for a value that cannot be."""
+
+    device: str | None = None  # None: a GPU if there is one
+    dtype: str = "float32"  # of autocast; as SAM 2's authors run it "bfloat16", in which points lose a pixel or two
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype={self.dtype}: {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+
+
+class Sam2Propagator:
+    """The engine; see `vng.propagators.Propagator` for the call.
+
+    Args:
+        checkpoint: a folder or hub id, such as facebook/sam2.1-hiera-large.
+        settings: how it works.
+
+    Raises:
+        UsageError: no checkpoint, or a device that is not here.
+        DataError: no such checkpoint, another network's, or weights missing, unknown or of another size.
+    """
+
+    def __init__(self, checkpoint: str | Path | None = None, settings: Sam2Settings | None = None) -> None:
+        if checkpoint is None:
+            raise UsageError(
+                "propagator 'sam2' has no weights of its own; name a checkpoint: facebook/sam2.1-hiera-tiny"
+            )
+        self.settings = settings or Sam2Settings()
+        family, model = load_sam(checkpoint, VIDEO_FAMILIES, "SAM 2 or 2.1")
+        self.fingerprint = fingerprint(model)
+        device = device_named(self.settings.device)
+        self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
+        self._norm = normalisation(checkpoint, family, device)
+        config = self.model.config
+        self._recent = max(config.num_maskmem, config.max_object_pointers_in_encoder)  # frames that are still looked at
+
+    def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
+        count, first = check_prompts(frames, prompts), min(prompts)
+        yield from self._pass(frames, range(first, len(frames)), prompts, count)
+        if first:
+            backwards = self._pass(frames, range(first, -1, -1), {first: prompts[first]}, count)
+            next(backwards)  # the prompted frame is known
+            yield from backwards
+
+    def _pass(
+        self, frames: Frames, order: range, prompts: Mapping[int, FramePrompts], count: int
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        fit = self._fit(*frames.size)
+        session = _Session(self.model, self._recent, reverse=order.step < 0)
+        for t in order:
+            image, prompt = frames[t], prompts.get(t)
+            with torch.inference_mode(), self._precision():
+                hints = {} if prompt is None else self._hints(prompt, fit, session.entered)
+                found = torch.zeros(count, *frames.size)
+                if hints or session.entered:
+                    logits = session.step(t, fit.pixels(image, *self._norm), hints)
+                    found[session.entered] = fit.to_image(logits.float()).sigmoid().cpu()
+            yield t, as_drawn(found.numpy(), () if prompt is None else prompt.masks)
+
+    def _precision(self) -> torch.autocast:
+        dtype: torch.dtype = getattr(torch, self.settings.dtype)
+        return torch.autocast(self.model.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _fit(self, height: int, width: int) -> Fit:
+        side = int(self.model.config.prompt_encoder_config.image_size)
+        return Fit(height, width, side, side, side, int(self.model.prompt_encoder.mask_input_size[0]))
+
+    def _hints(self, prompt: FramePrompts, fit: Fit, entered: Sequence[int]) -> dict[int, Tensor | dict[str, Tensor]]:
+        """Object -> its mask [1, 1, side, side] or its points; nothing for those of which nothing is said.
+
+        Negative points alone say nothing of an object that has not entered.
+        """
+        hints: dict[int, Tensor | dict[str, Tensor]] = {}
+        for k, points in enumerate(prompt.points):
+            if points is not None and (len(points.positive) or points.box is not None or k in entered):
+                hints[k] = self._points(points, fit)
+        for k, mask in enumerate(prompt.masks):
+            if mask is not None:
+                small = torch.nn.functional.interpolate(
+                    torch.from_numpy(mask.astype(np.float32))[None, None],
+                    (fit.side, fit.side),
+                    mode="bilinear",
+                    antialias=True,
+                )
+                hints[k] = (small >= 0.5).float()
+        return hints
+
+    def _points(self, points: PointPrompts, fit: Fit) -> dict[str, Tensor]:
+        box = np.empty((0, 2), np.float32) if points.box is None else points.box.reshape(2, 2)
+        xy = fit.to_square(np.concatenate([box, points.positive, points.negative]))
+        labels = [*BOX[: len(box)], *[POSITIVE] * len(points.positive), *[NEGATIVE] * len(points.negative)]
+        return {"point_coords": torch.from_numpy(xy)[None, None],
+                "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None]}  # fmt: skip
+
+
+class _Session:
+    """One pass over a video in one direction; objects enter with their first prompt.
+
+    Attributes:
+        entered: objects in the order in which they entered, which is that of the session's.
+    """
+
+    def __init__(self, model: Any, recent: int, reverse: bool) -> None:
+        self.model, self.recent, self.reverse = model, recent, reverse
+        device = model.device
+        self.state = Sam2VideoInferenceSession(
+            inference_device=device, inference_state_device=device, video_storage_device=device, dtype=model.dtype
+        )
+        self.entered: list[int] = []
+
+    def step(self, t: int, pixels: Tensor, hints: Mapping[int, Tensor | dict[str, Tensor]]) -> Tensor:
+        """One frame, pixels [1, 3, side, side] -> logits [objects that have entered, h, w]."""
+        state, found_before = self.state, {}
+        if hints and self.entered:  # points correct what is found without them
+            self.model(state, frame_idx=t, frame=pixels, reverse=self.reverse)
+            others = [state.obj_id_to_idx(k) for k in self.entered if k not in hints]
+            found_before = {i: dict(state.output_dict_per_obj[i]["non_cond_frame_outputs"][t]) for i in others}
+        for k, hint in hints.items():
+            if k not in self.entered:
+                self.entered.append(k)
+            i = state.obj_id_to_idx(k)
+            if isinstance(hint, dict):
+                state.add_point_inputs(i, t, hint)
+            else:
+                state.add_mask_inputs(i, t, hint)
+                state.frames_tracked_per_obj[i].pop(t, None)  # a mask is remembered as a prompt, whatever was found
+                state.output_dict_per_obj[i]["non_cond_frame_outputs"].pop(t, None)
+        state.obj_with_new_inputs = list(hints)
+        found = self.model(state, frame_idx=t, frame=pixels, reverse=self.reverse).pred_masks
+        for i, output in found_before.items():  # transformers remembers all objects as prompted where one of them is
+            state.output_dict_per_obj[i]["non_cond_frame_outputs"][t] = output
+        self._forget(t)
+        return found[:, 0]
+
+    def _forget(self, t: int) -> None:
+        """Drop pixels, whole masks, and all that the network will not look at again."""
+        state, last = self.state, t + self.recent if self.reverse else t - self.recent
+        state.processed_frames = None
+        for i, kept in state.output_dict_per_obj.items():
+            for outputs in kept.values():
+                outputs.get(t, {}).pop("high_res_masks", None)
+            kept["non_cond_frame_outputs"].pop(last, None)
+            for seen in (state.frames_tracked_per_obj[i], state.point_inputs_per_obj[i], state.mask_inputs_per_obj[i]):
+                seen.pop(t, None)
