@@ -458,6 +458,7 @@ class TestTraces:
         names = [column["name"] for column in found["columns"]]
         assert names[:3] == ["question", "R&P", "R&P of bad"] and names[-2:] == ["recall met", "precision met"]
         assert [row[0] for row in found["rows"]] == ["q", "r"] and found["rows"][0][1:3] == [1.0, 0.0]
+        assert "over the course of all" not in page  # one frame is no course
         assert "<b>why?" not in page and "<b>why?" in found["texts"] and page.count("data:image/webp") == 2 * 4
 
     def test_report_of_a_dataset(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:

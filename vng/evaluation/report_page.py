@@ -140,7 +140,7 @@ def _plot_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
         }
     ]
     courses = [(kind, mean_course(cases)) for kind, cases in both]
-    if any(values for _, values in courses):
+    if any(len(case.course) > 1 for _, cases in both for case in cases):
         title = f"mean {report.scale.courses[0]} over the course of all {report.unit}s"
         plots.append({"svg": curves_svg(courses, height=150), "title": title,
                       "top": "100", "left": "first frame", "right": "last"})  # fmt: skip
