@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -304,7 +305,9 @@ class TestNoHang:
         call = [sys.executable, "-m", "vng.cli", "evaluate", "vos", "--dataset", str(tmp_path / "d"), "--results",
                 str(tmp_path / "r"), "--processes", "2", "--json", str(tmp_path / "s.json")]  # fmt: skip
         pipe = subprocess.PIPE
-        process = subprocess.Popen(call, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        # where the tests run in the background of a shell, Ctrl-C is ignored, which children would inherit
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(call, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heard)
         for _ in range(600):
             family = psutil.Process(process.pid).children(recursive=True)
             workers = [child for child in family if child.ppid() != process.pid]
