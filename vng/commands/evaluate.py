@@ -206,11 +206,14 @@ def run_evaluate_points(arguments: argparse.Namespace) -> None:
     """Agreement of predictions with verified points."""
     from vng.dataset import VngDataset
     from vng.evaluation.point_agreement import PointScore, evaluate_points
+    from vng.evaluation.report_points import points_report
+    from vng.evaluation.report_sources import opener
     from vng.evaluation.vos_results import plain_run
     from vng.evaluation.workers import prepare, processes_for
 
     prepare(arguments.processes)
     dataset = VngDataset(arguments.dataset, arguments.split)
+    open_video = opener(lambda: dataset)
 
     def scored(results: Path) -> PointScore:
         found = evaluate_points(
@@ -225,11 +228,7 @@ def run_evaluate_points(arguments: argparse.Namespace) -> None:
         return found
 
     def made(score: PointScore, results: Path, name: str, title: str) -> Report:
-        from vng.evaluation.report_points import points_report
-        from vng.evaluation.report_sources import opener
-
-        run = plain_run(results, dataset.video_ids)
-        return points_report(score, run, name, title, opener(lambda: dataset))
+        return points_report(score, plain_run(results, dataset.video_ids), name, title, open_video)
 
     score = scored(arguments.results)
     report, pairing = reports_of(arguments, arguments.dataset, score, scored, made)
@@ -245,6 +244,8 @@ def run_evaluate_points(arguments: argparse.Namespace) -> None:
 def run_evaluate_traces(arguments: argparse.Namespace) -> None:
     """Trace recall and precision."""
     from vng.dataset import VngDataset
+    from vng.evaluation.report_points import questions_report, traced_report
+    from vng.evaluation.report_sources import opener
     from vng.evaluation.traces import TraceScore, evaluate_questions, evaluate_traced_expressions
     from vng.evaluation.workers import prepare, processes_for
 
@@ -252,8 +253,9 @@ def run_evaluate_traces(arguments: argparse.Namespace) -> None:
         raise UsageError("vng evaluate traces: give --questions or --dataset")
     prepare(arguments.processes)
     dataset = None if arguments.dataset is None else VngDataset(arguments.dataset, arguments.split)
-    how = {"strict": arguments.strict, "progress": not arguments.quiet}
-    how["processes"] = processes_for(arguments.processes, None if dataset is None else len(dataset))
+    open_video = opener(lambda: () if dataset is None else dataset)
+    processes = arguments.processes if dataset is None else processes_for(arguments.processes, len(dataset))
+    how = {"strict": arguments.strict, "progress": not arguments.quiet, "processes": processes}
 
     def scored(results: Path) -> TraceScore:
         if dataset is None:
@@ -264,12 +266,9 @@ def run_evaluate_traces(arguments: argparse.Namespace) -> None:
         return found
 
     def made(score: TraceScore, results: Path, name: str, title: str) -> Report:
-        from vng.evaluation.report_points import questions_report, traced_report
-        from vng.evaluation.report_sources import opener
-
         if dataset is None:
             return questions_report(score, arguments.questions, results, name, title)
-        return traced_report(score, results, name, title, opener(lambda: dataset))
+        return traced_report(score, results, name, title, open_video)
 
     score = scored(arguments.results)
     report, pairing = reports_of(arguments, arguments.dataset or arguments.questions, score, scored, made)

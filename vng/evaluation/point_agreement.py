@@ -15,9 +15,9 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
-from vng.evaluation.predictions import Missing, raise_problems, strange_folders
+from vng.evaluation.predictions import Missing
 from vng.evaluation.vos_results import Run, VideoPredictions
-from vng.evaluation.workers import score_videos
+from vng.evaluation.workers import VideoOutcome, gather, score_videos
 from vng.masks import RLE, decode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
 
@@ -127,10 +127,10 @@ class PointScore:
                   ("positives", "positives_inside", "negatives", "negatives_outside")}  # fmt: skip
         right = totals["positives_inside"] + totals["negatives_outside"]
         return {
-            "agreement": _share(right, totals["positives"] + totals["negatives"]),
-            "positives-inside": _share(totals["positives_inside"], totals["positives"]),
-            "negatives-outside": _share(totals["negatives_outside"], totals["negatives"]),
-            "object-agreement": _share(sum(item.agreement for item in items), len(items)),
+            "agreement": share(right, totals["positives"] + totals["negatives"]),
+            "positives-inside": share(totals["positives_inside"], totals["positives"]),
+            "negatives-outside": share(totals["negatives_outside"], totals["negatives"]),
+            "object-agreement": share(sum(item.agreement for item in items), len(items)),
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -140,18 +140,9 @@ class PointScore:
         return made | {"objects": [{**asdict(item), "agreement": item.agreement} for item in self.objects]}
 
 
-def _share(part: float, whole: int) -> float:
+def share(part: float, whole: int) -> float:
+    """part / whole, NaN where there is nothing to divide by."""
     return part / whole if whole else float("nan")
-
-
-@dataclass
-class _VideoScore:
-    """What came of one video."""
-
-    dataset: str
-    score: PointScore = field(default_factory=PointScore)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
 
 
 def evaluate_points(
@@ -178,26 +169,19 @@ def evaluate_points(
         DataError: no verified point in the dataset.
         WorkerDied: one of several processes was killed.
     """
-    score, source = PointScore(), ""
-    problems, notes, known = list[Problem](), list[Problem](), set[str]()
+    score, problems, known = PointScore(), list[Problem](), set[str]()
     work = partial(_evaluate_video, run=run, missing=missing)
-    for made in score_videos(work, videos, problems, known, processes, progress):
-        source = made.dataset
-        score.merge(made.score)
-        problems += made.problems
-        notes += made.notes
-    notes += strange_folders(run.folder, known, "video of the dataset")
-    raise_problems(problems, notes, strict)
+    found = score_videos(work, videos, problems, known, processes, progress)
+    dataset = gather(score, found, problems, run.folder, known, strict)
     if not score.objects:
-        raise DataError(source, "", "objects.points", "no verified point", "give a dataset made from points")
-    score.notes = tuple(notes)
+        raise DataError(dataset, "", "objects.points", "no verified point", "give a dataset made from points")
     return score
 
 
-def _evaluate_video(task: tuple[Video, bool], run: Run, missing: Missing) -> _VideoScore:
+def _evaluate_video(task: tuple[Video, bool], run: Run, missing: Missing) -> VideoOutcome[PointScore]:
     """One video, without its pixels; whether to measure, or only to read what is wrong."""
     video, scoring = task
-    made = _VideoScore(video.dataset)
+    made = VideoOutcome(PointScore(), video.dataset)
     verified = [item for item in video.objects if len(counting_points(item))]
     frames = {int(t) for item in verified for t in counting_points(item).frame}
     try:

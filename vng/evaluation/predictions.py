@@ -63,7 +63,10 @@ class FrameFolder:
         return self._there.get(t)
 
     def missing(self, frames: Collection[int], cure: str = PREDICT) -> None:
-        """Report what is not there of these frames; where none of the video's frames is there, that is one problem."""
+        """Report what is not there of these frames; where none of the video's frames is there, that is one problem.
+
+        A single frame is named by its file.
+        """
         absent = sorted(t for t in frames if t not in self._there)
         if not absent or self._missing == "empty":
             return

@@ -13,7 +13,7 @@ import numpy as np
 
 from vng.evaluation.bootstrap import Measure, Ratio
 from vng.evaluation.narrative import read_expression
-from vng.evaluation.point_agreement import ObjectAgreement, PointScore, counting_points
+from vng.evaluation.point_agreement import ObjectAgreement, PointScore, counting_points, share
 from vng.evaluation.report import Case, Report, Scale, View, Viewer
 from vng.evaluation.report_sources import GREY, Videos, view_of
 from vng.evaluation.traces import (
@@ -67,7 +67,7 @@ def points_report(score: PointScore, run: Run, name: str, title: str, open_video
 
 def _object_case(item: ObjectAgreement) -> Case:
     called = item.object_id if item.name in ("", item.object_id) else f"{item.object_id} ({item.name})"
-    parts = (_share(item.positives_inside, item.positives), _share(item.negatives_outside, item.negatives))
+    parts = (share(item.positives_inside, item.positives), share(item.negatives_outside, item.negatives))
     return Case(
         f"{item.video}/{item.object_id}",
         item.video,
@@ -169,7 +169,3 @@ def _trace_report(score: TraceScore, name: str, title: str, cases: tuple[Case, .
 def _boxed(view: View, trace: np.ndarray) -> View:
     """The view with the square about the trace (bool [H, W]) and the prediction's bounding box."""
     return replace(view, true_box=trace_square(trace), predicted_box=bounding_box(view.prediction))
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")

@@ -8,7 +8,7 @@ estimates from the trace's extent. Both count as met from one half on. Every dec
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.evaluation.narrative import MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
-from vng.evaluation.predictions import FrameFolder, Missing, check_results, raise_problems, strange_folders
-from vng.evaluation.workers import in_order, score_videos
+from vng.evaluation.predictions import FrameFolder, Missing, check_results, strange_folders
+from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos
 from vng.frames import inside
 from vng.masks import RLE, decode, from_json
 
@@ -154,23 +154,13 @@ def trace_square(trace: np.ndarray) -> Box:
     return max(round(y - half), 0), max(round(x - half), 0), min(round(y + half), height), min(round(x + half), width)
 
 
-@dataclass
-class _VideoScore:
-    """What came of one video."""
-
-    dataset: str = ""
-    score: TraceScore = field(default_factory=TraceScore)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
-
-
 def evaluate_questions(
     questions: Path,
     results: Path,
     missing: Missing = "error",
     *,
     strict: bool = False,
-    processes: int = 1,
+    processes: int | None = 1,
     progress: bool = False,
 ) -> TraceScore:
     """Score a folder `<results>/<video>/<question hash>/<frame>.png`; non-zero is predicted.
@@ -180,7 +170,7 @@ def evaluate_questions(
         results: the predictions' folder.
         missing: whether a prediction that is not there is an error or an empty answer.
         strict: whether folders of no question or video are errors; else they are `TraceScore.notes`.
-        processes: how many score, a video each; no figure depends on it.
+        processes: how many score, a video each; None: as many as are worth their start. No figure depends on it.
         progress: a bar that counts videos.
 
     Raises:
@@ -192,8 +182,10 @@ def evaluate_questions(
     for video, item in read_questions(questions):
         by_video.setdefault(video, []).append(item)
     work = partial(_score_questions, questions=questions, results=results, missing=missing)
-    found = in_order(work, by_video.items(), processes, progress, len(by_video))
-    score, _ = _gathered(found, list[Problem](), results, by_video, strict)
+    started = processes_for(processes, len(by_video))
+    found = in_order(work, by_video.items(), started, progress, len(by_video))
+    score = TraceScore()
+    gather(score, found, list[Problem](), results, by_video, strict)
     if not score.answers:
         raise DataError(questions, "", "", "no question", "give the published file")
     return score
@@ -201,10 +193,10 @@ def evaluate_questions(
 
 def _score_questions(
     task: tuple[str, list[dict[str, Any]]], questions: Path, results: Path, missing: Missing
-) -> _VideoScore:
+) -> VideoOutcome[TraceScore]:
     """The questions of one video."""
     video, items = task
-    made = _VideoScore()
+    made = VideoOutcome(TraceScore())
     for item in items:
         key = item["question_hash"]
         try:
@@ -239,22 +231,6 @@ def question_folder(
     """The predicted frame of a published question, its frame 0; DataError for names that lead out of the folder."""
     folder = inside(inside(results, video), item["question_hash"])
     return FrameFolder(folder, [str(item["trace_frame"]).removesuffix(".png")], size, missing, "question")
-
-
-def _gathered(
-    found: Iterable[_VideoScore], problems: list[Problem], results: Path, known: Collection[str], strict: bool
-) -> tuple[TraceScore, str]:
-    """All videos' scores with their notes, and what the dataset is called; DataErrors for all that is wrong."""
-    score, dataset, notes = TraceScore(), "", list[Problem]()
-    for made in found:
-        dataset = made.dataset
-        problems += made.problems
-        notes += made.notes
-        score.merge(made.score)
-    notes += strange_folders(results, known, "video")
-    raise_problems(problems, notes, strict)
-    score.notes = tuple(notes)
-    return score, dataset
 
 
 def read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -299,16 +275,17 @@ def evaluate_traced_expressions(
     problems, known = list[Problem](), set[str]()
     work = partial(_score_expressions, results=results, missing=missing)
     found = score_videos(work, videos, problems, known, processes, progress)
-    score, dataset = _gathered(found, problems, results, known, strict)
+    score = TraceScore()
+    dataset = gather(score, found, problems, results, known, strict)
     if not score.answers:
         raise DataError(dataset, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
     return score
 
 
-def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing) -> _VideoScore:
+def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing) -> VideoOutcome[TraceScore]:
     """The traced expressions of one video, without its pixels; whether to measure, or only to read what is wrong."""
     video, scoring = task
-    made = _VideoScore(video.dataset)
+    made = VideoOutcome(TraceScore(), video.dataset)
     for index, expression in enumerate(video.expressions):
         item = video.object_by_id.get(expression.object_id)
         if item is None or not is_traced(item.source):

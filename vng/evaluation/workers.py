@@ -11,15 +11,17 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from vng.dataset import Video
 from vng.errors import Problem, VngError
+from vng.evaluation.predictions import raise_problems, strange_folders
 
 MOST = 8  # processes that are started unasked
 WORTH = 4  # videos for which another process is worth its start
@@ -28,6 +30,18 @@ DIED = "a process was killed while it scored a video; nothing was written; was m
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Mergeable(Protocol):
+    """A score that takes over what another one holds."""
+
+    notes: tuple[Problem, ...]
+
+    def merge(self, other: Any) -> None:
+        """Take over the other's items."""
+
+
+Score = TypeVar("Score", bound=Mergeable)
 
 
 class WorkerDied(VngError):  # noqa: N818
@@ -101,6 +115,48 @@ def score_videos(
             yield replace(video, frames=None), not problems
 
     return in_order(score, tasks(), processes, progress, known_length(videos))
+
+
+@dataclass
+class VideoOutcome(Generic[Score]):
+    """What came of one video: its part of a score, and what is wrong or strange."""
+
+    score: Score
+    dataset: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
+def gather(
+    total: Score,
+    found: Iterable[VideoOutcome[Score]],
+    problems: list[Problem],
+    results: Path,
+    known: Collection[str],
+    strict: bool,
+) -> str:
+    """Merge all videos' parts into `total`, with their notes; returns what the dataset is called.
+
+    Args:
+        total: an empty score.
+        found: one a video.
+        problems: takes what is wrong (`score_videos` looks at it).
+        results: the predictions' folder; folders in it that are no video of `known`, which may still grow, are notes.
+        strict: whether notes are errors.
+
+    Raises:
+        DataErrors: all that is wrong at once.
+    """
+    dataset, notes = "", list[Problem]()
+    for made in found:
+        dataset = made.dataset
+        problems += made.problems
+        notes += made.notes
+        total.merge(made.score)
+    notes += strange_folders(results, known, "video")
+    raise_problems(problems, notes, strict)
+    total.notes = tuple(notes)
+    return dataset
 
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:

@@ -66,7 +66,7 @@ FAMILIES = {  # `model_type` in a checkpoint's config.json; the video models hol
     "sam3_tracker_video": _SAM3,
     "sam3_video": _SAM3,
 }
-VIDEO_FAMILIES = {"sam2_video": SamFamily("Sam2VideoModel", *_IMAGENET, keeps_aspect=False)}
+VIDEO_FAMILIES = {"sam2_video": replace(_SAM2, model="Sam2VideoModel")}
 
 
 @dataclass(frozen=True)
