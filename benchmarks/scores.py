@@ -215,10 +215,13 @@ def _means(values: Any, np: Any) -> tuple[int, float, float]:
 
 
 def _pngs(folder: Path) -> Any:
-    from vng.evaluation.predictions import read_png
+    from vng.label_maps import read_label_map
 
     for path in sorted((folder / "gt").glob("*/*.png")):
-        yield read_png(path, (480, 854)), read_png(folder / "pred" / path.parent.name / path.name, (480, 854))
+        yield (
+            read_label_map(path, (480, 854)),
+            read_label_map(folder / "pred" / path.parent.name / path.name, (480, 854)),
+        )
 
 
 def _arrays(folder: Path) -> Any:

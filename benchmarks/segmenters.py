@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from benchmarks.baselines import make_segmenter
 from benchmarks.davis import DEFAULT_ROOT, Clip, clips
+from vng.label_maps import colour
 from vng.points import NEGATIVE, POSITIVE, PointPrompts, Points, sample_in_mask
 from vng.segmenters import DEFAULT, Segmenter
-from vng.viewer import colour, draw_points, embed_image, grid, overlay, render_page, tile
+from vng.viewer import draw_points, embed_image, grid, overlay, render_page, tile
 
 FRAMES, DISTANCE = 5, 10
 

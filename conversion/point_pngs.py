@@ -26,6 +26,7 @@ from conversion.jsonio import OnProblem, Reader, iterate_json_lines
 from conversion.point_vos import AnnotatedPoint, PointRecord
 from vng.dataset import Video, VideoObject
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
+from vng.label_maps import read_label_map
 from vng.manifest import check_folder, write_atomic
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 
@@ -188,7 +189,7 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
     size: tuple[int, ...] | None = None
     for file in sorted(images.glob("*.png")):
         try:
-            values = _read_png(file)
+            values = read_label_map(file, modes=("P", "L"), noun="image", cure="fetch or export it again")
             if size is not None and size != values.shape:
                 reason = f"{values.shape[1]}x{values.shape[0]} pixels, the PNGs before it have {size[1]}x{size[0]}"
                 raise DataError(file, "", "size", reason, "export this object again")
@@ -199,17 +200,6 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
                 raise
             on_problem(error.problem)
     return replace(record, points=tuple(points))
-
-
-def _read_png(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            if image.format != "PNG" or image.mode not in ("L", "P"):
-                reason = f"expected a PNG of one channel of 8 bits, got {image.format} of mode {image.mode}"
-                raise DataError(file, "", "mode", reason, "export it as 8-bit grey or palette")
-            return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(file, "", "", f"this image cannot be decoded ({error})", "fetch or export it again") from error
 
 
 def _points_of(values: np.ndarray, file: Path) -> list[AnnotatedPoint]:

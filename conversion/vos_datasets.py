@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, UsageError
 from vng.frames import ImageFolder, inside
+from vng.label_maps import VOID, read_label_map
 from vng.masks import RLE, encode
 
-IGNORED = 255
 FPS = 24.0
 NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
 Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where not annotated
@@ -104,8 +103,8 @@ def read_davis_clip(
         left_out = settings.first_only and index > 0 and not path.exists()
         labels.append(None if left_out else read_labels(path, frames.size))
     ids = object_ids(labels)
-    if not ids and any(IGNORED in label for label in labels if label is not None):  # DAVIS 2016: 0 and 255 alone
-        labels, ids = [None if label is None else (label == IGNORED).astype(np.uint8) for label in labels], [1]
+    if not ids and any(VOID in label for label in labels if label is not None):  # DAVIS 2016: 0 and 255 alone
+        labels, ids = [None if label is None else (label == VOID).astype(np.uint8) for label in labels], [1]
     if not ids:
         raise DataError(annotations, "", "", "no object in any annotation of this clip", "fetch the clip again")
     if settings.merge_objects:
@@ -117,24 +116,12 @@ def read_davis_clip(
 
 
 def _merged(label: np.ndarray) -> np.ndarray:
-    return np.where((label > 0) & (label != IGNORED), np.uint8(1), label)
+    return np.where((label > 0) & (label != VOID), np.uint8(1), label)
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Object ids of one frame, uint8 [H, W]; DataError for an image that is missing, broken, of another size or kind."""
-    try:
-        with Image.open(path) as image:
-            labels = np.array(image)
-    except OSError as error:
-        raise DataError(path, "", "", "no annotation, or none that opens", "fetch the clip again") from error
-    if labels.ndim != 2:
-        cure = "give the annotations as published; a copy in colours has lost the ids"
-        raise DataError(path, "", "", "colours, where a palette or grey PNG of object ids was expected", cure)
-    if labels.shape != size:
-        raise DataError(path, "", "size", f"{list(labels.shape)}, the frames have {list(size)}", "fetch the clip again")
-    if labels.dtype not in (np.uint8, np.bool_):
-        raise DataError(path, "", "", f"object ids of 8 bits expected, got {labels.dtype}", "fetch the clip again")
-    return labels.astype(np.uint8)
+    return read_label_map(path, size, noun="annotation", cure="fetch the clip again").astype(np.uint8)
 
 
 def object_ids(labels: Labels) -> list[int]:
@@ -143,7 +130,7 @@ def object_ids(labels: Labels) -> list[int]:
     for label in labels:
         if label is not None:
             seen[np.unique(label)] = True
-    seen[[0, IGNORED]] = False
+    seen[[0, VOID]] = False
     return [int(i) for i in np.flatnonzero(seen)]
 
 
@@ -157,7 +144,7 @@ def object_masks(labels: Labels, value: int, first_only: bool) -> tuple[RLE | No
 
 
 def void_masks(labels: Labels, known: Sequence[int] | None = None) -> Void:
-    """Per frame the pixels that say nothing: IGNORED ones, and with `known` those of any other id."""
-    values = [IGNORED] if known is None else sorted(set(range(1, 256)) - set(known))
+    """Per frame the pixels that say nothing: VOID ones, and with `known` those of any other id."""
+    values = [VOID] if known is None else sorted(set(range(1, 256)) - set(known))
     void = [None if label is None else np.isin(label, values) for label in labels]
     return tuple(None if mask is None or not mask.any() else encode(mask) for mask in void)

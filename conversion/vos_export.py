@@ -22,11 +22,10 @@ import numpy as np
 from conversion.official_vng import official_id
 from vng.dataset import Video
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
-from vng.evaluation.vos_results import NUMBERS_FILE, object_numbers
 from vng.frames import Frames, encode_jpeg, inside
+from vng.label_maps import NUMBERS_FILE, object_numbers, write_label_map
 from vng.manifest import check_folder, to_json, write_atomic
 from vng.masks import RLE, area, bounding_box, decode_many
-from vng.propagation import write_labels
 
 UNFINISHED = ".unfinished"  # a file that is there while an export is written
 RESOLUTION, YEAR = "480p", "2017"  # where DAVIS's own programs look, whatever the size of the frames
@@ -114,7 +113,7 @@ def _write_clip(video: Video, numbers: dict[str, int], out: Path, export: VosExp
         if told:
             masks, doubled = _exclusive(list(told.values()))
             shared += doubled
-            write_labels(folder / f"{name}.png", masks, [numbers[key] for key in told])
+            write_label_map(folder / f"{name}.png", masks, [numbers[key] for key in told])
     if any(str(number) != key for key, number in numbers.items()):
         write_atomic(folder / NUMBERS_FILE, to_json(numbers))
     for number, reason in (

@@ -19,7 +19,6 @@ import numpy as np
 
 from conversion.jsonio import Reader, load_json
 from conversion.vos_datasets import (
-    IGNORED,
     Labels,
     Void,
     object_ids,
@@ -30,6 +29,7 @@ from conversion.vos_datasets import (
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.frames import ImageFolder, frame_number, inside
+from vng.label_maps import VOID
 from vng.masks import area
 
 CAMERA_FPS = 30.0  # of all frames
@@ -104,8 +104,8 @@ def meta_objects(entry: Any, file: Path, video: str) -> list[MetaObject]:
     found = []
     for key in objects.value:
         reader = objects.child(key)
-        if not (key.isascii() and key.isdigit() and 0 < int(key) < IGNORED):
-            raise reader.error("", f"object id {key!r}: a number in 1..{IGNORED - 1} is expected")
+        if not (key.isascii() and key.isdigit() and 0 < int(key) < VOID):
+            raise reader.error("", f"object id {key!r}: a number in 1..{VOID - 1} is expected")
         frames = reader.items("frames", str)
         if not frames:
             raise reader.error("frames", "no frame of this object")

@@ -61,12 +61,12 @@ def test_a_broken_clip_is_left_out_and_named(tmp_path: Path, cli: Callable[..., 
     write_clip(root, "torn", [labels(1), labels(1)])
     (root / "Annotations" / "240p" / "torn" / "00001.png").unlink()
     ended = cli("convert", "davis", "--root", root, "--out", tmp_path / "out", "--quiet", "--strict")
-    assert ended.status == 1 and "1 videos" in ended.out and "no annotation" in ended.err
+    assert ended.status == 1 and "1 videos" in ended.out and "this annotation is missing" in ended.err
 
 
 def test_faults(tmp_path: Path, cli: Callable[..., Cli]) -> None:
     ended = cli("convert", "davis", "--root", tmp_path, "--out", tmp_path / "out")
     assert ended.status == 1 and "no DAVIS clips here" in ended.err
     Image.fromarray(labels(1)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"\[12, 20\], the frames have \[20, 12\]"):
+    with pytest.raises(DataError, match="annotation of 12x20, the frame has 20x12"):
         read_labels(tmp_path / "a.png", (W, H))

@@ -14,7 +14,8 @@ from tests.helpers import Cli
 from vng.cli import main
 from vng.demo import DemoSizes, run_demo
 from vng.errors import VngError
-from vng.viewer import caption_strip, colour, grid, marked_html, overlay
+from vng.label_maps import colour
+from vng.viewer import caption_strip, grid, marked_html, overlay
 
 SMALL = DemoSizes(4, 2, 2, "tiny", "tiny", ("optimizer.steps=2",))
 

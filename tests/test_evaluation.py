@@ -183,7 +183,7 @@ class TestNarrativeProtocol:
         assert ended.status == 1
         lines = ended.err.strip().splitlines()
         assert len(lines) == 4 and all(line.startswith("vng: ") for line in lines)
-        for line, words in zip(lines, ("missing", "cannot be read", "20x31", "one channel, got 3"), strict=True):
+        for line, words in zip(lines, ("missing", "cannot be read", "20x31", "got colours (mode RGB)"), strict=True):
             assert words in line and ".png" in line
 
     def test_missing_as_empty(self, tmp_path: Path) -> None:

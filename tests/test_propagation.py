@@ -21,11 +21,12 @@ from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
 from vng.evaluation.vos_results import Run, VideoPredictions
 from vng.frames import ArrayFrames, Frames, ImageFolder
+from vng.label_maps import exclusive, write_label_map
 from vng.masks import decode, empty, encode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.prompt_files import prompts_of_points, read_points
 from vng.prompt_masks import read_masks
-from vng.propagation import PropagatedFrame, exclusive, propagate, propagate_to_folder, write_labels
+from vng.propagation import PropagatedFrame, propagate, propagate_to_folder
 from vng.propagators import FramePrompts, check_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,7 +229,7 @@ class TestPointFiles:
 
     def test_more_objects_than_a_png_has_numbers(self) -> None:
         points = {f"o{i}": Points([0], [(i % W, i // W)], [POSITIVE]) for i in range(255)}
-        with pytest.raises(DataErrors, match="255 objects, a PNG of object numbers holds 254"):
+        with pytest.raises(DataErrors, match="255 objects, a label map holds 254"):
             prompts_of_points(points, FRAMES)
         points.popitem()
         assert prompts_of_points(points, FRAMES).numbers[-1] == 254
@@ -266,7 +267,7 @@ class TestMaskFiles:
             ("000000.png", np.ones((W, H)), "000000.png: frame 000000: size: 30x20 pixels, the frames have 20x30"),
             ("000009.png", np.ones((H, W)), "the video has no frame of this name; name it by a frame, '000000' to"),
             ("000000.png", np.zeros((H, W)), "no object in the masks; paint each object with a value from 1 to 254"),
-            ("000000.png", np.ones((H, W, 3)), "expected a palette or grey PNG of 8 bits, got mode RGB"),
+            ("000000.png", np.ones((H, W, 3)), "expected a palette or grey PNG of 8 bits, got colours (mode RGB)"),
         ],
     )
     def test_wrong_masks(self, tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
@@ -671,6 +672,6 @@ class TestADataset:
 
 
 def test_labels_need_no_object(tmp_path: Path) -> None:
-    write_labels(tmp_path / "0.png", np.zeros((0, 4, 5), bool), [])
+    write_label_map(tmp_path / "0.png", np.zeros((0, 4, 5), bool), [])
     with Image.open(tmp_path / "0.png") as image:
         assert image.mode == "P" and not np.asarray(image).any() and image.size == (5, 4)

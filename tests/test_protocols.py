@@ -134,7 +134,7 @@ class TestUnsupervised:
         scores = unsupervised(make(TWO), run, void=tmp_path / "void")
         assert scores.objects[1].j == (1.0,) * T and unsupervised(make(TWO), run).objects[1].j[0] < 1
         (tmp_path / "void" / "v" / "00003.png").unlink()
-        with pytest.raises(DataError, match=r"00003.png: this annotation cannot be read; check --void"):
+        with pytest.raises(DataError, match=r"00003.png: this annotation is missing; check --void"):
             unsupervised(make(TWO), run, void=tmp_path / "void")
 
     def test_faults(self, tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ class TestRefYoutubeVos:
         told = [str(problem) for problem in youtube.problems]
         for reason in (
             "unlabelled: no label image of this video's frames; fetch its annotations",
-            "size: [20, 12], the frames have [12, 20]",
-            "colours, where a palette or grey PNG",
+            "annotation of 20x12, the frame has 12x20",
+            "got colours (mode RGB)",
             "gap: frames: no frame '00005'",
             "numbers: expressions.1: keys must run 0..1, this one is missing",
             "blank: expressions.1.exp: this expression is blank",

@@ -26,10 +26,10 @@ from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.metrics import boundary_f, frame_scores, jaccard, label_scores, pairwise_frame_scores
 from vng.evaluation.narrative import evaluate_narrative
-from vng.evaluation.predictions import read_png
 from vng.evaluation.vos import Protocol, evaluate_vos, plain_run
 from vng.evaluation.workers import WorkerDied, in_order, processes_for
 from vng.grounding import write_mask_pngs
+from vng.label_maps import read_label_map
 from vng.masks import changes, decode, empty, encode
 
 
@@ -106,9 +106,9 @@ class TestReadPng:
         save(labels, tmp_path / "grey.png", "L")
         cv2.imwrite(str(tmp_path / "filtered.png"), labels)
         for path in sorted(tmp_path.iterdir()):
-            np.testing.assert_array_equal(read_png(path, (13, 17)), labels)
+            np.testing.assert_array_equal(read_label_map(path, (13, 17)), labels)
         Image.fromarray(labels > 90).save(tmp_path / "1.png")
-        np.testing.assert_array_equal(read_png(tmp_path / "1.png", (13, 17)), labels > 90)
+        np.testing.assert_array_equal(read_label_map(tmp_path / "1.png", (13, 17)), labels > 90)
 
     def test_damage_is_met(self, tmp_path: Path, rng: np.random.Generator) -> None:
         path = tmp_path / "a.png"
@@ -117,11 +117,11 @@ class TestReadPng:
         start = whole.index(b"IDAT") + 4
         for length in (0, 7, 30, start + 5, start + 40):
             path.write_bytes(whole[:length])
-            with pytest.raises(ValueError, match="cannot be read"):
-                read_png(path, (13, 17))
+            with pytest.raises(DataError, match="cannot be read"):
+                read_label_map(path, (13, 17))
         path.write_bytes(whole[:start] + b"\0\0" + whole[start + 2 :])  # no stream of zlib
-        with pytest.raises(ValueError, match="cannot be read"):
-            read_png(path, (13, 17))
+        with pytest.raises(DataError, match="cannot be read"):
+            read_label_map(path, (13, 17))
 
 
 def planted_vos(root: Path) -> list[tuple[str, str]]:
@@ -189,7 +189,7 @@ def planted_vng(root: Path) -> list[tuple[str, str]]:
         ("one/1/000002.png", "cannot be read"),
         ("two words/0/000001.png", "prediction of 20x31, the frame has 20x30"),
         ("two words/0/000002.png", "cannot be read"),
-        ("two words/1/000000.png", "one channel, got 3"),
+        ("two words/1/000000.png", "got colours (mode RGB)"),
         ("three/0", "wanted 000000.png, found x.png"),
         ("three/1", "no prediction of this expression (2 frames wanted)"),
         ("r/four", "no prediction of this video (2 expressions wanted)"),

@@ -108,7 +108,7 @@ class TestObjectNumbers:
 
     def test_too_many(self) -> None:
         video = replace(make("v", TWO), objects=tuple(VideoObject(f"o{i}", "", "", (None,) * T) for i in range(255)))
-        with pytest.raises(DataError, match="255 objects, a PNG of object numbers holds 254"):
+        with pytest.raises(DataError, match="255 objects, a label map holds 254"):
             object_numbers(video)
 
     def test_said_by_the_predictions(self, tmp_path: Path) -> None:
@@ -585,7 +585,7 @@ class TestArchive:
         lines = sorted(ended.err.strip().splitlines())
         words = (
             "this prediction is missing",
-            "expected a palette PNG, got mode L",
+            "expected a palette PNG, got a grey one",
             "numbers [3]",
             "prediction of 25x18",
         )

@@ -21,11 +21,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vng.errors import DataError, DataErrors
 from vng.frames import EncodedFrames, Frames, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
-from vng.points import Points
+from vng.points import POSITIVE, Points
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -369,3 +371,9 @@ def _load_table(path: str | Path, split: str | None) -> Any:
     else:
         table = load_dataset("parquet", data_files=[str(file) for file in files], split="train", features=features())
     return table.cast_column("frames", List(Image(decode=False)))
+
+
+def reference_frame(item: VideoObject) -> int | None:
+    """The first frame on which an object has a positive point; None where it has none."""
+    frames = item.points.frame[np.asarray(item.points.label) == POSITIVE]
+    return int(frames.min()) if len(frames) else None

@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vng.dataset import Video, VideoObject, VngDataset
+from vng.dataset import Video, VideoObject, VngDataset, reference_frame
 from vng.errors import DataError, Problem, one_of
-from vng.evaluation.vos_results import NUMBERS_FILE, object_numbers
-from vng.evaluation.vos_targets import reference_frame
 from vng.frames import inside
+from vng.label_maps import NUMBERS_FILE, exclusive, object_numbers, write_label_map
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.masks import RLE, area, decode
 from vng.points import POSITIVE, PointPrompts, sample_in_mask
 from vng.processes import Processes, current_processes, limited_threads
-from vng.propagation import exclusive, write_labels
 from vng.propagators import FramePrompts, Propagator
 
 RESULTS_MANIFEST = "propagation.json"
@@ -166,7 +164,7 @@ def _write_video(engine: Propagator, video: Video, starts: Mapping[str, Start], 
     for t, probabilities in engine(video.opened_frames(), prompts_of(list(starts.values()))):
         # Before its first frame nobody knows of an object; an engine that carries it backwards would use the future.
         there = probabilities * (begins <= t)[:, None, None]
-        write_labels(folder / f"{video.frame_names[t]}.png", exclusive(there), known)
+        write_label_map(folder / f"{video.frame_names[t]}.png", exclusive(there), known)
     if any(str(number) != name for name, number in numbers.items()):
         write_atomic(folder / NUMBERS_FILE, to_json(numbers))
 

@@ -187,8 +187,9 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     from vng.dataset import VngDataset
     from vng.evaluation.narrative import ExpressionScore
     from vng.grounding import GroundingResult
+    from vng.label_maps import colour
     from vng.masks import encode
-    from vng.viewer import colour, contact_sheet, embed_image, marked_html, write_overlay_video
+    from vng.viewer import contact_sheet, embed_image, marked_html, write_overlay_video
 
     dataset = VngDataset(out / "test")
     scores = [ExpressionScore(**s) for s in _read(out / "finetuned.json")["expressions"]]
@@ -206,7 +207,7 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
         video, group = dataset[key[0]], narratives[key]
         spans = tuple((video.expressions[s.expression].start, video.expressions[s.expression].end) for s in group)
         rles = tuple(
-            tuple(encode(_read_png(out, video.video_id, s.expression, name)) for name in video.frame_names)
+            tuple(encode(_prediction(out, video.video_id, s.expression, name)) for name in video.frame_names)
             for s in group
         )
         text = video.narratives[key[1]].description
@@ -232,10 +233,10 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     return cards
 
 
-def _read_png(out: Path, video: str, expression: int, name: str) -> np.ndarray:
-    from PIL import Image
+def _prediction(out: Path, video: str, expression: int, name: str) -> np.ndarray:
+    from vng.label_maps import read_label_map
 
-    return np.asarray(Image.open(out / "results" / "finetuned" / video / str(expression) / f"{name}.png"))
+    return read_label_map(out / "results" / "finetuned" / video / str(expression) / f"{name}.png")
 
 
 def _print_report(out: Path, report: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
+from vng.label_maps import colour
 from vng.masks import area
 from vng.point_statistics import (
     PointStatistics,
@@ -24,7 +25,7 @@ from vng.point_statistics import (
     table_rows,
 )
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
-from vng.viewer import colour, embed_image, marked_html, object_sheet, render_page
+from vng.viewer import embed_image, marked_html, object_sheet, render_page
 
 MAX_CARDS = 40
 LOW_AGREEMENT = 0.7  # objects below it are noted

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.vos_results import MAX_NUMBER, numbers_of
 from vng.frames import Frames
+from vng.label_maps import MAX_NUMBER, numbers_of
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts
 
@@ -269,7 +269,7 @@ def _check_names(source: Path | str, names: tuple[str, ...], problems: list[Prob
     if not names and not problems:
         problems.append(Problem(str(source), "", "objects", "no object has a point", _see_help()))
     if len(names) > MAX_NUMBER:
-        reason = f"{len(names)} objects, a PNG of object numbers holds {MAX_NUMBER}"
+        reason = f"{len(names)} objects, a label map holds {MAX_NUMBER}"
         problems.append(Problem(str(source), "", "objects", reason, "propagate them in two runs"))
 
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vng.errors import DataError, DataErrors, Problem
 from vng.frames import Frames
+from vng.label_maps import VOID, read_label_map
 from vng.points import Points
 from vng.prompt_files import Prompts
 from vng.propagators import FramePrompts
-
-IGNORED = 255
 
 
 class MaskPrompts(Mapping[int, FramePrompts]):
@@ -63,7 +61,7 @@ def read_masks(path: Path, frames: Frames) -> Prompts:
     values, notes = _values(path, files, frames, problems)
     if problems:
         raise DataErrors(problems)
-    names = tuple(str(1 if value == IGNORED else value) for value in values)
+    names = tuple(str(1 if value == VOID else value) for value in values)
     return Prompts(names, MaskPrompts(files, values), tuple(Points.none() for _ in names), notes)
 
 
@@ -89,11 +87,11 @@ def _values(
         if its == {0}:
             reason = "no object in this mask: all objects are taken to be absent from this frame"
             notes.append(Problem(str(file), f"frame {frames.names[t]}", "", reason, kind="note"))
-    objects = sorted(found - {0, IGNORED})
-    if not objects and found == {0, IGNORED}:
+    objects = sorted(found - {0, VOID})
+    if not objects and found == {0, VOID}:
         reason = "255 is the only value beside 0: it is taken as the object"
         notes.append(Problem(str(path), "", "", reason, "write 1 for the object", "note"))
-        objects = [IGNORED]
+        objects = [VOID]
     if not objects and not problems:
         cure = "paint each object with a value from 1 to 254"
         raise DataError(path, "", "", "no object in the masks", cure)
@@ -118,13 +116,4 @@ def _mask_files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> np.ndarray:
     """A mask's values, uint8 [H, W]; DataError for what is no 8-bit palette or grey image."""
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            labels = np.asarray(image) if mode in ("P", "L", "1") else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(path, "", "", "this mask cannot be read", "save it as PNG again") from error
-    if labels is None:
-        reason = f"expected a palette or grey PNG of 8 bits, got mode {mode}"
-        raise DataError(path, "", "", reason, "save it with a palette, a pixel's value being its object")
-    return labels.astype(np.uint8)
+    return read_label_map(path, noun="mask", cure="save it as PNG again").astype(np.uint8)

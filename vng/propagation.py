@@ -18,13 +18,13 @@ from PIL import Image
 
 from vng.errors import DataError, UsageError
 from vng.frames import Frames, as_frames
+from vng.label_maps import exclusive, write_label_map
 from vng.manifest import check_folder, to_json, versions, write_atomic
 from vng.points import Points
 from vng.prompt_files import Prompts, prompts_of_points, read_points
 from vng.prompt_masks import read_masks
 from vng.propagators import DEFAULT, FramePrompts, Propagator, check_prompts, load
 
-THRESHOLD = 0.5
 RESULT, MASKS, FILM, OBJECTS = "result.json", "masks", "overlay.mp4", "objects.json"
 
 
@@ -96,32 +96,6 @@ def _as_prompts(prompts: AnyPrompts, frames: Frames) -> Mapping[int, FramePrompt
     return prompts_of_points(points, frames).frames if points else hints
 
 
-def exclusive(probabilities: np.ndarray) -> np.ndarray:
-    """Masks bool [K, H, W] of probabilities [K, H, W]: the most probable object of a pixel, where above 0.5.
-
-    Of equally probable objects the first has the pixel.
-    """
-    best = probabilities.argmax(0)
-    return (probabilities > THRESHOLD) & (best == np.arange(len(probabilities))[:, None, None])
-
-
-def write_labels(path: Path, masks: np.ndarray, numbers: Sequence[int]) -> None:
-    """Write masks [K, H, W] that do not overlap as a palette PNG of object numbers, in the colours of overlays."""
-    labels = np.zeros(masks.shape[1:], np.uint8)
-    for mask, number in zip(masks, numbers, strict=True):
-        labels[mask] = number
-    image = Image.fromarray(labels)
-    image.putpalette(_palette())
-    image.save(path)
-
-
-def _palette() -> list[int]:
-    from vng.viewer import colour
-
-    colours = [(0, 0, 0), *(colour(number - 1) for number in range(1, 255)), (255, 255, 255)]
-    return [channel for rgb in colours for channel in rgb]
-
-
 def propagate_to_folder(
     frames: Frames,
     prompts: Prompts,
@@ -153,7 +127,7 @@ def propagate_to_folder(
         (temporary / MASKS).mkdir(parents=True)
         areas: list[dict[str, int]] = [{} for _ in prompts.names]
         for frame in _frames_of(engine, frames, prompts.frames, False):
-            write_labels(temporary / MASKS / f"{frame.name}.png", frame.masks, prompts.numbers)
+            write_label_map(temporary / MASKS / f"{frame.name}.png", frame.masks, prompts.numbers)
             for its, area in zip(areas, frame.masks.sum((1, 2)).tolist(), strict=True):
                 its.update({frame.name: area} if area else {})
             if on_frame is not None:
@@ -186,7 +160,7 @@ def _move(temporary: Path, out: Path) -> None:
 
 
 def _summary(frames: Frames, prompts: Prompts, areas: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
-    from vng.viewer import colour
+    from vng.label_maps import colour
 
     prompted = [
         [frames.names[t] for t in sorted(prompts.frames) if _hinted(prompts.frames[t], k)] for k in range(len(areas))
@@ -210,7 +184,8 @@ def _hinted(prompt: FramePrompts, k: int) -> bool:
 
 def _write_film(frames: Frames, prompts: Prompts, folder: Path, on_frame: Callable[[], object] | None) -> None:
     """The video with every object in its colour, its name below, and the prompts where they were given."""
-    from vng.viewer import caption_strip, colour, overlay, write_video
+    from vng.label_maps import colour
+    from vng.viewer import caption_strip, overlay, write_video
 
     colours = [colour(number - 1) for number in prompts.numbers]
     factor = max(1, -(-480 // frames.size[1]))  # small videos are enlarged, so that names can be read

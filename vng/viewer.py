@@ -5,7 +5,6 @@ Shapes: N nouns or objects, T frames, H x W pixels.
 
 from __future__ import annotations
 
-import colorsys
 import textwrap
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -19,19 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vng.dataset import Video
 from vng.frames import Frames
+from vng.label_maps import colour
 from vng.masks import RLE, decode
 from vng.points import NEGATIVE, POSITIVE, Points
 
 OPACITY = 0.45
 _POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous ones are white
-
-
-def colour(index: int) -> tuple[int, int, int]:
-    """The colour of the index-th noun, RGB; neighbours in order are far apart in hue."""
-    hue = (0.0 + index * 0.61803398875) % 1.0
-    lightness = (0.55, 0.66, 0.48)[index % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.9)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def overlay(

@@ -23,21 +23,14 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import frame_scores
-from vng.evaluation.predictions import (
-    LABELS,
-    PREDICT,
-    FrameFolder,
-    Missing,
-    check_results,
-    raise_problems,
-    strange_folders,
-)
+from vng.evaluation.predictions import PREDICT, FrameFolder, Missing, check_results, raise_problems, strange_folders
 from vng.evaluation.workers import score_videos
 from vng.frames import inside
+from vng.label_maps import MODES
 from vng.masks import RLE
 from vng.narratives import Expression
 
-MODES = (*LABELS, "I;16", "I")  # grey of 16 bits too
+DEEP_MODES = (*MODES, "I;16", "I")  # grey of 16 bits too
 AT_ONCE = 4  # frames measured together
 
 # Chooses the object an expression's prediction is scored against; None leaves the expression out.
@@ -212,7 +205,7 @@ def _score(
     f: list[float] = []
     for begin in range(0, len(annotated), AT_ONCE):
         some = annotated[begin : begin + AT_ONCE]
-        read = [frames.pixels(t, MODES) for t, _ in some]
+        read = [frames.pixels(t, DEEP_MODES) for t, _ in some]
         masks = [mask for mask in read if mask is not None]
         scoring = scoring and not frames.problems and len(masks) == len(some)
         if scoring:
@@ -246,7 +239,7 @@ def read_expression(video: Video, index: int, frames: Sequence[int], results: Pa
         DataErrors: unreadable or mis-sized predictions.
     """
     folder = ExpressionFrames(inside(results, video.video_id) / str(index), video, "empty")
-    read = [folder.pixels(t, MODES) for t in frames]
+    read = [folder.pixels(t, DEEP_MODES) for t in frames]
     raise_problems(folder.problems, (), False)
     masks = [mask != 0 for mask in read if mask is not None]
     return np.stack(masks) if masks else np.zeros((0, video.height, video.width), bool)

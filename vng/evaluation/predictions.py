@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from vng.errors import DataError, DataErrors, Problem
+from vng.label_maps import MODES, read_label_map
 
 Missing = Literal["error", "empty"]
-LABELS = ("P", "L", "1")  # modes of Pillow: palette, grey of 8 bits, of one bit
 PREDICT = "predict it, or use --missing empty"
 
 
@@ -89,16 +86,15 @@ class FrameFolder:
         strange = [path for path in self._files if path not in used and path.name not in self._extra]
         return notes(strange, f"no frame of the {self._what} has this name; it is not read")
 
-    def pixels(self, t: int, modes: Collection[str] = LABELS) -> np.ndarray | None:
+    def pixels(self, t: int, modes: Collection[str] = MODES) -> np.ndarray | None:
         """What the PNG of frame t holds, [H, W]; zeros for a missing frame, None for one with a problem."""
         path = self.path(t)
         if path is None:
             return np.zeros(self.size, np.uint8) if self._missing == "empty" else None
         try:
-            return read_png(path, self.size, modes)
-        except ValueError as error:
-            reason, _, cure = str(error).partition("; ")
-            self._problem(path, reason, cure)
+            return read_label_map(path, self.size, modes, noun="prediction", cure="predict it again")
+        except DataError as error:
+            self.problems.append(error.problem)
             return None
 
     def _problem(self, path: Path, reason: str, cure: str) -> None:
@@ -122,58 +118,3 @@ def raise_problems(problems: Sequence[Problem], extra: Sequence[Problem], strict
     """Raise DataErrors of all of both where there is a problem, or, if `strict`, anything extra."""
     if problems or (strict and extra):
         raise DataErrors([*problems, *extra])
-
-
-def read_png(path: Path, size: tuple[int, int], modes: Collection[str] = LABELS) -> np.ndarray:
-    """A PNG's pixels, [H, W]: of a palette the numbers, not the colours.
-
-    Raises:
-        ValueError: "reason; cure" for a file that does not open or fit, or that is in none of Pillow's `modes`.
-    """
-    try:
-        plain = _plain_pixels(path.read_bytes(), size)
-        if plain is not None:
-            return plain
-        with Image.open(path) as image:
-            mode, bands, shape = image.mode, len(image.getbands()), (image.height, image.width)
-            pixels = np.asarray(image) if mode in modes and shape == size else None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError("this prediction cannot be read; predict it again") from error
-    if shape != size:
-        reason = f"prediction of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
-        raise ValueError(f"{reason}; resize predictions to the frame")
-    if pixels is None:
-        wanted = f"one channel, got {bands}" if bands > 1 else "a palette or grey PNG of 8 bits"
-        raise ValueError(f"expected {wanted} (mode {mode}); write object numbers")
-    return pixels
-
-
-def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """Pixels of a PNG of 8 bits whose rows are stored unfiltered, as those of palettes are; None for any other file.
-
-    Half the time of Pillow, which is left to say what is wrong with a file.
-    """
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
-        return None
-    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    if (height, width) != size or depth != 8 or colour not in (0, 3) or interlaced:
-        return None
-    place, streams = 33, []
-    while content[place + 4 : place + 8] != b"IEND":
-        if place + 12 > len(content):
-            return None
-        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
-        if content[place + 4 : place + 8] == b"IDAT":
-            streams.append(content[place + 8 : end])
-        place = end + 4
-    wanted, packed = height * (width + 1), b"".join(streams)
-    if len(packed) > wanted:
-        return None
-    try:
-        rows = zlib.decompress(packed, bufsize=wanted)  # at once: a buffer that grows costs half as much again
-    except zlib.error:
-        return None
-    if len(rows) != wanted:
-        return None
-    table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
-    return None if table[:, 0].any() else table[:, 1:]

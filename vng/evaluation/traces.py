@@ -18,7 +18,7 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
-from vng.evaluation.narrative import MODES, ExpressionFrames
+from vng.evaluation.narrative import DEEP_MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
 from vng.evaluation.predictions import FrameFolder, Missing, check_results, strange_folders
 from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos
@@ -297,7 +297,7 @@ def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing
             return made
         traced = [int(t) for t in np.unique(item.points.frame)]
         frames.missing(traced)
-        answers = [(t, frames.pixels(t, MODES)) for t in traced]
+        answers = [(t, frames.pixels(t, DEEP_MODES)) for t in traced]
         made.problems += frames.problems
         made.notes += frames.extras()
         for t, predicted in answers:

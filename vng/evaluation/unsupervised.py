@@ -13,17 +13,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vng.dataset import Video
-from vng.errors import DataError
 from vng.evaluation.metrics import paired_scores, shapes_of, tolerance
-from vng.evaluation.predictions import read_png
 from vng.evaluation.shapes import Shapes, of_labels
 from vng.evaluation.vos_results import VideoPredictions
 from vng.evaluation.vos_targets import Protocol, Targets
 from vng.frames import inside
+from vng.label_maps import VOID, read_label_map
 
 UNSUPERVISED = "davis-unsupervised"
 MOST_PROPOSALS = 20
-VOID = 255
 
 Rows = list[list[tuple[float, float]]]  # of each object (J, F) of each of its frames
 
@@ -121,8 +119,4 @@ def _pairs(gt: Shapes, n_gt: int, pred: Shapes, n_pred: int) -> tuple[np.ndarray
 
 def _void(folder: Path, video: Video, t: int) -> np.ndarray:
     path = inside(folder, video.video_id) / f"{video.frame_names[t]}.png"
-    try:
-        return read_png(path, (video.height, video.width)) == VOID
-    except ValueError as error:
-        reason, _, _ = str(error).partition("; ")
-        raise DataError(path, "", "", reason.replace("prediction", "annotation"), "check --void") from error
+    return read_label_map(path, (video.height, video.width), noun="annotation", cure="check --void") == VOID

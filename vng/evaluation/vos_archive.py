@@ -11,12 +11,11 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from PIL import Image
-
-from vng.dataset import Video
+from vng.dataset import Video, reference_frame
 from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.vos_results import NUMBERS_FILE, Run, VideoPredictions, object_numbers
-from vng.evaluation.vos_targets import annotated_frames, reference_frame
+from vng.evaluation.vos_results import Run, VideoPredictions
+from vng.evaluation.vos_targets import annotated_frames
+from vng.label_maps import NUMBERS_FILE, has_palette, object_numbers
 
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: when it was written is nobody's concern
@@ -100,10 +99,9 @@ def _checked(
         path = reader.path(t)
         if path is None or reader.read(t, None if protocol == "davis-2016" else numbers.values()) is None:
             continue
-        with Image.open(path) as image:
-            if image.mode != "P":
-                reason = f"expected a palette PNG, got mode {image.mode}"
-                reader.problems.append(Problem(str(path), "", "", reason, "write object numbers with a palette"))
+        if not has_palette(path):
+            reason = "expected a palette PNG, got a grey one"
+            reader.problems.append(Problem(str(path), "", "", reason, "write object numbers with a palette"))
         files[f"{PREFIXES[protocol]}{video.video_id}/{video.frame_names[t]}.png"] = path
     problems += reader.problems
     return files

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,32 +21,7 @@ from vng.dataset import Video
 from vng.errors import DataError
 from vng.evaluation.predictions import FrameFolder, Missing, check_results
 from vng.frames import inside
-
-MAX_NUMBER = 254  # 0 is background, 255 is void
-NUMBERS_FILE = "objects.json"
-
-
-def object_numbers(video: Video) -> dict[str, int]:
-    """Object id -> the pixel value that stands for it in predictions, in the dataset's order.
-
-    The ids themselves where all are plain integers in 1..254 ("7", not "07": two ids never share a number); else 1, 2,
-    ... in the dataset's order, and whoever writes predictions says so in `<results>/<video>/objects.json`.
-
-    Raises:
-        DataError: more objects than a PNG has numbers for.
-    """
-    ids = [item.object_id for item in video.objects]
-    if len(ids) > MAX_NUMBER:
-        reason = f"{len(ids)} objects, a PNG of object numbers holds {MAX_NUMBER}"
-        raise DataError(video.dataset, video.video_id, "objects", reason, "split the video's objects over two rows")
-    return numbers_of(ids)
-
-
-def numbers_of(ids: Sequence[str]) -> dict[str, int]:
-    """As `object_numbers`, of at most `MAX_NUMBER` ids that differ."""
-    if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
-        return {i: int(i) for i in ids}
-    return {i: number for number, i in enumerate(ids, start=1)}
+from vng.label_maps import MAX_NUMBER, NUMBERS_FILE, object_numbers
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
-from vng.dataset import Video, VideoObject
+from vng.dataset import Video, VideoObject, reference_frame
 from vng.errors import DataError, UsageError, one_of
-from vng.evaluation.vos_results import object_numbers
+from vng.label_maps import object_numbers
 from vng.masks import RLE, area, empty, union
-from vng.points import POSITIVE
 
 MERGED = "all"  # the one object of DAVIS 2016
 Truth = Literal["auto", "dense", "sparse", "youtube-vos"]
@@ -218,12 +215,6 @@ def _point_vos(video: Video, protocol: Protocol) -> Targets:
         after = [t for t in (frames[1:-1] if dense else frames) if reference is None or t > reference]
         made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, after)))
     return _sorted_out(video, made)
-
-
-def reference_frame(item: VideoObject) -> int | None:
-    """The first frame on which an object has a positive point; None where it has none."""
-    frames = item.points.frame[np.asarray(item.points.label) == POSITIVE]
-    return int(frames.min()) if len(frames) else None
 
 
 PROTOCOLS: dict[str, Callable[[Video, Protocol], Targets]] = {

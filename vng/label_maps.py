@@ -1,0 +1,157 @@
+"""Label maps: images whose pixel values are object numbers. The only owner of that format.
+
+Eight bits, palette or grey: 0 is background, 1 to 254 are objects, 255 is void (nothing is known of the pixel).
+Which number means which object is said by the ids themselves, where all are such numbers, or by `objects.json` beside.
+Shapes: K objects, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+import struct
+import zlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vng.dataset import Video
+from vng.errors import DataError
+
+VOID = 255
+MAX_NUMBER = 254
+NUMBERS_FILE = "objects.json"  # {object id: number}
+MODES = ("P", "L", "1")  # Pillow's: palette, grey of 8 bits, of one bit
+THRESHOLD = 0.5  # of a probability
+
+
+def read_label_map(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    modes: Collection[str] = MODES,
+    noun: str = "label map",
+    cure: str = "write it again",
+) -> np.ndarray:
+    """The pixels of a label map, [H, W]: of a palette the numbers, not the colours.
+
+    Args:
+        path: the image.
+        size: height and width it must have; None takes any.
+        modes: Pillow's names of the kinds of image that are taken. `MODES` give uint8 (or bool for one bit).
+        noun: what a message calls the file.
+        cure: what to do where it is missing or broken.
+
+    Raises:
+        DataError: the file does not open, has another size, or is of another kind.
+    """
+    try:
+        plain = None if size is None else _plain_pixels(path.read_bytes(), size)
+        if plain is not None:
+            return plain
+        with Image.open(path) as image:
+            mode, bands, shape = image.mode, len(image.getbands()), (image.height, image.width)
+            fits = mode in modes and size in (None, shape)
+            pixels = np.asarray(image) if fits else None
+    except FileNotFoundError as error:
+        raise DataError(path, "", "", f"this {noun} is missing", cure) from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(path, "", "", f"this {noun} cannot be read", cure) from error
+    if size not in (None, shape):
+        reason = f"{noun} of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
+        raise DataError(path, "", "", reason, f"give each {noun} the size of its frame")
+    if pixels is None:
+        reason = (
+            f"expected a palette or grey PNG of 8 bits, got {'colours' if bands > 1 else 'another kind'} (mode {mode})"
+        )
+        raise DataError(path, "", "", reason, "a pixel's value is its object's number; a copy in colours has lost it")
+    return pixels
+
+
+def has_palette(path: Path) -> bool:
+    """Whether an image that opens stores a palette, as some evaluation servers ask."""
+    with Image.open(path) as image:
+        return image.mode == "P"
+
+
+def write_label_map(path: Path, masks: np.ndarray, numbers: Sequence[int]) -> None:
+    """Write masks [K, H, W] that do not overlap as a palette PNG of object numbers, in the colours of overlays."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for mask, number in zip(masks, numbers, strict=True):
+        labels[mask] = number
+    image = Image.fromarray(labels)
+    colours = [(0, 0, 0), *(colour(number - 1) for number in range(1, VOID)), (255, 255, 255)]
+    image.putpalette([channel for rgb in colours for channel in rgb])
+    image.save(path)
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """The colour of the index-th object or noun, RGB; neighbours in order are far apart in hue."""
+    hue = (0.0 + index * 0.61803398875) % 1.0
+    lightness = (0.55, 0.66, 0.48)[index % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def exclusive(probabilities: np.ndarray) -> np.ndarray:
+    """Masks bool [K, H, W] of probabilities [K, H, W]: the most probable object of a pixel, where above 0.5.
+
+    Of equally probable objects the first has the pixel.
+    """
+    best = probabilities.argmax(0)
+    return (probabilities > THRESHOLD) & (best == np.arange(len(probabilities))[:, None, None])
+
+
+def object_numbers(video: Video) -> dict[str, int]:
+    """Object id -> the pixel value that stands for it, in the dataset's order.
+
+    The ids themselves where all are plain integers in 1..254 ("7", not "07": two ids never share a number); else 1, 2,
+    ... in the dataset's order, and whoever writes label maps says so in `objects.json` beside them.
+
+    Raises:
+        DataError: more objects than a label map has numbers for.
+    """
+    ids = [item.object_id for item in video.objects]
+    if len(ids) > MAX_NUMBER:
+        reason = f"{len(ids)} objects, a label map holds {MAX_NUMBER}"
+        raise DataError(video.dataset, video.video_id, "objects", reason, "split the video's objects over two rows")
+    return numbers_of(ids)
+
+
+def numbers_of(ids: Sequence[str]) -> dict[str, int]:
+    """As `object_numbers`, of at most `MAX_NUMBER` ids that differ."""
+    if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
+        return {i: int(i) for i in ids}
+    return {i: number for number, i in enumerate(ids, start=1)}
+
+
+def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
+    """Pixels of a PNG of 8 bits whose rows are stored unfiltered, as those of palettes are; None for any other file.
+
+    Half the time of Pillow, which is left to say what is wrong with a file.
+    """
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
+        return None
+    width, height, depth, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
+    if (height, width) != size or depth != 8 or colours not in (0, 3) or interlaced:
+        return None
+    place, streams = 33, []
+    while content[place + 4 : place + 8] != b"IEND":
+        if place + 12 > len(content):
+            return None
+        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] == b"IDAT":
+            streams.append(content[place + 8 : end])
+        place = end + 4
+    wanted, packed = height * (width + 1), b"".join(streams)
+    if len(packed) > wanted:
+        return None
+    try:
+        rows = zlib.decompress(packed, bufsize=wanted)  # at once: a buffer that grows costs half as much again
+    except zlib.error:
+        return None
+    if len(rows) != wanted:
+        return None
+    table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
+    return None if table[:, 0].any() else table[:, 1:]
