@@ -130,8 +130,8 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from vng.frames import ArrayFrames
-    from vng.ground_then_propagate import PropagationSettings
-    from vng.grounding import NarrativeGrounder
+    from vng.grounding.ground_then_propagate import PropagationSettings
+    from vng.grounding.grounder import NarrativeGrounder
     from vng.models.loading import load_strictly
     from vng.models.referformer.configuration_referformer import ReferFormerConfig
     from vng.models.referformer.loading import load_model, load_processor

@@ -14,8 +14,8 @@ from conversion.point_vos import PointRecord, read_points
 from conversion.subsets import Subset
 from conversion.vidln import VidLN, read_vidln
 from vng.errors import Problem, count_reasons
-from vng.inspection import point_sections
-from vng.point_statistics import PointStatistics, Published, published_like
+from vng.inspection.dataset import point_sections
+from vng.inspection.point_statistics import PointStatistics, Published, published_like
 from vng.viewer import render_page
 
 T = TypeVar("T")

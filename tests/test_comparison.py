@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import Cli, H, W, box, make_video
-from vng.comparison import compare_datasets
 from vng.dataset import Quality, Video
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError
+from vng.inspection.comparison import compare_datasets
 from vng.masks import encode
 
 

@@ -16,7 +16,7 @@ from tests.helpers import Cli, H, T, W, box, make_video
 from vng.dataset_writer import write_dataset
 from vng.evaluation.metrics import boundary_f, jaccard, statistics, tolerance
 from vng.evaluation.narrative import evaluate_narrative, other_object
-from vng.grounding import write_mask_pngs
+from vng.grounding.result import write_mask_pngs
 from vng.masks import empty
 
 FULL, NONE, LEFT = (

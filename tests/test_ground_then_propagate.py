@@ -13,9 +13,8 @@ from tests.test_grounding import NARRATIVE, make_model
 from tests.test_model import TEXT, tiny_config
 from vng.errors import UsageError
 from vng.evaluation.metrics import jaccard
-from vng.frame_maps import FrameMaps
 from vng.frames import ArrayFrames
-from vng.ground_then_propagate import (
+from vng.grounding.ground_then_propagate import (
     Grounded,
     GroundThenPropagate,
     PropagationSettings,
@@ -23,14 +22,15 @@ from vng.ground_then_propagate import (
     claimed,
     same_objects,
 )
-from vng.grounding import NarrativeGrounder
+from vng.grounding.grounder import NarrativeGrounder
+from vng.grounding.windows import WindowSettings
 from vng.masks import decode_many, empty, encode
+from vng.models.frame_maps import FrameMaps
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
 from vng.nouns import nouns_in
 from vng.propagators.stcn import MapsOf
-from vng.windows import WindowSettings
 
 T, H, W = 9, 48, 80
 

@@ -16,11 +16,11 @@ from tests.helpers import Cli
 from tests.test_model import TEXT, tiny_config
 from vng.errors import DataError, UsageError
 from vng.frames import ArrayFrames, EncodedFrames, encode_jpeg
-from vng.grounding import ComputeSettings, NarrativeGrounder
+from vng.grounding.grounder import ComputeSettings, NarrativeGrounder
+from vng.grounding.windows import QueryRecord, Window, WindowSettings, same_queries
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.nouns import nouns_in
-from vng.windows import QueryRecord, Window, WindowSettings, same_queries
 
 T, H, W, Q = 7, 72, 100, 5
 NARRATIVE = "A red [ball] moves to the left past the [star]."

@@ -12,8 +12,8 @@ import yaml
 
 from tests.test_model import TEXT, tiny_config
 from vng.errors import DataError
-from vng.grounding import NarrativeGrounder
-from vng.model_card import model_card, write_card
+from vng.grounding.grounder import NarrativeGrounder
+from vng.grounding.model_card import model_card, write_card
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 

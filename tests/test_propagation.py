@@ -16,7 +16,6 @@ from PIL import Image
 
 from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import Video, VideoObject, VngDataset
-from vng.dataset_propagation import Benchmark, first_mask, first_points, prompts_of, propagate_dataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
 from vng.evaluation.vos_results import Run, VideoPredictions
@@ -24,9 +23,10 @@ from vng.frames import ArrayFrames, Frames, ImageFolder
 from vng.label_maps import exclusive, write_label_map
 from vng.masks import decode, empty, encode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
-from vng.prompt_files import prompts_of_points, read_points
-from vng.prompt_masks import read_masks
-from vng.propagation import PropagatedFrame, propagate, propagate_to_folder
+from vng.propagation.dataset import Benchmark, first_mask, first_points, prompts_of, propagate_dataset
+from vng.propagation.mask_prompts import read_masks
+from vng.propagation.point_prompts import prompts_of_points, read_points
+from vng.propagation.video import PropagatedFrame, propagate, propagate_to_folder
 from vng.propagators import FramePrompts, check_prompts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ from tests.helpers import Cli, H, W, make_video
 from vng.dataset import Video
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, Problem, read_problems
-from vng.point_statistics import (
+from vng.inspection.point_statistics import (
     PUBLISHED,
     PointStatistics,
     bar_name,

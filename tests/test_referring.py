@@ -19,7 +19,7 @@ from tests.test_davis import H, W, labels, write_clip
 from vng.dataset import Video, VngDataset
 from vng.errors import DataError, Problem, read_problems
 from vng.evaluation.narrative import evaluate_narrative
-from vng.grounding import write_mask_pngs
+from vng.grounding.result import write_mask_pngs
 from vng.masks import area, empty, encode
 
 FRAMES = ("00000", "00005", "00010")

@@ -28,7 +28,7 @@ from vng.evaluation.metrics import boundary_f, frame_scores, jaccard, label_scor
 from vng.evaluation.narrative import evaluate_narrative
 from vng.evaluation.vos import Protocol, evaluate_vos, plain_run
 from vng.evaluation.workers import WorkerDied, in_order, processes_for
-from vng.grounding import write_mask_pngs
+from vng.grounding.result import write_mask_pngs
 from vng.label_maps import read_label_map
 from vng.masks import changes, decode, empty, encode
 

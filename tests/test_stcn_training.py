@@ -142,7 +142,7 @@ def test_key_encoder_as_the_grounders_backbone(tmp_path: Path, recipe: Path, cli
     assert len(weights) > 6
     for name in weights:
         assert 0 <= float((trained[f"backbone.{name}"] - key[name]).abs().max()) < 0.01
-    from vng.grounding import NarrativeGrounder
+    from vng.grounding.grounder import NarrativeGrounder
 
     NarrativeGrounder.from_pretrained(str(tmp_path / "grounder"))
 

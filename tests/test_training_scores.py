@@ -21,8 +21,8 @@ from tests.test_training import train_arguments
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.evaluation.accumulators import NarrativeScore
-from vng.grounding import NarrativeGrounder
-from vng.prediction import ground_expressions
+from vng.grounding.dataset import ground_expressions
+from vng.grounding.grounder import NarrativeGrounder
 from vng.training.curves import plot_curves
 
 

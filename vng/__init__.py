@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from vng.evaluation.instances import InstanceScore
     from vng.evaluation.point_agreement import PointScore
     from vng.evaluation.traces import TraceScore
-    from vng.grounding import GroundingResult, NarrativeGrounder
-    from vng.propagation import propagate
+    from vng.grounding.grounder import NarrativeGrounder
+    from vng.grounding.result import GroundingResult
+    from vng.propagation.video import propagate
 
 __all__ = [
     "GroundingResult",
@@ -28,9 +29,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NarrativeGrounder": "grounding",
-    "GroundingResult": "grounding",
-    "propagate": "propagation",
+    "NarrativeGrounder": "grounding.grounder",
+    "GroundingResult": "grounding.result",
+    "propagate": "propagation.video",
     "VosScore": "evaluation.accumulators",
     "NarrativeScore": "evaluation.accumulators",
     "InstanceScore": "evaluation.instances",

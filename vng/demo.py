@@ -186,7 +186,7 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     """Narratives of the test set, best, middle and worst, as contact sheets with a film."""
     from vng.dataset import VngDataset
     from vng.evaluation.narrative import ExpressionScore
-    from vng.grounding import GroundingResult
+    from vng.grounding.result import GroundingResult
     from vng.label_maps import colour
     from vng.masks import encode
     from vng.viewer import contact_sheet, embed_image, marked_html, write_overlay_video

@@ -21,7 +21,7 @@ def print_problems(problems: Any, html: Path | None) -> None:
 
 def print_points(points: Any, published: Any) -> None:
     """Counts of points beside the published ones."""
-    from vng.point_statistics import all_frames_text, table_rows
+    from vng.inspection.point_statistics import all_frames_text, table_rows
 
     if published is not None:
         print(f"{'':28}{'here':>12}{'published':>12}  {published.name}")
@@ -35,7 +35,7 @@ def print_points(points: Any, published: Any) -> None:
 def print_dataset(arguments: argparse.Namespace) -> None:
     """Print a dataset's figures; write its page."""
     from vng.dataset import MEASURES
-    from vng.inspection import inspect_dataset
+    from vng.inspection.dataset import inspect_dataset
 
     inspection = inspect_dataset(arguments.dataset, arguments.html, arguments.frames, progress=not arguments.quiet)
     figures = inspection.as_json()
@@ -55,8 +55,8 @@ def print_dataset(arguments: argparse.Namespace) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Print how alike two datasets are; write their page."""
-    from vng.comparison import compare_datasets
     from vng.dataset import MEASURES
+    from vng.inspection.comparison import compare_datasets
 
     compared = compare_datasets(
         arguments.first, arguments.second, arguments.html, arguments.frames, progress=not arguments.quiet

@@ -25,7 +25,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 def _predict_dataset(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
-    from vng.prediction import predict_dataset
+    from vng.grounding.dataset import predict_dataset
 
     grounder = _grounder(arguments)
     dataset = VngDataset(arguments.dataset, arguments.split)
@@ -34,9 +34,9 @@ def _predict_dataset(arguments: argparse.Namespace) -> None:
 
 
 def _grounder(arguments: argparse.Namespace) -> Any:
-    from vng.ground_then_propagate import PropagationSettings
-    from vng.grounding import NarrativeGrounder
-    from vng.windows import WindowSettings
+    from vng.grounding.ground_then_propagate import PropagationSettings
+    from vng.grounding.grounder import NarrativeGrounder
+    from vng.grounding.windows import WindowSettings
 
     propagation = None
     if arguments.propagator is not None:

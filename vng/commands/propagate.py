@@ -43,9 +43,9 @@ def _propagate_video(arguments: argparse.Namespace) -> None:
 
     from vng.frames import open_frames
     from vng.manifest import content_hash
-    from vng.prompt_files import read_points
-    from vng.prompt_masks import read_masks
-    from vng.propagation import FILM, check_out, propagate_to_folder
+    from vng.propagation.mask_prompts import read_masks
+    from vng.propagation.point_prompts import read_points
+    from vng.propagation.video import FILM, check_out, propagate_to_folder
 
     check_out(arguments.out)
     frames = open_frames(arguments.video)
@@ -69,8 +69,8 @@ def _propagate_video(arguments: argparse.Namespace) -> None:
 
 def _propagate_dataset(arguments: argparse.Namespace) -> None:
     from vng.dataset import VngDataset
-    from vng.dataset_propagation import Benchmark, propagate_dataset
     from vng.processes import current_processes
+    from vng.propagation.dataset import Benchmark, propagate_dataset
 
     start = arguments.start or "points"
     if start == "masks" and (arguments.points_per_object or arguments.seeds):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vng.errors import UsageError, one_of
-from vng.frame_maps import FrameMaps
 from vng.frames import Frames
+from vng.models.frame_maps import FrameMaps
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn

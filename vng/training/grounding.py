@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
-from vng.model_card import write_card
+from vng.grounding.model_card import write_card
 from vng.models.loading import load_strictly
 from vng.models.referformer.configuration_referformer import WITHOUT_SHAPE, ReferFormerConfig
 from vng.models.referformer.loading import load_model

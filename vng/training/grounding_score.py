@@ -7,10 +7,10 @@ from torch import nn
 from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.evaluation.accumulators import NarrativeScore
-from vng.grounding import NarrativeGrounder
+from vng.grounding.dataset import ground_expressions
+from vng.grounding.grounder import NarrativeGrounder
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.prediction import ground_expressions
 from vng.training.scoring import Score
 from vng.training.settings import EvaluateSettings
 

@@ -5,108 +5,31 @@ Shapes: N nouns, T frames, t frames of a window, Q queries, H x W pixels.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from vng.errors import DataError, UsageError, one_of
-from vng.frame_maps import FrameMaps
 from vng.frames import Frames, as_frames
-from vng.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
-from vng.manifest import to_json, write_atomic
-from vng.masks import RLE, decode, decode_many, encode
+from vng.grounding.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
+from vng.grounding.result import GroundedPart, GroundingResult
+from vng.grounding.windows import QueryRecord, Window, WindowSettings
+from vng.masks import RLE, encode
+from vng.models.frame_maps import FrameMaps
 from vng.models.loading import device_named, same_weights
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.narratives import mark
 from vng.nouns import DEFAULT_PIPELINE, nouns_in
-from vng.windows import QueryRecord, Window, WindowSettings
 
 DTYPES = ("float32", "bfloat16", "float16")
 ONE_CELL = 64  # pixels of a side that the coarsest map makes one cell of
 AT_ONCE = 8  # masks brought to the frames' size together
-# Unfiltered rows: masks are smaller so, and read in a quarter of the time (older OpenCV has no choice to offer).
-PNG = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
-
-
-@dataclass(frozen=True)
-class GroundingResult:
-    """What a narrative's nouns mean in a video."""
-
-    frames: Frames
-    description: str
-    spans: tuple[tuple[int, int], ...]  # length N
-    rles: tuple[tuple[RLE, ...], ...]  # N lists of T masks
-    scores: np.ndarray  # float64 [N] in [0, 1], the chosen query's mean confidence over the video
-    frame_scores: np.ndarray  # float64 [N, T]
-    propagated: np.ndarray | None = None  # bool [N, T], which masks a propagator made; None: no propagation
-
-    @property
-    def nouns(self) -> list[str]:
-        """The marked words, length N."""
-        return [self.description[start:end] for start, end in self.spans]
-
-    @property
-    def masks(self) -> np.ndarray:
-        """bool [N, T, H, W]; `rles` are the same masks in little memory."""
-        return np.stack([decode_many(row) for row in self.rles])
-
-    def save(self, out: str | Path, overlay: bool = True) -> None:
-        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet.
-
-        One frame is held at a time.
-        """
-        out = Path(out)
-        shutil.rmtree(out / "masks", ignore_errors=True)  # of an earlier result
-        for number, row in enumerate(self.rles):
-            write_mask_pngs(row, self.frames.names, out / "masks" / str(number))
-        if overlay:
-            from vng.viewer import contact_sheet, write_overlay_video
-
-            write_overlay_video(self.frames, self.rles, self.description, self.spans, out / "overlay.mp4")
-            contact_sheet(self.frames, self.rles, self.description, self.spans, out / "overlay.png")
-        write_atomic(out / "result.json", to_json(self._summary()))
-
-    def _summary(self) -> dict[str, Any]:
-        nouns: list[dict[str, Any]] = [
-            {"noun": noun, "span": list(span), "score": float(score), "masks": f"masks/{number}"}
-            for number, (noun, span, score) in enumerate(zip(self.nouns, self.spans, self.scores, strict=True))
-        ]
-        if self.propagated is not None:
-            for noun, row in zip(nouns, self.propagated, strict=True):
-                noun["propagated_frames"] = int(row.sum())
-        return {
-            "narrative": mark(self.description, list(self.spans)),
-            "nouns": nouns,
-            "frames": self.frames.names,
-        }
-
-
-def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> None:
-    """One single-channel PNG a frame, 0 or 255, named by the frame."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rle in zip(names, rles, strict=True):
-        path = folder / f"{name}.png"
-        if not cv2.imwrite(str(path), decode(rle).view(np.uint8) * 255, PNG):
-            raise OSError(f"{path}: cannot be written")
-
-
-@dataclass(frozen=True)
-class GroundedPart:
-    """Masks of some frames, as `NarrativeGrounder.stream` gives them."""
-
-    start: int  # the first frame
-    rles: tuple[tuple[RLE, ...], ...]  # N lists of t masks
-    frame_scores: np.ndarray  # float64 [N, t] in [0, 1]
-    final: bool  # whether the result has them so; if not, the same frames come again
 
 
 @dataclass(frozen=True)
@@ -293,7 +216,7 @@ class NarrativeGrounder:
             scores: what `vng evaluate vng --json` wrote, for the card.
             private: of a repository that is made.
         """
-        from vng.model_card import push
+        from vng.grounding.model_card import push
 
         model = load_model(str(self.source)) if self.fused else self.model
         return push(model, self.processor, self.source, repo_id, scores, private)

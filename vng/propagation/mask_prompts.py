@@ -16,7 +16,7 @@ from vng.errors import DataError, DataErrors, Problem
 from vng.frames import Frames
 from vng.label_maps import VOID, read_label_map
 from vng.points import Points
-from vng.prompt_files import Prompts
+from vng.propagation.point_prompts import Prompts
 from vng.propagators import FramePrompts
 
 

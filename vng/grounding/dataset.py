@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from vng.dataset import Video, VngDataset
 from vng.frames import inside
-from vng.grounding import NarrativeGrounder, write_mask_pngs
+from vng.grounding.grounder import NarrativeGrounder
+from vng.grounding.result import write_mask_pngs
 from vng.manifest import check_folder, check_same, file_hash, to_json, write_atomic
 from vng.masks import RLE
 

@@ -21,8 +21,8 @@ from vng.frames import Frames, as_frames
 from vng.label_maps import exclusive, write_label_map
 from vng.manifest import check_folder, to_json, versions, write_atomic
 from vng.points import Points
-from vng.prompt_files import Prompts, prompts_of_points, read_points
-from vng.prompt_masks import read_masks
+from vng.propagation.mask_prompts import read_masks
+from vng.propagation.point_prompts import Prompts, prompts_of_points, read_points
 from vng.propagators import DEFAULT, FramePrompts, Propagator, check_prompts, load
 
 RESULT, MASKS, FILM, OBJECTS = "result.json", "masks", "overlay.mp4", "objects.json"

@@ -1,4 +1,4 @@
-"""Prompts a person wrote as points. Every fault of a file is told at once (masks: `vng/prompt_masks.py`).
+"""Prompts a person wrote as points. Every fault of a file is told at once (masks: `vng/propagation/mask_prompts.py`).
 
 JSON or CSV (x to the right, y down; the centre of the first pixel is (0, 0)):
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from vng.engines import setting_names
 from vng.errors import UsageError, one_of
-from vng.frame_maps import FrameMaps
 from vng.frames import Frames
 from vng.label_maps import exclusive
 from vng.masks import RLE, area, covered, decode, encode, intersection_over_union, union
+from vng.models.frame_maps import FrameMaps
 from vng.propagators import DEFAULT, ENGINES, FramePrompts, Propagator, load
 
 DIRECTIONS = ("both", "forwards", "backwards")

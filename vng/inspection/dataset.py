@@ -13,9 +13,7 @@ from tqdm import tqdm
 
 from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
-from vng.label_maps import colour
-from vng.masks import area
-from vng.point_statistics import (
+from vng.inspection.point_statistics import (
     PointStatistics,
     Published,
     all_frames_text,
@@ -24,6 +22,8 @@ from vng.point_statistics import (
     published_like,
     table_rows,
 )
+from vng.label_maps import colour
+from vng.masks import area
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import embed_image, marked_html, object_sheet, render_page
 

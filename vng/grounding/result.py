@@ -1,0 +1,92 @@
+"""What grounding gives: masks, boxes and scores of the nouns of a narrative; how they are saved."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vng.frames import Frames
+from vng.manifest import to_json, write_atomic
+from vng.masks import RLE, decode, decode_many
+from vng.narratives import mark
+
+# Unfiltered rows: masks are smaller so, and read in a quarter of the time (older OpenCV has no choice to offer).
+PNG = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
+
+
+@dataclass(frozen=True)
+class GroundingResult:
+    """What a narrative's nouns mean in a video."""
+
+    frames: Frames
+    description: str
+    spans: tuple[tuple[int, int], ...]  # length N
+    rles: tuple[tuple[RLE, ...], ...]  # N lists of T masks
+    scores: np.ndarray  # float64 [N] in [0, 1], the chosen query's mean confidence over the video
+    frame_scores: np.ndarray  # float64 [N, T]
+    propagated: np.ndarray | None = None  # bool [N, T], which masks a propagator made; None: no propagation
+
+    @property
+    def nouns(self) -> list[str]:
+        """The marked words, length N."""
+        return [self.description[start:end] for start, end in self.spans]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """bool [N, T, H, W]; `rles` are the same masks in little memory."""
+        return np.stack([decode_many(row) for row in self.rles])
+
+    def save(self, out: str | Path, overlay: bool = True) -> None:
+        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet.
+
+        One frame is held at a time.
+        """
+        out = Path(out)
+        shutil.rmtree(out / "masks", ignore_errors=True)  # of an earlier result
+        for number, row in enumerate(self.rles):
+            write_mask_pngs(row, self.frames.names, out / "masks" / str(number))
+        if overlay:
+            from vng.viewer import contact_sheet, write_overlay_video
+
+            write_overlay_video(self.frames, self.rles, self.description, self.spans, out / "overlay.mp4")
+            contact_sheet(self.frames, self.rles, self.description, self.spans, out / "overlay.png")
+        write_atomic(out / "result.json", to_json(self._summary()))
+
+    def _summary(self) -> dict[str, Any]:
+        nouns: list[dict[str, Any]] = [
+            {"noun": noun, "span": list(span), "score": float(score), "masks": f"masks/{number}"}
+            for number, (noun, span, score) in enumerate(zip(self.nouns, self.spans, self.scores, strict=True))
+        ]
+        if self.propagated is not None:
+            for noun, row in zip(nouns, self.propagated, strict=True):
+                noun["propagated_frames"] = int(row.sum())
+        return {
+            "narrative": mark(self.description, list(self.spans)),
+            "nouns": nouns,
+            "frames": self.frames.names,
+        }
+
+
+def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> None:
+    """One single-channel PNG a frame, 0 or 255, named by the frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rle in zip(names, rles, strict=True):
+        path = folder / f"{name}.png"
+        if not cv2.imwrite(str(path), decode(rle).view(np.uint8) * 255, PNG):
+            raise OSError(f"{path}: cannot be written")
+
+
+@dataclass(frozen=True)
+class GroundedPart:
+    """Masks of some frames, as `NarrativeGrounder.stream` gives them."""
+
+    start: int  # the first frame
+    rles: tuple[tuple[RLE, ...], ...]  # N lists of t masks
+    frame_scores: np.ndarray  # float64 [N, t] in [0, 1]
+    final: bool  # whether the result has them so; if not, the same frames come again

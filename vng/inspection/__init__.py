@@ -1,0 +1,1 @@
+"""Inspection: a dataset looked at, two datasets compared, points counted."""

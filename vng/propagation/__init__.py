@@ -1,0 +1,1 @@
+"""Propagation: a person's points or masks of some frames to masks of all frames, of a video or of a dataset."""
