@@ -129,7 +129,7 @@ def vidln(folder: Path, processes: int) -> tuple[int, float, float]:
 def ours_vos(folder: Path, processes: int) -> tuple[int, float, float]:
     """`vng evaluate vos`: a dataset, and PNGs."""
     from vng.dataset import VngDataset
-    from vng.evaluation.vos import Protocol, evaluate_vos, plain_run
+    from vng.evaluation.vos.scores import Protocol, evaluate_vos, plain_run
 
     dataset = VngDataset(folder / "dataset")
     run = plain_run(folder / "pred", dataset.video_ids)
@@ -141,7 +141,7 @@ def ours_vos(folder: Path, processes: int) -> tuple[int, float, float]:
 def ours_vng(folder: Path, processes: int) -> tuple[int, float, float]:
     """`vng evaluate vng`: a dataset, and a PNG an object and frame."""
     from vng.dataset import VngDataset
-    from vng.evaluation.narrative import evaluate_narrative
+    from vng.evaluation.narrative.scores import evaluate_narrative
 
     scores = evaluate_narrative(VngDataset(folder / "dataset"), folder / "vng", processes=processes)
     return sum(score.frames for score in scores.expressions), scores.j, scores.f
@@ -304,8 +304,8 @@ def run_here(name: str, folder: Path) -> None:
         prepare(row.processes)  # as the command does, while it imports
         import datasets  # noqa: F401  imports are nobody's time
 
-        import vng.evaluation.narrative
-        import vng.evaluation.vos  # noqa: F401
+        import vng.evaluation.narrative.scores
+        import vng.evaluation.vos.scores  # noqa: F401
     peaks: list[float] = []
     if row.processes > 1:
         threading.Thread(target=_watch, args=(peaks,), daemon=True).start()

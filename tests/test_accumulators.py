@@ -14,9 +14,9 @@ import pytest
 from tests.helpers import box
 from tests.test_protocols import NOTHING, TWO, Frames, H, T, W, make, predict, predict_expressions, referring, walk
 from vng.evaluation.accumulators import NarrativeScore, VosScore
-from vng.evaluation.referring import evaluate_referring
-from vng.evaluation.vos import Protocol, evaluate_vos
-from vng.evaluation.vos_report import summary_figures
+from vng.evaluation.narrative.referring import evaluate_referring
+from vng.evaluation.vos.scores import Protocol, evaluate_vos
+from vng.evaluation.vos.tables import summary_figures
 from vng.masks import encode
 from vng.points import POSITIVE, Points
 

@@ -15,7 +15,7 @@ from conversion.official_vng import TrioFiles
 from tests.helpers import Cli, H, T, W, box, make_video
 from vng.dataset_writer import write_dataset
 from vng.evaluation.metrics import boundary_f, jaccard, statistics, tolerance
-from vng.evaluation.narrative import evaluate_narrative, other_object
+from vng.evaluation.narrative.scores import evaluate_narrative, other_object
 from vng.grounding.result import write_mask_pngs
 from vng.masks import empty
 

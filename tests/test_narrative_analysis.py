@@ -15,8 +15,8 @@ import pytest
 from tests.helpers import Cli, box
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
-from vng.evaluation.narrative import evaluate_narrative
-from vng.evaluation.narrative_analysis import NarrativeAnalysis, analyse_narrative, noun_word, rivals
+from vng.evaluation.narrative.analysis import NarrativeAnalysis, analyse_narrative, noun_word, rivals
+from vng.evaluation.narrative.scores import evaluate_narrative
 from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.narratives import Expression, Narrative

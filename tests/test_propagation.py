@@ -18,7 +18,7 @@ from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
-from vng.evaluation.vos_results import Run, VideoPredictions
+from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.frames import ArrayFrames, Frames, ImageFolder
 from vng.label_maps import exclusive, write_label_map
 from vng.masks import decode, empty, encode

@@ -19,8 +19,8 @@ from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
 from vng.evaluation.metrics import boundary_f, jaccard
+from vng.evaluation.narrative.referring import annotator_runs, evaluate_annotator_runs, evaluate_referring
 from vng.evaluation.point_agreement import PointScore, evaluate_points
-from vng.evaluation.referring import annotator_runs, evaluate_annotator_runs, evaluate_referring
 from vng.evaluation.traces import (
     TraceScore,
     evaluate_questions,
@@ -28,8 +28,8 @@ from vng.evaluation.traces import (
     recall_and_precision,
     trace_square,
 )
-from vng.evaluation.unsupervised import ProposalScores
-from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos
+from vng.evaluation.vos.proposals import ProposalScores
+from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos
 from vng.masks import encode
 from vng.narratives import Expression, Narrative
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points

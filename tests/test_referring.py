@@ -18,7 +18,7 @@ from tests.helpers import Cli, make_video, write_frames
 from tests.test_davis import H, W, labels, write_clip
 from vng.dataset import Video, VngDataset
 from vng.errors import DataError, Problem, read_problems
-from vng.evaluation.narrative import evaluate_narrative
+from vng.evaluation.narrative.scores import evaluate_narrative
 from vng.grounding.result import write_mask_pngs
 from vng.masks import area, empty, encode
 

@@ -25,8 +25,8 @@ from tests.test_vos_evaluation import TWO, make, predict, save
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.metrics import boundary_f, frame_scores, jaccard, label_scores, pairwise_frame_scores
-from vng.evaluation.narrative import evaluate_narrative
-from vng.evaluation.vos import Protocol, evaluate_vos, plain_run
+from vng.evaluation.narrative.scores import evaluate_narrative
+from vng.evaluation.vos.scores import Protocol, evaluate_vos, plain_run
 from vng.evaluation.workers import WorkerDied, in_order, processes_for
 from vng.grounding.result import write_mask_pngs
 from vng.label_maps import read_label_map

@@ -19,10 +19,10 @@ from tests.helpers import Cli
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
-from vng.evaluation.frame_sparsity import evenly_spaced, study_frame_sparsity
 from vng.evaluation.metrics import boundary_f, jaccard
-from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos, find_runs, object_numbers, plain_run
-from vng.evaluation.vos_report import benchmark_mean, point_counts, read_seen, table
+from vng.evaluation.vos.frame_sparsity import evenly_spaced, study_frame_sparsity
+from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos, find_runs, object_numbers, plain_run
+from vng.evaluation.vos.tables import benchmark_mean, point_counts, read_seen, table
 from vng.masks import decode, encode
 from vng.points import NEGATIVE, POSITIVE, Points
 

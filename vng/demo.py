@@ -185,7 +185,7 @@ def _write_page(out: Path, report: dict[str, Any]) -> None:
 def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     """Narratives of the test set, best, middle and worst, as contact sheets with a film."""
     from vng.dataset import VngDataset
-    from vng.evaluation.narrative import ExpressionScore
+    from vng.evaluation.narrative.scores import ExpressionScore
     from vng.grounding.result import GroundingResult
     from vng.label_maps import colour
     from vng.masks import encode

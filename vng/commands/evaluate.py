@@ -12,8 +12,8 @@ from vng.errors import DataError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vng.evaluation.report import Report
-    from vng.evaluation.vos import Run
+    from vng.evaluation.report.record import Report
+    from vng.evaluation.vos.scores import Run
 
 
 def run_evaluate_vos(arguments: argparse.Namespace) -> None:
@@ -26,8 +26,8 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
     if arguments.meta is not None:
         raise UsageError("vng evaluate vos: --meta goes with --archive")
     from vng.dataset import VngDataset
-    from vng.evaluation.vos import Protocol, evaluate_vos
-    from vng.evaluation.vos_report import as_csv, as_json, check_categories, read_seen, table
+    from vng.evaluation.vos.scores import Protocol, evaluate_vos
+    from vng.evaluation.vos.tables import as_csv, as_json, check_categories, read_seen, table
     from vng.evaluation.workers import prepare, processes_for
     from vng.manifest import write_atomic
 
@@ -66,7 +66,7 @@ def run_evaluate_vos(arguments: argparse.Namespace) -> None:
 
 
 def _runs(results: Any, video_ids: Any, point_vos: bool) -> tuple[Run, ...]:
-    from vng.evaluation.vos import find_runs, plain_run
+    from vng.evaluation.vos.scores import find_runs, plain_run
 
     return find_runs(results, video_ids) if point_vos else (plain_run(results, video_ids),)
 
@@ -83,8 +83,8 @@ def _write_vos_archive(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vng.dataset import VngDataset
-    from vng.evaluation.vos import plain_run
-    from vng.evaluation.vos_archive import required_frames, write_archive
+    from vng.evaluation.vos.archive import required_frames, write_archive
+    from vng.evaluation.vos.scores import plain_run
 
     required = None if arguments.meta is None else required_frames(arguments.meta)
     dataset = VngDataset(arguments.dataset, arguments.split)
@@ -101,8 +101,8 @@ def run_evaluate_frame_sparsity(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vng.dataset import VngDataset
-    from vng.evaluation.frame_sparsity import sparsity_table, study_frame_sparsity, write_sparsity_page
-    from vng.evaluation.vos import Protocol, plain_run
+    from vng.evaluation.vos.frame_sparsity import sparsity_table, study_frame_sparsity, write_sparsity_page
+    from vng.evaluation.vos.scores import Protocol, plain_run
     from vng.manifest import to_json, write_atomic
 
     dataset = VngDataset(arguments.dataset, arguments.split)
@@ -123,7 +123,7 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vng.dataset import VngDataset
-    from vng.evaluation.referring import annotator_runs, evaluate_referring
+    from vng.evaluation.narrative.referring import annotator_runs, evaluate_referring
     from vng.evaluation.workers import prepare, processes_for
 
     prepare(arguments.processes)
@@ -153,8 +153,8 @@ def run_evaluate_referring(arguments: argparse.Namespace) -> None:
 def _evaluate_annotator_runs(arguments: argparse.Namespace, dataset: Any, runs: Any, how: Any) -> None:
     from tqdm import tqdm
 
-    from vng.evaluation.referring import annotator_runs, evaluate_annotator_runs
-    from vng.evaluation.vos_report import as_csv, as_json, summary_figures, table
+    from vng.evaluation.narrative.referring import annotator_runs, evaluate_annotator_runs
+    from vng.evaluation.vos.tables import as_csv, as_json, summary_figures, table
     from vng.manifest import write_atomic
 
     others = () if arguments.against is None else annotator_runs(arguments.against)
@@ -206,9 +206,9 @@ def run_evaluate_points(arguments: argparse.Namespace) -> None:
     """Agreement of predictions with verified points."""
     from vng.dataset import VngDataset
     from vng.evaluation.point_agreement import PointScore, evaluate_points
-    from vng.evaluation.report_points import points_report
-    from vng.evaluation.report_sources import opener
-    from vng.evaluation.vos_results import plain_run
+    from vng.evaluation.report.from_masks import opener
+    from vng.evaluation.report.from_points import points_report
+    from vng.evaluation.vos.runs import plain_run
     from vng.evaluation.workers import prepare, processes_for
 
     prepare(arguments.processes)
@@ -244,8 +244,8 @@ def run_evaluate_points(arguments: argparse.Namespace) -> None:
 def run_evaluate_traces(arguments: argparse.Namespace) -> None:
     """Trace recall and precision."""
     from vng.dataset import VngDataset
-    from vng.evaluation.report_points import questions_report, traced_report
-    from vng.evaluation.report_sources import opener
+    from vng.evaluation.report.from_masks import opener
+    from vng.evaluation.report.from_points import questions_report, traced_report
     from vng.evaluation.traces import TraceScore, evaluate_questions, evaluate_traced_expressions
     from vng.evaluation.workers import prepare, processes_for
 

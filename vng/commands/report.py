@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vng.dataset import Video
-    from vng.evaluation.narrative import NarrativeScores
-    from vng.evaluation.narrative_analysis import NarrativeAnalysis
-    from vng.evaluation.report import Pairing, Report
+    from vng.evaluation.narrative.analysis import NarrativeAnalysis
+    from vng.evaluation.narrative.scores import NarrativeScores
+    from vng.evaluation.report.record import Pairing, Report
 
 
 def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]]) -> None:
     """Score narratives; `source` opens the truth anew each time."""
-    from vng.evaluation.report_sources import narrative_report, opener
+    from vng.evaluation.report.from_masks import narrative_report, opener
 
     given = [name for name in ("html", "against", "csv") if getattr(arguments, name) is not None]
     if arguments.against_others and given:
@@ -47,7 +47,7 @@ def evaluate_vng(arguments: argparse.Namespace, source: Callable[[], Iterable[Vi
 
 
 def _analysed(arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Path) -> NarrativeAnalysis:
-    from vng.evaluation.narrative_analysis import analyse_narrative
+    from vng.evaluation.narrative.analysis import analyse_narrative
 
     scores, processes = _narrative_scores(arguments, source, results)
     return analyse_narrative(source(), results, scores, processes, progress=not arguments.quiet)
@@ -57,7 +57,7 @@ def _narrative_scores(
     arguments: argparse.Namespace, source: Callable[[], Iterable[Video]], results: Path
 ) -> tuple[NarrativeScores, int]:
     """Scores, and how many processes worked."""
-    from vng.evaluation.narrative import evaluate_narrative, other_object, own_object
+    from vng.evaluation.narrative.scores import evaluate_narrative, other_object, own_object
     from vng.evaluation.workers import known_length, processes_for
 
     videos = source()
@@ -86,7 +86,7 @@ def against_json(pairing: Pairing | None) -> dict[str, Any]:
 
 def finish(arguments: argparse.Namespace, report: Report | None, pairing: Pairing | None) -> None:
     """Print the paired test, write the page."""
-    from vng.evaluation.report_page import write_report
+    from vng.evaluation.report.page import write_report
 
     if pairing is not None:
         print(f"\n{pairing.table()}")
@@ -100,7 +100,7 @@ def vos_reports(
     arguments: argparse.Namespace, dataset: Any, scores: Any, theirs: Any, seen: Any
 ) -> tuple[Report | None, Pairing | None]:
     """The report that a page or a comparison needs, and the comparison."""
-    from vng.evaluation.report_sources import opener, vos_report
+    from vng.evaluation.report.from_masks import opener, vos_report
 
     open_video = opener(lambda: dataset)
 
@@ -128,7 +128,7 @@ def reports_of(
     """
     if arguments.html is None and arguments.against is None:
         return None, None
-    from vng.evaluation.report import folder_names, pair
+    from vng.evaluation.report.record import folder_names, pair
 
     name, *other = folder_names([arguments.results, *([arguments.against] if arguments.against else [])])
     title = f"{name} on {truth.resolve().name}"
@@ -142,10 +142,10 @@ def referring_reports(
     arguments: argparse.Namespace, dataset: Any, scores: Any, how: Any
 ) -> tuple[Report | None, Pairing | None]:
     """As `vos_reports`, of referring expressions; `how` is what both results are scored with."""
-    from vng.evaluation.narrative import NarrativeScores
-    from vng.evaluation.narrative_analysis import analyse_narrative
-    from vng.evaluation.referring import evaluate_referring, truth_videos
-    from vng.evaluation.report_sources import opener, referring_report
+    from vng.evaluation.narrative.analysis import analyse_narrative
+    from vng.evaluation.narrative.referring import evaluate_referring, truth_videos
+    from vng.evaluation.narrative.scores import NarrativeScores
+    from vng.evaluation.report.from_masks import opener, referring_report
 
     open_video = opener(lambda: dataset)
 

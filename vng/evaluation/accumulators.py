@@ -20,14 +20,14 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.evaluation.metrics import Mask, frame_scores, pairwise_frame_scores
-from vng.evaluation.narrative import ExpressionScore
+from vng.evaluation.narrative.referring import ReferringScores, annotator_of, referring_protocol
+from vng.evaluation.narrative.scores import ExpressionScore
 from vng.evaluation.predictions import Missing
-from vng.evaluation.referring import ReferringScores, annotator_of, referring_protocol
-from vng.evaluation.unsupervised import UNSUPERVISED, ProposalScores
-from vng.evaluation.vos import ObjectScore, VosScores, object_scores
-from vng.evaluation.vos_report import summary_figures
-from vng.evaluation.vos_results import Run
-from vng.evaluation.vos_targets import LeftOut, Protocol, Target, Targets, Truth
+from vng.evaluation.vos.proposals import UNSUPERVISED, ProposalScores
+from vng.evaluation.vos.runs import Run
+from vng.evaluation.vos.scores import ObjectScore, VosScores, object_scores
+from vng.evaluation.vos.tables import summary_figures
+from vng.evaluation.vos.targets import LeftOut, Protocol, Target, Targets, Truth
 from vng.masks import RLE, empty, encode, union
 from vng.points import Points
 

@@ -16,7 +16,7 @@ import numpy as np
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.evaluation.predictions import Missing
-from vng.evaluation.vos_results import Run, VideoPredictions
+from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.evaluation.workers import VideoOutcome, gather, score_videos
 from vng.masks import RLE, decode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at

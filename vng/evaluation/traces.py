@@ -18,7 +18,7 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
-from vng.evaluation.narrative import DEEP_MODES, ExpressionFrames
+from vng.evaluation.narrative.scores import DEEP_MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
 from vng.evaluation.predictions import FrameFolder, Missing, check_results, strange_folders
 from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos

@@ -25,7 +25,7 @@ from vng.evaluation.predictions import raise_problems, strange_folders
 
 MOST = 8  # processes that are started unasked
 WORTH = 4  # videos for which another process is worth its start
-PRELOADED = ["vng.evaluation.vos", "vng.evaluation.narrative"]
+PRELOADED = ["vng.evaluation.vos.scores", "vng.evaluation.narrative.scores"]
 DIED = "a process was killed while it scored a video; nothing was written; was memory short? try fewer --processes"
 
 Item = TypeVar("Item")

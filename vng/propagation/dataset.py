@@ -3,7 +3,7 @@
     RESULTS/<video>/<frame>.png                       from masks
     RESULTS/points-<n>/seed-<s>/<video>/<frame>.png   from n points an object
 
-An object is told of in its first frame alone, and is nowhere before it. Layout: `vng/evaluation/vos_results.py`.
+An object is told of in its first frame alone, and is nowhere before it. Layout: `vng/evaluation/vos/runs.py`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from vng.evaluation.bootstrap import bootstrap_interval
-from vng.evaluation.report import Box, Case, Pairing, Report, View, p_value, span
-from vng.evaluation.report_plots import curves_svg, histogram_svg, mean_course, scatter_svg
-from vng.evaluation.report_tables import case_table, video_table
-from vng.evaluation.vos_report import percent
+from vng.evaluation.report.plots import curves_svg, histogram_svg, mean_course, scatter_svg
+from vng.evaluation.report.record import Box, Case, Pairing, Report, View, p_value, span
+from vng.evaluation.report.tables import case_table, video_table
+from vng.evaluation.vos.tables import percent
 from vng.masks import resize
 from vng.viewer import draw_points, embed_image, marked_html, overlay, render_page, tile
 

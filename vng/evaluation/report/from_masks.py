@@ -13,14 +13,14 @@ import numpy as np
 
 from vng.dataset import Video, VngDataset
 from vng.evaluation.bootstrap import Measure, Ratio
-from vng.evaluation.narrative import read_expression
-from vng.evaluation.narrative_analysis import ExpressionDetail, NarrativeAnalysis
-from vng.evaluation.referring import ReferringScores, referring_protocol
-from vng.evaluation.report import Case, Report, Value, View
-from vng.evaluation.unsupervised import UNSUPERVISED
-from vng.evaluation.vos import ObjectScore, Run, VosScores
-from vng.evaluation.vos_results import VideoPredictions
-from vng.evaluation.vos_targets import MERGED
+from vng.evaluation.narrative.analysis import ExpressionDetail, NarrativeAnalysis
+from vng.evaluation.narrative.referring import ReferringScores, referring_protocol
+from vng.evaluation.narrative.scores import read_expression
+from vng.evaluation.report.record import Case, Report, Value, View
+from vng.evaluation.vos.proposals import UNSUPERVISED
+from vng.evaluation.vos.runs import VideoPredictions
+from vng.evaluation.vos.scores import ObjectScore, Run, VosScores
+from vng.evaluation.vos.targets import MERGED
 from vng.masks import RLE, decode, union
 
 GREY = 110  # of frames a dataset has no pixels of

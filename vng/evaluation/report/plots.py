@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vng.evaluation.report import Case
+from vng.evaluation.report.record import Case
 
 BINS, STEPS = 20, 24
 MOST_POINTS = 400  # of a curve; longer ones are averaged

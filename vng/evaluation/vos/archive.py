@@ -13,8 +13,8 @@ from pathlib import Path
 
 from vng.dataset import Video, reference_frame
 from vng.errors import DataError, DataErrors, Problem
-from vng.evaluation.vos_results import Run, VideoPredictions
-from vng.evaluation.vos_targets import annotated_frames
+from vng.evaluation.vos.runs import Run, VideoPredictions
+from vng.evaluation.vos.targets import annotated_frames
 from vng.label_maps import NUMBERS_FILE, has_palette, object_numbers
 
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}

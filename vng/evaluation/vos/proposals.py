@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from vng.dataset import Video
 from vng.evaluation.metrics import paired_scores, shapes_of, tolerance
 from vng.evaluation.shapes import Shapes, of_labels
-from vng.evaluation.vos_results import VideoPredictions
-from vng.evaluation.vos_targets import Protocol, Targets
+from vng.evaluation.vos.runs import VideoPredictions
+from vng.evaluation.vos.targets import Protocol, Targets
 from vng.frames import inside
 from vng.label_maps import VOID, read_label_map
 

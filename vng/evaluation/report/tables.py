@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vng.evaluation.report import Case, Pairing, Report
-from vng.evaluation.report_plots import thinned
+from vng.evaluation.report.plots import thinned
+from vng.evaluation.report.record import Case, Pairing, Report
 
 PAGE = 50  # rows shown at a time
 FINE, COARSE = 60, 24  # points of a course in a table of up to MANY rows, and of more

@@ -19,7 +19,7 @@ import numpy as np
 from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.evaluation.metrics import Statistics
-from vng.evaluation.vos import ObjectScore, Summary, VosScores
+from vng.evaluation.vos.scores import ObjectScore, Summary, VosScores
 
 POINT_COUNTS = (1, 2, 5, 10)  # of the Point-VOS benchmark (2402.05917, Tab. 3)
 MOST_SEQUENCES = 40  # more than a person reads; files hold all

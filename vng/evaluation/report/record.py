@@ -17,7 +17,7 @@ import numpy as np
 
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Measure, PairedDifference, paired_difference
-from vng.evaluation.vos_report import known, percent
+from vng.evaluation.vos.tables import known, percent
 from vng.points import Points
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open

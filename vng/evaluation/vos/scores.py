@@ -17,9 +17,9 @@ from vng.errors import DataError, Problem
 from vng.evaluation.metrics import Statistics, paired_scores, shapes_of, statistics, tolerance
 from vng.evaluation.predictions import Missing, raise_problems, strange_folders
 from vng.evaluation.shapes import Shapes, of_labels
-from vng.evaluation.unsupervised import UNSUPERVISED, score_proposals
-from vng.evaluation.vos_results import Run, VideoPredictions, find_runs, plain_run
-from vng.evaluation.vos_targets import LeftOut, Protocol, Targets
+from vng.evaluation.vos.proposals import UNSUPERVISED, score_proposals
+from vng.evaluation.vos.runs import Run, VideoPredictions, find_runs, plain_run
+from vng.evaluation.vos.targets import LeftOut, Protocol, Targets
 from vng.evaluation.workers import score_videos
 from vng.label_maps import object_numbers
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from vng.evaluation.bootstrap import Measure, Ratio
-from vng.evaluation.narrative import read_expression
+from vng.evaluation.narrative.scores import read_expression
 from vng.evaluation.point_agreement import ObjectAgreement, PointScore, counting_points, share
-from vng.evaluation.report import Case, Report, Scale, View, Viewer
-from vng.evaluation.report_sources import GREY, Videos, view_of
+from vng.evaluation.report.from_masks import GREY, Videos, view_of
+from vng.evaluation.report.record import Case, Report, Scale, View, Viewer
 from vng.evaluation.traces import (
     Answer,
     TraceScore,
@@ -26,7 +26,7 @@ from vng.evaluation.traces import (
     read_questions,
     trace_square,
 )
-from vng.evaluation.vos_results import Run, VideoPredictions
+from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.masks import decode
 
 AGREEMENT = Scale(

@@ -14,9 +14,9 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.errors import Problem, one_of
-from vng.evaluation.narrative import ExpressionScore, evaluate_narrative
+from vng.evaluation.narrative.scores import ExpressionScore, evaluate_narrative
 from vng.evaluation.predictions import Missing
-from vng.evaluation.vos import Protocol, Run, VosScores, evaluate_vos
+from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos
 from vng.masks import empty
 
 

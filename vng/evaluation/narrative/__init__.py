@@ -1,0 +1,1 @@
+"""Scores of narratives and of referring expressions."""

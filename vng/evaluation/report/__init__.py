@@ -1,0 +1,1 @@
+"""Reports: scores as a page, beside those of other results."""
