@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.point_vos import AnnotatedPoint, PointRecord, write_points
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
 from vng.points import NEGATIVE, POSITIVE
 
 READERS = {
     "json.load": "import json; items = json.load(open(path))",
-    "read_points": "from conversion.point_vos import read_points; items = (r.points for r in read_points(path))",
-    "inspect": "from conversion.point_inspection import inspect_annotations as i; i(path, progress=False); items = []",
+    "read_points": "from conversion.formats.point_vos import read_points; items = (r.points for r in read_points(path))",
+    "inspect": "from conversion.inspection import inspect_annotations as i; i(path, progress=False); items = []",
 }
 PROGRAM = """
 import resource, sys, time; from pathlib import Path

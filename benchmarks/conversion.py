@@ -25,13 +25,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from conversion import point_vos, vidln
-from conversion.build import convert, point_vos_conversion
+from conversion.build import convert
+from conversion.formats import point_vos, vidln
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord
+from conversion.formats.vidln import ActorNarrative, VidLN
+from conversion.narrated import point_vos_conversion
 from conversion.options import BuildOptions, engines
-from conversion.point_vos import AnnotatedPoint, PointRecord
-from conversion.synthetic import make_world, synthesize
-from conversion.synthetic_scene import PRESETS
-from conversion.vidln import ActorNarrative, VidLN
+from conversion.synthetic.scene import PRESETS
+from conversion.synthetic.world import make_world, synthesize
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.frames import encode_jpeg

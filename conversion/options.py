@@ -35,7 +35,7 @@ class BuildOptions:
     dataset: str = ""  # name of the rows; "" takes the annotations' own
     split: str = ""
     only: tuple[str, ...] = ()  # these videos; () takes all
-    subset: Path | None = None  # a list of object keys or videos (conversion.subsets); None takes all
+    subset: Path | None = None  # a list of object keys or videos (conversion.wanted); None takes all
     limit: int | None = None  # most videos
     threads: int = 1  # of each process: more of them change the last digits, so processes are what scales
     progress: bool = True

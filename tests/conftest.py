@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.synthetic import synthesize
+from conversion.synthetic.world import synthesize
 from tests.helpers import Cli, make_video
 from vng.cli import main
 from vng.dataset_writer import write_dataset

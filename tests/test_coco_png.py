@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion import json_stream
-from conversion.coco_png import read_panoptic, segment_id, utterance_spans
-from conversion.json_stream import iterate_json_list, iterate_json_sections
-from conversion.jsonio import Reader
+from conversion.formats import json_stream
+from conversion.formats.coco_png import read_panoptic, segment_id, utterance_spans
+from conversion.formats.json_stream import iterate_json_list, iterate_json_sections
+from conversion.formats.jsonio import Reader
 from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.errors import DataError, read_problems

@@ -14,14 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion import vidln as vidln_format
-from conversion.nouns import link_records, noun_source
-from conversion.official_vng import TrioFiles, read_trio, write_trio
-from conversion.point_vos import AnnotatedPoint, PointRecord, as_json, read_points, write_points
+from conversion.formats import vidln as vidln_format
+from conversion.formats.official_vng import TrioFiles, read_trio, write_trio
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord, as_json, write_points
+from conversion.formats.points import read_points
+from conversion.formats.vidln import (
+    ActorNarrative,
+    AlignedWord,
+    TracePoint,
+    VidLN,
+    best_keyframe,
+    by_keyframe,
+    trace_segment,
+)
+from conversion.linking import link_records, noun_source
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
-from conversion.synthetic import make_world, synthesize, trace_share_inside
-from conversion.synthetic_scene import PRESETS
-from conversion.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, best_keyframe, by_keyframe, trace_segment
+from conversion.synthetic.scene import PRESETS
+from conversion.synthetic.world import make_world, synthesize, trace_share_inside
 from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import VngDataset
 from vng.errors import DataError, Problem, UsageError, read_problems
@@ -452,7 +461,7 @@ class TestConvertCommands:
             return ["convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
 
-        import conversion.videos as videos
+        import conversion.narrated as videos
 
         calls = []
         original = videos.make_pseudo_masks

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.vos_datasets import read_labels
+from conversion.formats.label_images import read_labels
 from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.errors import DataError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.synthetic import make_world
-from conversion.synthetic_scene import PRESETS
+from conversion.synthetic.scene import PRESETS
+from conversion.synthetic.world import make_world
 from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset

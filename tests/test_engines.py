@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conversion.synthetic import make_world
-from conversion.synthetic_scene import PRESETS
+from conversion.synthetic.scene import PRESETS
+from conversion.synthetic.world import make_world
 from vng import propagators, segmenters
 from vng.errors import UsageError
 from vng.frames import ArrayFrames

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conversion.official_vng import TrioFiles
+from conversion.formats.official_vng import TrioFiles
 from tests.helpers import Cli, H, T, W, box, make_video
 from vng.dataset_writer import write_dataset
 from vng.evaluation.metrics import boundary_f, jaccard, statistics, tolerance
@@ -193,7 +193,7 @@ class TestNarrativeProtocol:
         assert scores.expressions[0].j == pytest.approx(2 / 3)
 
     def test_command_on_dataset_and_on_trio(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
-        from conversion.official_vng import write_trio
+        from conversion.formats.official_vng import write_trio
 
         videos = [make_video("one"), make_video("two words", 1)]
         write_dataset(tmp_path / "d", videos, "t")

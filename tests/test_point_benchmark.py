@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conversion.formats.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
 from conversion.point_benchmark import Placement, benchmark_video, narrated_trace_frames, place, read_trace_frames
-from conversion.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
 from tests.helpers import Cli
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.dataset_writer import DatasetWriter

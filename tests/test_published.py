@@ -11,19 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion import json_stream
-from conversion.json_stream import iterate_json_object
-from conversion.point_inspection import NO_FRAME, NO_VIDEO, REPEATED, inspect_annotations
-from conversion.point_pngs import ANNOTATIONS, OBJECTS, read_point_pngs, write_point_pngs
-from conversion.point_vos import (
-    AnnotatedPoint,
-    PointRecord,
-    as_json,
-    read_points,
-    write_points,
-)
-from conversion.subsets import Subset, read_subset
-from conversion.vidln import ActorNarrative, VidLN, write_vidln
+from conversion.formats import json_stream
+from conversion.formats.json_stream import iterate_json_object
+from conversion.formats.point_pngs import ANNOTATIONS, OBJECTS, read_point_pngs, write_point_pngs
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord, as_json, write_points
+from conversion.formats.points import read_points
+from conversion.formats.vidln import ActorNarrative, VidLN, write_vidln
+from conversion.inspection import NO_FRAME, NO_VIDEO, REPEATED, inspect_annotations
+from conversion.wanted import Subset, read_subset
 from tests.helpers import Cli, H, W, make_video
 from vng.dataset import Video
 from vng.dataset_writer import write_dataset

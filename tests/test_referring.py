@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.jsonio import Reader
-from conversion.referring import Referring, read_expressions, with_expressions
-from conversion.referring_davis import read_davis_expressions
+from conversion.formats.jsonio import Reader
+from conversion.formats.ref_davis import read_davis_expressions
+from conversion.formats.referring import Referring, read_expressions, with_expressions
 from tests.helpers import Cli, make_video, write_frames
 from tests.test_davis import H, W, labels, write_clip
 from vng.dataset import Video, VngDataset

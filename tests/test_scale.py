@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from conversion.official_vng import TrioFiles
+from conversion.formats.official_vng import TrioFiles
 from conversion.quality import conflicts, mask_area, point_agreement, stability
 from conversion.spool import Item, Spool, SpoolWriter, make_spool
 from tests.helpers import Cli, H, W, box, make_video

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import table_10
-from conversion.synthetic_scene import PRESETS
+from conversion.synthetic.scene import PRESETS
 from tests.helpers import Cli, make_video
 from tests.recipe_tables import RecipeFolder
 from vng.arguments import build_parser

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.point_simulation import SimulationSettings, evenly_spaced, farthest_in_mask, simulate_points
-from conversion.vos_datasets import davis_clips, read_davis_clip
-from conversion.youtube_vos import YoutubeFolder, meta_objects, meta_videos, read_youtube_video
+from conversion.formats.davis import davis_clips, read_davis_clip
+from conversion.formats.youtube_vos import YoutubeFolder, meta_objects, meta_videos, read_youtube_video
+from conversion.simulated_points import SimulationSettings, evenly_spaced, farthest_in_mask, simulate_points
 from tests.helpers import Cli
 from tests.test_davis import H, W, labels, write_clip
 from vng.dataset import Video, VideoObject, VngDataset

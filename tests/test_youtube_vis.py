@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversion.official_vng import OVIS_LEAK
-from conversion.youtube_vis import VisSettings, split_of
+from conversion.formats.official_vng import OVIS_LEAK
+from conversion.formats.youtube_vis import VisSettings, split_of
 from tests.helpers import Cli, box, write_frames
 from vng.dataset import Video, VngDataset
 from vng.errors import Problem, UsageError, read_problems

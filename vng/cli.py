@@ -38,7 +38,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 
 
 def _run_synthesize(arguments: argparse.Namespace) -> None:
-    from conversion.synthetic import synthesize
+    from conversion.synthetic.world import synthesize
 
     totals = synthesize(
         arguments.out, arguments.videos, arguments.seed, arguments.preset, arguments.split, progress=not arguments.quiet
@@ -81,7 +81,7 @@ def _engine_options(arguments: argparse.Namespace, held_out: float, **more: Any)
 
 
 def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
-    from conversion.build import point_vos_conversion
+    from conversion.narrated import point_vos_conversion
 
     options = _engine_options(
         arguments, arguments.held_out, use_trace=arguments.link == "name+trace", min_agreement=arguments.min_agreement
@@ -91,30 +91,28 @@ def _run_convert_point_vos(arguments: argparse.Namespace) -> int:
 
 
 def _run_convert_points(arguments: argparse.Namespace) -> int:
-    from conversion.build import points_conversion
+    from conversion.narrated import points_conversion
 
     options = _engine_options(arguments, arguments.held_out, min_agreement=arguments.min_agreement)
     return _run_conversion(points_conversion(arguments.points, options), arguments)
 
 
 def _run_convert_vidln(arguments: argparse.Namespace) -> int:
-    from conversion.build import vidln_conversion
+    from conversion.narrated import vidln_conversion
 
     options = _engine_options(arguments, 0.0)
     return _run_conversion(vidln_conversion(arguments.narratives, arguments.frames, options), arguments)
 
 
 def _run_convert_vng(arguments: argparse.Namespace) -> int:
-    from conversion.build import vng_conversion
-    from conversion.official_vng import TrioFiles
+    from conversion.formats.official_vng import TrioFiles, vng_conversion
 
     files = TrioFiles(arguments.meta, arguments.extra_masks, arguments.orig_masks)
     return _run_conversion(vng_conversion(files, arguments.frames, _build_options(arguments)), arguments)
 
 
 def _run_convert_davis(arguments: argparse.Namespace) -> int:
-    from conversion.build import davis_conversion
-    from conversion.vos_datasets import DavisSettings
+    from conversion.formats.davis import DavisSettings, davis_conversion
 
     davis = DavisSettings(arguments.image_set, arguments.merge_objects)
     conversion = davis_conversion(arguments.root, _build_options(arguments), _simulation(arguments), davis)
@@ -122,8 +120,7 @@ def _run_convert_davis(arguments: argparse.Namespace) -> int:
 
 
 def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
-    from conversion.build import youtube_vos_conversion
-    from conversion.youtube_vos import YoutubeFolder
+    from conversion.formats.youtube_vos import YoutubeFolder, youtube_vos_conversion
 
     folder = YoutubeFolder.of(arguments.root, arguments.frames, arguments.annotated)
     conversion = youtube_vos_conversion(folder, _build_options(arguments), _simulation(arguments))
@@ -131,7 +128,7 @@ def _run_convert_youtube_vos(arguments: argparse.Namespace) -> int:
 
 
 def _run_convert_youtube_vis(arguments: argparse.Namespace) -> int:
-    from conversion.youtube_vis import VisSettings, vis_conversion
+    from conversion.formats.youtube_vis import VisSettings, vis_conversion
 
     settings = VisSettings(arguments.row_frames, arguments.null_means)
     options = _build_options(arguments)
@@ -140,21 +137,21 @@ def _run_convert_youtube_vis(arguments: argparse.Namespace) -> int:
 
 
 def _run_convert_ref_youtube_vos(arguments: argparse.Namespace) -> int:
-    from conversion.referring import ReferringFiles, ref_youtube_vos_conversion
+    from conversion.formats.referring import ReferringFiles, ref_youtube_vos_conversion
 
     where = (arguments.meta, arguments.frames, arguments.annotations, arguments.without, arguments.categories)
     return _run_conversion(ref_youtube_vos_conversion(ReferringFiles(*where), _build_options(arguments)), arguments)
 
 
 def _run_convert_mevis(arguments: argparse.Namespace) -> int:
-    from conversion.referring import ReferringFiles, mevis_conversion
+    from conversion.formats.referring import ReferringFiles, mevis_conversion
 
     files = ReferringFiles(arguments.meta, arguments.frames, arguments.masks, arguments.without)
     return _run_conversion(mevis_conversion(files, _build_options(arguments), arguments.null_means), arguments)
 
 
 def _run_convert_ref_davis(arguments: argparse.Namespace) -> int:
-    from conversion.referring_davis import ref_davis_conversion
+    from conversion.formats.ref_davis import ref_davis_conversion
 
     where = (arguments.image_set, arguments.annotations)
     conversion = ref_davis_conversion(arguments.root, arguments.expressions, _build_options(arguments), *where)
@@ -162,7 +159,7 @@ def _run_convert_ref_davis(arguments: argparse.Namespace) -> int:
 
 
 def _run_convert_coco_png(arguments: argparse.Namespace) -> int:
-    from conversion.coco_png import PngFiles, PngSettings, coco_png_conversion
+    from conversion.formats.coco_png import PngFiles, PngSettings, coco_png_conversion
 
     files = PngFiles(arguments.narratives, arguments.panoptic, arguments.panoptic_masks, arguments.images)
     settings = PngSettings(arguments.keep_plurals, arguments.keep_stuff)
@@ -188,7 +185,7 @@ POINT_OPTIONS = {  # options of simulated points -> fields of SimulationSettings
 
 
 def _simulation(arguments: argparse.Namespace) -> Any:
-    from conversion.point_simulation import SimulationSettings
+    from conversion.simulated_points import SimulationSettings
 
     if arguments.simulate is None:
         for name in ("keep_masks", "shared_negatives", *POINT_OPTIONS):
@@ -236,7 +233,7 @@ def _run_export(arguments: argparse.Namespace) -> None:
     if arguments.format != "official":
         _export_reported(dataset, arguments)
         return
-    from conversion.official_vng import write_trio
+    from conversion.formats.official_vng import write_trio
 
     files = write_trio(dataset, arguments.out)
     for path in (files.meta, files.extra_masks, files.orig_masks):
@@ -247,8 +244,8 @@ def _export_reported(dataset: Any, arguments: argparse.Namespace) -> None:
     """Exports that tell what they could not hold."""
     from tqdm import tqdm
 
-    from conversion.point_pngs import write_point_pngs
-    from conversion.vos_export import write_davis, write_youtube_vis
+    from conversion.export import write_davis, write_youtube_vis
+    from conversion.formats.point_pngs import write_point_pngs
     from vng.errors import PROBLEMS_FILE, summarise
 
     videos = tqdm(dataset, total=len(dataset), desc="export", unit="video", disable=arguments.quiet)
@@ -273,8 +270,8 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
 
 
 def _inspect_annotations(arguments: argparse.Namespace) -> None:
-    from conversion.point_inspection import inspect_annotations
-    from conversion.subsets import read_subset
+    from conversion.inspection import inspect_annotations
+    from conversion.wanted import read_subset
 
     subset = None if arguments.subset is None else read_subset(arguments.subset)
     inspection = inspect_annotations(
@@ -305,7 +302,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 
 def _run_evaluate_vng(arguments: argparse.Namespace) -> None:
-    from conversion.official_vng import TrioFiles, read_trio
+    from conversion.formats.official_vng import TrioFiles, read_trio
     from vng.commands.report import evaluate_vng
     from vng.dataset import VngDataset
     from vng.evaluation.workers import prepare

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.build import NARRATIVES, Conversion, Wanted
-from conversion.json_stream import iterate_json_sections
-from conversion.jsonio import Reader
-from conversion.official_vng import OVIS_LEAK, check_size
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.json_stream import iterate_json_sections
+from conversion.formats.jsonio import Reader, any_id, read_rles
+from conversion.formats.official_vng import OVIS_LEAK, check_size
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, find_frames, inside, open_frames
-from vng.masks import RLE, empty, from_json
+from vng.masks import RLE, empty
 
 ANNOTATIONS, CATEGORIES = "annotations", "categories"  # kinds of records in a spool
 NULL_MEANS = ("unknown", "absent")
@@ -101,19 +102,6 @@ class VisVideo:
             if reader.get(side, int) < 1:
                 raise reader.error(side, f"{reader.value[side]}: a number of pixels is expected")
         return VisVideo(name, key, folder, names, reader.value["height"], reader.value["width"])
-
-
-def any_id(reader: Reader, field: str) -> str:
-    """An id as text: a whole number of any size, or a string that is not empty; raises DataError."""
-    value = reader.value.get(field)
-    if value is None:
-        raise reader.error(field, "this key is missing, or null")
-    if isinstance(value, bool | float | list | dict):
-        raise reader.error(field, f"an id is a whole number or text, got {str(value)[:40]}")
-    text: str = str(value) if isinstance(value, int) else reader.get(field, str)
-    if not text:
-        raise reader.error(field, "this id is empty")
-    return text
 
 
 def vis_conversion(
@@ -238,20 +226,6 @@ class _ObjectReader:
             raise reader.error("segmentations", "no mask in any frame")
         absent = empty(*size)
         return tuple(absent if rle is None and self.null_is_absent else rle for rle in masks)
-
-
-def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, int]) -> list[RLE | None]:
-    """The masks of a list [RLE | null], all of `size` (height, width); raises DataError naming the item."""
-    masks: list[RLE | None] = []
-    for index, value in enumerate(values):
-        try:
-            masks.append(rle := from_json(value))
-        except ValueError as error:
-            raise reader.error(f"{field}[{index}]", str(error)) from error
-        if rle is not None and rle.size != size:
-            reason = f"a mask of {rle.size[0]}x{rle.size[1]}, the frames have {size[0]}x{size[1]}"
-            raise reader.error(f"{field}[{index}]", reason)
-    return masks
 
 
 def _video(entry: VisVideo, name: str, split: str, objects: list[VideoObject], root: Path | None, pad: bool) -> Video:

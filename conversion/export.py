@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from conversion.official_vng import official_id
+from conversion.formats.official_vng import official_id
 from vng.dataset import Video
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
 from vng.frames import Frames, encode_jpeg, inside

@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from conversion.jsonio import load_json, write_json
-from conversion.official_vng import write_trio
-from conversion.point_vos import AnnotatedPoint, PointRecord, write_points
-from conversion.synthetic_language import Caption, Mention, narrate
-from conversion.synthetic_scene import PRESETS, Scene, WorldSettings, make_scene, render
-from conversion.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
+from conversion.formats.jsonio import load_json, write_json
+from conversion.formats.official_vng import write_trio
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
+from conversion.formats.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
+from conversion.synthetic.language import Caption, Mention, narrate
+from conversion.synthetic.scene import PRESETS, Scene, WorldSettings, make_scene, render
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, one_of
 from vng.frames import encode_jpeg
@@ -354,7 +354,7 @@ def _write_frames(world: World, folder: Path) -> None:
 
 def trace_share_inside(world: World) -> float:
     """Share of trace points that fall inside the mask of the thing they were drawn for, to check the noise model."""
-    from conversion.vidln import by_keyframe, trace_segment
+    from conversion.formats.vidln import by_keyframe, trace_segment
 
     inside, total = 0, 0
     for expression in world.record.expressions:

@@ -144,3 +144,8 @@ def farthest_in_mask(mask: np.ndarray, count: int, min_distance: float) -> np.nd
             break
         chosen.append(farthest)
     return pixels[chosen]
+
+
+def simulation_settings(simulation: SimulationSettings | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a conversion from masks, for the manifest, with those of simulated points."""
+    return settings | {"simulation": None if simulation is None else simulation.as_settings()}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from conversion.nouns import Link, Noun, NounSource, link_records, nouns_of
+from conversion.build import NARRATIVES, POINTS, Conversion
+from conversion.formats import point_vos, vidln
+from conversion.formats.point_vos import PointRecord
+from conversion.formats.points import read_points
+from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
+from conversion.linking import Link, Noun, NounSource, link_records, noun_source, nouns_of
 from conversion.options import BuildOptions, engines
-from conversion.point_vos import PointRecord
 from conversion.pseudo_masks import PointedObject, make_pseudo_masks
-from conversion.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
-from vng.dataset import Video, VideoObject
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
+from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
 from vng.errors import DataError, Problem
 from vng.frames import Frames, find_frames, open_frames
 from vng.narratives import Expression, Narrative
@@ -274,3 +279,83 @@ def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) ->
         if left:
             reason = f"trace drawn over words that are no noun is left out ({left} of {len(everything)} points)"
             problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
+
+
+def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: BuildOptions) -> Conversion:
+    """Point-VOS points and VidLN narratives -> a VNG dataset with pseudo-masks."""
+    source = noun_source(options.nouns)
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        _spool_narratives(spool, narratives, wanted.video)
+        _spool_points(spool, points, wanted)
+        wanted.report_missing(spool, {NARRATIVES: narratives, POINTS: points})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        (video,) = spool.items(NARRATIVES, name)
+        records = [point_vos.from_json(item.key, item.body, points, item.place) for item in spool.items(POINTS, name)]
+        return point_vos_video(_video(video, narratives), records, frames, source, options, problems)
+
+    inputs = {"points": points, "narratives": narratives}
+    title = "Video Narrative Grounding from Point-VOS points"
+    return Conversion("point-vos", title, inputs, options, read, make, source.name, having=POINTS)
+
+
+def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> Conversion:
+    """VidLN narratives alone -> a VNG dataset: each noun's mouse trace becomes an object of its own."""
+    source = noun_source(options.nouns)
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
+        wanted.report_missing(spool, {NARRATIVES: narratives})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        (video,) = spool.items(NARRATIVES, name)
+        return vidln_video(_video(video, narratives), frames, source, options, problems)
+
+    title = "Video Narrative Grounding from mouse traces"
+    return Conversion("vidln", title, {"narratives": narratives}, options, read, make, source.name)
+
+
+def points_conversion(path: Path, options: BuildOptions) -> Conversion:
+    """A VNG dataset whose objects have points (a point version) -> the same with pseudo-masks made from them."""
+    dataset = VngDataset(path)
+    places = {name: index for index, name in enumerate(dataset.video_ids)}
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for name in places:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: path})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        return segmented_video(dataset[places[name]], options, problems)
+
+    title = "Pseudo-masks from points"
+    return Conversion("points", title, {"dataset": path / DATA_FOLDER}, options, read, make)
+
+
+def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:
+    for video in vidln.read_vidln(path, spool.problem):
+        if not wanted(video.video_id):
+            continue
+        if not spool.add(NARRATIVES, video.video_id, Item(video.video_id, video.line, vidln.as_json(video))):
+            spool.problem(video.problem("video_id", "this video has a line already: the first one is used"))
+
+
+def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
+    for record in read_points(path, spool.problem):
+        if record.video_name is None:
+            spool.problem(record.problem("video_name", "null: no video to take frames and narratives from"))
+        elif not wanted.video(record.video_id) or not wanted.listed_record(record):
+            continue
+        elif not spool.has(NARRATIVES, record.video_id):
+            spool.problem(record.problem("video_name", f"no narrative of video {record.video_id!r}"))
+        elif not spool.add(POINTS, record.video_id, Item(record.key, record.place, point_vos.as_json(record))):
+            spool.problem(record.problem("", "this key repeats: the first record of it is used"))
+
+
+def _video(item: Item, file: Path) -> vidln.VidLN:
+    return vidln.from_json(item.body, file, item.place)

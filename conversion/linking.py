@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conversion.point_vos import PointRecord
-from conversion.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
+from conversion.formats.point_vos import PointRecord
+from conversion.formats.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
 from vng.errors import Problem, UsageError
 from vng.frames import frame_number
 from vng.nouns import DEFAULT_PIPELINE, load_pipeline, spacy_nouns

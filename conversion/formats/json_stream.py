@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from conversion.jsonio import OnProblem
+from conversion.formats.jsonio import OnProblem
 from vng.errors import DataError
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conversion.synthetic_scene import Scene, Thing
+from conversion.synthetic.scene import Scene, Thing
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from conversion.point_vos import PointRecord
+from conversion.formats import point_vos
+from conversion.formats.point_vos import PointRecord
+from conversion.options import BuildOptions
+from conversion.spool import SpoolWriter
 from vng.errors import DataError, Problem
 
 MOST_NAMED = 3  # unknown names that a problem spells out
@@ -68,3 +71,34 @@ def read_subset(path: Path) -> Subset:
     if not names:
         raise DataError(path, "", "", "this list is empty", "one object key or video name a line")
     return Subset(names, path)
+
+
+class Wanted:
+    """Which videos and records of the annotations are asked for, by `--only` and `--subset`."""
+
+    def __init__(self, options: BuildOptions) -> None:
+        self._only = set(options.only)
+        self._subset = None if options.subset is None else read_subset(options.subset)
+
+    def video(self, name: str) -> bool:
+        """Whether a video that the annotations tell of is asked for by name."""
+        return not self._only or name in self._only
+
+    def listed_video(self, name: str) -> bool:
+        """Whether the subset list has a video, where there is a list."""
+        return self._subset is None or self._subset.keeps_video(name)
+
+    def listed_record(self, record: point_vos.PointRecord) -> bool:
+        """Whether the subset list has a record or its video, where there is a list."""
+        return self._subset is None or self._subset.keeps(record)
+
+    def report_missing(self, spool: SpoolWriter, files: dict[str, Path]) -> None:
+        """Note everything that was asked for and is not in a file; `files` says which kinds of records stand where."""
+        reason = "asked for with --only, and not in this file"
+        for name in sorted(self._only):
+            missing = [file for kind, file in files.items() if not spool.has_video(kind, name)]
+            if missing:
+                spool.problem(Problem(str(missing[0]), repr(name), "video_id", reason))
+        if self._subset is not None and not self._only:  # with --only, most of a list is passed over
+            for problem in self._subset.check(list(files.values())[-1]):
+                spool.problem(problem)

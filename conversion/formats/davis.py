@@ -8,22 +8,25 @@ ROOT/ImageSets/<year>/<set>.txt                  one clip a line
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.label_images import Void, object_ids, object_masks, read_labels, void_masks
+from conversion.options import BuildOptions
+from conversion.simulated_points import SimulationSettings, simulate_points, simulation_settings
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, UsageError
 from vng.frames import ImageFolder, inside
-from vng.label_maps import VOID, read_label_map
-from vng.masks import RLE, encode
+from vng.label_maps import VOID
 
 FPS = 24.0
 NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
-Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where not annotated
-Void = tuple[RLE | None, ...]  # per frame, the pixels that nobody has labelled; None where there are none
 
 
 @dataclass(frozen=True)
@@ -119,32 +122,28 @@ def _merged(label: np.ndarray) -> np.ndarray:
     return np.where((label > 0) & (label != VOID), np.uint8(1), label)
 
 
-def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Object ids of one frame, uint8 [H, W]; DataError for an image that is missing, broken, of another size or kind."""
-    return read_label_map(path, size, noun="annotation", cure="fetch the clip again").astype(np.uint8)
+def davis_conversion(
+    root: Path,
+    options: BuildOptions,
+    simulation: SimulationSettings | None = None,
+    davis: DavisSettings | None = None,
+) -> Conversion:
+    """DAVIS folders -> a VNG dataset with true masks, or points simulated from them; no narratives."""
+    davis = davis or DavisSettings()
+    name, split = options.dataset or "DAVIS", options.split or davis.split
+    clips = davis_clips(root)
+    image_set = image_set_file(root, davis.image_set) if davis.image_set else None
 
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for clip in clips if image_set is None else listed_clips(image_set, clips, spool.problem):
+            if wanted.video(clip) and wanted.listed_video(clip):
+                spool.add(NARRATIVES, clip, Item(clip, "", None))
+        wanted.report_missing(spool, {NARRATIVES: root})
 
-def object_ids(labels: Labels) -> list[int]:
-    """The object ids that any of the label images shows, ascending."""
-    seen = np.zeros(256, bool)
-    for label in labels:
-        if label is not None:
-            seen[np.unique(label)] = True
-    seen[[0, VOID]] = False
-    return [int(i) for i in np.flatnonzero(seen)]
+    def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
+        video, void = read_davis_clip(root, clips[clip], name, split, davis)
+        return [video if simulation is None else simulate_points(video, void, simulation)]
 
-
-def object_masks(labels: Labels, value: int, first_only: bool) -> tuple[RLE | None, ...]:
-    """One object's masks over the frames: None where not annotated, empty where it is absent.
-
-    With `first_only`, a label image tells of the objects it shows and of no others: those are not annotated in it.
-    """
-    masks = [None if label is None else label == value for label in labels]
-    return tuple(None if mask is None or (first_only and not mask.any()) else encode(mask) for mask in masks)
-
-
-def void_masks(labels: Labels, known: Sequence[int] | None = None) -> Void:
-    """Per frame the pixels that say nothing: VOID ones, and with `known` those of any other id."""
-    values = [VOID] if known is None else sorted(set(range(1, 256)) - set(known))
-    void = [None if label is None else np.isin(label, values) for label in labels]
-    return tuple(None if mask is None or not mask.any() else encode(mask) for mask in void)
+    more = simulation_settings(simulation, asdict(davis))
+    return Conversion("davis", name, {"root": root}, options, read, make, more=more, segments=False)

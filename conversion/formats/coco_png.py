@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from conversion.build import NARRATIVES, Conversion, Wanted
-from conversion.json_stream import iterate_json_list, iterate_json_sections
-from conversion.jsonio import OnProblem, Reader
-from conversion.official_vng import check_size
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.json_stream import iterate_json_list, iterate_json_sections
+from conversion.formats.jsonio import OnProblem, Reader, any_id
+from conversion.formats.official_vng import check_size
+from conversion.formats.youtube_vis import split_of
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
-from conversion.youtube_vis import any_id, split_of
+from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.frames import Frames, inside, open_frames

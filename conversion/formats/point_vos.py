@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conversion.json_stream import iterate_json_object
-from conversion.jsonio import MOST, OnProblem, Reader, iterate_json_lines, write_json_lines
-from vng.errors import DataError, Problem
+from conversion.formats.jsonio import MOST, Reader, write_json_lines
+from vng.errors import Problem
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 
 STATUS_TO_LABEL = {"ACCEPTED": POSITIVE, "REJECTED": NEGATIVE, "AMBIGUOUS": AMBIGUOUS}
@@ -26,7 +25,6 @@ LABEL_TO_STATUS = {label: status for status, label in STATUS_TO_LABEL.items()}
 _ENTRY = re.compile(
     r'"[^"\\\n]{1,200}"\s*:\s*\{\s*"(?:question_hash|question|object_name|video_name|annotated_points)"\s*:'
 )
-_LONGEST_LINE = 1 << 24  # bytes; a longer first line is a whole file without line ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +65,6 @@ class PointRecord:
     def video_id(self) -> str:
         """The video name without its split prefix."""
         return (self.video_name or "").split("/", 1)[-1]
-
-
-def read_points(path: Path, on_problem: OnProblem | None = None) -> Iterator[PointRecord]:
-    """Read points record by record: Oops JSON, Kinetics JSON lines (told apart by content), or a folder of PNGs.
-
-    Bad records go to `on_problem`; DataError is raised where it is None, and always for a file that is broken as a whole
-    or cut short.
-    """
-    if path.is_dir():
-        from conversion.point_pngs import read_point_pngs
-
-        yield from read_point_pngs(path, on_problem)
-    elif _is_json_lines(path):
-        for records in iterate_json_lines(path, lambda value, line: _parse_line(path, value, line), on_problem):
-            yield from records
-    else:
-        yield from iterate_json_object(path, lambda key, value: from_json(key, value, path), on_problem, _ENTRY)
-
-
-def _is_json_lines(path: Path) -> bool:
-    if path.suffix == ".jsonl":
-        return True
-    try:
-        with path.open("rb") as file:
-            lines = iter(lambda: file.readline(_LONGEST_LINE), b"")
-            first = next((line for line in lines if line.strip()), b"")
-            second = next((line for line in lines if line.strip()), b"")
-    except FileNotFoundError as error:
-        raise DataError(path, "", "", "no such file", "check --points") from error
-    # A one-object-a-line file has lines that close themselves; a single-line Oops file has one such line only.
-    return first.rstrip().endswith(b"}") and second.lstrip().startswith(b"{")
-
-
-def _parse_line(path: Path, value: Any, line: str) -> list[PointRecord]:
-    reader = Reader(value, path, line)
-    return [from_json(key, item, path, f"{line}: {key}") for key, item in reader.value.items()]
 
 
 def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vng.errors import DataError, Problem
+from vng.masks import RLE, from_json
 
 T = TypeVar("T")
 OnProblem = Callable[[Problem], None]
@@ -142,3 +143,30 @@ def write_json(value: Any, path: Path) -> None:
     """Write one JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def any_id(reader: Reader, field: str) -> str:
+    """An id as text: a whole number of any size, or a string that is not empty; raises DataError."""
+    value = reader.value.get(field)
+    if value is None:
+        raise reader.error(field, "this key is missing, or null")
+    if isinstance(value, bool | float | list | dict):
+        raise reader.error(field, f"an id is a whole number or text, got {str(value)[:40]}")
+    text: str = str(value) if isinstance(value, int) else reader.get(field, str)
+    if not text:
+        raise reader.error(field, "this id is empty")
+    return text
+
+
+def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, int]) -> list[RLE | None]:
+    """The masks of a list [RLE | null], all of `size` (height, width); raises DataError naming the item."""
+    masks: list[RLE | None] = []
+    for index, value in enumerate(values):
+        try:
+            masks.append(rle := from_json(value))
+        except ValueError as error:
+            raise reader.error(f"{field}[{index}]", str(error)) from error
+        if rle is not None and rle.size != size:
+            reason = f"a mask of {rle.size[0]}x{rle.size[1]}, the frames have {size[0]}x{size[1]}"
+            raise reader.error(f"{field}[{index}]", reason)
+    return masks

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from conversion.jsonio import Reader, load_json
-from conversion.vos_datasets import (
-    Labels,
-    Void,
-    object_ids,
-    object_masks,
-    read_labels,
-    void_masks,
-)
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.jsonio import Reader, load_json
+from conversion.formats.label_images import Labels, Void, object_ids, object_masks, read_labels, void_masks
+from conversion.options import BuildOptions
+from conversion.simulated_points import SimulationSettings, simulate_points, simulation_settings
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.frames import ImageFolder, frame_number, inside
@@ -178,3 +176,26 @@ def _labels(folder: YoutubeFolder, video: str, frames: ImageFolder, objects: lis
     for name in frames.names:
         read.append(read_labels(annotations / f"{name}.png", frames.size) if name in there else None)
     return read
+
+
+def youtube_vos_conversion(
+    folder: YoutubeFolder, options: BuildOptions, simulation: SimulationSettings | None = None
+) -> Conversion:
+    """YouTube-VOS folders -> a VNG dataset with true masks on annotated frames, or points simulated from them."""
+    name, split = options.dataset or NAME, options.split or folder.split
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        for video, entry in meta_videos(folder, spool.problem):
+            if wanted.video(video) and wanted.listed_video(video):
+                spool.add(NARRATIVES, video, Item(video, "", entry))
+        wanted.report_missing(spool, {NARRATIVES: folder.root / META})
+
+    def make(spool: Spool, name_: str, problems: list[Problem]) -> list[Video]:
+        (item,) = spool.items(NARRATIVES, name_)
+        video, void = read_youtube_video(folder, name_, item.body, name, split, problems.append)
+        return [video if simulation is None else simulate_points(video, void, simulation)]
+
+    inputs = {"meta": folder.root / META, "annotations": folder.root / "Annotations"}
+    more = simulation_settings(simulation, {"first_only": folder.first_only})
+    return Conversion("youtube-vos", name, inputs, options, read, make, more=more, segments=False)

@@ -11,8 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.jsonio import OnProblem, Reader, load_json, write_json
-from vng.dataset import Video, VideoObject
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.jsonio import OnProblem, Reader, load_json, write_json
+from conversion.options import BuildOptions
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
+from vng.dataset import Video, VideoObject, video_from_row
 from vng.errors import DataError, Problem
 from vng.frames import Frames, find_frames, frame_number, open_frames
 from vng.masks import RLE, from_json
@@ -294,3 +298,25 @@ def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, 
 def official_id(object_id: str) -> int | str:
     """An id as the official files carry it: an integer wherever that loses nothing (ids exceed 2^32)."""
     return int(object_id) if object_id.isdecimal() and str(int(object_id)) == object_id else object_id
+
+
+def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions) -> Conversion:
+    """The official VNG trio -> a VNG dataset with its true masks."""
+    name, split = options.dataset or "VNG", options.split or "test"
+
+    def read(spool: SpoolWriter) -> None:
+        wanted = Wanted(options)
+        if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
+            spool.problem(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
+        for video in read_trio(files, name, split, spool.problem):
+            if wanted.video(video.video_id) and wanted.listed_video(video.video_id):
+                spool.add(NARRATIVES, video.video_id, Item(video.video_id, "", video.as_row(embed=False)))
+        wanted.report_missing(spool, {NARRATIVES: files.meta})
+
+    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        (item,) = spool.items(NARRATIVES, name)
+        video = video_from_row(item.body, files.meta)
+        return [video if frames is None else with_frames(video, frames)]
+
+    inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
+    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None, segments=False)

@@ -17,12 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversion.build import NARRATIVES, Conversion, Wanted
-from conversion.jsonio import OnProblem, Reader, load_json
-from conversion.options import BuildOptions
-from conversion.referring import Referring, read_expressions, with_expressions
-from conversion.spool import Item, Spool, SpoolWriter
-from conversion.vos_datasets import (
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.davis import (
     ANNOTATIONS,
     DavisSettings,
     davis_clips,
@@ -30,6 +26,11 @@ from conversion.vos_datasets import (
     listed_clips,
     read_davis_clip,
 )
+from conversion.formats.jsonio import OnProblem, Reader, load_json
+from conversion.formats.referring import Referring, read_expressions, with_expressions
+from conversion.options import BuildOptions
+from conversion.spool import Item, Spool, SpoolWriter
+from conversion.wanted import Wanted
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.frames import inside

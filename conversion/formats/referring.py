@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversion.build import NARRATIVES, Conversion, Wanted
-from conversion.json_stream import iterate_json_object
-from conversion.jsonio import OnProblem, Reader, load_json
-from conversion.official_vng import listed_frames
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats.json_stream import iterate_json_object
+from conversion.formats.jsonio import OnProblem, Reader, any_id, load_json, read_rles
+from conversion.formats.label_images import object_ids, object_masks, read_labels
+from conversion.formats.official_vng import listed_frames
+from conversion.formats.youtube_vis import NULL_MEANS, SPLITS
+from conversion.formats.youtube_vos import meta_categories
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
-from conversion.vos_datasets import object_ids, object_masks, read_labels
-from conversion.youtube_vis import NULL_MEANS, SPLITS, any_id, read_rles
-from conversion.youtube_vos import meta_categories
+from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, inside

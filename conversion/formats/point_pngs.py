@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from conversion.jsonio import OnProblem, Reader, iterate_json_lines
-from conversion.point_vos import AnnotatedPoint, PointRecord
+from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines
+from conversion.formats.point_vos import AnnotatedPoint, PointRecord
 from vng.dataset import Video, VideoObject
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
 from vng.label_maps import read_label_map

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from conversion.point_vos import PointRecord, read_points
-from conversion.subsets import Subset
-from conversion.vidln import VidLN, read_vidln
+from conversion.formats.point_vos import PointRecord
+from conversion.formats.points import read_points
+from conversion.formats.vidln import VidLN, read_vidln
+from conversion.wanted import Subset
 from vng.errors import Problem, count_reasons
 from vng.inspection.dataset import point_sections
 from vng.inspection.point_statistics import PointStatistics, Published, published_like

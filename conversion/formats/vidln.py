@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
+from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
 from vng.errors import Problem
 from vng.narratives import check_span
 

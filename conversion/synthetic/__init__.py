@@ -1,0 +1,1 @@
+"""The procedural world: videos with exact truth, in the formats of the real annotations."""
