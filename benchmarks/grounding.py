@@ -137,7 +137,7 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     from vng.models.referformer.loading import load_model, load_processor
     from vng.models.referformer.modeling_referformer import ReferFormerForVNG
     from vng.models.stcn.modeling_stcn import Stcn
-    from vng.nouns import nouns_in
+    from vng.narratives import nouns_in
     from vng.propagators.stcn import SHIPPED
 
     torch.set_num_threads(1)

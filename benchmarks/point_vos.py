@@ -20,9 +20,9 @@ from tqdm import tqdm
 from benchmarks.commands import Scores, run
 from benchmarks.davis import DEFAULT_ROOT, clips
 from benchmarks.propagators import score_clip
-from vng.config import find_config
 from vng.propagators import load
 from vng.propagators.stcn import StcnSettings
+from vng.training.recipe import find_config
 
 TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
 ENGINE = "classical"  # makes the pseudo-masks: weight-free, so that it has seen no mask either

@@ -24,9 +24,10 @@ from tqdm import tqdm
 from benchmarks.baselines import make_segmenter
 from benchmarks.davis import DEFAULT_ROOT, Clip, clips
 from vng.label_maps import colour
+from vng.pages import embed_image, render_page
 from vng.points import NEGATIVE, POSITIVE, PointPrompts, Points, sample_in_mask
 from vng.segmenters import DEFAULT, Segmenter
-from vng.viewer import draw_points, embed_image, grid, overlay, render_page, tile
+from vng.viewer import draw_points, grid, overlay, tile
 
 FRAMES, DISTANCE = 5, 10
 

@@ -17,7 +17,7 @@ from conversion.wanted import Subset
 from vng.errors import Problem, count_reasons
 from vng.inspection.dataset import point_sections
 from vng.inspection.point_statistics import PointStatistics, Published, published_like
-from vng.viewer import render_page
+from vng.pages import render_page
 
 T = TypeVar("T")
 

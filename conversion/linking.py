@@ -17,7 +17,7 @@ from conversion.formats.point_vos import PointRecord
 from conversion.formats.vidln import ActorNarrative, VidLN, by_keyframe, trace_segment
 from vng.errors import Problem, UsageError
 from vng.frames import frame_number
-from vng.nouns import DEFAULT_PIPELINE, load_pipeline, spacy_nouns
+from vng.narratives import DEFAULT_PIPELINE, load_pipeline, spacy_nouns
 from vng.points import NEGATIVE, POSITIVE
 
 NounFinder = Callable[[ActorNarrative], list[tuple[int, int]]]

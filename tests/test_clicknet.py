@@ -21,10 +21,10 @@ from vng.models.clicknet.modeling_clicknet import ClickNet, Clicks, Rivals
 from vng.models.clicknet.processing_clicknet import pad, to_clicks
 from vng.points import PointPrompts
 from vng.segmenters.embedded import SHIPPED, EmbeddedSegmenter, EmbeddedSettings, View
-from vng.training.click_scenes import ObjectScene, beside, moved, recoloured
-from vng.training.clicks import ClickSampler, collate, outline_of
-from vng.training.settings import ClickDataSettings
-from vng.training.simulated_clicks import Wish, piece_of, region_of, scatter, simulate_prompt, simulate_trace
+from vng.training.clicks.prompts import Wish, piece_of, region_of, scatter, simulate_prompt, simulate_trace
+from vng.training.clicks.recipe import ClickDataSettings
+from vng.training.clicks.scenes import ObjectScene, beside, moved, recoloured
+from vng.training.clicks.task import ClickSampler, collate, outline_of
 
 TINY = {
     "widths": [4, 6, 8, 8, 8],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vng.training.clip_motion import GREY, Warp, affine, crop, flip, inside, thin_plate_bend
+from vng.training.warps import GREY, Warp, affine, crop, flip, inside, thin_plate_bend
 
 FRAME, CANVAS = (30, 50), (48, 64)  # (height, width)
 

@@ -36,7 +36,7 @@ from vng.dataset import VngDataset
 from vng.errors import DataError, Problem, UsageError, read_problems
 from vng.frames import ArrayFrames
 from vng.masks import area, encode
-from vng.nouns import spacy_nouns
+from vng.narratives import spacy_nouns
 from vng.points import NEGATIVE, POSITIVE, Points
 
 QUICK = ("--segmenter", "classical")  # where masks do not matter

@@ -15,7 +15,8 @@ from vng.cli import main
 from vng.demo import DemoSizes, run_demo
 from vng.errors import VngError
 from vng.label_maps import colour
-from vng.viewer import caption_strip, grid, marked_html, overlay
+from vng.pages import marked_html
+from vng.viewer import caption_strip, grid, overlay
 
 SMALL = DemoSizes(4, 2, 2, "tiny", "tiny", ("optimizer.steps=2",))
 

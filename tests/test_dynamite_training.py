@@ -18,8 +18,8 @@ from vng.frames import ArrayFrames
 from vng.models.dynamite.processing_dynamite import batch_of
 from vng.points import BACKGROUND, PointPrompts
 from vng.segmenters import load
-from vng.training.dynamite import InteractiveSampler
-from vng.training.settings import ClickDataSettings
+from vng.training.clicks.dynamite import InteractiveSampler
+from vng.training.clicks.recipe import ClickDataSettings
 
 TINY = """
 task: dynamite

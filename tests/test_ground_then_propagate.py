@@ -29,7 +29,7 @@ from vng.models.frame_maps import FrameMaps
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
-from vng.nouns import nouns_in
+from vng.narratives import nouns_in
 from vng.propagators.stcn import MapsOf
 
 T, H, W = 9, 48, 80

@@ -20,7 +20,7 @@ from vng.grounding.grounder import ComputeSettings, NarrativeGrounder
 from vng.grounding.windows import QueryRecord, Window, WindowSettings, same_queries
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
-from vng.nouns import nouns_in
+from vng.narratives import nouns_in
 
 T, H, W, Q = 7, 72, 100, 5
 NARRATIVE = "A red [ball] moves to the left past the [star]."

@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from tests.helpers import H, T, W, box, make_video
-from vng.config import check_settings, load_settings
 from vng.dataset import Quality, Video, VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, UsageError
@@ -22,10 +21,11 @@ from vng.models.referformer.losses_points import DRAWN, NOISY, POINTS
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.weak_losses import UNKNOWN
 from vng.points import NEGATIVE, POSITIVE
-from vng.training.clip_motion import Warp, enlarged
-from vng.training.clip_views import distorted, mirrored, piece, whole_frame
-from vng.training.clips import ClipSampler, Collator, known_truth
-from vng.training.settings import DataSettings, GroundingRecipe
+from vng.training.grounding.clips import ClipSampler, Collator, known_truth
+from vng.training.grounding.recipe import DataSettings, GroundingRecipe
+from vng.training.grounding.views import distorted, mirrored, piece, whole_frame
+from vng.training.recipe import check_settings, load_settings
+from vng.training.warps import Warp, enlarged
 
 
 @pytest.fixture(scope="module")

@@ -144,8 +144,8 @@ def test_deformable_attention_is_the_same_on_every_device(references: int) -> No
 
 
 def test_freezing_survives_loading(tmp_path: Path) -> None:
-    from vng.training.grounding import build_model
-    from vng.training.settings import ModelSettings
+    from vng.training.grounding.recipe import ModelSettings
+    from vng.training.grounding.task import build_model
 
     config = tiny_config(freeze_text_encoder=True, freeze_batch_norm=True)
     ReferFormerForVNG(config).save_pretrained(tmp_path)

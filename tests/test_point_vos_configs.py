@@ -22,7 +22,7 @@ from vng.points import PointPrompts
 from vng.propagators import FramePrompts
 from vng.propagators import load as load_propagator
 from vng.training.loop import learning_rate
-from vng.training.settings import StcnRecipe
+from vng.training.stcn.recipe import StcnRecipe
 from vng.training.tasks import load_recipe
 
 FOLDER = RecipeFolder("point-vos", run="points-ft")

@@ -29,7 +29,7 @@ from vng.evaluation.report.plots import curves_svg, histogram_svg, mean_course, 
 from vng.evaluation.report.record import Case, Report, View, folder_names, p_value, pair
 from vng.evaluation.report.tables import case_table, video_table
 from vng.masks import encode
-from vng.viewer import embed_image
+from vng.pages import embed_image
 
 EVIL = '<script>alert("x")</script> & \'</script>'
 

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.helpers import Cli, H, T, W, make_video, write_frames
-from vng.config import find_config, load_settings, shipped_configs
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, UsageError
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
-from vng.training.clips import ClipSampler, Collator, sample_frames
+from vng.training.grounding.clips import ClipSampler, Collator, sample_frames
+from vng.training.grounding.recipe import DataSettings, GroundingRecipe
 from vng.training.loop import learning_rate
-from vng.training.settings import DataSettings, GroundingRecipe, OptimizerSettings
+from vng.training.recipe import OptimizerSettings, find_config, load_settings, shipped_configs
 from vng.training.tasks import load_recipe
 
 CONFIGS = sorted(shipped_configs().rglob("*.yaml"))

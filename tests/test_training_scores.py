@@ -23,7 +23,7 @@ from vng.dataset_writer import write_dataset
 from vng.evaluation.accumulators import NarrativeScore
 from vng.grounding.dataset import ground_expressions
 from vng.grounding.grounder import NarrativeGrounder
-from vng.training.curves import plot_curves
+from vng.training.progress import plot_curves
 
 
 def log_of(out: Path) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
-from vng.training.settings import VosDataSettings, VosSource
-from vng.training.vos_clips import VosClip, VosClipSampler, collate
+from vng.training.stcn.clips import VosClip, VosClipSampler, collate
+from vng.training.stcn.recipe import VosDataSettings, VosSource
 
 T, H, W = 7, 40, 56
 SIZE = (48, 64)

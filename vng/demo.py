@@ -158,7 +158,7 @@ def _pseudo_mask_quality(out: Path) -> dict[str, float]:
 
 
 def _write_page(out: Path, report: dict[str, Any]) -> None:
-    from vng.viewer import embed_image, render_page
+    from vng.pages import embed_image, render_page
 
     jf, pseudo = report["J&F"], report["pseudo_masks"]
     figures = [
@@ -189,7 +189,8 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     from vng.grounding.result import GroundingResult
     from vng.label_maps import colour
     from vng.masks import encode
-    from vng.viewer import contact_sheet, embed_image, marked_html, write_overlay_video
+    from vng.pages import embed_image, marked_html
+    from vng.viewer import contact_sheet, write_overlay_video
 
     dataset = VngDataset(out / "test")
     scores = [ExpressionScore(**s) for s in _read(out / "finetuned.json")["expressions"]]

@@ -60,7 +60,7 @@ def _predict_one(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vng.frames import open_frames
-    from vng.nouns import nouns_in
+    from vng.narratives import nouns_in
 
     description, spans = nouns_in(
         arguments.narrative, arguments.nouns

@@ -25,7 +25,7 @@ from vng.models.loading import device_named, same_weights
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.nouns import DEFAULT_PIPELINE, nouns_in
+from vng.narratives import DEFAULT_PIPELINE, nouns_in
 
 DTYPES = ("float32", "bfloat16", "float16")
 ONE_CELL = 64  # pixels of a side that the coarsest map makes one cell of

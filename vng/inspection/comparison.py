@@ -13,7 +13,8 @@ from vng.dataset import MEASURES, Video, VideoObject, VngDataset
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Ratio, paired_difference
 from vng.masks import intersection_over_union
-from vng.viewer import embed_image, grid, object_tile, render_page
+from vng.pages import embed_image, render_page
+from vng.viewer import grid, object_tile
 
 MAX_CARDS = 30
 

@@ -24,8 +24,9 @@ from vng.inspection.point_statistics import (
 )
 from vng.label_maps import colour
 from vng.masks import area
+from vng.pages import embed_image, marked_html, render_page
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
-from vng.viewer import embed_image, marked_html, object_sheet, render_page
+from vng.viewer import object_sheet
 
 MAX_CARDS = 40
 LOW_AGREEMENT = 0.7  # objects below it are noted

@@ -27,9 +27,8 @@ from tqdm import tqdm
 from vng.dataset import check_datasets
 from vng.errors import DataError, UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
-from vng.training.curves import plot_curves
-from vng.training.scoring import Score, score_model
-from vng.training.settings import OptimizerSettings, Recipe
+from vng.training.progress import Score, plot_curves, score_model
+from vng.training.recipe import OptimizerSettings, Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vng.config import check_settings, load_tree
 from vng.errors import one_of
-from vng.training.settings import ClicksRecipe, DynamiteRecipe, GroundingRecipe, Recipe, StcnRecipe
+from vng.training.clicks.recipe import ClicksRecipe, DynamiteRecipe
+from vng.training.grounding.recipe import GroundingRecipe
+from vng.training.recipe import Recipe, check_settings, load_tree
+from vng.training.stcn.recipe import StcnRecipe
 
 if TYPE_CHECKING:
     from vng.training.loop import Task
@@ -25,10 +27,10 @@ class TaskKind:
 
 
 TASKS = {
-    "grounding": TaskKind(GroundingRecipe, "vng.training.grounding:build_grounding"),
-    "clicks": TaskKind(ClicksRecipe, "vng.training.clicks:build_clicks"),
-    "dynamite": TaskKind(DynamiteRecipe, "vng.training.dynamite:build_dynamite"),
-    "stcn": TaskKind(StcnRecipe, "vng.training.stcn:build_stcn"),
+    "grounding": TaskKind(GroundingRecipe, "vng.training.grounding.task:build_grounding"),
+    "clicks": TaskKind(ClicksRecipe, "vng.training.clicks.task:build_clicks"),
+    "dynamite": TaskKind(DynamiteRecipe, "vng.training.clicks.dynamite:build_dynamite"),
+    "stcn": TaskKind(StcnRecipe, "vng.training.stcn.task:build_stcn"),
 }
 
 

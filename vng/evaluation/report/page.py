@@ -19,7 +19,8 @@ from vng.evaluation.report.record import Box, Case, Pairing, Report, View, p_val
 from vng.evaluation.report.tables import case_table, video_table
 from vng.evaluation.vos.tables import percent
 from vng.masks import resize
-from vng.viewer import draw_points, embed_image, marked_html, overlay, render_page, tile
+from vng.pages import embed_image, marked_html, render_page
+from vng.viewer import draw_points, overlay, tile
 
 DIFFERING, WORST, BEST = 8, 8, 4  # cases shown
 FRAMES = 3  # of each

@@ -21,7 +21,7 @@ from vng.evaluation.predictions import Missing
 from vng.evaluation.report.record import folder_names
 from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos, on_frames
 from vng.evaluation.vos.tables import known, percent
-from vng.viewer import embed_image, render_page
+from vng.pages import embed_image, render_page
 
 COUNTS = (1, 2, 3, 5, 10)
 

@@ -11,8 +11,8 @@ from vng.grounding.dataset import ground_expressions
 from vng.grounding.grounder import NarrativeGrounder
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.training.scoring import Score
-from vng.training.settings import EvaluateSettings
+from vng.training.progress import Score
+from vng.training.recipe import EvaluateSettings
 
 
 def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor) -> Score:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from vng.errors import DataError, UsageError
 
@@ -67,7 +68,7 @@ def shipped_configs() -> Path:
     """The folder of shipped recipes: `configs/` beside the package in a checkout, `share/vng/configs` when installed."""
     import sys
 
-    checkout = Path(__file__).resolve().parent.parent / "configs"
+    checkout = Path(__file__).resolve().parents[2] / "configs"
     return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "vng" / "configs"
 
 
@@ -127,3 +128,63 @@ def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:
         kind = field.annotation if field else None
         kind = next((k for k in get_args(kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind)
     return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def known_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
+    """The sizes, all of which the model's configuration knows."""
+    known = set(inspect.signature(config).parameters) - {"kwargs"}
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(known)}")
+    return value
+
+
+class OptimizerSettings(Settings):
+    """AdamW with a learning rate of its own for backbone and text encoder; the defaults are ReferFormer's."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 1  # clips a process and step
+    accumulate: PositiveInt = 1  # forward passes a step
+    lr: float = Field(1e-4, gt=0)
+    lr_backbone: float = Field(5e-5, ge=0)
+    lr_text: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    clip_norm: float = Field(0.1, gt=0)
+    warmup: int = Field(0, ge=0)  # steps
+    schedule: Literal["constant", "steps", "cosine"] = "steps"
+    drops: tuple[float, ...] = (0.5, 0.83)  # where "steps" divides the rate by 10, as shares of all steps
+
+
+class EvaluateSettings(Settings):
+    """A dataset on which the model is scored while it trains (task: grounding)."""
+
+    dataset: Path
+    split: str | None = None
+    frames_root: Path | None = None  # where linked frames lie, if they moved
+    every: PositiveInt  # steps; also after the last one
+    videos: PositiveInt | None = None  # the first so many of them; None: all
+    protocol: Literal["vng", "ref-youtube-vos", "ref-davis", "mevis"] = "vng"
+
+
+class Recipe(Settings):
+    """What every training run says; a task adds its data and its model."""
+
+    task: str
+    out: Path
+    optimizer: OptimizerSettings
+    seed: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    workers: int = Field(0, ge=0)  # data loading processes
+    log_every: PositiveInt = 10
+    save_every: PositiveInt = 500
+    keep_checkpoints: PositiveInt = 1
+    evaluate: EvaluateSettings | None = None
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _yaml_no(cls, value: Any) -> Any:
+        return "no" if value is False else value  # a bare `no` is false in YAML
+
+    def datasets(self) -> dict[str, Path]:
+        """The datasets a run reads, each with the name under which `training.json` keeps its manifest's hash."""
+        raise NotImplementedError

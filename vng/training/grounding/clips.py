@@ -23,9 +23,9 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor
 from vng.models.weak_losses import UNKNOWN
 from vng.narratives import mirror
 from vng.points import AMBIGUOUS, POSITIVE
-from vng.training.clip_motion import Warp, inside
-from vng.training.clip_views import distorted, mirrored, moved, piece, whole_frame
-from vng.training.settings import DataSettings, GroundingSource
+from vng.training.grounding.recipe import DataSettings, GroundingSource
+from vng.training.grounding.views import distorted, mirrored, moved, piece, whole_frame
+from vng.training.warps import Warp, inside
 
 CACHED_VIDEOS = 256
 KINDS = {"masks": DRAWN, "pseudo_masks": NOISY, "points": POINTS}

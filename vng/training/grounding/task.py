@@ -19,10 +19,10 @@ from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_
 from vng.models.referformer.processing_referformer import ReferFormerProcessor, train_tokenizer
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.modeling_stcn import Stcn
-from vng.training.clips import ClipSampler, Collator
-from vng.training.grounding_score import grounding_score
+from vng.training.grounding.clips import ClipSampler, Collator
+from vng.training.grounding.recipe import GroundingRecipe, ModelSettings
+from vng.training.grounding.score import grounding_score
 from vng.training.loop import Task
-from vng.training.settings import GroundingRecipe, ModelSettings
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 

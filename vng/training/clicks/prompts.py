@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from vng.points import PointPrompts
-from vng.training.settings import ClickDataSettings
+from vng.training.clicks.recipe import ClickDataSettings
 
 TRIED = 40  # candidates looked at for each click wanted
 TRACE_STRAYS = 0.27  # share of a mouse trace that lies off its object (VidLN, Sec. 3)

@@ -30,8 +30,8 @@ from vng.models.stcn.losses_stcn import (
 )
 from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.loop import Task
-from vng.training.settings import StcnLossSettings, StcnModelSettings, StcnRecipe
-from vng.training.vos_clips import VosClipSampler, collate
+from vng.training.stcn.clips import VosClipSampler, collate
+from vng.training.stcn.recipe import StcnLossSettings, StcnModelSettings, StcnRecipe
 
 CURE = "check the backbone's name, or the network"
 

@@ -22,9 +22,9 @@ from vng.masks import area, decode
 from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.models.stcn.processing_stcn import point_map
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, sample_in_mask
-from vng.training.click_scenes import recoloured
-from vng.training.clip_motion import Warp, affine, crop, flip, inside, thin_plate_bend
-from vng.training.settings import VosDataSettings, VosSource
+from vng.training.clicks.scenes import recoloured
+from vng.training.stcn.recipe import VosDataSettings, VosSource
+from vng.training.warps import Warp, affine, crop, flip, inside, thin_plate_bend
 
 CACHED_VIDEOS = 256
 LEAST_AREA = 16  # pixels of a sample; an object with a smaller mask in the reference frame is not asked for

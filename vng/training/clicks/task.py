@@ -25,10 +25,10 @@ from vng.models.clicknet.processing_clicknet import to_clicks
 from vng.models.layout import channels_last
 from vng.models.loading import load_strictly
 from vng.points import PointPrompts
-from vng.training.click_scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
+from vng.training.clicks.prompts import Wish, piece_of, region_of, simulate_prompt
+from vng.training.clicks.recipe import ClickDataSettings, ClicksRecipe
+from vng.training.clicks.scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
-from vng.training.settings import ClickDataSettings, ClicksRecipe
-from vng.training.simulated_clicks import Wish, piece_of, region_of, simulate_prompt
 
 
 @dataclass(frozen=True)

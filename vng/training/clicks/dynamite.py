@@ -18,10 +18,10 @@ from vng.models.dynamite.configuration_dynamite import STAGES, DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel
 from vng.models.dynamite.processing_dynamite import TrainingSample, batch_of
 from vng.models.loading import load_strictly
-from vng.training.click_scenes import ObjectScene
-from vng.training.clicks import ClickSampler
+from vng.training.clicks.recipe import DynamiteModelSettings, DynamiteRecipe
+from vng.training.clicks.scenes import ObjectScene
+from vng.training.clicks.task import ClickSampler
 from vng.training.loop import Task
-from vng.training.settings import DynamiteModelSettings, DynamiteRecipe
 
 
 class InteractiveSampler(ClickSampler):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vng.training.settings import ClickDataSettings
+from vng.training.clicks.recipe import ClickDataSettings
 
 LEAST_AREA = 40  # pixels; smaller objects are not prompted
 LEAST_SHARE = 0.3  # of an object that must stay visible behind another

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
-from vng.training.clip_motion import Warp, affine, enlarged, flip
-from vng.training.settings import DataSettings
+from vng.training.grounding.recipe import DataSettings
+from vng.training.warps import Warp, affine, enlarged, flip
 
 BRIGHTNESS = 32.0  # most that is added, grey levels
 CONTRAST = SATURATION = 0.5  # factors lie in 1 - this to 1 + this

@@ -1,0 +1,65 @@
+"""HTML pages that stand alone: images are part of the page, nothing is asked of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
+    """A caption as HTML with coloured nouns; everything else escaped."""
+    from html import escape
+
+    starts = {start: (end, colours[i]) for i, (start, end) in enumerate(spans)}
+    pieces, position = [], 0
+    while position < len(description):
+        if position in starts:
+            end, rgb = starts[position]
+            light = rgb[0] * 0.299 + rgb[1] * 0.587 + rgb[2] * 0.114
+            style = "background:rgb({},{},{});color:{}".format(*rgb, "#000" if light > 110 else "#fff")
+            pieces.append(f'<mark style="{style}">{escape(description[position:end])}</mark>')
+            position = end
+        else:
+            pieces.append(escape(description[position]))
+            position += 1
+    return "".join(pieces)
+
+
+def render_page(path: Path, **content: Any) -> None:
+    """Write an HTML page from `templates/page.html`; it stands alone, without network."""
+    from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(["html"])
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("page.html").render(**content), encoding="utf-8")
+
+
+def embed_image(image: np.ndarray | Path | bytes, quality: int = 85, webp: bool = False) -> str:
+    """An image, an image file, or the bytes of a PNG as a data URL, for pages that stand alone.
+
+    Pixels become a JPEG, or with `webp` a WebP of about two thirds its size.
+    """
+    import base64
+    import mimetypes
+
+    from vng.frames import encode_jpeg
+
+    if isinstance(image, Path):
+        kind = mimetypes.guess_type(image.name)[0] or "image/png"
+        data = image.read_bytes()
+    elif isinstance(image, bytes):
+        kind, data = "image/png", image
+    elif webp:
+        kind, data = (
+            "image/webp",
+            cv2.imencode(".webp", image[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes(),
+        )
+    else:
+        kind, data = "image/jpeg", encode_jpeg(image, quality)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

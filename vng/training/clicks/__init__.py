@@ -1,0 +1,1 @@
+"""Training of click segmenters: the embedded one, and DynaMITe."""

@@ -1,0 +1,94 @@
+"""Recipes of click segmenters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from vng.training.recipe import Recipe, Settings, known_sizes
+
+
+class ClickDataSettings(Settings):
+    """Which datasets with masks, and how images and clicks are drawn from them."""
+
+    paths: tuple[Path, ...] = Field(min_length=1)
+    shares: tuple[float, ...] = ()  # of the samples; () takes the same of each
+    size: tuple[PositiveInt, PositiveInt] = (192, 256)  # (height, width) of a sample, multiples of 32
+    scale: tuple[float, float] = (0.7, 1.5)  # of the frame
+    rotation: float = Field(12.0, ge=0)  # degrees at the most
+    companions: float = Field(0.6, ge=0, le=1)  # chance of objects pasted beside the one there is
+    pieces: float = Field(0.15, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
+    regions: float = Field(0.0, ge=0, le=1)  # chance that it means a region of one colour beside the objects
+    prompts: PositiveInt = 5  # an image
+    distance: float = Field(10.0, ge=0)  # pixels between clicks of a kind
+    counts: tuple[tuple[int, int, float], ...] = (
+        (10, 10, 0.35),
+        (5, 5, 0.2),
+        (1, 1, 0.25),
+    )  # positive, negative, share
+    most: tuple[int, int] = (12, 12)  # the other prompts have up to this many positive and negative clicks
+    others: float = Field(0.5, ge=0, le=1)  # chance that clicks on other objects are among the negatives
+    traces: float = Field(0.1, ge=0, le=1)  # share of prompts that are mouse traces
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ClickDataSettings:
+        if self.shares and len(self.shares) != len(self.paths):
+            raise ValueError(f"{len(self.shares)} shares for {len(self.paths)} paths")
+        if any(side % 32 for side in self.size):
+            raise ValueError(f"size {list(self.size)}: sides are multiples of 32")
+        return self
+
+
+class ClickModelSettings(Settings):
+    """What the click segmenter starts from."""
+
+    init: str | None = None  # a trained one to go on from; `sizes` is then unused
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.clicknet.configuration_clicknet import ClickNetConfig
+
+        return known_sizes(value, ClickNetConfig)
+
+
+class ImagesRecipe(Recipe):
+    """A training run on images of several datasets with masks."""
+
+    data: ClickDataSettings
+
+    def datasets(self) -> dict[str, Path]:
+        """Every dataset, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}
+
+
+class ClicksRecipe(ImagesRecipe):
+    """One training run of the click segmenter."""
+
+    task: Literal["clicks"] = "clicks"
+    model: ClickModelSettings = ClickModelSettings()
+
+
+class DynamiteModelSettings(Settings):
+    """What DynaMITe starts from."""
+
+    init: str | None = None  # a trained one (folder or hub id) to go on from; the fields below are then unused
+    backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of DynamiteConfig: hidden_size, encoder_layers, ...
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+
+        return known_sizes(value, DynamiteConfig)
+
+
+class DynamiteRecipe(ImagesRecipe):
+    """One training run of DynaMITe; of the data settings those about images count, its clicks are the authors'."""
+
+    task: Literal["dynamite"] = "dynamite"
+    model: DynamiteModelSettings = DynamiteModelSettings()

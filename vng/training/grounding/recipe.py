@@ -1,0 +1,96 @@
+"""The recipe of the grounder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from vng.training.recipe import Recipe, Settings, known_sizes
+
+GROUNDING_SUPERVISIONS = Literal["masks", "pseudo_masks", "points"]
+
+
+class GroundingSource(Settings):
+    """One dataset of a mixture for the grounder."""
+
+    path: Path
+    split: str | None = None
+    frames_root: Path | None = None  # where linked frames lie, if they moved
+    weight: float = Field(1.0, gt=0)  # share of the samples, beside the other sources' weights
+    supervision: GROUNDING_SUPERVISIONS | None = None  # None: the recipe's
+    stills: bool = False  # clips made of one frame, moved, instead of several frames of a video
+    min_agreement: float | None = Field(None, ge=0, le=1)  # None: the recipe's
+
+
+class DataSettings(Settings):
+    """Which datasets, and how clips are drawn from them; `path`, `split` and `frames_root` are short for one source."""
+
+    sources: tuple[GroundingSource, ...] = Field(min_length=1)
+    frames: PositiveInt = 5  # a clip
+    max_skip: PositiveInt = 3  # most frames between neighbours round the clip's first choice (ReferFormer)
+    flip: float = Field(0.5, ge=0, le=1)  # chance of a mirrored clip; "left" and "right" change places
+    short_side: int = Field(360, ge=0)  # 0 keeps frames as they are
+    long_side: PositiveInt = 640
+    short_sides: tuple[PositiveInt, ...] = ()  # of training clips, one is drawn; (): short_side
+    crop: float = Field(0.0, ge=0, le=1)  # chance that a clip shows a piece of the frame
+    crop_short_sides: tuple[PositiveInt, ...] = (400, 500, 600)  # of the frame that the piece is cut from, one is drawn
+    crop_sides: tuple[PositiveInt, PositiveInt] = (384, 600)  # least and largest side of the piece
+    distortion: float = Field(0.0, ge=0, le=1)  # strength of the change of light and colours; 1: ReferFormer's
+    degrees: float = Field(15.0, ge=0)  # stills: each frame's own turn
+    shear: float = Field(10.0, ge=0)  # stills
+    still_scale: tuple[float, float] = (0.85, 1.2)  # stills: of each frame
+    min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
+    weigh_agreement: bool = True  # pseudo_masks: objects weigh in the loss by how far their agreement is above chance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        short = ("path", "split", "frames_root")
+        if not isinstance(value, dict) or value.get("path") is None:
+            return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
+        if value.get("sources"):
+            raise ValueError("path and sources: give one of them (data.path=null takes the recipe's away)")
+        rest = {name: given for name, given in value.items() if name not in (*short, "sources")}
+        return {**rest, "sources": [{name: value[name] for name in short if name in value}]}
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DataSettings:
+        for name in ("crop_sides", "still_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} {[low, high]}: above 0, least before most")
+        return self
+
+
+class ModelSettings(Settings):
+    """What the model starts from."""
+
+    init: str | None = None  # a trained model (folder or hub id) to go on from; the fields below are then unused,
+    # but for what in `sizes` changes no shape: weights of losses, dropout, what is frozen
+    tokenizer: str = "train"  # hub id or folder; "train" learns a small one from the narratives
+    vocab_size: PositiveInt = 1000  # of a tokenizer that is learned
+    backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder (of an STCN too), or a configuration
+    text_encoder: str | dict[str, Any] = "FacebookAI/roberta-base"
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of ReferFormerConfig: d_model, num_queries, ...
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.referformer.configuration_referformer import ReferFormerConfig
+
+        return known_sizes(value, ReferFormerConfig)
+
+
+class GroundingRecipe(Recipe):
+    """One training run of the narrative grounder."""
+
+    task: Literal["grounding"] = "grounding"
+    supervision: GROUNDING_SUPERVISIONS = "masks"  # pseudo_masks: Huberised; points: at points alone (both ours)
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+
+    def datasets(self) -> dict[str, Path]:
+        """Every source, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(self.data.sources)}

@@ -1,0 +1,1 @@
+"""Training of STCN and Point-STCN."""

@@ -1,0 +1,112 @@
+"""The recipe of STCN and Point-STCN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from vng.training.recipe import Recipe, Settings, known_sizes
+
+SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]
+
+
+class VosSource(Settings):
+    """One dataset of a mixture for video object segmentation."""
+
+    path: Path
+    split: str | None = None
+    repeats: PositiveInt = 1  # how often its videos stand in the mixture (the paper: PV-DAVIS 5, PV-YT 1)
+    frame_step: PositiveInt = 1  # frames of the video between two of the dataset (YouTube-VOS: 5)
+    supervision: SUPERVISIONS | None = None  # None: the recipe's
+    stills: bool | None = None  # None: the recipe's
+
+
+class VosDataSettings(Settings):
+    """Which datasets, and how clips are drawn from them; the defaults are STCN's main training."""
+
+    sources: tuple[VosSource, ...] = Field(min_length=1)
+    stills: bool = False  # clips made of one frame, moved and bent, instead of three of a video
+    frames: int = Field(3, ge=2)  # a clip: one reference, the others are targets
+    objects: PositiveInt = 2  # most of them in a clip
+    size: tuple[PositiveInt, PositiveInt] = (384, 384)  # (height, width) of a sample, multiples of 16
+    crop: tuple[float, float] = (0.36, 1.0)  # share of the frame's area that a clip shows
+    flip: float = Field(0.5, ge=0, le=1)
+    degrees: float = Field(15.0, ge=0)  # each frame's own turn, and its shear
+    shear: float = Field(10.0, ge=0)
+    still_scale: tuple[float, float] = (0.8, 1.5)  # stills: of the whole clip; each frame's own is 0.9 to 1.1
+    bend: float = Field(0.33, ge=0, le=1)  # stills: chance of a thin-plate spline
+    colour: float = Field(0.5, ge=0)  # strength of the clip's other light
+    skips: tuple[tuple[float, PositiveInt], ...] = ((0, 5), (0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25), (0.9, 5))
+    # ^ from this share of the steps on, at most so many frames lie between neighbours of a clip
+    prompt_points: tuple[PositiveInt, PositiveInt] = (10, 10)  # fewest and most positives of the reference frame
+    distance: float = Field(20.0, ge=0)  # pixels of a sample between points drawn from masks (hybrid)
+    negatives: float = Field(0.0, ge=0, le=1)  # chance that the reference's negatives are told too (ours)
+    verified_points: bool = True  # beside a pseudo-mask, the points it was made from count in the loss too (ours)
+    min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
+
+    @model_validator(mode="after")
+    def _in_order(self) -> VosDataSettings:
+        starts = [start for start, _ in self.skips]
+        if not starts or starts[0] != 0 or starts != sorted(starts) or not starts[-1] < 1:
+            raise ValueError(f"skips {list(self.skips)}: shares of the steps that begin with 0, rise and stay below 1")
+        if any(side % 16 for side in self.size):
+            raise ValueError(f"size {list(self.size)}: sides are multiples of 16")
+        if self.prompt_points[0] > self.prompt_points[1]:
+            raise ValueError(f"prompt_points {list(self.prompt_points)}: fewest before most")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError(
+                f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most"
+            )
+        if not 0 < self.still_scale[0] <= self.still_scale[1]:
+            raise ValueError(f"still_scale {list(self.still_scale)}: above 0, least before most")
+        return self
+
+
+class StcnModelSettings(Settings):
+    """What STCN starts from."""
+
+    init: str | None = None  # a trained one (folder or hub id) to go on from; the fields below are then unused
+    key_backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
+    value_backbone: str | dict[str, Any] = "microsoft/resnet-18"
+    sizes: dict[str, Any] = Field(default_factory=dict)  # of StcnConfig: key_dim, value_dim, key_level, ...
+
+    @field_validator("sizes")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from vng.models.stcn.configuration_stcn import StcnConfig
+
+        return known_sizes(value, StcnConfig)
+
+
+class StcnLossSettings(Settings):
+    """What the supervisions' losses are told."""
+
+    bootstrap: tuple[float, float] = (0.133, 0.467)  # shares of the steps between which the hardest pixels take over
+    bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count in the end
+    huber: float = Field(default=10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
+    reference: float = Field(
+        default=0.0, ge=0
+    )  # weight of the reference frame, read from its own memory (ours; 0: not read)
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("shares of the steps, where it begins before where it ends")
+        return value
+
+
+class StcnRecipe(Recipe):
+    """One training run of STCN: `masks`, `pseudo_masks`, `points` (Point-STCN) or `hybrid` (Point-VOS, Sec. 4)."""
+
+    task: Literal["stcn"] = "stcn"
+    supervision: SUPERVISIONS = "masks"
+    data: VosDataSettings
+    model: StcnModelSettings = StcnModelSettings()
+    loss: StcnLossSettings = StcnLossSettings()
+
+    def datasets(self) -> dict[str, Path]:
+        """Every source, in the order of the recipe."""
+        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(self.data.sources)}
