@@ -25,18 +25,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from conversion.build import convert
+from conversion.build import run_conversion
 from conversion.formats import point_vos, vidln
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord
 from conversion.formats.vidln import ActorNarrative, VidLN
-from conversion.narrated import point_vos_conversion
-from conversion.options import BuildOptions, engines
+from conversion.kinds import make_conversion
 from conversion.synthetic.scene import PRESETS
-from conversion.synthetic.world import make_world, synthesize
+from conversion.synthetic.world import make_world, write_world
 from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.frames import encode_jpeg
 from vng.masks import encode
+from vng.segmenters import DEFAULT
 
 METRIC_SET = Path(__file__).resolve().parents[2] / "shared" / "data" / "goldens" / "metrics" / "gen_synth.py"
 
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
     """One process against two."""
-    synthesize(folder / "w", 24, 1, "hard", progress=True)
+    write_world(folder / "w", 24, 1, "hard", progress=True)
     one = run(command(folder / "w", folder / "one", segmenter))
     two = run(command(folder / "w", folder / "two", segmenter, 2))
     same = files_of(folder / "one") == files_of(folder / "two")
@@ -103,18 +103,23 @@ def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) ->
 def measure_objects(folder: Path, segmenter: str) -> dict[str, float]:
     """20 objects against one, best of three."""
     seconds = {}
-    options = BuildOptions(segmenter=segmenter, nouns="noun_segments", progress=False)
     for count in (1, 20):
         write_objects(folder / str(count), count)
-        engines(options)
         source = folder / str(count)
         times = []
         for attempt in range(4):  # the first warms up
-            conversion = point_vos_conversion(
-                source / "points.json", source / "vidln.jsonl", source / "frames", options
+            conversion, out = make_conversion(
+                "point-vos",
+                folder / f"out-{count}-{attempt}",
+                points=source / "points.json",
+                narratives=source / "vidln.jsonl",
+                frames=source / "frames",
+                segmenter=segmenter,
+                nouns="noun_segments",
+                progress=False,
             )
             start = time.perf_counter()
-            convert(conversion, folder / f"out-{count}-{attempt}")
+            run_conversion(conversion, out)
             times.append(time.perf_counter() - start)
         seconds[count] = min(times[1:])
     ratio = seconds[20] / seconds[1]
@@ -152,7 +157,7 @@ def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
 
 def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) -> dict[str, float]:
     """Random deaths; the result must be that of an undisturbed run."""
-    synthesize(folder / "w", 30, 2, "easy", progress=True)
+    write_world(folder / "w", 30, 2, "easy", progress=True)
     whole = run(command(folder / "w", folder / "whole", segmenter, 2))
     expected, draw = files_of(folder / "whole"), random.Random(seed)
     killed = finished = differing = 0
@@ -210,7 +215,7 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", default=list(FIGURES), help=f"among {', '.join(FIGURES)} [all]")
-    parser.add_argument("--segmenter", default=BuildOptions().segmenter)
+    parser.add_argument("--segmenter", default=DEFAULT)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     found: dict[str, float] = {}

@@ -52,7 +52,7 @@ def occlusion_set(out: Path, videos: int, seed: int) -> Path:
         trio = world / "vng"
         run("convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
             "--orig-masks", trio / "orig_masks.json", "--frames", world / "frames", "--out", data,
-            "--dataset", "procedural", "--split", "train", "--quiet")  # fmt: skip
+            "--name", "procedural", "--split", "train", "--quiet")  # fmt: skip
     return data
 
 
@@ -60,7 +60,7 @@ def ways(arguments: argparse.Namespace) -> dict[str, list[object]]:
     """Options of `vng predict`: grounding alone, and with each propagator."""
     options: dict[str, list[object]] = {"grounding": []}
     for name in arguments.propagator:
-        own = [word for option in arguments.set if name == "stcn" for word in ("--set", option)]
+        own = [word for option in arguments.set if name == "stcn" for word in ("--propagator-set", option)]
         options[name] = ["--propagator", name, "--anchors", arguments.anchors, *own]
     return options
 

@@ -90,7 +90,7 @@ def make_data(out: Path) -> None:
         points = ("convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
                   "--segmenter", "classical", "--held-out", 0.4)  # fmt: skip
         truth = ("convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
-                 "--orig-masks", trio / "orig_masks.json", "--dataset", "procedural", "--split", "train")  # fmt: skip
+                 "--orig-masks", trio / "orig_masks.json", "--name", "procedural", "--split", "train")  # fmt: skip
         run(*(points if made.points else truth), "--frames", world / "frames", "--out", out / name, "--quiet")
 
 

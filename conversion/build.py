@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from conversion.options import BuildOptions
+from conversion.options import BuildOptions, Engines
 from conversion.spool import Spool, SpoolWriter, make_spool, whole
 from vng.dataset import Video
 from vng.dataset_writer import DatasetWriter
@@ -71,7 +71,7 @@ class Conversion:
     nouns: str = ""
     having: str | None = None  # only videos with a record of this kind too
     with_frames: bool = True  # whether rows carry pixels
-    segments: bool = True  # whether the masks are the segmenter's
+    engines: Engines | None = None  # what makes the masks; None where they are the annotations' own
     more: dict[str, Any] = field(default_factory=dict)  # settings of this kind alone
 
     def settings(self) -> dict[str, Any]:
@@ -83,15 +83,15 @@ class Conversion:
             "nouns": self.nouns,
             "with_frames": self.with_frames,
         }
-        return what | self.more | self.options.as_settings()
+        return what | self.more | self.options.as_settings(self.engines)
 
     def videos(self, spool: Spool) -> Iterator[str]:
         """The videos to convert, in order."""
         return spool.videos(NARRATIVES, self.having, self.options.limit)
 
 
-def convert(conversion: Conversion, out: Path) -> BuildResult:
-    """Run a conversion, or go on with a stopped one, or mend a finished one whose shards were damaged.
+def run_conversion(conversion: Conversion, out: Path) -> BuildResult:
+    """Run a conversion, resume an interrupted one, or repair a finished one whose shards were damaged.
 
     Under `torchrun` or `accelerate launch` every process calls this and takes its share of the videos; the bytes of the
     result do not depend on their number.
@@ -137,7 +137,7 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
                 bar.update()
         bar.close()
-    masks = f"; masks by {options.segmenter}" if conversion.segments else ""
+    masks = "" if conversion.engines is None else f"; masks by {options.segmenter}"
     description = f"Made by `vng convert {conversion.kind}`{masks}."
     writer.finish(count, conversion.title, description)
 
@@ -178,10 +178,10 @@ def _scratch_spool(conversion: Conversion, folder: Path) -> Iterator[Spool]:
         yield spool
 
 
-def estimate(conversion: Conversion, out: Path) -> Estimate:
-    """What `convert` would do, and how long it would take: a few videos are converted and thrown away.
+def estimate_conversion(conversion: Conversion, out: Path) -> Estimate:
+    """What `run_conversion` would do, and how long it would take: a few videos are converted and thrown away.
 
-    Writes nothing to `out`. Raises DataError as `convert` does.
+    Writes nothing to `out`. Raises DataError as `run_conversion` does.
     """
     writer = DatasetWriter(out, conversion.settings(), read_only=True)
     with (

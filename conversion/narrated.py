@@ -14,7 +14,7 @@ from conversion.formats.point_vos import PointRecord
 from conversion.formats.points import read_points
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
 from conversion.linking import Link, Noun, NounSource, link_records, noun_source, nouns_of
-from conversion.options import BuildOptions, engines
+from conversion.options import BuildOptions, Engines
 from conversion.pseudo_masks import PointedObject, make_pseudo_masks
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
@@ -60,6 +60,7 @@ def point_vos_video(
     root: Path,
     source: NounSource,
     options: BuildOptions,
+    engines: Engines,
     problems: list[Problem],
 ) -> list[Video]:
     """A video with Point-VOS records: objects tied to nouns, segmented from their points; no row where none can be.
@@ -69,6 +70,7 @@ def point_vos_video(
         root: folder of all videos' frames.
         source: where nouns come from.
         options: what the conversion was told.
+        engines: what makes masks.
         problems: takes what could not be used; DataError is raised where the whole video cannot.
     """
     frames = _open_video(video.video_id, root)
@@ -84,7 +86,7 @@ def point_vos_video(
     objects = [
         PointedObject(records[i].key, records[i].object_name, _moved(located[i], shift), link=how[i]) for i in used
     ]
-    made = _pseudo_masks(frames, objects, options, problems)
+    made = _pseudo_masks(frames, objects, options, engines, problems)
     made = _agreeing(made, {records[i].key: records[i] for i in used}, options.min_agreement, problems)
     kept = {item.object_id for item in made}
     expressions = [
@@ -140,13 +142,14 @@ def _moved(points: Points | None, shift: np.ndarray) -> Points:
 
 
 def _pseudo_masks(
-    frames: Frames, objects: list[PointedObject], options: BuildOptions, problems: list[Problem]
+    frames: Frames, objects: list[PointedObject], options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> tuple[VideoObject, ...]:
     """Masks of all objects; one whose points are wrong is reported and left out, the others are kept."""
-    segmenter, propagator = engines(options)
     while objects:
         try:
-            return make_pseudo_masks(frames, objects, segmenter, options.pseudo, options.segmenter, propagator)
+            return make_pseudo_masks(
+                frames, objects, engines.segmenter, options.pseudo, options.segmenter, engines.propagator
+            )
         except DataError as error:
             bad = [item for item in objects if item.object_id == error.problem.record]
             if not bad:
@@ -172,7 +175,7 @@ def _agreeing(
 
 
 def vidln_video(
-    video: VidLN, root: Path, source: NounSource, options: BuildOptions, problems: list[Problem]
+    video: VidLN, root: Path, source: NounSource, options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> list[Video]:
     """A video with narratives alone: every noun's mouse trace becomes an object; arguments as for `point_vos_video`."""
     frames = _open_video(video.video_id, root)
@@ -197,17 +200,17 @@ def vidln_video(
     shift[kept] = np.arange(len(kept))
     chosen = frames.subset(kept)
     objects = [replace(item, points=_moved(item.points, shift)) for item in objects]
-    made = _trace_masks(video, chosen, objects, options, problems)
+    made = _trace_masks(video, chosen, objects, options, engines, problems)
     return [_assemble(video, chosen, made, expressions, options, "train")]
 
 
-def segmented_video(video: Video, options: BuildOptions, problems: list[Problem]) -> list[Video]:
+def segmented_video(video: Video, options: BuildOptions, engines: Engines, problems: list[Problem]) -> list[Video]:
     """A video with its objects' masks made anew from their points; no row where none has any."""
     frames = video.opened_frames()
     objects = [
         PointedObject(i.object_id, i.name, i.points, link=i.quality.link) for i in video.objects if len(i.points)
     ]
-    made = _pseudo_masks(frames, objects, options, problems)
+    made = _pseudo_masks(frames, objects, options, engines, problems)
     low = options.min_agreement
     agreeing = tuple(i for i in made if i.quality.point_agreement is None or i.quality.point_agreement >= low)
     for item in sorted({i.object_id for i in video.objects} - {i.object_id for i in agreeing}):
@@ -247,7 +250,12 @@ def _trace_points(
 
 
 def _trace_masks(
-    video: VidLN, frames: Frames, objects: list[PointedObject], options: BuildOptions, problems: list[Problem]
+    video: VidLN,
+    frames: Frames,
+    objects: list[PointedObject],
+    options: BuildOptions,
+    engines: Engines,
+    problems: list[Problem],
 ) -> tuple[VideoObject, ...]:
     """Masks from traces, each on the key frame its trace covers most (Point-VOS, Sec. 3.2); all trace points are kept."""
     height, width = frames.size
@@ -259,7 +267,7 @@ def _trace_masks(
         best = on_frame[chosen]
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
-    made = _pseudo_masks(frames, reduced, options, problems)
+    made = _pseudo_masks(frames, reduced, options, engines, problems)
     for done in made:
         if all(rle is None for rle in done.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
@@ -281,9 +289,11 @@ def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) ->
             problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
 
 
-def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: BuildOptions) -> Conversion:
+def point_vos_conversion(
+    options: BuildOptions, engines: Engines, *, points: Path, narratives: Path, frames: Path
+) -> Conversion:
     """Point-VOS points and VidLN narratives -> a VNG dataset with pseudo-masks."""
-    source = noun_source(options.nouns)
+    nouns = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
@@ -294,16 +304,16 @@ def point_vos_conversion(points: Path, narratives: Path, frames: Path, options: 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
         records = [point_vos.from_json(item.key, item.body, points, item.place) for item in spool.items(POINTS, name)]
-        return point_vos_video(_video(video, narratives), records, frames, source, options, problems)
+        return point_vos_video(_video(video, narratives), records, frames, nouns, options, engines, problems)
 
     inputs = {"points": points, "narratives": narratives}
     title = "Video Narrative Grounding from Point-VOS points"
-    return Conversion("point-vos", title, inputs, options, read, make, source.name, having=POINTS)
+    return Conversion("point-vos", title, inputs, options, read, make, nouns.name, having=POINTS, engines=engines)
 
 
-def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> Conversion:
+def vidln_conversion(options: BuildOptions, engines: Engines, *, narratives: Path, frames: Path) -> Conversion:
     """VidLN narratives alone -> a VNG dataset: each noun's mouse trace becomes an object of its own."""
-    source = noun_source(options.nouns)
+    nouns = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
@@ -312,15 +322,15 @@ def vidln_conversion(narratives: Path, frames: Path, options: BuildOptions) -> C
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
-        return vidln_video(_video(video, narratives), frames, source, options, problems)
+        return vidln_video(_video(video, narratives), frames, nouns, options, engines, problems)
 
     title = "Video Narrative Grounding from mouse traces"
-    return Conversion("vidln", title, {"narratives": narratives}, options, read, make, source.name)
+    return Conversion("vidln", title, {"narratives": narratives}, options, read, make, nouns.name, engines=engines)
 
 
-def points_conversion(path: Path, options: BuildOptions) -> Conversion:
+def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) -> Conversion:
     """A VNG dataset whose objects have points (a point version) -> the same with pseudo-masks made from them."""
-    dataset = VngDataset(path)
+    dataset = VngDataset(source)
     places = {name: index for index, name in enumerate(dataset.video_ids)}
 
     def read(spool: SpoolWriter) -> None:
@@ -328,13 +338,13 @@ def points_conversion(path: Path, options: BuildOptions) -> Conversion:
         for name in places:
             if wanted.video(name) and wanted.listed_video(name):
                 spool.add(NARRATIVES, name, Item(name, "", None))
-        wanted.report_missing(spool, {NARRATIVES: path})
+        wanted.report_missing(spool, {NARRATIVES: source})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
-        return segmented_video(dataset[places[name]], options, problems)
+        return segmented_video(dataset[places[name]], options, engines, problems)
 
     title = "Pseudo-masks from points"
-    return Conversion("points", title, {"dataset": path / DATA_FOLDER}, options, read, make)
+    return Conversion("points", title, {"dataset": source / DATA_FOLDER}, options, read, make, engines=engines)
 
 
 def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:

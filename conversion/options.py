@@ -1,9 +1,9 @@
-"""What a conversion is told beside its inputs, and the engines it names."""
+"""What a conversion is told beside its inputs, and the engines it works with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
+_SEGMENTING = ("segmenter", "checkpoint", "settings", "propagator", "use_trace", "pseudo", "min_agreement")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What a conversion is told beside its inputs; all but `progress` can change the result."""
 
     segmenter: str = DEFAULT_SEGMENTER
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # of the segmenter
     settings: tuple[tuple[str, str], ...] = ()  # of the segmenter, by name
     propagator: str | None = None  # None: only annotated frames get masks
     propagator_checkpoint: str | None = None
@@ -40,42 +42,81 @@ class BuildOptions:
     threads: int = 1  # of each process: more of them change the last digits, so processes are what scales
     progress: bool = True
 
-    def engine(self) -> dict[str, Any]:
-        """Options of the segmenter."""
-        options: dict[str, Any] = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
-        return options | ({"settings": dict(self.settings)} if self.settings else {})
+    @staticmethod
+    def of(
+        *,
+        name: str = "",
+        only: Sequence[str] = (),
+        segmenter_checkpoint: str | None = None,
+        segmenter_set: Sequence[tuple[str, str]] = (),
+        seed: int = 0,
+        held_out: float = 0.0,
+        link: str = "name+trace",
+        **more: Any,
+    ) -> BuildOptions:
+        """Options as the command line and `conversion.convert` name them (`conversion.kinds`).
 
-    def as_settings(self) -> dict[str, Any]:
-        """What the manifest keeps; of weights and lists their content, wherever they lie."""
+        Raises:
+            UsageError: a value out of range, options that do not go together.
+        """
+        options = BuildOptions(
+            dataset=name,
+            only=tuple(only),
+            checkpoint=segmenter_checkpoint,
+            settings=tuple(sorted(dict(segmenter_set).items())),
+            use_trace=link == "name+trace",
+            pseudo=PseudoMaskSettings(held_out, seed),
+            **more,
+        )
+        if options.propagator_checkpoint is not None and options.propagator is None:
+            raise UsageError("--propagator-checkpoint goes with --propagator NAME")
+        if not 0 <= held_out < 1:
+            raise UsageError(f"--held-out {held_out}: a share in [0, 1)")
+        if not 0 <= options.min_agreement <= 1:
+            raise UsageError(f"--min-agreement {options.min_agreement}: a share in [0, 1]")
+        if options.min_agreement and not held_out:
+            raise UsageError("--min-agreement needs held-out points to measure agreement on; raise --held-out")
+        return options
+
+    def as_settings(self, engines: Engines | None) -> dict[str, Any]:
+        """What the manifest keeps; of weights and lists their content, wherever they lie.
+
+        Args:
+            engines: those of the conversion; None where it makes no masks.
+        """
         kept = asdict(self)
         for key in ("progress", "nouns", "propagator_checkpoint"):
             kept.pop(key)
-        segmenter, propagator = engines(self)
-        kept["checkpoint"] = getattr(segmenter, "fingerprint", None)
-        if (weights := getattr(propagator, "fingerprint", None)) is not None:
-            kept["propagator_checkpoint"] = weights
+        if engines is None:
+            for key in _SEGMENTING:
+                kept.pop(key)
+        else:
+            kept["checkpoint"] = getattr(engines.segmenter, "fingerprint", None)
+            if (weights := getattr(engines.propagator, "fingerprint", None)) is not None:
+                kept["propagator_checkpoint"] = weights
         kept["subset"] = None if self.subset is None else content_hash(self.subset)
         return kept
 
 
-@lru_cache(maxsize=1)
-def engines(options: BuildOptions) -> tuple[Segmenter, Propagator | None]:
-    """The segmenter and propagator of a conversion, made once for all its videos."""
+@dataclass(frozen=True)
+class Engines:
+    """What makes masks in a conversion: made once, for all its videos."""
+
+    segmenter: Segmenter
+    propagator: Propagator | None = None  # None: only annotated frames get masks
+
+
+def load_engines(options: BuildOptions) -> Engines:
+    """The engines that options name.
+
+    Raises:
+        UsageError: an unknown engine or setting. DataError: weights that are not there or do not fit.
+    """
     current_processes()  # a launcher's processes learn which accelerator is theirs before weights are loaded onto it
+    given: dict[str, Any] = {} if options.checkpoint is None else {"checkpoint": options.checkpoint}
+    given |= {"settings": dict(options.settings)} if options.settings else {}
     weights = options.propagator_checkpoint
-    given = {} if weights is None else {"checkpoint": weights}
-    propagator = None if options.propagator is None else load_propagator(options.propagator, **given)
-    return load_segmenter(options.segmenter, **options.engine()), propagator
-
-
-def check_options(options: BuildOptions) -> None:
-    """Raise UsageError for unknown engines and values out of range before any work is done."""
-    if options.propagator_checkpoint is not None and options.propagator is None:
-        raise UsageError("--propagator-checkpoint goes with --propagator NAME")
-    engines(options)
-    if not 0 <= options.pseudo.held_out < 1:
-        raise UsageError(f"--held-out {options.pseudo.held_out}: a share in [0, 1)")
-    if not 0 <= options.min_agreement <= 1:
-        raise UsageError(f"--min-agreement {options.min_agreement}: a share in [0, 1]")
-    if options.min_agreement and not options.pseudo.held_out:
-        raise UsageError("--min-agreement needs held-out points to measure agreement on; raise --held-out")
+    propagator = None
+    if options.propagator is not None:
+        propagator = load_propagator(options.propagator, **({} if weights is None else {"checkpoint": weights}))
+    return Engines(load_segmenter(options.segmenter, **given), propagator)

@@ -186,12 +186,13 @@ def narrated_trace_frames(video: Video, vidln: VidLN) -> dict[str, str]:
 
 
 def benchmark_conversion(
-    dataset: Path, options: BuildOptions, narratives: Path | None = None, trace_frames: Path | None = None
+    options: BuildOptions, *, source: Path, narratives: Path | None = None, trace_frames: Path | None = None
 ) -> Conversion:
     """A VNG dataset with points -> one in the benchmark's form.
 
     Args:
-        dataset: folder of the dataset.
+        options: as for every conversion.
+        source: folder of the dataset.
         narratives: the VidLN narratives it was converted from, or
         trace_frames: a JSON object {object id: frame name}: where the mouse trace of an object lies. With neither, the
             rule about it is left out.
@@ -200,6 +201,7 @@ def benchmark_conversion(
         raise UsageError("--narratives and --trace-frames both say where the mouse traces lie: give one")
     if options.link_frames:
         raise UsageError("--link-frames: a benchmark embeds its frames; leave it out")
+    dataset = source
     videos = VngDataset(dataset)
     index = {name: i for i, name in enumerate(videos.video_ids)}
     given = None if trace_frames is None else read_trace_frames(trace_frames)
@@ -228,6 +230,4 @@ def benchmark_conversion(
     inputs |= {"narratives": narratives} if narratives is not None else {}
     inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
     more: dict[str, Any] = {"rules": asdict(PAPER)}
-    return Conversion(
-        "point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more, segments=False
-    )
+    return Conversion("point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.synthetic.world import synthesize
+from conversion.synthetic.world import write_world
 from tests.helpers import Cli, make_video
 from vng.cli import main
 from vng.dataset_writer import write_dataset
@@ -32,7 +32,7 @@ def shared() -> Path:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A procedural set of five easy videos."""
     out = tmp_path_factory.mktemp("world")
-    synthesize(out, 5, 3, "easy", progress=False)
+    write_world(out, 5, 3, "easy", progress=False)
     return out
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from tests.helpers import box
 from tests.test_protocols import NOTHING, TWO, Frames, H, T, W, make, predict, predict_expressions, referring, walk
-from vng.evaluation.accumulators import NarrativeScore, VosScore
+from vng.evaluation.narrative.accumulator import NarrativeScore
 from vng.evaluation.narrative.referring import evaluate_referring
+from vng.evaluation.vos.accumulator import VosScore
 from vng.evaluation.vos.scores import Protocol, evaluate_vos
 from vng.evaluation.vos.tables import summary_figures
 from vng.masks import encode

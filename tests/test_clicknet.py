@@ -251,15 +251,15 @@ class TestTraining:
             self.sampler(tmp_path / "d")
 
     def test_wrong_settings(self, cli: Callable[..., Cli], tmp_path: Path) -> None:
-        ended = cli("train", "embedded", "data.size=[30, 64]", "data.shares=[1]", f"out={tmp_path}")
-        assert ended.status == 2 and "1 shares for 2 paths" in ended.err
+        ended = cli("train", "embedded", "data.size=[30, 64]", "data.weigh=shares", f"out={tmp_path}")
+        assert ended.status == 2 and "data.weigh: input should be" in ended.err
         ended = cli("train", "embedded", "model.sizes.depth=3", f"out={tmp_path}")
         assert ended.status == 2 and "unknown sizes ['depth']" in ended.err
 
     def train(self, cli: Callable[..., Cli], dataset: Path, out: Path, *more: str) -> Cli:
         sizes = json.dumps(TINY | {"embedding_heads": 1, "embedding_dim": 3, "basis_dim": 2})
-        few = ["data.size=[32, 64]", "data.prompts=2", f"model.sizes={sizes}", "data.shares=[]", "save_every=2"]
-        steps = ["optimizer.steps=6", "optimizer.batch_size=2", "log_every=1", f"data.paths=[{dataset}]", f"out={out}"]
+        few = ["data.size=[32, 64]", "data.prompts=2", f"model.sizes={sizes}", "save_every=2"]
+        steps = ["optimizer.steps=6", "optimizer.batch_size=2", "log_every=1", f"data.path={dataset}", f"out={out}"]
         return cli("train", "embedded", *few, *steps, "--quiet", *more)
 
     def test_trains_resumes_and_segments(self, cli: Callable[..., Cli], dataset: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.helpers import Cli, H, W, box, make_video
 from vng.dataset import Quality, Video
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError
-from vng.inspection.comparison import compare_datasets
+from vng.inspection.comparison import compare
 from vng.masks import encode
 
 
@@ -34,7 +34,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_known_numbers(pair: tuple[Path, Path]) -> None:
-    compared = compare_datasets(*pair, progress=False)
+    compared = compare(*pair, progress=False)
     item = compared.objects[0]
     assert (item.frames, item.only_first, item.only_second) == (2, 1, 0)
     assert item.iou == pytest.approx((1 + 3 / 7) / 2) and item.worst_iou == pytest.approx(3 / 7)
@@ -66,4 +66,4 @@ def test_what_cannot_be_compared(pair: tuple[Path, Path], tmp_path: Path, cli: C
     ))  # fmt: skip
     write_dataset(tmp_path / "d", [wider], "d")
     with pytest.raises(DataError, match=r"one: size: frames of \(20, 30\) in one dataset, \(20, 31\) in the other"):
-        compare_datasets(pair[0], tmp_path / "d", progress=False)
+        compare(pair[0], tmp_path / "d", progress=False)

@@ -30,7 +30,7 @@ from conversion.formats.vidln import (
 from conversion.linking import link_records, noun_source
 from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseudo_masks
 from conversion.synthetic.scene import PRESETS
-from conversion.synthetic.world import make_world, synthesize, trace_share_inside
+from conversion.synthetic.world import make_world, trace_share_inside, write_world
 from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import VngDataset
 from vng.errors import DataError, Problem, UsageError, read_problems
@@ -328,7 +328,7 @@ class TestOfficialTrio:
 
 class TestProceduralWorld:
     def test_same_seed_same_bytes(self, tmp_path: Path, world: Path) -> None:
-        synthesize(tmp_path / "again", 3, 3, "easy", progress=False)
+        write_world(tmp_path / "again", 3, 3, "easy", progress=False)
         for name in sorted((tmp_path / "again" / "frames").rglob("*.jpg")):
             assert (
                 name.read_bytes() == (world / "frames" / name.relative_to(tmp_path / "again" / "frames")).read_bytes()
@@ -357,7 +357,7 @@ class TestProceduralWorld:
     def test_convert_point_vos_gives_the_truth_back(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         """The same objects and expressions as the truth, but for what the world's noise made undecidable."""
         world = tmp_path / "w"
-        synthesize(world, 5, 21, "hard", progress=False)
+        write_world(world, 5, 21, "hard", progress=False)
         ended = cli(
             "convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
             "--frames", world / "frames", "--out", tmp_path / "d", "--quiet",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import Cli
 from vng.cli import main
-from vng.demo import DemoSizes, run_demo
+from vng.cli.demo import DemoSizes, run_demo
 from vng.errors import VngError
 from vng.label_maps import colour
 from vng.pages import marked_html

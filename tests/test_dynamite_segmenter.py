@@ -16,7 +16,7 @@ from vng.evaluation.interactive import interact
 from vng.models.dynamite.clicks import Prompts
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, instance_logits
-from vng.models.dynamite.processing_dynamite import Fit, probabilities
+from vng.models.dynamite.processing_dynamite import InputFit, probabilities
 from vng.points import PointPrompts
 
 
@@ -84,9 +84,9 @@ class TestSegmenter:
 
     def test_scaling(self) -> None:
         config = DynamiteConfig()
-        assert Fit.of(np.zeros((480, 854, 3)), config).scaled == (749, 1333)
-        assert Fit.of(np.zeros((300, 400, 3)), config).padded == (800, 1088)
-        fit = Fit.of(np.zeros((24, 36, 3)), tiny_config(short_side=48))
+        assert (fit := InputFit.of(np.zeros((480, 854, 3)), config)) and (fit.rows, fit.columns) == (749, 1333)
+        assert InputFit.of(np.zeros((300, 400, 3)), config).padded == (800, 1088)
+        fit = InputFit.of(np.zeros((24, 36, 3)), tiny_config(short_side=48))
         assert fit.places(np.array([[10, 20.0], [99, -3]])).tolist() == [[40, 20], [0, 70]]
         values = fit.pixel_values(np.full((24, 36, 3), 255, np.uint8))
         assert (

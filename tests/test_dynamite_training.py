@@ -24,7 +24,7 @@ from vng.training.clicks.recipe import ClickDataSettings
 TINY = """
 task: dynamite
 out: {out}
-data: {{paths: [{data}], size: [64, 96]}}
+data: {{path: {data}, size: [64, 96]}}
 model:
   backbone: {{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 8, 12, 16], depths: [1, 1, 1, 1], layer_type: basic,
              out_features: [stage1, stage2, stage3, stage4]}}
@@ -47,7 +47,7 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_samples(masks: Path) -> None:
-    sampler = InteractiveSampler([VngDataset(masks)], ClickDataSettings(paths=(masks,), size=(64, 96)), 3, 20)
+    sampler = InteractiveSampler([VngDataset(masks)], ClickDataSettings(path=masks, size=(64, 96)), 3, 20)
     samples = [sampler[i] for i in range(6)]
     for sample in samples:
         assert sample.image.shape == (64, 96, 3) and sample.masks.shape[1:] == (64, 96)

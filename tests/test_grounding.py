@@ -300,7 +300,7 @@ class TestCommand:
             (frames / f"{t}.jpg").write_bytes(encode_jpeg(np.full((H, W, 3), 40 * t, np.uint8)))
         ended = cli("predict", "--model", run, "--video", frames, "--narrative", "A ball.", "--out", tmp_path / "out",
                     "--nouns", pipeline_of(tmp_path, "ball"), "--propagator", "flow", "--confidence", 0, "--anchors", 1,
-                    "--set", "fade=0.5", "--window", 3)  # fmt: skip
+                    "--propagator-set", "fade=0.5", "--window", 3)  # fmt: skip
         assert ended.status == 0 and "ball: 0." in ended.out, ended.err
         told = json.loads((tmp_path / "out" / "result.json").read_text())
         assert told["narrative"] == "A [ball]." and told["nouns"][0]["propagated_frames"] == 3
@@ -309,9 +309,9 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["--anchors", "2"], "--anchors goes with --propagator"),
-            (["--set", "fade=0.5"], "--set goes with --propagator"),
+            (["--propagator-set", "fade=0.5"], "--propagator-set goes with --propagator"),
             (["--propagator", "nonsense"], "unknown propagator 'nonsense'"),
-            (["--propagator", "flow", "--set", "fade=2"], "fade=2"),
+            (["--propagator", "flow", "--propagator-set", "fade=2"], "fade=2"),
             (["--propagator", "flow", "--confidence", "2"], "confidence=2.0: a share"),
             (["--window", "4", "--overlap", "4"], "overlap=4"),
             (["--attention", "nonsense"], "attention 'nonsense'"),

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers import Cli
 from tests.recipe_tables import RecipeFolder
 from tests.test_vos_clips import moving_boxes
-from vng.arguments import build_parser
+from vng.cli.app import build_parser
 from vng.dataset import check_datasets
 from vng.dataset_writer import write_dataset
 from vng.errors import DataErrors, VngError
@@ -104,7 +104,7 @@ def test_repeats_are_the_papers() -> None:
         for source in recipe(run).data.sources:
             often = ("davis" in str(source.path)) or (len(recipe(run).data.sources) > 1 and "oops" in str(source.path))
             often = often or str(source.path) in ("data/static-big", "data/static-hrsod")
-            assert source.repeats == (5 if often else 1), (run, source)
+            assert source.weight == (5 if often else 1), (run, source)
             assert source.frame_step == (5 if "yt" in source.path.name else 1)
 
 
@@ -222,7 +222,7 @@ def test_every_supervision_goes_on_from_static(
     tmp_path: Path, static: Path, cli: Callable[..., Cli], config: str
 ) -> None:
     boxes = write_boxes(tmp_path / "boxes", "points/dynamite" if config == "pseudo-masks" else "davis")
-    sources = f"data.sources=[{{path: {boxes}, repeats: 5}}, {{path: {boxes}, frame_step: 5}}]"
+    sources = f"data.sources=[{{path: {boxes}, weight: 5}}, {{path: {boxes}, frame_step: 5}}]"
     ended = cli(
         "train", f"point-vos/{config}", *TINY, sources, f"model.init={static}", f"out={tmp_path / 'run'}", "--quiet"
     )

@@ -432,7 +432,9 @@ class TestAVideo:
 
         write_video(iter(ImageFolder(clip)), tmp_path / "v.mp4")
         points = write_points(tmp_path / "p.json", {"sun": YELLOW[:1], "lake": BLUE})
-        ended = self.run(cli, tmp_path / "v.mp4", tmp_path / "out", "--points", points, "--set", "segmenter=classical")
+        ended = self.run(
+            cli, tmp_path / "v.mp4", tmp_path / "out", "--points", points, "--propagator-set", "segmenter=classical"
+        )
         assert ended.status == 0 and "sun: seen in 4 of 4 frames" in ended.out and "overlay.mp4" in ended.out
         with Image.open(tmp_path / "out" / "masks" / "000003.png") as image:
             labels = np.asarray(image)
@@ -518,11 +520,14 @@ class TestAVideo:
         mask = write_mask(tmp_path / "m.png", box(5, 4, 12, 13))
         for more, message in (
             (["--propagator", "magic"], "unknown propagator 'magic'; choose one of: flow"),
-            (["--checkpoint", "x"], "takes no 'checkpoint'"),
-            (["--set", "speed=3"], "unknown setting of propagator 'flow' 'speed'; choose one of: fade, reach"),
-            (["--set", "reach=far"], "reach='far'"),
+            (["--propagator-checkpoint", "x"], "takes no 'checkpoint'"),
+            (
+                ["--propagator-set", "speed=3"],
+                "unknown setting of propagator 'flow' 'speed'; choose one of: fade, reach",
+            ),
+            (["--propagator-set", "reach=far"], "reach='far'"),
             (["--device", "cpu"], "unknown setting of propagator 'flow' 'device'"),
-            (["--set", "reach=-1"], "reach=-1: a number of frames, 0 or more"),
+            (["--propagator-set", "reach=-1"], "reach=-1: a number of frames, 0 or more"),
         ):
             ended = self.run(cli, clip, tmp_path / "out", "--masks", mask, "--propagator", "flow", *more)
             assert ended.status == 2 and message in ended.err, ended.err
@@ -655,7 +660,7 @@ class TestADataset:
         assert ended.status == 0 and json.loads(ended.out) == {"videos": 2, "runs": 1, "made": 2}, ended.err
         assert "note: hand-made: one: objects.never: no frame to start from: neither a mask" in ended.err
         assert "made" in cli(*words).out
-        ended = cli(*words, "--set", "reach=3")
+        ended = cli(*words, "--propagator-set", "reach=3")
         assert ended.status == 1 and "settings: an earlier run wrote here with {}, now {'reach': '3'}" in ended.err
 
     def test_two_processes_write_what_one_writes(self, tmp_path: Path, data: VngDataset) -> None:

@@ -19,7 +19,7 @@ from vng.dataset import Video, VideoObject
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, UsageError
 from vng.evaluation.metrics import boundary_f, jaccard
-from vng.evaluation.narrative.referring import annotator_runs, evaluate_annotator_runs, evaluate_referring
+from vng.evaluation.narrative.referring import annotator_runs, evaluate_referring
 from vng.evaluation.point_agreement import PointScore, evaluate_points
 from vng.evaluation.traces import (
     TraceScore,
@@ -208,7 +208,7 @@ class TestReferring:
         (tmp_path / "anno_x").mkdir()
         runs = annotator_runs(tmp_path)
         assert [run.name for run in runs] == ["anno_2", "anno_10"]
-        scores = evaluate_annotator_runs([make(TWO)], runs)
+        scores = evaluate_vos([make(TWO)], runs, Protocol("davis-unsupervised"))
         assert [s.summary().j.mean for s in scores] == [1.0, 0.625]
 
     def test_faults(self, tmp_path: Path) -> None:

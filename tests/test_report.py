@@ -22,11 +22,12 @@ from vng.dataset import Video
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Measure, Ratio
+from vng.evaluation.figures import folder_names, p_value
 from vng.evaluation.report import page as report_page
 from vng.evaluation.report.from_masks import _best_proposal, opener
 from vng.evaluation.report.page import choose, write_report
 from vng.evaluation.report.plots import curves_svg, histogram_svg, mean_course, scatter_svg, thinned
-from vng.evaluation.report.record import Case, Report, View, folder_names, p_value, pair
+from vng.evaluation.report.record import Case, Report, View, pair
 from vng.evaluation.report.tables import case_table, video_table
 from vng.masks import encode
 from vng.pages import embed_image

@@ -33,7 +33,7 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 from vng import segmenters
 from vng.errors import DataError, UsageError
 from vng.points import PointPrompts, medoids, trim_trace
-from vng.segmenters.sam import Ask, Fit, SamSegmenter, SamSettings, _agreement
+from vng.segmenters.sam import Ask, SamSegmenter, SamSettings, SquareFit, _agreement
 
 H, W = 37, 53
 NONE = np.empty((0, 2))
@@ -347,14 +347,14 @@ class TestRefinement:
 
 class TestFit:
     FITS = (
-        Fit(H, W, 22, 32, 32, 32),
-        Fit(53, 37, 32, 22, 32, 8),
-        Fit(H, W, 56, 56, 56, 16),
-        Fit(60, 20, 64, 64, 64, 16),
+        SquareFit(H, W, 22, 32, 32, 32),
+        SquareFit(53, 37, 32, 22, 32, 8),
+        SquareFit(H, W, 56, 56, 56, 16),
+        SquareFit(60, 20, 64, 64, 64, 16),
     )
 
     @pytest.mark.parametrize("fit", FITS)
-    def test_a_ramp_comes_back_as_a_ramp(self, fit: Fit) -> None:
+    def test_a_ramp_comes_back_as_a_ramp(self, fit: SquareFit) -> None:
         """Logits that hold their own position, in pixels of the image, are worth just that at each pixel."""
         place = (torch.arange(fit.low) + 0.5) * fit.side / fit.low
         x, y = place * fit.width / fit.columns - 0.5, place * fit.height / fit.rows - 0.5
@@ -367,7 +367,7 @@ class TestFit:
             np.testing.assert_allclose(along, np.arange(length)[inner], atol=1e-3)
 
     @pytest.mark.parametrize("fit", FITS)
-    def test_a_mask_goes_there_and_back(self, fit: Fit) -> None:
+    def test_a_mask_goes_there_and_back(self, fit: SquareFit) -> None:
         mask = np.zeros((fit.height, fit.width), np.float32)
         mask[fit.height // 4 : fit.height * 3 // 4, fit.width // 4 : fit.width * 2 // 3] = 1
         logits = fit.to_logits(mask)
@@ -377,7 +377,7 @@ class TestFit:
         assert (back & (mask > 0)).sum() / (back | (mask > 0)).sum() > 0.75
 
     def test_box_of_a_mask(self) -> None:
-        fit = Fit(H, W, 22, 32, 32, 16)
+        fit = SquareFit(H, W, 22, 32, 32, 16)
         mask = torch.zeros(16, 16, dtype=torch.bool)
         assert fit.box_of(mask) is None
         mask[3:5, 2:9] = True
@@ -386,7 +386,7 @@ class TestFit:
         mask[15] = True  # below the image, in the padding
         box = fit.box_of(mask)
         assert box is not None and box.tolist() == [0, 6, 31, 21]
-        thin = Fit(H, W, 22, 32, 32, 32)
+        thin = SquareFit(H, W, 22, 32, 32, 32)
         assert thin.box_of(torch.eye(32, dtype=torch.bool) & (torch.arange(32) == 4)) is None
 
 

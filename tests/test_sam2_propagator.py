@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import Sam2VideoConfig, Sam2VideoInferenceSession, Sam2VideoModel
 
-from conversion.options import BuildOptions, engines
+from conversion.options import BuildOptions, load_engines
 from tests.helpers import Cli
 from tests.test_sam import VIDEO, sam2_parts, save_tiny
 from vng.errors import DataError, UsageError
@@ -184,11 +184,15 @@ class TestLoading:
             Sam2Propagator(tmp_path)
 
     def test_in_a_conversion(self, checkpoint: Path) -> None:
-        options = BuildOptions("classical", propagator="sam2", propagator_checkpoint=str(checkpoint))
-        made = engines(options)[1]
+        options = BuildOptions(segmenter="classical", propagator="sam2", propagator_checkpoint=str(checkpoint))
+        loaded = load_engines(options)
+        made = loaded.propagator
         assert isinstance(made, Sam2Propagator)
-        assert options.as_settings()["propagator_checkpoint"] == made.fingerprint  # the weights, wherever they lie
-        assert "propagator_checkpoint" not in BuildOptions("classical", propagator="flow").as_settings()
+        assert (
+            options.as_settings(loaded)["propagator_checkpoint"] == made.fingerprint
+        )  # the weights, wherever they lie
+        flow = BuildOptions(segmenter="classical", propagator="flow")
+        assert "propagator_checkpoint" not in flow.as_settings(load_engines(flow))
 
     def test_half_precision(self, checkpoint: Path, frames: ArrayFrames) -> None:
         half = Sam2Propagator(checkpoint, Sam2Settings(device="cpu", dtype="bfloat16"))
@@ -206,7 +210,7 @@ def test_command(checkpoint: Path, frames: ArrayFrames, tmp_path: Path, cli: Cal
     (tmp_path / "points.json").write_text(json.dumps(told))
     call = ("propagate", "--video", tmp_path / "video", "--points", tmp_path / "points.json", "--propagator", "sam2",
             "--quiet", "--out", tmp_path / "out")  # fmt: skip
-    ended = cli(*call, "--checkpoint", checkpoint)
+    ended = cli(*call, "--propagator-checkpoint", checkpoint)
     assert ended.status == 0 and len(list((tmp_path / "out" / "masks").glob("*.png"))) == 3, ended.err
     ended = cli(*call[:-1], tmp_path / "other")
     assert ended.status == 2 and "name a checkpoint: facebook/sam2.1" in ended.err and not (tmp_path / "other").exists()

@@ -15,7 +15,7 @@ from benchmarks import table_10
 from conversion.synthetic.scene import PRESETS
 from tests.helpers import Cli, make_video
 from tests.recipe_tables import RecipeFolder
-from vng.arguments import build_parser
+from vng.cli.app import build_parser
 from vng.dataset_writer import write_dataset
 from vng.training.grounding.recipe import GroundingRecipe
 from vng.training.loop import learning_rate

@@ -20,7 +20,7 @@ from tests.helpers import Cli, make_video
 from tests.test_training import train_arguments
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
-from vng.evaluation.accumulators import NarrativeScore
+from vng.evaluation.narrative.accumulator import NarrativeScore
 from vng.grounding.dataset import ground_expressions
 from vng.grounding.grounder import NarrativeGrounder
 from vng.training.progress import plot_curves

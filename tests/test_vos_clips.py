@@ -15,8 +15,9 @@ from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
+from vng.training.recipe import Source
 from vng.training.stcn.clips import VosClip, VosClipSampler, collate
-from vng.training.stcn.recipe import VosDataSettings, VosSource
+from vng.training.stcn.recipe import VosDataSettings
 
 T, H, W = 7, 40, 56
 SIZE = (48, 64)
@@ -57,7 +58,7 @@ class Sources(list):
 
 
 def settings(**changed: object) -> VosDataSettings:
-    base = {"sources": [VosSource(path=Path("memory"))], "size": SIZE, "colour": 0, "distance": 3, "crop": (0.9, 1.0)}
+    base = {"sources": [Source(path=Path("memory"))], "size": SIZE, "colour": 0, "distance": 3, "crop": (0.9, 1.0)}
     return VosDataSettings(**{**base, **changed})
 
 
@@ -149,15 +150,15 @@ def test_skips_grow_with_the_training() -> None:
 
 
 def test_frame_step_divides_the_skip() -> None:
-    source = VosSource(path=Path("memory"), frame_step=5)
+    source = Source(path=Path("memory"), frame_step=5)
     chosen = sampler(moving_boxes(), "masks", skips=((0, 10),), sources=[source])
     steps = [np.abs(np.diff(chosen._drawing(0, 0)._frames(np.random.default_rng(i), 0.0))).max() for i in range(40)]
     assert max(steps) == 2
 
 
-def test_repeats_weigh_the_mixture() -> None:
+def test_weights_count_for_each_video() -> None:
     rare, common = moving_boxes(), replace(moving_boxes(), video_id="common")
-    mixture = [VosSource(path=Path("memory")), VosSource(path=Path("memory"), repeats=9, supervision="hybrid")]
+    mixture = [Source(path=Path("memory")), Source(path=Path("memory"), weight=9, supervision="hybrid")]
     drawn = VosClipSampler([Sources(rare), Sources(common)], settings(sources=mixture), "masks", 0.0, 0, 100)  # type: ignore[list-item]
     hybrid = sum(drawn[i].prompts[0].sum() <= 10 for i in range(60))
     assert 45 <= hybrid < 60

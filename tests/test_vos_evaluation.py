@@ -665,7 +665,7 @@ class TestFrameSparsity:
         videos, runs = study
         write_dataset(tmp_path / "d", videos, "t")
         folders = [run.folder for run in runs]
-        ended = cli("evaluate", "frame-sparsity", "--dataset", tmp_path / "d", "--results", *folders, "--frames", 3, 1,
+        ended = cli("evaluate", "frame-sparsity", "--dataset", tmp_path / "d", "--results", *folders, "--frame-counts", 3, 1,
                     "--html", tmp_path / "page", "--quiet")  # fmt: skip
         assert ended.status == 0 and "4 methods" in ended.out and "shift5" in ended.out, ended.err
         page = (tmp_path / "page" / "index.html").read_text()

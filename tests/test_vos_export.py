@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.export import write_davis, write_youtube_vis
+from conversion.formats.davis import write_davis
+from conversion.formats.youtube_vis import write_youtube_vis
 from tests.helpers import Cli, H, W, box, make_video
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.dataset_writer import write_dataset

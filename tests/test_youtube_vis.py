@@ -105,7 +105,7 @@ class TestOvis:
         assert [m and area(m) for m in ovis.videos[0].objects[0].segmentations] == [63, 0, 8]
 
     def test_without_frames(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
-        assert ovis.convert(cli, "youtube-vis", "--dataset", "mine", "--split", "val", frames=False).status == 0
+        assert ovis.convert(cli, "youtube-vis", "--name", "mine", "--split", "val", frames=False).status == 0
         (video,) = ovis.videos
         assert video.frames is None and (video.dataset, video.split, video.width) == ("mine", "val", W)
         assert not ovis.problems

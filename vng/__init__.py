@@ -1,4 +1,7 @@
-"""vng: Video Narrative Grounding. Given a video and a narrative with marked nouns, segment what each noun means."""
+"""vng: Video Narrative Grounding. Given a video and a narrative with marked nouns, segment what each noun means.
+
+What stands in `__all__` is what users may call; each name is imported when it is first used, so that `import vng` is quick.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,48 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vng.evaluation.accumulators import NarrativeScore, VosScore
+    from vng import propagators, segmenters
+    from vng.dataset import VngDataset
     from vng.evaluation.instances import InstanceScore
+    from vng.evaluation.narrative.accumulator import NarrativeScore
     from vng.evaluation.point_agreement import PointScore
+    from vng.evaluation.protocols import evaluate
     from vng.evaluation.traces import TraceScore
+    from vng.evaluation.vos.accumulator import VosScore
+    from vng.grounding.dataset import predict
     from vng.grounding.grounder import NarrativeGrounder
     from vng.grounding.result import GroundingResult
+    from vng.inspection.comparison import compare
+    from vng.inspection.dataset import inspect
+    from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+    from vng.models.referformer.processing_referformer import ReferFormerProcessor
+    from vng.points import Points
+    from vng.propagation.dataset import propagate_dataset
     from vng.propagation.video import propagate
+    from vng.training.tasks import train
+
+_HOMES = {  # public name -> the module it lives in; a module's own name stands for the module
+    "GroundingResult": "grounding.result",
+    "InstanceScore": "evaluation.instances",
+    "NarrativeGrounder": "grounding.grounder",
+    "NarrativeScore": "evaluation.narrative.accumulator",
+    "PointScore": "evaluation.point_agreement",
+    "Points": "points",
+    "ReferFormerForVNG": "models.referformer.modeling_referformer",
+    "ReferFormerProcessor": "models.referformer.processing_referformer",
+    "TraceScore": "evaluation.traces",
+    "VngDataset": "dataset",
+    "VosScore": "evaluation.vos.accumulator",
+    "compare": "inspection.comparison",
+    "evaluate": "evaluation.protocols",
+    "inspect": "inspection.dataset",
+    "predict": "grounding.dataset",
+    "propagate": "propagation.video",
+    "propagate_dataset": "propagation.dataset",
+    "propagators": "propagators",
+    "segmenters": "segmenters",
+    "train": "training.tasks",
+}
 
 __all__ = [
     "GroundingResult",
@@ -22,26 +60,32 @@ __all__ = [
     "NarrativeGrounder",
     "NarrativeScore",
     "PointScore",
+    "Points",
+    "ReferFormerForVNG",
+    "ReferFormerProcessor",
     "TraceScore",
+    "VngDataset",
     "VosScore",
     "__version__",
+    "compare",
+    "evaluate",
+    "inspect",
+    "predict",
     "propagate",
+    "propagate_dataset",
+    "propagators",
+    "segmenters",
+    "train",
 ]
-
-_HOMES = {
-    "NarrativeGrounder": "grounding.grounder",
-    "GroundingResult": "grounding.result",
-    "propagate": "propagation.video",
-    "VosScore": "evaluation.accumulators",
-    "NarrativeScore": "evaluation.accumulators",
-    "InstanceScore": "evaluation.instances",
-    "PointScore": "evaluation.point_agreement",
-    "TraceScore": "evaluation.traces",
-}
 
 
 def __getattr__(name: str) -> Any:
     # torch is imported only when it is really wanted: `import vng` and `vng --help` stay quick.
-    if name in _HOMES:
-        return getattr(import_module(f"vng.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'vng' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vng' has no attribute {name!r}")
+    module = import_module(f"vng.{_HOMES[name]}")
+    return module if name == _HOMES[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -25,6 +25,7 @@ import numpy as np
 
 from vng.errors import DataError, DataErrors
 from vng.frames import EncodedFrames, Frames, open_frames
+from vng.manifest import file_hash
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 from vng.points import POSITIVE, Points
@@ -288,6 +289,30 @@ class VngDataset(Sequence[Video]):
         self._table = _load_table(path, split)
         self.video_ids: list[str] = list(self._table["video_id"])
 
+    @classmethod
+    def from_dataset(cls, dataset: Any, name: str = "", frames_root: Path | None = None) -> VngDataset:
+        """A `datasets.Dataset` of this schema, as `load_dataset` opens it and its user filtered, mapped or selected it.
+
+        Args:
+            dataset: rows with the columns of `features()`; further columns are ignored.
+            name: what messages call it; linked frames are looked for relative to the folder of this name.
+            frames_root: where linked frames lie, if not there.
+
+        Raises:
+            DataError: columns that are missing or of another type.
+        """
+        made = cls.__new__(cls)
+        made.path, made._frames_root = Path(name or "datasets.Dataset"), frames_root
+        made._table = _checked_table(dataset, made.path)
+        made.video_ids = list(made._table["video_id"])
+        return made
+
+    @property
+    def content(self) -> str:
+        """What changes when the rows do: the hash of the manifest beside them, or the fingerprint of the table."""
+        manifest = self.path / MANIFEST
+        return file_hash(manifest) if manifest.is_file() else str(self._table._fingerprint)
+
     def __len__(self) -> int:
         return len(self.video_ids)
 
@@ -309,6 +334,19 @@ class VngDataset(Sequence[Video]):
         """The text of every narrative, without reading masks or frames."""
         rows = self._table.select_columns(["narratives"])
         return [narrative["description"] for row in rows for narrative in row["narratives"]]
+
+
+def as_dataset(dataset: VngDataset | Any, split: str | None = None, frames_root: Path | None = None) -> VngDataset:
+    """An opened dataset: the one given, a folder's or hub id's, or that of a `datasets.Dataset`.
+
+    Raises:
+        DataError: no dataset there, or rows of another schema.
+    """
+    if isinstance(dataset, VngDataset):
+        return dataset
+    if isinstance(dataset, (str, Path)):
+        return VngDataset(dataset, split, frames_root)
+    return VngDataset.from_dataset(dataset, frames_root=frames_root)
 
 
 def check_datasets(paths: Iterable[Path]) -> None:
@@ -358,6 +396,23 @@ def _on_hub(path: Path, function: str) -> Any:
     except Exception as error:  # whatever the hub's client raises, the user's path is not there
         reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
         raise DataError(path, "", "", reason, CHECK_PATH) from error
+
+
+def _checked_table(dataset: Any, path: Path) -> Any:
+    """A table with the columns of the schema, images undecoded."""
+    from datasets import Dataset, Features, Image, List
+
+    if not isinstance(dataset, Dataset):
+        cure = "give a datasets.Dataset (a split of a DatasetDict), a folder or a hub id"
+        raise DataError(path, "", "", f"expected a datasets.Dataset, got {type(dataset).__name__}", cure)
+    wanted = features()
+    if missing := sorted(set(wanted) - set(dataset.column_names)):
+        raise DataError(path, "", missing[0], f"columns are missing: {', '.join(missing)}", "see docs/formats.md")
+    table = dataset.select_columns(list(wanted)).with_format(None)
+    try:
+        return table.cast(Features({**wanted, "frames": List(Image(decode=False))}))
+    except (TypeError, ValueError) as error:
+        raise DataError(path, "", "", f"columns of another type ({error})", "see docs/formats.md") from error
 
 
 def _load_table(path: str | Path, split: str | None) -> Any:

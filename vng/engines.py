@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -20,6 +19,8 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
     Raises:
         UsageError: an unknown name, an option or setting the engine does not take, or a value that is none.
     """
+    import inspect
+
     module, _, attribute = table[one_of(name, table, kind)].partition(":")
     engine = getattr(import_module(module), attribute)
     unknown = sorted(set(options) - set(inspect.signature(engine).parameters))

@@ -120,9 +120,19 @@ def narrative_nouns(reader: Reader) -> list[Noun]:
     return nouns
 
 
-def coco_png_conversion(files: PngFiles, options: BuildOptions, settings: PngSettings | None = None) -> Conversion:
+def coco_png_conversion(
+    options: BuildOptions,
+    *,
+    narratives: Path,
+    panoptic: Path,
+    panoptic_masks: Path,
+    images: Path,
+    keep_plurals: bool = False,
+    keep_stuff: bool = False,
+) -> Conversion:
     """COCO-PNG -> a VNG dataset of one-frame videos; all narratives of an image are one row."""
-    settings = settings or PngSettings()
+    files = PngFiles(narratives, panoptic, panoptic_masks, images)
+    settings = PngSettings(keep_plurals, keep_stuff)
     name, split = options.dataset or NAME, options.split or split_of(files.panoptic)
 
     def read(spool: SpoolWriter) -> None:
@@ -136,7 +146,7 @@ def coco_png_conversion(files: PngFiles, options: BuildOptions, settings: PngSet
         return [] if made is None else [made]
 
     inputs = {key: path for key, path in asdict(files).items() if key != "images"}
-    return Conversion("coco-png", name, inputs, options, read, make, more=asdict(settings), segments=False)
+    return Conversion("coco-png", name, inputs, options, read, make, more=asdict(settings))
 
 
 def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> set[str]:

@@ -8,13 +8,14 @@ ROOT/ImageSets/<year>/<set>.txt                  one clip a line
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from conversion.build import NARRATIVES, Conversion
+from conversion.export_formats import ExportResult, export_folder, write_frames
 from conversion.formats.label_images import Void, object_ids, object_masks, read_labels, void_masks
 from conversion.options import BuildOptions
 from conversion.simulated_points import SimulationSettings, simulate_points, simulation_settings
@@ -23,7 +24,9 @@ from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, UsageError
 from vng.frames import ImageFolder, inside
-from vng.label_maps import VOID
+from vng.label_maps import NUMBERS_FILE, VOID, object_numbers, write_label_map
+from vng.manifest import to_json, write_atomic
+from vng.masks import RLE, decode_many
 
 FPS = 24.0
 NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
@@ -123,20 +126,22 @@ def _merged(label: np.ndarray) -> np.ndarray:
 
 
 def davis_conversion(
-    root: Path,
     options: BuildOptions,
+    *,
+    root: Path,
+    image_set: str = "",
+    merge_objects: bool = False,
     simulation: SimulationSettings | None = None,
-    davis: DavisSettings | None = None,
 ) -> Conversion:
     """DAVIS folders -> a VNG dataset with true masks, or points simulated from them; no narratives."""
-    davis = davis or DavisSettings()
+    davis = DavisSettings(image_set, merge_objects)
     name, split = options.dataset or "DAVIS", options.split or davis.split
     clips = davis_clips(root)
-    image_set = image_set_file(root, davis.image_set) if davis.image_set else None
+    listed = image_set_file(root, image_set) if image_set else None
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
-        for clip in clips if image_set is None else listed_clips(image_set, clips, spool.problem):
+        for clip in clips if listed is None else listed_clips(listed, clips, spool.problem):
             if wanted.video(clip) and wanted.listed_video(clip):
                 spool.add(NARRATIVES, clip, Item(clip, "", None))
         wanted.report_missing(spool, {NARRATIVES: root})
@@ -146,4 +151,71 @@ def davis_conversion(
         return [video if simulation is None else simulate_points(video, void, simulation)]
 
     more = simulation_settings(simulation, asdict(davis))
-    return Conversion("davis", name, {"root": root}, options, read, make, more=more, segments=False)
+    return Conversion("davis", name, {"root": root}, options, read, make, more=more)
+
+
+RESOLUTION, YEAR = "480p", "2017"  # where DAVIS's own programs look, whatever the size of the frames
+
+
+def write_davis(videos: Iterable[Video], out: Path) -> ExportResult:
+    """Write DAVIS folders: frames, a label image a frame, a list of videos a split.
+
+    A pixel of several objects goes to the first of them. A frame without any mask has no label image; where only some objects
+    are annotated the others look absent. Both are told. Raises DataError where `out` holds something else.
+    """
+    sets: dict[str, list[str]] = {}
+    with export_folder(out) as export:
+        for video in videos:
+            try:
+                _check_clip(video)
+                _write_clip(video, object_numbers(video), out, export)
+            except DataError as error:
+                export.problems.append(error.problem)
+                continue
+            sets.setdefault(video.split, []).append(video.video_id)
+            export.count(video)
+        for split, names in sets.items():
+            write_atomic(out / "ImageSets" / YEAR / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    return export
+
+
+def _check_clip(video: Video) -> None:
+    inside(Path(video.dataset), video.video_id)
+    if len(Path(video.video_id).parts) > 1 or "\n" in video.video_id:
+        raise DataError(video.dataset, video.video_id, "video_id", "this is no name of a clip's folder", "rename it")
+    if not video.objects:
+        raise DataError(video.dataset, video.video_id, "objects", "no object: nothing to write")
+
+
+def _write_clip(video: Video, numbers: dict[str, int], out: Path, export: ExportResult) -> None:
+    if video.frames is None:
+        export.report(video, "frames", "this video carries no frames: its label images are written alone")
+    else:
+        write_frames(video.frames, video.frame_names, out / "JPEGImages" / RESOLUTION / video.video_id)
+    folder = out / "Annotations" / RESOLUTION / video.video_id
+    folder.mkdir(parents=True, exist_ok=True)
+    bare, partly, shared = 0, 0, 0
+    for index, name in enumerate(video.frame_names):
+        told = {item.object_id: rle for item in video.objects if (rle := item.segmentations[index]) is not None}
+        bare += not told
+        partly += 0 < len(told) < len(video.objects)
+        if told:
+            masks, doubled = _exclusive(list(told.values()))
+            shared += doubled
+            write_label_map(folder / f"{name}.png", masks, [numbers[key] for key in told])
+    if any(str(number) != key for key, number in numbers.items()):
+        write_atomic(folder / NUMBERS_FILE, to_json(numbers))
+    for number, reason in (
+        (bare, "frames without any mask have no label image"),
+        (partly, "frames annotate some of the objects: the others look absent there"),
+        (shared, "pixels of several objects went to the first of them"),
+    ):
+        if number:
+            export.report(video, "objects", f"{number} {reason}")
+
+
+def _exclusive(rles: list[RLE]) -> tuple[np.ndarray, int]:
+    """Masks bool [K, H, W] in which the first object has a pixel of several, and the number of such pixels."""
+    masks = decode_many(rles)
+    before = np.cumsum(masks, 0) - masks
+    return masks & (before == 0), int((masks.sum(0) > 1).sum())

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conversion.build import NARRATIVES, Conversion
+from conversion.export_formats import ExportResult, export_folder
 from conversion.formats.jsonio import OnProblem, Reader, load_json, write_json
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
@@ -40,6 +41,15 @@ class TrioFiles:
     def of(folder: Path) -> TrioFiles:
         """The trio as `write_trio` lays it out in a folder."""
         return TrioFiles(folder / META, folder / EXTRA, folder / ORIG)
+
+    @property
+    def path(self) -> Path:
+        """The file that names the set."""
+        return self.meta
+
+    def __iter__(self) -> Iterator[Video]:
+        """The videos of the trio, without pixels, read anew each time; raises DataError at the first bad one."""
+        return read_trio(self)
 
 
 def read_trio(
@@ -227,6 +237,20 @@ def check_size(frames: Frames, video: str, height: int, width: int) -> None:
         raise DataError(frames.source, video, "size", reason, "extract the frames at the masks' size")
 
 
+def export_trio(videos: Iterable[Video], out: Path) -> ExportResult:
+    """Write the official trio into an empty folder; raises DataError where `out` holds something else."""
+    with export_folder(out) as export:
+        files = write_trio(_counted(videos, export), out)
+        export.files += [files.meta, files.extra_masks, files.orig_masks]
+    return export
+
+
+def _counted(videos: Iterable[Video], export: ExportResult) -> Iterator[Video]:
+    for video in videos:
+        export.count(video, holds=("narratives",))
+        yield video
+
+
 def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
     """Write records as the official trio into a folder.
 
@@ -300,8 +324,11 @@ def official_id(object_id: str) -> int | str:
     return int(object_id) if object_id.isdecimal() and str(int(object_id)) == object_id else object_id
 
 
-def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions) -> Conversion:
-    """The official VNG trio -> a VNG dataset with its true masks."""
+def vng_conversion(
+    options: BuildOptions, *, meta: Path, extra_masks: Path, orig_masks: Path, frames: Path | None = None
+) -> Conversion:
+    """The official VNG trio -> a VNG dataset with its true masks; without `frames` the rows carry no pixels."""
+    files = TrioFiles(meta, extra_masks, orig_masks)
     name, split = options.dataset or "VNG", options.split or "test"
 
     def read(spool: SpoolWriter) -> None:
@@ -319,4 +346,4 @@ def vng_conversion(files: TrioFiles, frames: Path | None, options: BuildOptions)
         return [video if frames is None else with_frames(video, frames)]
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
-    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None, segments=False)
+    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)

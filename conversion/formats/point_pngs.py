@@ -15,19 +15,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from conversion.export_formats import ExportResult, export_folder
 from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord
 from vng.dataset import Video, VideoObject
-from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
+from vng.errors import DataError, Problem
 from vng.label_maps import read_label_map
-from vng.manifest import check_folder, write_atomic
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 
 ANNOTATIONS, OBJECTS = "Annotations", "objects.jsonl"
@@ -37,15 +37,7 @@ _COLOURS = {0: (0, 0, 0), 1: (255, 60, 60), 2: (60, 255, 90), 255: (255, 255, 25
 _PALETTE = [channel for value in range(256) for channel in _COLOURS.get(value, (128, 128, 128))]
 
 
-@dataclass
-class PngExport:
-    """What an export wrote, and what it could not keep."""
-
-    totals: Counter[str] = field(default_factory=lambda: Counter(objects=0, frames=0, points=0))
-    problems: list[Problem] = field(default_factory=list)
-
-
-def write_point_pngs(videos: Iterable[Video], out: Path) -> PngExport:
+def write_point_pngs(videos: Iterable[Video], out: Path) -> ExportResult:
     """Write the verified points of a dataset's objects (mouse traces are none) into an empty folder.
 
     A point outside its frame, two verdicts on one pixel and an id that is no file name are left out and reported, also
@@ -53,14 +45,10 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> PngExport:
 
     Raises DataError where `out` holds something else; an export that was stopped is begun again.
     """
-    check_folder(out)
-    unfinished = out / f"{OBJECTS}.tmp"
-    if out.exists() and any(out.iterdir()) and not unfinished.exists():
-        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
-    (out / ANNOTATIONS).mkdir(parents=True, exist_ok=True)
-    export = PngExport()
     seen: set[str] = set()
-    with unfinished.open("w", encoding="utf-8") as lines:
+    with export_folder(out) as export, (out / OBJECTS).open("w", encoding="utf-8") as lines:
+        export.totals = Counter(objects=0, frames=0, points=0)
+        (out / ANNOTATIONS).mkdir(exist_ok=True)
         for video in videos:
             for item in video.objects:
                 if len(item.points) and not item.source.startswith("trace/"):
@@ -72,9 +60,6 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> PngExport:
                     _write_object(video, item, out / ANNOTATIONS / item.object_id, export)
                     known = {"object_name": item.name, "video_name": f"{video.split}/{video.video_id}"}
                     lines.write(json.dumps({item.object_id: known}, ensure_ascii=False) + "\n")
-    if export.problems:
-        write_atomic(out / PROBLEMS_FILE, as_lines(export.problems))
-    unfinished.replace(out / OBJECTS)
     return export
 
 
@@ -90,7 +75,7 @@ def _problem(video: Video, item: VideoObject, reason: str, kind: str = "error") 
     return Problem(video.dataset, video.video_id, f"objects.{item.object_id}.points", reason, kind=kind)
 
 
-def _write_object(video: Video, item: VideoObject, folder: Path, export: PngExport) -> None:
+def _write_object(video: Video, item: VideoObject, folder: Path, export: ExportResult) -> None:
     folder.mkdir(exist_ok=True)
     export.totals["objects"] += 1
     moved = int((item.points.xy != np.rint(item.points.xy)).any(1).sum())

@@ -118,18 +118,19 @@ def _clip_sentences(reader: Reader) -> ClipSentences:
 
 
 def ref_davis_conversion(
+    options: BuildOptions,
+    *,
     root: Path,
     expressions: Sequence[Path],
-    options: BuildOptions,
     image_set: str = "",
     annotations: str = ANNOTATIONS,
 ) -> Conversion:
     """DAVIS folders and Ref-DAVIS17's sentences -> a VNG dataset with true masks.
 
     Args:
+        options: as for every conversion.
         root: with JPEGImages/, the annotations and ImageSets/.
         expressions: see `read_davis_expressions`.
-        options: as for every conversion.
         image_set: below ImageSets/, such as "2017/val"; "" takes every clip with sentences.
         annotations: the folder of label images; ReferFormer reads "Annotations_unsupervised".
     """
@@ -168,7 +169,7 @@ def ref_davis_conversion(
 
     inputs = {"root": root} | {f"expressions {i}": file for i, file in enumerate(expressions)}
     more: dict[str, Any] = asdict(davis) | {"annotations": annotations}
-    return Conversion("ref-davis", name, inputs, options, read, make, more=more, segments=False)
+    return Conversion("ref-davis", name, inputs, options, read, make, more=more)
 
 
 def _as_json(sentences: ClipSentences) -> dict[str, Any]:

@@ -151,8 +151,17 @@ def _note(on_problem: OnProblem, file: Path, record: Video, reason: str) -> None
 ReadObjects = Callable[[Spool, str, ReferringVideo, Frames, OnProblem], Iterable[VideoObject]]
 
 
-def ref_youtube_vos_conversion(files: ReferringFiles, options: BuildOptions) -> Conversion:
+def ref_youtube_vos_conversion(
+    options: BuildOptions,
+    *,
+    meta: Path,
+    frames: Path,
+    annotations: Path | None = None,
+    categories: Path | None = None,
+    without: Path | None = None,
+) -> Conversion:
     """Ref-YouTube-VOS -> a VNG dataset; a frame without a label image has null masks."""
+    files = ReferringFiles(meta, frames, annotations, without, categories)
 
     def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
         if files.categories is not None:
@@ -182,14 +191,22 @@ def _labelled_objects(annotations: Path, frames: Frames, names: Mapping[str, str
     return made
 
 
-def mevis_conversion(files: ReferringFiles, options: BuildOptions, null_means: str = "unknown") -> Conversion:
+def mevis_conversion(
+    options: BuildOptions,
+    *,
+    meta: Path,
+    frames: Path,
+    masks: Path | None = None,
+    without: Path | None = None,
+    null_means: str = "unknown",
+) -> Conversion:
     """MeViS -> a VNG dataset; the objects of an expression become one, the union of their masks.
 
     The union is null where all its masks are. With `null_means` "absent", null is an empty mask, as the publisher's own score
     has it.
     """
-
     one_of(null_means, NULL_MEANS, "value of null_means")
+    files = ReferringFiles(meta, frames, masks, without)
 
     def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
         if files.masks is not None:
@@ -205,13 +222,13 @@ def mevis_conversion(files: ReferringFiles, options: BuildOptions, null_means: s
         if not said.in_order:
             reason = "these names are not in order: masks are told by their order alone"
             raise DataError(files.meta, name, "frames", reason, "sort them as the masks are")
-        masks = {}
+        read = {}
         for item in spool.items(MASKS, name):
             try:
-                masks[item.key] = _mevis_masks(item, files.masks, len(said.frame_names), frames.size)
+                read[item.key] = _mevis_masks(item, files.masks, len(said.frame_names), frames.size)
             except DataError as error:
                 tell(error.problem)
-        return _unions(masks, said.expressions, empty(*frames.size) if null_means == "absent" else None)
+        return _unions(read, said.expressions, empty(*frames.size) if null_means == "absent" else None)
 
     return _conversion("mevis", "MeViS", "anno_id", files, options, fill, objects, null_means=null_means)
 
@@ -274,7 +291,7 @@ def _conversion(
         record = Video(video, name, split, *frames.size, frames.fps, said.frame_names, (), (), found, frames)
         return [with_expressions(record, said.expressions, files.meta, problems.append)]
 
-    return Conversion(kind, name, files.inputs(), options, read, make, more=more, segments=False)
+    return Conversion(kind, name, files.inputs(), options, read, make, more=more)
 
 
 def _videos(file: Path) -> Reader:

@@ -9,23 +9,27 @@ OVIS-VNG and UVO-VNG are these masks with narratives, in files of their own: `of
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from conversion.build import NARRATIVES, Conversion
+from conversion.export_formats import ExportResult, export_folder, write_frames
 from conversion.formats.json_stream import iterate_json_sections
 from conversion.formats.jsonio import Reader, any_id, read_rles
-from conversion.formats.official_vng import OVIS_LEAK, check_size
+from conversion.formats.official_vng import OVIS_LEAK, check_size, official_id
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, find_frames, inside, open_frames
-from vng.masks import RLE, empty
+from vng.masks import RLE, area, bounding_box, empty
 
 ANNOTATIONS, CATEGORIES = "annotations", "categories"  # kinds of records in a spool
 NULL_MEANS = ("unknown", "absent")
@@ -105,12 +109,19 @@ class VisVideo:
 
 
 def vis_conversion(
-    kind: str, file: Path, frames: Path | None, options: BuildOptions, settings: VisSettings
+    options: BuildOptions,
+    *,
+    kind: str,
+    masks: Path,
+    frames: Path | None = None,
+    row_frames: str = "",
+    null_means: str = "unknown",
 ) -> Conversion:
     """A file in YouTube-VIS layout -> a VNG dataset with its true masks; `kind` is one of SETS.
 
     Without `frames` the rows carry no pixels, and the frames that the file lists.
     """
+    file, settings = masks, VisSettings(row_frames, null_means)
     known = SETS[one_of(kind, SETS, "kind of masks")]
     row_frames = settings.row_frames or known.row_frames
     name, split = options.dataset or known.name, options.split or split_of(file)
@@ -132,9 +143,7 @@ def vis_conversion(
         return [_video(entry, name, split, objects, frames, row_frames == "all")]
 
     more = {"row_frames": row_frames, "null_means": settings.null_means}
-    return Conversion(
-        kind, name, {"masks": file}, options, read, make, with_frames=frames is not None, more=more, segments=False
-    )
+    return Conversion(kind, name, {"masks": file}, options, read, make, with_frames=frames is not None, more=more)
 
 
 def split_of(file: Path) -> str:
@@ -252,3 +261,83 @@ def _place(frames: Frames, entry: VisVideo, frame: str) -> int:
     if place is None:
         raise DataError(frames.source, entry.name, "frames", f"no frame {frame!r}", "extract the frames again")
     return place
+
+
+NAMELESS = "object"  # the category of objects without a name
+
+
+def write_youtube_vis(videos: Iterable[Video], out: Path, with_frames: bool = False) -> ExportResult:
+    """Write one JSON file a split in YouTube-VIS layout: RLE or null a frame, an object's name as its category.
+
+    Ids stay where they are whole numbers that no earlier object has; others are numbered anew and told. Memory holds one video.
+
+    Args:
+        videos: the dataset.
+        out: an empty folder.
+        with_frames: write the frames too, to JPEGImages/, which `file_names` are relative to.
+    """
+    with export_folder(out) as export, ExitStack() as stack:
+        files: dict[str, _VisWriter] = {}
+        for video in videos:
+            if video.split not in files:
+                file = stack.enter_context((out / f"{video.split}.json").open("w", encoding="utf-8"))
+                files[video.split] = _VisWriter(file)
+            try:
+                if with_frames:
+                    write_frames(video.opened_frames(), video.frame_names, inside(out / "JPEGImages", video.video_id))
+            except DataError as error:
+                export.problems.append(error.problem)
+                continue
+            if renumbered := files[video.split].add(video):
+                export.report(
+                    video, "objects", f"{renumbered} object ids are numbered anew; `object_id` has the old ones"
+                )
+            export.count(video)
+        for writer in files.values():
+            writer.finish()
+    return export
+
+
+class _VisWriter:
+    """One file; annotations are written as they come, the short lists at the end."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._videos: list[dict[str, Any]] = []
+        self._categories: dict[str, int] = {}
+        self._ids: set[int] = set()
+        self._numbers = count(1)  # for ids that cannot stay
+        self._file.write('{"annotations": [')
+
+    def add(self, video: Video) -> int:
+        """Write one video's objects; returns how many of them were numbered anew."""
+        files = [f"{video.video_id}/{name}.jpg" for name in video.frame_names]
+        size = {"height": video.height, "width": video.width, "length": len(files)}
+        self._videos.append({"id": len(self._videos) + 1, "file_names": files, **size})
+        renumbered = 0
+        for item in video.objects:
+            key = official_id(item.object_id)
+            if not isinstance(key, int) or key in self._ids:
+                renumbered += 1
+                key = next(number for number in self._numbers if number not in self._ids)
+            entry = {
+                "id": key,
+                "object_id": item.object_id,
+                "video_id": len(self._videos),
+                "category_id": self._categories.setdefault(item.name or NAMELESS, len(self._categories) + 1),
+                "iscrowd": 0,
+                "segmentations": [None if rle is None else rle.as_dict() for rle in item.segmentations],
+                "areas": [None if rle is None else area(rle) for rle in item.segmentations],
+                "bboxes": [None if rle is None else bounding_box(rle) for rle in item.segmentations],
+                **size,
+            }
+            self._file.write(("" if not self._ids else ",") + "\n" + json.dumps(entry, ensure_ascii=False))
+            self._ids.add(key)
+        return renumbered
+
+    def finish(self) -> None:
+        """Write what belongs to the file as a whole."""
+        categories = [{"id": number, "name": name} for name, number in self._categories.items()]
+        for key, value in (("videos", self._videos), ("categories", categories)):
+            self._file.write(f'{"]," if key == "videos" else ","}\n"{key}": {json.dumps(value, ensure_ascii=False)}')
+        self._file.write("}\n")

@@ -179,9 +179,15 @@ def _labels(folder: YoutubeFolder, video: str, frames: ImageFolder, objects: lis
 
 
 def youtube_vos_conversion(
-    folder: YoutubeFolder, options: BuildOptions, simulation: SimulationSettings | None = None
+    options: BuildOptions,
+    *,
+    root: Path,
+    frames: Path | None = None,
+    annotated: str | None = None,
+    simulation: SimulationSettings | None = None,
 ) -> Conversion:
     """YouTube-VOS folders -> a VNG dataset with true masks on annotated frames, or points simulated from them."""
+    folder = YoutubeFolder.of(root, frames, annotated)
     name, split = options.dataset or NAME, options.split or folder.split
 
     def read(spool: SpoolWriter) -> None:
@@ -198,4 +204,4 @@ def youtube_vos_conversion(
 
     inputs = {"meta": folder.root / META, "annotations": folder.root / "Annotations"}
     more = simulation_settings(simulation, {"first_only": folder.first_only})
-    return Conversion("youtube-vos", name, inputs, options, read, make, more=more, segments=False)
+    return Conversion("youtube-vos", name, inputs, options, read, make, more=more)

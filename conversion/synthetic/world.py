@@ -296,7 +296,7 @@ def _verdict(
     return AnnotatedPoint(int(x), int(y), frame, label, kind != "background")
 
 
-def synthesize(
+def write_world(
     out: Path,
     videos: int,
     seed: int,

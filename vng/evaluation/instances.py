@@ -7,12 +7,13 @@ Masks stay RLE. Every decision: docs/protocols.md. Shapes: D detections, G true 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from vng.evaluation.accumulator import Accumulator
 from vng.masks import RLE, areas, intersections
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -55,7 +56,7 @@ class _Matches:
 
 
 @dataclass
-class InstanceScore:
+class InstanceScore(Accumulator[dict[Key, dict[str, _Matches]]]):
     """Average precision of what is added, video by video.
 
     Args:
@@ -63,7 +64,7 @@ class InstanceScore:
     """
 
     class_agnostic: bool = False
-    _videos: dict[Key, dict[Key, dict[str, _Matches]]] = field(default_factory=dict)
+    _parts: dict[Key, dict[Key, dict[str, _Matches]]] = field(default_factory=dict)
 
     def add(self, video_id: Key, truth: Sequence[Instance], prediction: Sequence[Detection]) -> None:
         """Add a video.
@@ -71,8 +72,7 @@ class InstanceScore:
         Raises:
             ValueError: a video twice, tracks of several lengths or sizes, a score that is not a number.
         """
-        if video_id in self._videos:
-            raise ValueError(f"video {video_id!r} was added before")
+        self._check_new(video_id, f"video {video_id!r}")
         tracks: list[Instance | Detection] = [*truth, *prediction]
         if len({len(item.masks) for item in tracks}) > 1:
             raise ValueError(f"video {video_id!r}: tracks of several lengths")
@@ -81,7 +81,7 @@ class InstanceScore:
         # categories in order, so that detections of one score have a place of their own where categories do not count
         ordered = sorted({item.category for item in tracks}, key=_order)
         kinds = [ordered] if self.class_agnostic else [[category] for category in ordered]
-        self._videos[video_id] = {
+        self._parts[video_id] = {
             ANY if self.class_agnostic else kind[0]: _match(
                 [item for category in kind for item in truth if item.category == category],
                 [item for category in kind for item in prediction if item.category == category],
@@ -89,18 +89,9 @@ class InstanceScore:
             for kind in kinds
         }
 
-    def add_batch(self, videos: Iterable[tuple[Key, Sequence[Instance], Sequence[Detection]]]) -> None:
-        """Add videos: (id, truth, prediction) each."""
-        for video in videos:
-            self.add(*video)
-
-    def merge(self, other: InstanceScore) -> None:
-        """Take over the videos of another one; ValueError where both hold one or they differ in what they count."""
-        if self.class_agnostic != other.class_agnostic:
-            raise ValueError("one of the two counts categories, the other does not")
-        if both := set(self._videos) & set(other._videos):
-            raise ValueError(f"video {sorted(both, key=_order)[0]!r} was added to both")
-        self._videos |= other._videos
+    def rules(self) -> Any:
+        """Whether categories count."""
+        return self.class_agnostic
 
     def compute(self) -> dict[str, float]:
         """`MEASURES`, shares in [0, 1], means over categories with an instance; NaN where there is none."""
@@ -113,10 +104,10 @@ class InstanceScore:
     @property
     def categories(self) -> list[Key]:
         """Those of all instances and detections, in order."""
-        return sorted({category for video in self._videos.values() for category in video}, key=_order)
+        return sorted({category for video in self._parts.values() for category in video}, key=_order)
 
     def _of(self, category: Key) -> list[dict[str, _Matches]]:
-        videos = (self._videos[video] for video in sorted(self._videos, key=_order))
+        videos = (self._parts[video] for video in sorted(self._parts, key=_order))
         return [video[category] for video in videos if category in video]
 
 

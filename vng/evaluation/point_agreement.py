@@ -15,6 +15,7 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
+from vng.evaluation.accumulator import Accumulator
 from vng.evaluation.predictions import Missing
 from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.evaluation.workers import VideoOutcome, gather, score_videos
@@ -44,14 +45,14 @@ class ObjectAgreement:
 
 
 @dataclass
-class PointScore:
+class PointScore(Accumulator[ObjectAgreement]):
     """Point agreement of what is added, object by object.
 
     Attributes:
         notes: files and folders of no frame or video, of predictions that were read from files.
     """
 
-    _objects: dict[tuple[str, str], ObjectAgreement] = field(default_factory=dict)
+    _parts: dict[tuple[str, str], ObjectAgreement] = field(default_factory=dict)
     notes: tuple[Problem, ...] = ()
 
     def add(
@@ -75,8 +76,7 @@ class PointScore:
         Raises:
             ValueError: an object twice, a point outside its frame.
         """
-        if (video_id, object_id) in self._objects:
-            raise ValueError(f"object {object_id!r} of video {video_id!r} was added before")
+        self._check_new((video_id, object_id), f"object {object_id!r} of video {video_id!r}")
         counting = points[points.label != AMBIGUOUS]
         inside = np.zeros(len(counting), bool)
         for t in np.unique(counting.frame):
@@ -87,7 +87,7 @@ class PointScore:
         if len(counting):
             positive, negative = counting.label == POSITIVE, counting.label == NEGATIVE
             frames = [int(t) for t in np.unique(counting.frame)]
-            self._objects[video_id, object_id] = ObjectAgreement(
+            self._parts[video_id, object_id] = ObjectAgreement(
                 video_id,
                 object_id,
                 name,
@@ -100,21 +100,10 @@ class PointScore:
                 frame_agreement=tuple(float((inside == positive)[counting.frame == t].mean()) for t in frames),
             )
 
-    def add_batch(self, objects: Iterable[tuple[Any, ...]]) -> None:
-        """Add objects: (video id, object id, points, prediction) each."""
-        for item in objects:
-            self.add(*item)
-
-    def merge(self, other: PointScore) -> None:
-        """Take over the objects of another one; ValueError where both hold one."""
-        if both := set(self._objects) & set(other._objects):
-            raise ValueError(f"{sorted(both)[0]!r} was added to both")
-        self._objects |= other._objects
-
     @property
     def objects(self) -> tuple[ObjectAgreement, ...]:
         """By video and object."""
-        return tuple(self._objects[key] for key in sorted(self._objects))
+        return tuple(self._parts[key] for key in sorted(self._parts))
 
     def compute(self) -> dict[str, float]:
         """Shares in [0, 1], NaN where there is no such point.
@@ -172,7 +161,7 @@ def evaluate_points(
     score, problems, known = PointScore(), list[Problem](), set[str]()
     work = partial(_evaluate_video, run=run, missing=missing)
     found = score_videos(work, videos, problems, known, processes, progress)
-    dataset = gather(score, found, problems, run.folder, known, strict)
+    dataset, score.notes = gather(found, score.merge, problems, run.folder, known, strict)
     if not score.objects:
         raise DataError(dataset, "", "objects.points", "no verified point", "give a dataset made from points")
     return score

@@ -18,6 +18,7 @@ import numpy as np
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
+from vng.evaluation.accumulator import Accumulator
 from vng.evaluation.narrative.scores import DEEP_MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
 from vng.evaluation.predictions import FrameFolder, Missing, check_results, strange_folders
@@ -55,14 +56,14 @@ class Answer:
 
 
 @dataclass
-class TraceScore:
+class TraceScore(Accumulator[Answer]):
     """Trace recall and precision of what is added, question by question.
 
     Attributes:
         notes: files and folders of no frame, question or video, of predictions that were read from files.
     """
 
-    _answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    _parts: dict[tuple[str, str], Answer] = field(default_factory=dict)
     notes: tuple[Problem, ...] = ()
 
     def add(
@@ -85,28 +86,16 @@ class TraceScore:
         Raises:
             ValueError: a question twice, sizes that differ, a trace without a pixel.
         """
-        if (video_id, question) in self._answers:
-            raise ValueError(f"question {question!r} of video {video_id!r} was added before")
+        self._check_new((video_id, question), f"question {question!r} of video {video_id!r}")
         drawn, shown = (decode(m) if isinstance(m, RLE) else np.asarray(m) != 0 for m in (trace, prediction))
         if drawn.shape != shown.shape:
             raise ValueError(f"a trace of {list(drawn.shape)} and a prediction of {list(shown.shape)}")
-        self._answers[video_id, question] = Answer(video_id, question, frame, *recall_and_precision(drawn, shown))
-
-    def add_batch(self, questions: Iterable[tuple[Any, ...]]) -> None:
-        """Add questions: (video id, question, trace, prediction) each."""
-        for question in questions:
-            self.add(*question)
-
-    def merge(self, other: TraceScore) -> None:
-        """Take over the questions of another one; ValueError where both hold one."""
-        if both := set(self._answers) & set(other._answers):
-            raise ValueError(f"{sorted(both)[0]!r} was added to both")
-        self._answers |= other._answers
+        self._parts[video_id, question] = Answer(video_id, question, frame, *recall_and_precision(drawn, shown))
 
     @property
     def answers(self) -> tuple[Answer, ...]:
         """By video and question."""
-        return tuple(self._answers[key] for key in sorted(self._answers))
+        return tuple(self._parts[key] for key in sorted(self._parts))
 
     def compute(self) -> dict[str, float]:
         """`MEASURES`, means over questions; NaN where there is none."""
@@ -185,7 +174,7 @@ def evaluate_questions(
     started = processes_for(processes, len(by_video))
     found = in_order(work, by_video.items(), started, progress, len(by_video))
     score = TraceScore()
-    gather(score, found, list[Problem](), results, by_video, strict)
+    _, score.notes = gather(found, score.merge, list[Problem](), results, by_video, strict)
     if not score.answers:
         raise DataError(questions, "", "", "no question", "give the published file")
     return score
@@ -276,7 +265,7 @@ def evaluate_traced_expressions(
     work = partial(_score_expressions, results=results, missing=missing)
     found = score_videos(work, videos, problems, known, processes, progress)
     score = TraceScore()
-    dataset = gather(score, found, problems, results, known, strict)
+    dataset, score.notes = gather(found, score.merge, problems, results, known, strict)
     if not score.answers:
         raise DataError(dataset, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
     return score

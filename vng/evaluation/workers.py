@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from vng.dataset import Video
 from vng.errors import Problem, VngError
@@ -32,16 +32,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Mergeable(Protocol):
-    """A score that takes over what another one holds."""
-
-    notes: tuple[Problem, ...]
-
-    def merge(self, other: Any) -> None:
-        """Take over the other's items."""
-
-
-Score = TypeVar("Score", bound=Mergeable)
+Score = TypeVar("Score")
 
 
 class WorkerDied(VngError):  # noqa: N818
@@ -127,36 +118,53 @@ class VideoOutcome(Generic[Score]):
     notes: list[Problem] = field(default_factory=list)
 
 
+def collect(
+    found: Iterable[VideoOutcome[Score]], take: Callable[[Score], object], problems: list[Problem]
+) -> tuple[str, list[Problem]]:
+    """Take the parts of all videos, in order.
+
+    Args:
+        found: one a video.
+        take: takes the part of a video.
+        problems: takes what is wrong (`score_videos` looks at it).
+
+    Returns:
+        What the dataset is called, and the notes of all videos.
+    """
+    dataset, notes = "", list[Problem]()
+    for outcome in found:
+        dataset = outcome.dataset
+        problems += outcome.problems
+        notes += outcome.notes
+        take(outcome.score)
+    return dataset, notes
+
+
 def gather(
-    total: Score,
     found: Iterable[VideoOutcome[Score]],
+    take: Callable[[Score], object],
     problems: list[Problem],
     results: Path,
     known: Collection[str],
     strict: bool,
-) -> str:
-    """Merge all videos' parts into `total`, with their notes; returns what the dataset is called.
+    what: str = "video",
+) -> tuple[str, tuple[Problem, ...]]:
+    """As `collect`, of one folder of predictions: folders in it that are no video of `known` are notes, too.
 
     Args:
-        total: an empty score.
-        found: one a video.
-        problems: takes what is wrong (`score_videos` looks at it).
-        results: the predictions' folder; folders in it that are no video of `known`, which may still grow, are notes.
+        found, take, problems: as `collect`.
+        results: the predictions' folder.
+        known: ids of the videos; it may still grow while videos are scored.
         strict: whether notes are errors.
+        what: how a note calls what has no such folder.
 
     Raises:
         DataErrors: all that is wrong at once.
     """
-    dataset, notes = "", list[Problem]()
-    for made in found:
-        dataset = made.dataset
-        problems += made.problems
-        notes += made.notes
-        total.merge(made.score)
-    notes += strange_folders(results, known, "video")
+    dataset, notes = collect(found, take, problems)
+    notes += strange_folders(results, known, what)
     raise_problems(problems, notes, strict)
-    total.notes = tuple(notes)
-    return dataset
+    return dataset, tuple(notes)
 
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:

@@ -9,25 +9,29 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vng.dataset import Video, VngDataset
+from vng.dataset import Video, VngDataset, as_dataset
 from vng.frames import inside
 from vng.grounding.grounder import NarrativeGrounder
 from vng.grounding.result import write_mask_pngs
 from vng.manifest import check_folder, check_same, file_hash, to_json, write_atomic
 from vng.masks import RLE
+from vng.models.loading import fingerprint
 
 MANIFEST = "predictions.json"
 
 
-def predict_dataset(
-    grounder: NarrativeGrounder, dataset: VngDataset, out: Path, model: str, progress: bool = True
+def predict(
+    grounder: NarrativeGrounder, dataset: VngDataset | str | Path, out: str | Path, *, progress: bool = True
 ) -> int:
     """Ground every expression of a dataset; write `<out>/<video>/<expression>/<frame>.png`.
 
-    A video's folder appears when all its expressions are written, so a stopped run goes on with the next video.
+    A video's folder appears when all its expressions are written, so an interrupted run resumes with the next video.
 
     Args:
-        model: where the grounder came from, a folder or hub id.
+        grounder: the model.
+        dataset: a folder, a hub id, or an opened dataset.
+        out: folder to write.
+        progress: whether a bar counts videos.
 
     Returns:
         The number of expressions.
@@ -35,10 +39,11 @@ def predict_dataset(
     Raises:
         DataError: `out` holds predictions of another model or dataset, by content, or made with other settings.
     """
+    dataset, out = as_dataset(dataset), Path(out)
     check_folder(out)
     settings = {
-        "model": _content(Path(model), ("config.json", "model.safetensors")) or model,
-        "dataset": _content(dataset.path, ("manifest.json",)) or str(dataset.path),
+        "model": _model_content(grounder),
+        "dataset": dataset.content,
         "videos": len(dataset),
         **grounder.told(),
     }
@@ -56,10 +61,12 @@ def predict_dataset(
     return total
 
 
-def _content(folder: Path, names: tuple[str, ...]) -> str:
-    """Hashes of files that say what a folder holds; "" where they are not all there."""
-    files = [folder / name for name in names]
-    return " ".join(file_hash(file) for file in files) if all(file.is_file() for file in files) else ""
+def _model_content(grounder: NarrativeGrounder) -> str:
+    """What changes when the model does: hashes of its files, else the hub id it came from, or a hash of its weights."""
+    if grounder.source is None:
+        return fingerprint(grounder.model)
+    files = [Path(grounder.source) / name for name in ("config.json", "model.safetensors")]
+    return " ".join(map(file_hash, files)) if all(file.is_file() for file in files) else grounder.source
 
 
 def _predict_video(grounder: NarrativeGrounder, video: Video, folder: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -175,12 +175,8 @@ class GroundThenPropagate:
         last = len(frames) - 1
         turned = frames.subset(range(last, -1, -1)) if backwards else frames
         prompts = {last - t if backwards else t: p for t, p in _prompts(found, shown).items()}
-        more: dict[str, Any] = {}
-        if maps is not None:
-            from vng.propagators.stcn import MapsOf
-
-            more = {"maps": MapsOf(maps, len(frames) if backwards else 0)}
-        for t, probabilities in cast(Any, self.engine)(turned, prompts, **more):
+        engine = self.engine if maps is None else self.engine.with_maps(maps, len(frames) if backwards else 0)
+        for t, probabilities in engine(turned, prompts):
             yield last - t if backwards else t, exclusive(probabilities)
 
 

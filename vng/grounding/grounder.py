@@ -21,7 +21,7 @@ from vng.grounding.result import GroundedPart, GroundingResult
 from vng.grounding.windows import QueryRecord, Window, WindowSettings
 from vng.masks import RLE, encode
 from vng.models.frame_maps import FrameMaps
-from vng.models.loading import device_named, same_weights
+from vng.models.loading import device_named
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
@@ -133,8 +133,7 @@ class NarrativeGrounder:
         return grounder
 
     def _one_network(self, propagation: GroundThenPropagate) -> bool:
-        backbone = getattr(propagation.engine, "backbone", None)
-        return propagation.settings.share and backbone is not None and same_weights(self.model.backbone, backbone)
+        return propagation.settings.share and propagation.engine.reads_maps_of(self.model.backbone)
 
     @property
     def passes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vng.dataset import MEASURES, Video, VideoObject, VngDataset
+from vng.dataset import MEASURES, Video, VideoObject, VngDataset, as_dataset
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Ratio, paired_difference
 from vng.masks import intersection_over_union
@@ -79,18 +79,30 @@ class Comparison:
         }
 
 
-def compare_datasets(
-    first: Path, second: Path, html: Path | None = None, frames_root: Path | None = None, progress: bool = True
+def compare(
+    first: VngDataset | str | Path,
+    second: VngDataset | str | Path,
+    html: str | Path | None = None,
+    *,
+    frames: str | Path | None = None,
+    progress: bool = True,
 ) -> Comparison:
-    """Compare the masks of two datasets, object by object; with `html` (a folder) also write a page there.
+    """Compare the masks of two datasets, object by object.
 
-    Objects are matched by video and object id, frames by name. The page shows the objects that differ most, each in its
-    worst frame.
+    Objects are matched by video and object id, frames by name.
+
+    Args:
+        first, second: folders, hub ids, or opened datasets.
+        html: a folder; a page is written there with the objects that differ most, each in its worst frame.
+        frames: where linked frames lie now, if they moved.
+        progress: whether a bar counts videos.
 
     Raises:
         DataError: the datasets have no object in common, or frames of different sizes.
     """
-    one, other = VngDataset(first, frames_root=frames_root), VngDataset(second, frames_root=frames_root)
+    root = None if frames is None else Path(frames)
+    one, other = as_dataset(first, frames_root=root), as_dataset(second, frames_root=root)
+    first, second = one.path, other.path
     place = {name: index for index, name in enumerate(other.video_ids)}
     objects: list[ObjectDifference] = []
     only_first: list[str] = []
@@ -109,7 +121,7 @@ def compare_datasets(
         )
     comparison = Comparison(objects, only_first, only_second)
     if html is not None:
-        _write_page(comparison, one, other, html)
+        _write_page(comparison, one, other, Path(html))
     return comparison
 
 

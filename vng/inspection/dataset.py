@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vng.dataset import MEASURES, Video, VideoObject, VngDataset
+from vng.dataset import MEASURES, Video, VideoObject, VngDataset, as_dataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
 from vng.inspection.point_statistics import (
     PointStatistics,
@@ -133,14 +133,29 @@ def _summary(values: array[float]) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)), "p10": float(low), "median": float(middle), "p90": float(high)}
 
 
-def inspect_dataset(
-    path: Path, html: Path | None = None, frames_root: Path | None = None, progress: bool = True
+def inspect(
+    dataset: VngDataset | str | Path,
+    html: str | Path | None = None,
+    *,
+    frames: str | Path | None = None,
+    progress: bool = True,
 ) -> Inspection:
-    """Read a dataset through; with `html` (a folder) also write `index.html` there, a page that stands alone.
+    """Read a dataset through: figures, mask quality, problems.
 
-    What the conversion left out (`problems.jsonl`) is among the problems.
+    Args:
+        dataset: a folder, a hub id, or an opened dataset.
+        html: a folder; `index.html` is written there, a page that stands alone.
+        frames: where linked frames lie now, if they moved.
+        progress: whether a bar counts videos.
+
+    Returns:
+        Everything that was counted; what the conversion left out (`problems.jsonl`) is among the problems.
+
+    Raises:
+        DataError: no dataset there.
     """
-    dataset = VngDataset(path, frames_root=frames_root)
+    dataset = as_dataset(dataset, frames_root=None if frames is None else Path(frames))
+    path, html = dataset.path, None if html is None else Path(html)
     inspection = Inspection(problems=read_problems(path / PROBLEMS_FILE))
     cards = []
     shown = set(np.linspace(0, len(dataset) - 1, min(MAX_CARDS, len(dataset))).round().astype(int).tolist())

@@ -1,6 +1,6 @@
 """Propagators: a video and first hints in, masklets out. They know nothing of language.
 
-A new engine is one file with a class that follows `Propagator`, and one line in `ENGINES`.
+A new engine is one file with a subclass of `Propagator`, and one line in `ENGINES`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from vng.errors import UsageError
 
 if TYPE_CHECKING:  # the command line asks for the names alone
     import numpy as np
+    from torch import nn
 
     from vng.frames import Frames
+    from vng.models.frame_maps import FrameMaps
     from vng.points import PointPrompts
 
 ENGINES = {
@@ -48,6 +50,19 @@ class Propagator(Protocol):
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """Prompts by frame index -> (frame index, probabilities float32 [K, H, W]), each frame once, in any order."""
         ...
+
+    def reads_maps_of(self, backbone: nn.Module) -> bool:
+        """Whether the engine can use the maps that another network's backbone makes of the frames."""
+        return False
+
+    def with_maps(self, maps: FrameMaps, length: int = 0) -> Propagator:
+        """The engine, reading these maps where it `reads_maps_of` their backbone; else itself, making its own.
+
+        Args:
+            maps: by frame.
+            length: of the video where its frames will be asked for from the end, else 0.
+        """
+        return self
 
 
 def load(name: str = DEFAULT, **options: Any) -> Propagator:

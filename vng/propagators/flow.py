@@ -17,7 +17,7 @@ import numpy as np
 
 from vng.errors import UsageError
 from vng.frames import Frames
-from vng.propagators import FramePrompts, check_prompts
+from vng.propagators import FramePrompts, Propagator, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
@@ -39,7 +39,7 @@ class FlowSettings:
             raise UsageError(f"fade={self.fade}: a share, 0 to 1")
 
 
-class FlowPropagator:
+class FlowPropagator(Propagator):
     """Optical flow with a consistency check; see `vng.propagators.Propagator` for the call."""
 
     def __init__(self, settings: FlowSettings | None = None) -> None:

@@ -23,8 +23,8 @@ from vng.errors import UsageError
 from vng.frames import Frames
 from vng.models.loading import device_named, fingerprint
 from vng.points import PointPrompts
-from vng.propagators import FramePrompts, as_drawn, check_prompts
-from vng.segmenters.sam import NEGATIVE, POSITIVE, VIDEO_FAMILIES, Fit, load_sam, normalisation
+from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
+from vng.segmenters.sam import NEGATIVE, POSITIVE, VIDEO_FAMILIES, SquareFit, load_sam, normalisation
 
 BOX = (2, 3)  # labels of a box's corners among the points
 DTYPES = ("float32", "bfloat16", "float16")
@@ -42,7 +42,7 @@ class Sam2Settings:
             raise UsageError(f"dtype={self.dtype}: {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
 
 
-class Sam2Propagator:
+class Sam2Propagator(Propagator):
     """The engine; see `vng.propagators.Propagator` for the call.
 
     Args:
@@ -96,11 +96,13 @@ class Sam2Propagator:
         dtype: torch.dtype = getattr(torch, self.settings.dtype)
         return torch.autocast(self.model.device.type, dtype, enabled=dtype != torch.float32)
 
-    def _fit(self, height: int, width: int) -> Fit:
+    def _fit(self, height: int, width: int) -> SquareFit:
         side = int(self.model.config.prompt_encoder_config.image_size)
-        return Fit(height, width, side, side, side, int(self.model.prompt_encoder.mask_input_size[0]))
+        return SquareFit(height, width, side, side, side, int(self.model.prompt_encoder.mask_input_size[0]))
 
-    def _hints(self, prompt: FramePrompts, fit: Fit, entered: Sequence[int]) -> dict[int, Tensor | dict[str, Tensor]]:
+    def _hints(
+        self, prompt: FramePrompts, fit: SquareFit, entered: Sequence[int]
+    ) -> dict[int, Tensor | dict[str, Tensor]]:
         """Object -> its mask [1, 1, side, side] or its points; nothing for those of which nothing is said.
 
         Negative points alone say nothing of an object that has not entered.
@@ -120,7 +122,7 @@ class Sam2Propagator:
                 hints[k] = (small >= 0.5).float()
         return hints
 
-    def _points(self, points: PointPrompts, fit: Fit) -> dict[str, Tensor]:
+    def _points(self, points: PointPrompts, fit: SquareFit) -> dict[str, Tensor]:
         box = np.empty((0, 2), np.float32) if points.box is None else points.box.reshape(2, 2)
         xy = fit.to_square(np.concatenate([box, points.positive, points.negative]))
         labels = [*BOX[: len(box)], *[POSITIVE] * len(points.positive), *[NEGATIVE] * len(points.negative)]

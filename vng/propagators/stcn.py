@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vng.errors import UsageError, one_of
 from vng.frames import Frames
 from vng.models.frame_maps import FrameMaps
-from vng.models.loading import device_named, fingerprint, load_strictly
+from vng.models.loading import device_named, fingerprint, load_strictly, same_weights
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
 from vng.points import PointPrompts
-from vng.propagators import FramePrompts, as_drawn, check_prompts
+from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
@@ -74,7 +74,17 @@ class MapsOf:
         return self.kept.get(self.length - 1 - frame if self.length else frame, like)
 
 
-class StcnPropagator:
+class _SharingStcn(Propagator):
+    """The engine with maps that another network made."""
+
+    def __init__(self, engine: StcnPropagator, maps: MapsOf) -> None:
+        self._engine, self._maps = engine, maps
+
+    def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
+        return self._engine(frames, prompts, self._maps)
+
+
+class StcnPropagator(Propagator):
     """The engine; see `vng.propagators.Propagator` for the call.
 
     Args:
@@ -89,9 +99,7 @@ class StcnPropagator:
         self.settings = settings or StcnSettings()
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
-        self.backbone = deepcopy(
-            model.key_encoder
-        )  # as it was trained: what other networks' backbones are held against
+        self.backbone = deepcopy(model.key_encoder)  # as it was trained: other networks' backbones are compared with it
         model = model.to(getattr(torch, self.settings.dtype))
         self.model: Stcn = model.to(device_named(self.settings.device)).fused()
 
@@ -111,6 +119,14 @@ class StcnPropagator:
             backwards = self._pass(frames, range(first, -1, -1), {}, hints, view, maps)
             next(backwards)  # the prompted frame is known
             yield from backwards
+
+    def reads_maps_of(self, backbone: nn.Module) -> bool:
+        """Whether a backbone has the very weights of this network's key encoder."""
+        return same_weights(backbone, self.backbone)
+
+    def with_maps(self, maps: FrameMaps, length: int = 0) -> Propagator:
+        """See `Propagator`."""
+        return _SharingStcn(self, MapsOf(maps, length))
 
     def _view(self, frames: Frames, maps: MapsOf | None) -> View:
         if maps is not None:

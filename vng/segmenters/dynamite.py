@@ -22,7 +22,7 @@ from vng.errors import UsageError
 from vng.models.dynamite.clicks import Prompts, Trace
 from vng.models.dynamite.import_checkpoint import from_file
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, EncodedImage, instance_logits
-from vng.models.dynamite.processing_dynamite import Fit, probabilities
+from vng.models.dynamite.processing_dynamite import InputFit, probabilities
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.points import BACKGROUND, Click, PointPrompts
 
@@ -66,7 +66,7 @@ class DynamiteSegmenter:
         known = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
         if not known:
             return result
-        fit = Fit.of(image, self.model.config)
+        fit = InputFit.of(image, self.model.config)
         encoded = self.model.encode_image(fit.pixel_values(image).to(self.device))
         queries = _positives([prompts[k] for k in known], fit)
         negatives = [fit.places(prompts[k].negative) for k in known]
@@ -76,7 +76,12 @@ class DynamiteSegmenter:
         output = self.model.segment(encoded, Prompts.of([queries], self.device))
         assert output.mask_logits is not None and output.owners is not None
         logits = instance_logits(
-            output.mask_logits[0], output.owners[0], len(known), fit.padded, inner=fit.scaled, wanted=fit.image
+            output.mask_logits[0],
+            output.owners[0],
+            len(known),
+            fit.padded,
+            inner=(fit.rows, fit.columns),
+            wanted=(fit.height, fit.width),
         )
         result[known] = probabilities(logits).cpu().numpy()
         return result
@@ -97,7 +102,7 @@ class DynamiteSegmenter:
         return places[(owners == BACKGROUND) | (owners == own)]
 
 
-def _positives(prompts: Sequence[PointPrompts], fit: Fit) -> list[Click | Trace]:
+def _positives(prompts: Sequence[PointPrompts], fit: InputFit) -> list[Click | Trace]:
     """Clicks and traces of the objects' positives, numbered through."""
     queries: list[Click | Trace] = []
     for k, prompt in enumerate(prompts):

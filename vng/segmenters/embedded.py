@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from vng.errors import one_of
 from vng.models.clicknet.modeling_clicknet import STRIDE, ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.fit import Fit
 from vng.models.loading import fingerprint, load_strictly
 from vng.points import OTHERS, PointPrompts
 
@@ -77,14 +77,8 @@ class EmbeddedSegmenter:
         return result
 
 
-@dataclass(frozen=True)
-class View:
+class View(Fit):
     """How an image is brought to the size the network sees: scaled, then padded by repeating its last pixels."""
-
-    height: int
-    width: int
-    rows: int  # after scaling
-    columns: int
 
     @staticmethod
     def of(height: int, width: int) -> View:
@@ -92,28 +86,18 @@ class View:
         scale = min(MOST_GROWTH, (WORK_AREA / (height * width)) ** 0.5)
         if 0.95 < scale < 1.05:
             scale = 1.0
-        return View(height, width, max(1, round(height * scale)), max(1, round(width * scale)))
+        return View(height, width, *Fit.scaled_size(height, width, scale))
 
     def apply(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] -> uint8 [1, 3, rows, columns], both padded to multiples of `STRIDE`."""
-        if (self.rows, self.columns) != (self.height, self.width):
-            how = cv2.INTER_AREA if self.rows < self.height else cv2.INTER_LINEAR
-            image = cv2.resize(image, (self.columns, self.rows), interpolation=how)
+        """uint8 [H, W, 3] -> uint8 [1, 3, h, w], both padded to multiples of `STRIDE`."""
         below, right = -self.rows % STRIDE, -self.columns % STRIDE
-        image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
+        image = np.pad(self.scale(image), ((0, below), (0, right), (0, 0)), mode="edge")
         return torch.from_numpy(image).permute(2, 0, 1)[None]
 
     def move(self, prompt: PointPrompts) -> PointPrompts:
         """A prompt in pixels of the view; pixel centres are whole numbers."""
-        factor = np.array([self.columns / self.width, self.rows / self.height])
-        return replace(
-            prompt, positive=(prompt.positive + 0.5) * factor - 0.5, negative=(prompt.negative + 0.5) * factor - 0.5
-        )
+        return replace(prompt, positive=self.scale_points(prompt.positive), negative=self.scale_points(prompt.negative))
 
     def restore(self, mask: np.ndarray, into: np.ndarray) -> None:
-        """float32 [padded rows, columns] -> float32 [H, W], written in place: at full size copies are what takes time."""
-        mask = mask[: self.rows, : self.columns]
-        if mask.shape == into.shape:
-            into[:] = mask
-        else:
-            cv2.resize(np.ascontiguousarray(mask), into.shape[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
+        """float32 [padded h, w] -> float32 [H, W], written in place: at full size copies are what takes time."""
+        self.unscale(mask[: self.rows, : self.columns], into)

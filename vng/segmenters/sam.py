@@ -33,6 +33,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from vng.errors import DataError, UsageError, one_of
+from vng.models.fit import Fit
 from vng.models.loading import device_named, fingerprint, load_strictly, told
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
 from vng.segmenters.sam_decoder import TwoWay
@@ -148,14 +149,14 @@ class SamSegmenter:
                 result[chunk] = fit.to_image(logits).sigmoid_().cpu()
         return result.numpy()
 
-    def _fit(self, height: int, width: int) -> Fit:
+    def _fit(self, height: int, width: int) -> SquareFit:
         side = rows = columns = self._side
         if self.family.keeps_aspect:
             scale = side / max(height, width)
             rows, columns = (max(1, int(length * scale + 0.5)) for length in (height, width))
-        return Fit(height, width, rows, columns, side, 4 * self.model.prompt_encoder.image_embedding_size[0])
+        return SquareFit(height, width, rows, columns, side, 4 * self.model.prompt_encoder.image_embedding_size[0])
 
-    def _encode(self, image: np.ndarray, fit: Fit) -> list[Tensor]:
+    def _encode(self, image: np.ndarray, fit: SquareFit) -> list[Tensor]:
         """Feature levels float32 [1, C, h, w] of an image, coarsest last."""
         pixels = fit.pixels(image, self._mean, self._std)
         self._two_way.new_image()
@@ -169,7 +170,7 @@ class SamSegmenter:
         bfloat = self.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast(self.device.type, torch.bfloat16 if bfloat else torch.float16, enabled=half)
 
-    def _asks(self, fit: Fit, prompts: Sequence[PointPrompts]) -> list[Ask | None]:
+    def _asks(self, fit: SquareFit, prompts: Sequence[PointPrompts]) -> list[Ask | None]:
         """What the model is asked of each object; None where nothing says where it is."""
         s = self.settings
         positive = [
@@ -240,7 +241,7 @@ class SamSegmenter:
             iou = iou.masked_fill(right < right.amax(1, keepdim=True), -torch.inf)
         return logits[torch.arange(len(asks), device=logits.device), iou.argmax(1)]
 
-    def _refine(self, levels: list[Tensor], asks: Sequence[Ask], logits: Tensor, fit: Fit) -> Tensor:
+    def _refine(self, levels: list[Tensor], asks: Sequence[Ask], logits: Tensor, fit: SquareFit) -> Tensor:
         """Feed logits [K, h, w] back in; a mask narrower than two pixels of the square stays as it is (SAM-PT)."""
         for _ in range(self.settings.refinements):
             boxes = [fit.box_of(mask) for mask in (logits > 0).cpu()]
@@ -268,13 +269,9 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Fit:
+class SquareFit(Fit):
     """How an image of height x width lies in the model's square: as rows x columns, from the upper left corner on."""
 
-    height: int
-    width: int
-    rows: int
-    columns: int
     side: int  # of the square input
     low: int  # side of the decoder's logits
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from vng.dataset import check_datasets
+from vng.dataset import VngDataset, check_datasets
 from vng.errors import DataError, UsageError, VngError
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.training.progress import Score, plot_curves, score_model
@@ -77,8 +77,13 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
     return [{"params": p, "lr": rest[n], "base_lr": rest[n], "name": n} for n, p in groups.items() if p]
 
 
-def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float:
-    """Train, or go on with a stopped run; returns the last logged loss.
+def train(
+    recipe: R,
+    build: Callable[[R, Mapping[Path, VngDataset]], Task],
+    progress: bool = True,
+    datasets: Mapping[Path, VngDataset] | None = None,
+) -> float:
+    """Train, or resume an interrupted run; returns the last logged loss.
 
     The run folder then holds the model (`from_pretrained` opens it), `training.json` (settings, versions), `log.jsonl`
     and `curves.png`. Stopped at any moment and called again, it ends as an uninterrupted run.
@@ -89,25 +94,8 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
         UsageError: `save_every` or `evaluate.every` is no multiple of `log_every`, or the task cannot be scored.
         VngError: the loss is not finite.
     """
-    if recipe.save_every % recipe.log_every:
-        raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
-    if recipe.evaluate is not None and recipe.evaluate.every % recipe.log_every:
-        raise UsageError(f"evaluate.every={recipe.evaluate.every} must be a multiple of log_every={recipe.log_every}")
-    check_folder(recipe.out)
-    datasets = recipe.datasets()
-    if recipe.evaluate is not None:
-        datasets = {**datasets, "dataset_manifest.evaluate": recipe.evaluate.dataset}
-    check_datasets(datasets.values())
-    ignored = {"out", "workers", "keep_checkpoints"} | ({"evaluate"} if recipe.evaluate is None else set())
-    settings = json.loads(recipe.model_dump_json(exclude=ignored))
-    for name, path in datasets.items():
-        made_by = path / "manifest.json"
-        settings[name] = file_hash(made_by) if made_by.exists() else None  # a rebuilt dataset is another
-    check_same(recipe.out / MANIFEST, settings, recipe.out)
-    if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
-        raise DataError(
-            recipe.out, "", "", "this folder holds a model that no run here has trained", "choose another out"
-        )
+    opened = datasets or {}
+    settings = _check_run(recipe, opened)
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
@@ -120,7 +108,7 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
         gradient_accumulation_steps=recipe.optimizer.accumulate,
         step_scheduler_with_optimizer=False,
     )
-    task = build(recipe)
+    task = build(recipe, opened)
     if recipe.evaluate is not None and task.score is None:
         raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored while it trains")
     if accelerator.is_main_process:
@@ -135,6 +123,31 @@ def train(recipe: R, build: Callable[[R], Task], progress: bool = True) -> float
         _finish(accelerator.unwrap_model(model), task, recipe)
     accelerator.wait_for_everyone()
     return loss
+
+
+def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, Any]:
+    """Refuse what cannot be trained, before anything is opened; the settings that the run folder keeps."""
+    if recipe.save_every % recipe.log_every:
+        raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
+    if recipe.evaluate is not None and recipe.evaluate.every % recipe.log_every:
+        raise UsageError(f"evaluate.every={recipe.evaluate.every} must be a multiple of log_every={recipe.log_every}")
+    check_folder(recipe.out)
+    named = recipe.datasets()
+    if recipe.evaluate is not None:
+        named = {**named, "dataset_manifest.evaluate": recipe.evaluate.dataset}
+    check_datasets(path for path in named.values() if path not in opened)
+    ignored = {"out", "workers", "keep_checkpoints"} | ({"evaluate"} if recipe.evaluate is None else set())
+    settings = json.loads(recipe.model_dump_json(exclude=ignored))
+    for name, path in named.items():  # a rebuilt dataset is another
+        made_by = path / "manifest.json"
+        settings[name] = file_hash(made_by) if made_by.exists() else None
+        if path in opened:
+            settings[name] = opened[path].content
+    check_same(recipe.out / MANIFEST, settings, recipe.out)
+    if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
+        reason = "this folder holds a model that no run here has trained"
+        raise DataError(recipe.out, "", "", reason, "choose another out")
+    return settings
 
 
 def _run_steps(

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 if TYPE_CHECKING:
-    from vng.evaluation.accumulators import NarrativeScore
+    from vng.evaluation.narrative.accumulator import NarrativeScore
 
 Score = Callable[[nn.Module, int, int], "NarrativeScore"]  # model, process, processes -> the score of its videos
 

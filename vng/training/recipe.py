@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from vng.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vng.dataset import VngDataset
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +88,14 @@ def _load_tree(path: Path) -> dict[str, Any]:
     return _merge(_load_tree(find_config(path.parent / base)), tree) if base else tree
 
 
+_INSTEAD = {"path": "sources", "sources": "path"}  # of data: one replaces the other of the layer below
+
+
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
+    for name, other in _INSTEAD.items():
+        if above.get(name):
+            merged.pop(other, None)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
@@ -97,18 +106,25 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UsageError(f"override {override!r}: write key=value, for example optimizer.steps=100")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise UsageError(f"override {override!r}: the value is broken YAML; quote it") from error
+    apply_setting(tree, key, value)
+
+
+def apply_setting(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` of plain settings; raises UsageError where `a` or `a.b` is a value."""
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise UsageError(f"override {override!r}: {parent} is a value, not a group of settings")
-    try:
-        value = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        raise UsageError(f"override {override!r}: the value is broken YAML; quote it") from error
+            raise UsageError(f"override {key!r}: {parent} is a value, not a group of settings")
     logger.info("override %s: %r -> %r", key, node.get(last), value)
     node[last] = value
+    if last in _INSTEAD and value:
+        node.pop(_INSTEAD[last], None)
 
 
 def _explain(item: Any, kind: type[Settings]) -> str:
@@ -155,6 +171,67 @@ class OptimizerSettings(Settings):
     drops: tuple[float, ...] = (0.5, 0.83)  # where "steps" divides the rate by 10, as shares of all steps
 
 
+SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]
+
+
+class Source(Settings):
+    """One dataset of a mixture. What a task has no use for, its data settings refuse."""
+
+    path: Path
+    split: str | None = None
+    frames_root: Path | None = None  # where linked frames lie, if they moved
+    weight: float = Field(1.0, gt=0)  # beside the other sources' weights, see `MixtureSettings.weigh`
+    supervision: SUPERVISIONS | None = None  # None: the recipe's
+    stills: bool | None = (
+        None  # clips made of one frame, moved, instead of several frames of a video; None: the recipe's
+    )
+    min_agreement: float | None = Field(None, ge=0, le=1)  # None: the recipe's
+    frame_step: PositiveInt = 1  # frames of the video between two of the dataset (YouTube-VOS: 5)
+
+    def open(self, datasets: Mapping[Path, VngDataset]) -> VngDataset:
+        """The dataset: an opened one of this path, or the folder's or hub id's."""
+        from vng.dataset import VngDataset
+
+        return datasets.get(self.path) or VngDataset(self.path, self.split, self.frames_root)
+
+
+_SHORT = ("path", "split", "frames_root")
+
+
+class MixtureSettings(Settings):
+    """Which datasets are trained on; `path`, `split` and `frames_root` are short for one source."""
+
+    uses: ClassVar[tuple[str, ...]] = ()  # fields of sources beside path, split, frames_root and weight
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    weigh: Literal["sources", "videos"] = "sources"  # a weight is a share of the samples, or counts for each video
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("path") is None:
+            return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
+        if value.get("sources"):
+            raise ValueError("path and sources: give one of them (data.path=null takes the recipe's away)")
+        rest = {name: given for name, given in value.items() if name not in (*_SHORT, "sources")}
+        return {**rest, "sources": [{name: value[name] for name in _SHORT if name in value}]}
+
+    @model_validator(mode="after")
+    def _used(self) -> MixtureSettings:
+        for i, source in enumerate(self.sources):
+            for name in source.model_fields_set - {*_SHORT, "weight", *self.uses}:
+                raise ValueError(f"sources.{i}.{name}: this task has no use for it")
+            if self.weigh == "videos" and source.weight != int(source.weight):
+                raise ValueError(f"sources.{i}.weight: with weigh: videos a whole number, got {source.weight:g}")
+        return self
+
+    @property
+    def shares(self) -> list[float]:
+        """The share of the samples that each source has, where `weigh` is "sources"."""
+        total = sum(source.weight for source in self.sources)
+        return [source.weight / total for source in self.sources]
+
+
 class EvaluateSettings(Settings):
     """A dataset on which the model is scored while it trains (task: grounding)."""
 
@@ -186,5 +263,6 @@ class Recipe(Settings):
         return "no" if value is False else value  # a bare `no` is false in YAML
 
     def datasets(self) -> dict[str, Path]:
-        """The datasets a run reads, each with the name under which `training.json` keeps its manifest's hash."""
-        raise NotImplementedError
+        """The datasets a run reads, in the order of the recipe, by the names under which `training.json` keeps hashes."""
+        data: MixtureSettings = getattr(self, "data")  # noqa: B009  each task has data settings of its own
+        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(data.sources)}

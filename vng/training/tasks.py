@@ -1,26 +1,27 @@
-"""Tasks by name: what a recipe's `task` stands for."""
+"""Tasks by name: what a recipe's `task` stands for, and training a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vng.errors import one_of
+from vng.errors import UsageError, one_of
 from vng.training.clicks.recipe import ClicksRecipe, DynamiteRecipe
 from vng.training.grounding.recipe import GroundingRecipe
-from vng.training.recipe import Recipe, check_settings, load_tree
+from vng.training.recipe import Recipe, apply_setting, check_settings, load_tree
 from vng.training.stcn.recipe import StcnRecipe
 
 if TYPE_CHECKING:
+    from vng.dataset import VngDataset
     from vng.training.loop import Task
 
 
 @dataclass(frozen=True)
 class TaskKind:
-    """How a task's recipe looks, and who makes model, samples and saver of it ("module:function")."""
+    """How a task's recipe looks, and what makes model, samples and saver of it ("module:function")."""
 
     recipe: type[Recipe]
     builder: str
@@ -34,18 +35,86 @@ TASKS = {
 }
 
 
+def train(
+    recipe: str | Path,
+    dataset: VngDataset | str | Path | Any = None,
+    *,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Path:
+    """Train a model from a recipe, or resume an interrupted run.
+
+    train("configs/grounder.yaml", "data/oops-vng", out="out/oops-vng", **{"optimizer.lr": 1e-4})
+
+    Args:
+        recipe: a YAML file, or the name of a shipped one ("grounder", "point-vos/points").
+        dataset: what is trained on, in place of the recipe's `data.path`: a folder, a hub id, a `VngDataset`, or a
+            `datasets.Dataset` that was filtered or mapped.
+        out: the run folder, in place of the recipe's.
+        progress: whether a bar counts steps.
+        settings: settings of the recipe to change, dotted.
+
+    Returns:
+        The run folder, which `from_pretrained` opens.
+
+    Raises:
+        UsageError: an unknown recipe or setting, a wrong value.
+        DataError: a dataset that is not there, a folder with a run of other settings.
+        VngError: the loss is not finite.
+    """
+    from vng.dataset import as_dataset
+
+    tree = load_tree(Path(recipe))
+    for key, value in settings.items():
+        apply_setting(tree, key, value)
+    opened: dict[Path, VngDataset] = {}
+    if dataset is not None:
+        path = Path(dataset) if isinstance(dataset, (str, Path)) else None
+        if path is None:
+            given = as_dataset(dataset)
+            path = given.path
+            opened[path] = given
+        apply_setting(tree, "data.sources", [])
+        apply_setting(tree, "data.path", str(path))
+    if out is not None:
+        apply_setting(tree, "out", str(out))
+    made = recipe_of(tree, str(recipe))
+    train_recipe(made, progress=progress, datasets=opened)
+    return made.out
+
+
+def train_recipe(recipe: Recipe, progress: bool = True, datasets: dict[Path, VngDataset] | None = None) -> float:
+    """Train a loaded recipe; returns the last logged loss. See `vng.training.loop.train`.
+
+    Args:
+        recipe: what to train.
+        progress: whether a bar counts steps.
+        datasets: opened ones, by the path under which the recipe names them; the others are opened.
+    """
+    from vng.training.loop import train as run
+
+    return run(recipe, build, progress=progress, datasets=datasets)
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The typed recipe of a file; its `task` says of which kind, "grounding" where it says none.
+    """The typed recipe of a file; its `task` names the kind, "grounding" where it names none.
 
     Raises:
         DataError: the file is missing or broken YAML. UsageError: an unknown task, an unknown key, a wrong value.
     """
-    tree = load_tree(path, overrides)
-    name = one_of(str(tree.get("task", "grounding")), TASKS, "task")
-    return check_settings(TASKS[name].recipe, tree, str(path))
+    return recipe_of(load_tree(path, overrides), str(path))
 
 
-def build(recipe: Recipe) -> Task:
-    """Model, samples and saver of a recipe."""
+def recipe_of(tree: dict[str, Any], source: str) -> Recipe:
+    """The typed recipe of plain settings; raises UsageError, naming the `source`."""
+    name = tree.get("task", "grounding")
+    if not isinstance(name, str):
+        raise UsageError(f"{source}: task: a name is expected, got {name!r}")
+    return check_settings(TASKS[one_of(name, TASKS, "task")].recipe, tree, source)
+
+
+def build(recipe: Recipe, datasets: Mapping[Path, VngDataset]) -> Task:
+    """Model, samples and saver of a recipe; `datasets` as for `train_recipe`."""
     module, _, function = TASKS[recipe.task].builder.partition(":")
-    return getattr(import_module(module), function)(recipe)
+    return getattr(import_module(module), function)(recipe, datasets)

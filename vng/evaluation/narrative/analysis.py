@@ -19,8 +19,8 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Interval, Measure, Ratio, bootstrap_interval
+from vng.evaluation.figures import known, percent
 from vng.evaluation.narrative.scores import ExpressionScore, NarrativeScores, read_expression
-from vng.evaluation.vos.tables import known, percent
 from vng.evaluation.workers import in_order, known_length
 from vng.masks import RLE, area, decode
 

@@ -16,7 +16,7 @@ from vng.dataset import Video
 from vng.errors import Problem, one_of
 from vng.evaluation.narrative.scores import ExpressionScore, evaluate_narrative
 from vng.evaluation.predictions import Missing
-from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos
+from vng.evaluation.vos.scores import Run
 from vng.masks import empty
 
 
@@ -145,13 +145,3 @@ def annotator_runs(results: Path) -> tuple[Run, ...]:
     """The folders `anno_<k>` of label maps that ReferFormer writes for Ref-DAVIS17; none where there are none."""
     found = {path.name[5:]: path for path in results.glob("anno_*") if path.is_dir() and path.name[5:].isdigit()}
     return tuple(Run(found[k]) for k in sorted(found, key=int))
-
-
-def evaluate_annotator_runs(
-    videos: Iterable[Video], runs: Sequence[Run], official: bool = False, missing: Missing = "error", **how: Any
-) -> tuple[VosScores, ...]:
-    """Ref-DAVIS17 as published results are scored: each annotator's label maps by the unsupervised DAVIS protocol.
-
-    The score is the mean of the runs' J&F. Further arguments and errors as `evaluate_vos`.
-    """
-    return evaluate_vos(videos, runs, Protocol("davis-unsupervised", official), missing, **how)

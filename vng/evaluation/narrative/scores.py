@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import frame_scores
 from vng.evaluation.predictions import PREDICT, FrameFolder, Missing, check_results, raise_problems, strange_folders
-from vng.evaluation.workers import score_videos
+from vng.evaluation.workers import VideoOutcome, gather, score_videos
 from vng.frames import inside
 from vng.label_maps import MODES
 from vng.masks import RLE
@@ -103,15 +103,6 @@ def other_object(video: Video, expression: Expression) -> str | None:
     return named[(named.index(expression.object_id) + 1) % len(named)]
 
 
-@dataclass
-class _VideoScores:
-    """What came of one video."""
-
-    rows: list[ExpressionScore] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
-
-
 def evaluate_narrative(
     videos: Iterable[Video],
     results: Path,
@@ -138,22 +129,19 @@ def evaluate_narrative(
         WorkerDied: one of several processes was killed.
     """
     check_results(results)
-    all_ = _VideoScores()
-    known: set[str] = set()
-    score = partial(_evaluate_video, results=results, missing=missing, truth_of=truth_of)
-    for made in score_videos(score, videos, all_.problems, known, processes, progress):
-        all_.rows += made.rows
-        all_.problems += made.problems
-        all_.notes += made.notes
-    all_.notes += strange_folders(results, known, "video of the dataset")
-    raise_problems(all_.problems, all_.notes, strict)
-    return NarrativeScores(tuple(all_.rows), tuple(all_.notes))
+    rows, problems, known = list[ExpressionScore](), list[Problem](), set[str]()
+    work = partial(_evaluate_video, results=results, missing=missing, truth_of=truth_of)
+    found = score_videos(work, videos, problems, known, processes, progress)
+    _, notes = gather(found, rows.extend, problems, results, known, strict, "video of the dataset")
+    return NarrativeScores(tuple(rows), notes)
 
 
-def _evaluate_video(task: tuple[Video, bool], results: Path, missing: Missing, truth_of: TruthOf) -> _VideoScores:
+def _evaluate_video(
+    task: tuple[Video, bool], results: Path, missing: Missing, truth_of: TruthOf
+) -> VideoOutcome[list[ExpressionScore]]:
     """One video, without its pixels; whether to measure, or only to read what is wrong."""
     video, scoring = task
-    made = _VideoScores()
+    made = VideoOutcome(list[ExpressionScore](), video.dataset)
     try:
         folder = inside(results, video.video_id)
     except DataError as error:
@@ -173,7 +161,7 @@ def _evaluate_video(task: tuple[Video, bool], results: Path, missing: Missing, t
         made.problems += frames.problems
         made.notes += frames.extras()
         if scores is not None:
-            made.rows.append(_expression_score(video, index, str(targets[index]), annotated, *scores))
+            made.score.append(_expression_score(video, index, str(targets[index]), annotated, *scores))
     return made
 
 

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from vng.evaluation.bootstrap import bootstrap_interval
+from vng.evaluation.figures import p_value, percent, span
 from vng.evaluation.report.plots import curves_svg, histogram_svg, mean_course, scatter_svg
-from vng.evaluation.report.record import Box, Case, Pairing, Report, View, p_value, span
+from vng.evaluation.report.record import Box, Case, Pairing, Report, View
 from vng.evaluation.report.tables import case_table, video_table
-from vng.evaluation.vos.tables import percent
 from vng.masks import resize
 from vng.pages import embed_image, marked_html, render_page
 from vng.viewer import draw_points, overlay, tile

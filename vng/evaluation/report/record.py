@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vng.errors import DataError
 from vng.evaluation.bootstrap import Measure, PairedDifference, paired_difference
-from vng.evaluation.vos.tables import known, percent
+from vng.evaluation.figures import known, p_value, percent, span
 from vng.points import Points
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open
@@ -185,22 +184,3 @@ def pair(first: Report, second: Report, seed: int = 0) -> Pairing:
     ]
     pairs = tuple((case, theirs[case.key]) for case in first.cases)
     return Pairing(first, second, pairs, tuple(tests))
-
-
-def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """What tables call folders: their names, or what differs in their paths where names are the same."""
-    parts = [folder.resolve().parts for folder in folders]
-    most = max(len(p) for p in parts)
-    depth = next((d for d in range(1, most + 1) if len({p[-d:] for p in parts}) == len(parts)), most)
-    shared = next((d for d in range(depth) if len({p[len(p) - 1 - d] for p in parts}) > 1), 0) if len(parts) > 1 else 0
-    return tuple("/".join(p[-depth : len(p) - shared]) for p in parts)
-
-
-def span(low: float, high: float, sign: str = "") -> str:
-    """An interval in per cent."""
-    return "-" if np.isnan(low) else f"[{percent(low, sign)}, {percent(high, sign)}]"
-
-
-def p_value(p: float) -> str:
-    """As it is printed; the draws of the bootstrap tell nothing below 0.001."""
-    return "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

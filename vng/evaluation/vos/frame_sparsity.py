@@ -17,10 +17,9 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import UsageError
 from vng.evaluation.bootstrap import drawn_groups, percentile_interval, weighted_means
+from vng.evaluation.figures import folder_names, known, percent
 from vng.evaluation.predictions import Missing
-from vng.evaluation.report.record import folder_names
 from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos, on_frames
-from vng.evaluation.vos.tables import known, percent
 from vng.pages import embed_image, render_page
 
 COUNTS = (1, 2, 3, 5, 10)

@@ -7,7 +7,7 @@ length, and a true mask is made ready once however many runs are scored.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from vng.evaluation.shapes import Shapes, of_labels
 from vng.evaluation.vos.proposals import UNSUPERVISED, score_proposals
 from vng.evaluation.vos.runs import Run, VideoPredictions, find_runs, plain_run
 from vng.evaluation.vos.targets import LeftOut, Protocol, Targets
-from vng.evaluation.workers import score_videos
+from vng.evaluation.workers import VideoOutcome, collect, score_videos
 from vng.label_maps import object_numbers
 
 __all__ = ["ObjectScore", "Protocol", "Run", "VosScores", "evaluate_vos", "find_runs", "object_numbers", "plain_run"]
@@ -112,14 +112,12 @@ class Overall:
 
 
 @dataclass
-class _VideoScores:
-    """What came of one video: rows and notes for each run; rows are empty once something is wrong."""
+class _RunRows:
+    """What came of one video, for each run: its rows, empty once something is wrong, and what is strange."""
 
-    dataset: str
     rows: list[list[ObjectScore]]
-    left_out: tuple[LeftOut, ...] = ()
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[list[Problem]] = field(default_factory=list)
+    left_out: tuple[LeftOut, ...]
+    notes: list[list[Problem]]
 
 
 def evaluate_vos(
@@ -151,18 +149,18 @@ def evaluate_vos(
         DataError: no object to score, or a video on which the official program fails (official protocols).
         WorkerDied: one of several processes was killed.
     """
-    notes, known, source = [[] for _ in runs], set(), ""  # type: tuple[list[list[Problem]], set[str], str]
-    problems: list[Problem] = []
-    left_out: list[LeftOut] = []
+    notes: list[list[Problem]] = [[] for _ in runs]
     scores: list[list[ObjectScore]] = [[] for _ in runs]
-    score = partial(_evaluate_video, runs=runs, protocol=protocol, missing=missing)
-    for made in score_videos(score, videos, problems, known, processes, progress):
-        source = made.dataset
-        left_out += made.left_out
-        problems += made.problems
-        for i, found in enumerate(made.notes):
+    problems, left_out, known = list[Problem](), list[LeftOut](), set[str]()
+
+    def take(part: _RunRows) -> None:
+        left_out.extend(part.left_out)
+        for i, found in enumerate(part.notes):
             notes[i] += found
-            scores[i] += made.rows[i]
+            scores[i] += part.rows[i]
+
+    work = partial(_evaluate_video, runs=runs, protocol=protocol, missing=missing)
+    source, _ = collect(score_videos(work, videos, problems, known, processes, progress), take, problems)
     for run, found in zip(runs, notes, strict=True):
         found += strange_folders(run.folder, known, "video of the dataset")
     raise_problems(problems, [note for found in notes for note in found], strict)
@@ -178,22 +176,23 @@ def evaluate_vos(
 
 def _evaluate_video(
     task: tuple[Video, bool], runs: Sequence[Run], protocol: Protocol, missing: Missing
-) -> _VideoScores:
+) -> VideoOutcome[_RunRows]:
     """One video, without its pixels; whether to measure, or only to read what is wrong."""
     video, scoring = task
     targets = protocol.targets(video)
-    made = _VideoScores(video.dataset, [[] for _ in runs], targets.left_out, [], [[] for _ in runs])
+    part = _RunRows([[] for _ in runs], targets.left_out, [[] for _ in runs])
+    made = VideoOutcome(part, video.dataset)
     readers = _open(video, runs, missing, made.problems)
     if len(readers) == len(runs):
         scoring = scoring and not made.problems
         if protocol.name == UNSUPERVISED:
             rows = score_proposals(video, targets, readers, protocol, scoring)
-            made.rows = [object_scores(video, targets, its) for its in rows or []]
+            part.rows = [object_scores(video, targets, its) for its in rows or []]
         else:
-            made.rows = _score_video(video, targets, readers, scoring)
-        made.rows = made.rows or [[] for _ in runs]
+            part.rows = _score_video(video, targets, readers, scoring)
+        part.rows = part.rows or [[] for _ in runs]
         made.problems += [problem for reader in readers for problem in reader.problems]
-        made.notes = [reader.extras() for reader in readers]
+        part.notes = [reader.extras() for reader in readers]
     return made
 
 

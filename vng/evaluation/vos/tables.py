@@ -5,10 +5,7 @@ Tables show per cent, JSON and CSV hold shares in [0, 1]; what is not known is "
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ import numpy as np
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
+from vng.evaluation.figures import known, percent
 from vng.evaluation.metrics import Statistics
 from vng.evaluation.vos.scores import ObjectScore, Summary, VosScores
 
@@ -159,18 +157,27 @@ def _object_json(scores: VosScores, score: ObjectScore, seen: Collection[str] | 
     return made
 
 
-def as_csv(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
-    """One line an object and run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    measures = ["J&F", "J", "J-recall", "J-decay", "F", "F-recall", "F-decay"]
-    writer.writerow(["run", "points", "seed", "video", "object_id", "category", "seen", "frames", *measures])
+def csv_rows(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """One row an object and run."""
+    measures = ("J&F", "J", "J-recall", "J-decay", "F", "F-recall", "F-decay")
+    rows = []
     for run in scores:
         for score in run.objects:
-            row = _object_json(run, score, seen)
-            place = [str(run.run.folder), run.run.points, run.run.seed, score.video, score.object_id, score.category]
-            writer.writerow([*place, row.get("seen"), len(score.frames), *(row[name] for name in measures)])
-    return text.getvalue()
+            figures = _object_json(run, score, seen)
+            rows.append(
+                {
+                    "run": str(run.run.folder),
+                    "points": run.run.points,
+                    "seed": run.run.seed,
+                    "video": score.video,
+                    "object_id": score.object_id,
+                    "category": score.category,
+                    "seen": figures.get("seen"),
+                    "frames": len(score.frames),
+                    **{name: figures[name] for name in measures},
+                }
+            )
+    return rows
 
 
 def table(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
@@ -235,13 +242,3 @@ def _rows(rows: Sequence[tuple[str, Summary]]) -> list[str]:
 
 def _figures(values: Statistics) -> tuple[float, float, float]:
     return values.mean, values.recall, values.decay
-
-
-def percent(value: float, sign: str = "") -> str:
-    """A share as per cent, "-" where it is not known; `sign` "+" writes it always."""
-    return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
-
-
-def known(value: float) -> float | None:
-    """A figure for JSON: NaN becomes null."""
-    return None if math.isnan(value) else value

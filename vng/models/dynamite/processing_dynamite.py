@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,32 +15,29 @@ from torch import Tensor
 
 from vng.models.dynamite.clicks import Prompts, Trace
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
+from vng.models.fit import Fit
 from vng.points import Click
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STRIDE = 32
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How an image lies in the model's input."""
-
-    image: tuple[int, int]  # (H, W)
-    scaled: tuple[int, int]  # (H', W')
+class InputFit(Fit):
+    """How an image lies in the model's input: scaled, then padded with zeros below and to the right."""
 
     @staticmethod
-    def of(image: np.ndarray, config: DynamiteConfig) -> Fit:
+    def of(image: np.ndarray, config: DynamiteConfig) -> InputFit:
         """The short side becomes `short_side`, or as much as keeps the long one within `long_side` (as the authors test)."""
         height, width = image.shape[:2]
         scale = 1.0
         if config.short_side:
             scale = min(config.short_side / min(height, width), config.long_side / max(height, width))
-        return Fit((height, width), (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))))
+        return InputFit(height, width, max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
 
     @property
     def padded(self) -> tuple[int, int]:
         """Sides of the model's input, multiples of 32."""
-        height, width = (-(-side // STRIDE) * STRIDE for side in self.scaled)
+        height, width = (-(-side // STRIDE) * STRIDE for side in (self.rows, self.columns))
         return height, max(width, 2 * STRIDE)  # group norm wants more than one pixel at stride 32
 
     def places(self, xy: np.ndarray) -> np.ndarray:
@@ -49,16 +45,12 @@ class Fit:
 
         Without half-pixel shifts, as in the authors' program.
         """
-        inside = np.clip(np.asarray(xy, np.float32)[:, ::-1], 0, np.array(self.image, np.float32) - 1)
-        return inside * (np.array(self.scaled, np.float32) / np.array(self.image, np.float32))
+        image, scaled = (np.array(size, np.float32) for size in ((self.height, self.width), (self.rows, self.columns)))
+        return np.clip(np.asarray(xy, np.float32)[:, ::-1], 0, image - 1) * (scaled / image)
 
     def pixel_values(self, image: np.ndarray) -> Tensor:
-        """RGB uint8 [H, W, 3] -> float [1, 3, H', W'], scaled, normalised, then padded with zeros below and to the right."""
-        if self.scaled != self.image:
-            smaller = self.scaled[0] < self.image[0]
-            how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-            image = cv2.resize(image, self.scaled[::-1], interpolation=how)
-        return _padded(_normalised(image), self.padded)[None]
+        """RGB uint8 [H, W, 3] -> float [1, 3, h, w], scaled, normalised, then padded with zeros below and to the right."""
+        return _padded(_normalised(self.scale(image)), self.padded)[None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class TrainingSample:
 
 def batch_of(samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
     """Arguments of `DynamiteModel.forward` for images of any sizes, padded to the largest."""
-    fits = [Fit(s.image.shape[:2], s.image.shape[:2]).padded for s in samples]
+    fits = [InputFit(*s.image.shape[:2], *s.image.shape[:2]).padded for s in samples]
     height, width = (max(sides) for sides in zip(*fits, strict=True))
     most = max(len(s.masks) for s in samples)
     masks = torch.zeros(len(samples), most, height, width, dtype=torch.bool)

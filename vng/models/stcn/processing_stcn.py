@@ -7,24 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from vng.models.fit import Fit
 from vng.models.stcn.modeling_stcn import MEAN
 
 MULTIPLE = 16  # sides the network takes
 
 
 @dataclass(frozen=True)
-class View:
+class View(Fit):
     """How a frame is brought to what the network sees: scaled, then padded with its mean colour, on both sides by default."""
 
-    height: int
-    width: int
-    rows: int  # after scaling
-    columns: int
     multiple: int = MULTIPLE  # of which the padded sides are
     centred: bool = True  # False: padded below and to the right
 
@@ -32,7 +28,7 @@ class View:
     def of(height: int, width: int, short_side: int = 0) -> View:
         """The view of frames of height x width pixels; `short_side` 0 keeps their size."""
         scale = short_side / min(height, width) if short_side else 1.0
-        return View(height, width, max(1, round(height * scale)), max(1, round(width * scale)))
+        return View(height, width, *Fit.scaled_size(height, width, scale))
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -50,35 +46,27 @@ class View:
         room = [(top, rows - self.rows - top), (left, columns - self.columns - left)]
         return np.pad(array, room + [(0, 0)] * (array.ndim - 2), constant_values=value)
 
-    def _scale(self, array: np.ndarray) -> np.ndarray:
-        if (self.rows, self.columns) == (self.height, self.width):
-            return array
-        how = cv2.INTER_AREA if self.rows < self.height else cv2.INTER_LINEAR
-        return cv2.resize(array, (self.columns, self.rows), interpolation=how)
-
     def image(self, image: np.ndarray) -> Tensor:
         """uint8 [H, W, 3] -> float32 [1, 3, rows, columns] in 0..255, what is added being the mean colour."""
-        padded = self._pad(self._scale(image).astype(np.float32), np.nan)
+        padded = self._pad(self.scale(image).astype(np.float32), np.nan)
         padded = np.where(np.isnan(padded), np.float32(255 * np.array(MEAN)), padded)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """[H, W] in [0, 1] -> float32 [rows, columns]."""
-        return self._pad(self._scale(mask.astype(np.float32)), 0.0)
+        return self._pad(self.scale(mask.astype(np.float32)), 0.0)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Pixels of the frame [P, 2] -> pixels the network sees; centres are whole numbers."""
-        factor = np.array([self.columns / self.width, self.rows / self.height])
-        return (np.asarray(xy, float).reshape(-1, 2) + 0.5) * factor - 0.5 + np.array(self._corner[::-1])
+        return self.scale_points(xy) + np.array(self._corner[::-1])
 
     def restore(self, probabilities: np.ndarray) -> np.ndarray:
         """[K, rows, columns] -> float32 [K, H, W]."""
         top, left = self._corner
         cut = probabilities[:, top : top + self.rows, left : left + self.columns]
-        if cut.shape[1:] == (self.height, self.width):
+        if not self.is_scaled:
             return np.ascontiguousarray(cut)
-        size = (self.width, self.height)
-        scaled = [cv2.resize(np.ascontiguousarray(p), size, interpolation=cv2.INTER_LINEAR) for p in cut]
+        scaled = [self.unscale(p) for p in cut]
         return np.stack(scaled) if scaled else np.zeros((0, self.height, self.width), np.float32)
 
 

@@ -5,6 +5,7 @@ Rana et al., ICCV 2023, Sec. 3.4. Sample i of a run depends on (seed, i) alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,9 @@ class InteractiveSampler(ClickSampler):
         return TrainingSample(scene.image, masks, tuple(clicks))
 
 
-def build_dynamite(recipe: DynamiteRecipe) -> Task:
+def build_dynamite(recipe: DynamiteRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a recipe."""
-    datasets = [VngDataset(path) for path in recipe.data.paths]
+    datasets = [source.open(opened) for source in recipe.data.sources]
     model = _model(recipe.model)
 
     def save(trained: nn.Module, folder: Path) -> None:

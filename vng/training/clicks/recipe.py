@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import Recipe, Settings, known_sizes
+from vng.training.recipe import MixtureSettings, Recipe, Settings, known_sizes
 
 
-class ClickDataSettings(Settings):
+class ClickDataSettings(MixtureSettings):
     """Which datasets with masks, and how images and clicks are drawn from them."""
 
-    paths: tuple[Path, ...] = Field(min_length=1)
-    shares: tuple[float, ...] = ()  # of the samples; () takes the same of each
     size: tuple[PositiveInt, PositiveInt] = (192, 256)  # (height, width) of a sample, multiples of 32
     scale: tuple[float, float] = (0.7, 1.5)  # of the frame
     rotation: float = Field(12.0, ge=0)  # degrees at the most
@@ -34,8 +31,6 @@ class ClickDataSettings(Settings):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ClickDataSettings:
-        if self.shares and len(self.shares) != len(self.paths):
-            raise ValueError(f"{len(self.shares)} shares for {len(self.paths)} paths")
         if any(side % 32 for side in self.size):
             raise ValueError(f"size {list(self.size)}: sides are multiples of 32")
         return self
@@ -55,20 +50,11 @@ class ClickModelSettings(Settings):
         return known_sizes(value, ClickNetConfig)
 
 
-class ImagesRecipe(Recipe):
-    """A training run on images of several datasets with masks."""
-
-    data: ClickDataSettings
-
-    def datasets(self) -> dict[str, Path]:
-        """Every dataset, in the order of the recipe."""
-        return {f"dataset_manifest.{i}": path for i, path in enumerate(self.data.paths)}
-
-
-class ClicksRecipe(ImagesRecipe):
+class ClicksRecipe(Recipe):
     """One training run of the click segmenter."""
 
     task: Literal["clicks"] = "clicks"
+    data: ClickDataSettings
     model: ClickModelSettings = ClickModelSettings()
 
 
@@ -87,8 +73,9 @@ class DynamiteModelSettings(Settings):
         return known_sizes(value, DynamiteConfig)
 
 
-class DynamiteRecipe(ImagesRecipe):
+class DynamiteRecipe(Recipe):
     """One training run of DynaMITe; of the data settings those about images count, its clicks are the authors'."""
 
     task: Literal["dynamite"] = "dynamite"
+    data: ClickDataSettings
     model: DynamiteModelSettings = DynamiteModelSettings()

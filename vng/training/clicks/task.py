@@ -6,7 +6,7 @@ Shapes: K prompts an image, P points, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,8 +55,7 @@ class ClickSampler(Dataset):
         for dataset, videos in zip(datasets, self._videos, strict=True):
             if not videos:
                 raise DataError(dataset.path, "", "segmentations", "no video of this dataset has a mask to train on")
-        shares = np.array(settings.shares or [1.0] * len(datasets))
-        self._shares = shares / shares.sum()
+        self._shares = settings.shares
 
     def __len__(self) -> int:
         return self.length
@@ -169,9 +168,9 @@ def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
     }
 
 
-def build_clicks(recipe: ClicksRecipe) -> Task:
+def build_clicks(recipe: ClicksRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a recipe."""
-    datasets = [VngDataset(path) for path in recipe.data.paths]
+    datasets = [source.open(opened) for source in recipe.data.sources]
     if recipe.model.init is not None:
         model = load_strictly(ClickNet, recipe.model.init)
     else:

@@ -23,8 +23,9 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor
 from vng.models.weak_losses import UNKNOWN
 from vng.narratives import mirror
 from vng.points import AMBIGUOUS, POSITIVE
-from vng.training.grounding.recipe import DataSettings, GroundingSource
+from vng.training.grounding.recipe import DataSettings
 from vng.training.grounding.views import distorted, mirrored, moved, piece, whole_frame
+from vng.training.recipe import Source
 from vng.training.warps import Warp, inside
 
 CACHED_VIDEOS = 256
@@ -92,8 +93,7 @@ class ClipSampler(Dataset):
         self._default = supervision
         self._cache: OrderedDict[tuple[int, int], Video] = OrderedDict()
         self._videos = [[i for i, count in enumerate(d.expression_counts) if count] for d in datasets]
-        weights = np.array([source.weight for source in settings.sources])
-        self._shares = weights / weights.sum()
+        self._shares = settings.shares
         for dataset, videos in zip(datasets, self._videos, strict=True):
             if not videos:
                 reason = "no video of this dataset has an expression to train on"
@@ -132,13 +132,13 @@ class ClipSampler(Dataset):
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _supervision(self, source: GroundingSource) -> str:
+    def _supervision(self, source: Source) -> str:
         return source.supervision or self._default
 
-    def _least(self, source: GroundingSource) -> float:
+    def _least(self, source: Source) -> float:
         return self.settings.min_agreement if source.min_agreement is None else source.min_agreement
 
-    def _draw(self, video: Video, source: GroundingSource, rng: np.random.Generator) -> Clip | None:
+    def _draw(self, video: Video, source: Source, rng: np.random.Generator) -> Clip | None:
         supervision, least = self._supervision(source), self._least(source)
         trusted = {item.object_id for item in video.objects if _agreement(item) >= least}
         usable = [e for e in video.expressions if e.object_id in trusted]
@@ -168,7 +168,7 @@ class ClipSampler(Dataset):
         video: Video,
         items: list[VideoObject],
         chosen: np.ndarray,
-        source: GroundingSource,
+        source: Source,
         flipped: bool,
         rng: np.random.Generator,
     ) -> tuple[list[Warp], Truth]:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import Recipe, Settings, known_sizes
+from vng.training.recipe import MixtureSettings, Recipe, Settings, known_sizes
 
 GROUNDING_SUPERVISIONS = Literal["masks", "pseudo_masks", "points"]
 
 
-class GroundingSource(Settings):
-    """One dataset of a mixture for the grounder."""
+class DataSettings(MixtureSettings):
+    """Which datasets, and how clips are drawn from them."""
 
-    path: Path
-    split: str | None = None
-    frames_root: Path | None = None  # where linked frames lie, if they moved
-    weight: float = Field(1.0, gt=0)  # share of the samples, beside the other sources' weights
-    supervision: GROUNDING_SUPERVISIONS | None = None  # None: the recipe's
-    stills: bool = False  # clips made of one frame, moved, instead of several frames of a video
-    min_agreement: float | None = Field(None, ge=0, le=1)  # None: the recipe's
+    uses: ClassVar[tuple[str, ...]] = ("supervision", "stills", "min_agreement")
 
-
-class DataSettings(Settings):
-    """Which datasets, and how clips are drawn from them; `path`, `split` and `frames_root` are short for one source."""
-
-    sources: tuple[GroundingSource, ...] = Field(min_length=1)
     frames: PositiveInt = 5  # a clip
     max_skip: PositiveInt = 3  # most frames between neighbours round the clip's first choice (ReferFormer)
     flip: float = Field(0.5, ge=0, le=1)  # chance of a mirrored clip; "left" and "right" change places
@@ -44,23 +32,14 @@ class DataSettings(Settings):
     min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
     weigh_agreement: bool = True  # pseudo_masks: objects weigh in the loss by how far their agreement is above chance
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_source(cls, value: Any) -> Any:
-        short = ("path", "split", "frames_root")
-        if not isinstance(value, dict) or value.get("path") is None:
-            return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
-        if value.get("sources"):
-            raise ValueError("path and sources: give one of them (data.path=null takes the recipe's away)")
-        rest = {name: given for name, given in value.items() if name not in (*short, "sources")}
-        return {**rest, "sources": [{name: value[name] for name in short if name in value}]}
-
     @model_validator(mode="after")
     def _in_order(self) -> DataSettings:
         for name in ("crop_sides", "still_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} {[low, high]}: above 0, least before most")
+        if any(source.supervision == "hybrid" for source in self.sources):
+            raise ValueError("supervision hybrid: a grounder has masks, pseudo_masks and points")
         return self
 
 
@@ -90,7 +69,3 @@ class GroundingRecipe(Recipe):
     supervision: GROUNDING_SUPERVISIONS = "masks"  # pseudo_masks: Huberised; points: at points alone (both ours)
     data: DataSettings
     model: ModelSettings = ModelSettings()
-
-    def datasets(self) -> dict[str, Path]:
-        """Every source, in the order of the recipe."""
-        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(self.data.sources)}

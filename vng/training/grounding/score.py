@@ -6,7 +6,7 @@ from torch import nn
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
-from vng.evaluation.accumulators import NarrativeScore
+from vng.evaluation.narrative.accumulator import NarrativeScore
 from vng.grounding.dataset import ground_expressions
 from vng.grounding.grounder import NarrativeGrounder
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG

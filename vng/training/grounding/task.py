@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from vng.training.loop import Task
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
-def build_grounding(recipe: GroundingRecipe) -> Task:
+def build_grounding(recipe: GroundingRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a grounding recipe."""
     data = recipe.data
-    datasets = [VngDataset(source.path, source.split, source.frames_root) for source in data.sources]
+    datasets = [source.open(opened) for source in data.sources]
     model, processor = build_model(recipe.model, datasets, data.short_side, data.long_side)
 
     def samples(length: int) -> ClipSampler:

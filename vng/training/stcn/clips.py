@@ -23,7 +23,8 @@ from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.models.stcn.processing_stcn import point_map
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, sample_in_mask
 from vng.training.clicks.scenes import recoloured
-from vng.training.stcn.recipe import VosDataSettings, VosSource
+from vng.training.recipe import Source
+from vng.training.stcn.recipe import VosDataSettings
 from vng.training.warps import Warp, affine, crop, flip, inside, thin_plate_bend
 
 CACHED_VIDEOS = 256
@@ -95,7 +96,7 @@ class VosClipSampler(Dataset):
             (source, index)
             for source, dataset in enumerate(datasets)
             for index in range(len(dataset))
-            for _ in range(settings.sources[source].repeats)
+            for _ in range(int(settings.sources[source].weight))
         ]
 
     def check(self) -> None:
@@ -138,11 +139,12 @@ class VosClipSampler(Dataset):
 class _Drawing:
     """Clips of one video under one supervision."""
 
-    def __init__(self, video: Video, settings: VosDataSettings, source: VosSource, supervision: str) -> None:
+    def __init__(self, video: Video, settings: VosDataSettings, source: Source, supervision: str) -> None:
         self.video, self.settings, self.source = video, settings, source
         self.supervision = source.supervision or supervision
         self.stills = settings.stills if source.stills is None else source.stills
-        self._objects = [item for item in video.objects if _agreement(item) >= settings.min_agreement]
+        least = settings.min_agreement if source.min_agreement is None else source.min_agreement
+        self._objects = [item for item in video.objects if _agreement(item) >= least]
         self._prompted = {item.object_id: self._frames_with(item, POSITIVE) for item in self._objects}
         self._told = {item.object_id: self._frames_with(item, None) for item in self._objects}
         self.references = sorted(set().union(*self._prompted.values()))  # frames a clip may start from

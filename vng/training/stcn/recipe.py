@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import Recipe, Settings, known_sizes
-
-SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]
+from vng.training.recipe import SUPERVISIONS, MixtureSettings, Recipe, Settings, known_sizes
 
 
-class VosSource(Settings):
-    """One dataset of a mixture for video object segmentation."""
-
-    path: Path
-    split: str | None = None
-    repeats: PositiveInt = 1  # how often its videos stand in the mixture (the paper: PV-DAVIS 5, PV-YT 1)
-    frame_step: PositiveInt = 1  # frames of the video between two of the dataset (YouTube-VOS: 5)
-    supervision: SUPERVISIONS | None = None  # None: the recipe's
-    stills: bool | None = None  # None: the recipe's
-
-
-class VosDataSettings(Settings):
+class VosDataSettings(MixtureSettings):
     """Which datasets, and how clips are drawn from them; the defaults are STCN's main training."""
 
-    sources: tuple[VosSource, ...] = Field(min_length=1)
+    uses: ClassVar[tuple[str, ...]] = ("supervision", "stills", "min_agreement", "frame_step")
+
+    weigh: Literal["sources", "videos"] = "videos"  # the paper: PV-DAVIS 5, PV-YT 1
     stills: bool = False  # clips made of one frame, moved and bent, instead of three of a video
     frames: int = Field(3, ge=2)  # a clip: one reference, the others are targets
     objects: PositiveInt = 2  # most of them in a clip
@@ -106,7 +94,3 @@ class StcnRecipe(Recipe):
     data: VosDataSettings
     model: StcnModelSettings = StcnModelSettings()
     loss: StcnLossSettings = StcnLossSettings()
-
-    def datasets(self) -> dict[str, Path]:
-        """Every source, in the order of the recipe."""
-        return {f"dataset_manifest.{i}": source.path for i, source in enumerate(self.data.sources)}

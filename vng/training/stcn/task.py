@@ -7,6 +7,7 @@ Shapes: B clips, T frames, K objects, P points an object, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,9 @@ class TrainedStcn(nn.Module):
         return torch.where(robust, huberised_cross_entropy(logits, labels, self.settings.huber), drawn)
 
 
-def build_stcn(recipe: StcnRecipe) -> Task:
+def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a recipe."""
-    datasets = [VngDataset(source.path, source.split) for source in recipe.data.sources]
+    datasets = [source.open(opened) for source in recipe.data.sources]
     model = _model(recipe.model)
     supervisions = {source.supervision or recipe.supervision for source in recipe.data.sources}
     model.config.takes_points = bool(supervisions & {"points", "hybrid"})

@@ -6,12 +6,45 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vng.cli.options import Option, add_options, command, path
 from vng.errors import DataError, UsageError
 
+NAME, SUMMARY = "import", "turn a checkpoint of the authors' ReferFormer, DynaMITe or STCN into a model folder"
+
 DEFAULT_TOKENIZER = "FacebookAI/roberta-base"  # what the authors' ReferFormer was trained with
+OPTIONS = (
+    Option(name="model", choices=("referformer", "dynamite", "stcn"), required=True, help="whose it is"),
+    Option(
+        name="tokenizer",
+        metavar="ID",
+        help=f"folder or hub id of the grounder's tokenizer [{DEFAULT_TOKENIZER}]",
+    ),
+    Option(
+        name="conditioning",
+        choices=("noun", "sentence"),
+        help=(
+            "what the grounder's queries start from: the marked noun (RF-VNG), or the sentence, as it was trained [noun]"
+        ),
+    ),
+    Option(name="out", type=path, required=True, help="folder to write"),
+)
 
 
-def run_import(arguments: argparse.Namespace) -> None:
+def add(commands: Any) -> None:
+    """The command's parser."""
+    parser = command(
+        commands,
+        NAME,
+        run,
+        SUMMARY,
+        "vng import ytvos_r50.pth --model referformer --out out/referformer\n"
+        "  vng import stcn.pth --model stcn --out out/stcn",
+    )
+    parser.add_argument("checkpoint", type=Path, help="the authors' .pth; nothing in it is executed")
+    add_options(parser, OPTIONS)
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Turn a checkpoint of another program into a folder that `from_pretrained` loads."""
     grounds = arguments.model == "referformer"
     for option in ("tokenizer", "conditioning"):

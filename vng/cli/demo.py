@@ -6,6 +6,7 @@ predict -> evaluate -> a page. Everything is seeded and every figure is of held-
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shlex
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from vng.cli.options import command
 from vng.errors import VngError
-from vng.manifest import to_json, write_atomic
 
 RunCommand = Callable[[Sequence[str]], int]
+
+
+NAME, SUMMARY = "demo", "the whole path on the procedural world, offline, in minutes"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,19 @@ class DemoSizes:
     overrides: tuple[str, ...] = ()  # of both recipes
 
 
+def add(commands: Any) -> None:
+    """The command's parser."""
+    parser = command(commands, NAME, run, SUMMARY, "vng demo --out out/demo")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where everything is written [out/demo]")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the demo."""
+    from vng.cli.app import main
+
+    run_demo(arguments.out, main)
+
+
 def run_demo(out: Path, run_command: RunCommand, sizes: DemoSizes | None = None) -> dict[str, Any]:
     """Run the demo into `out` and return its report (also `report.json` and `index.html` there).
 
@@ -44,6 +59,8 @@ def run_demo(out: Path, run_command: RunCommand, sizes: DemoSizes | None = None)
     Raises:
         VngError: one of its commands failed.
     """
+    from vng.manifest import to_json, write_atomic
+
     sizes = sizes or DemoSizes()
     started = time.monotonic()
     _make_data(out, run_command, sizes)
@@ -89,7 +106,7 @@ def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
         trio = out / f"world_{name}" / "vng"
         _step(run, "convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
               "--orig-masks", trio / "orig_masks.json", "--frames", out / f"world_{name}" / "frames",
-              "--out", out / folder, "--dataset", "procedural", "--split", "train")  # fmt: skip
+              "--out", out / folder, "--name", "procedural", "--split", "train")  # fmt: skip
 
 
 def _train_and_score(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
@@ -131,6 +148,8 @@ def _pseudo_mask_quality(out: Path) -> dict[str, float]:
 
     J is a mean over the annotated frames in which the object is seen; where the segmenter found nothing it is 0.
     """
+    from statistics import fmean
+
     from scipy.stats import spearmanr
 
     from vng.dataset import VngDataset
@@ -151,10 +170,10 @@ def _pseudo_mask_quality(out: Path) -> dict[str, float]:
                 if (truly := true[place[name]]) is not None and area(truly)
             ]
             if item.quality.point_agreement is not None and seen:
-                scores.append(float(np.mean(seen)))
+                scores.append(fmean(seen))
                 agreements.append(item.quality.point_agreement)
     correlation = spearmanr(agreements, scores).statistic if len(scores) > 1 else float("nan")
-    return {"mean_J": float(np.mean(scores)), "agreement_rank_correlation": float(correlation)}
+    return {"mean_J": fmean(scores), "agreement_rank_correlation": float(correlation)}
 
 
 def _write_page(out: Path, report: dict[str, Any]) -> None:
@@ -184,6 +203,10 @@ def _write_page(out: Path, report: dict[str, Any]) -> None:
 
 def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     """Narratives of the test set, best, middle and worst, as contact sheets with a film."""
+    from statistics import fmean
+
+    import numpy as np
+
     from vng.dataset import VngDataset
     from vng.evaluation.narrative.scores import ExpressionScore
     from vng.grounding.result import GroundingResult
@@ -199,7 +222,7 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
         index = dataset.video_ids.index(score.video)
         narrative = dataset[index].expressions[score.expression].narrative
         narratives.setdefault((index, narrative), []).append(score)
-    ranked = sorted(narratives, key=lambda key: -np.mean([s.j + s.f for s in narratives[key]]))
+    ranked = sorted(narratives, key=lambda key: -fmean(s.j + s.f for s in narratives[key]))
     third = max(1, count // 3)
     middle = len(ranked) // 2
     chosen = [*ranked[:third], *ranked[middle : middle + third], *ranked[-third:]]
@@ -234,7 +257,7 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     return cards
 
 
-def _prediction(out: Path, video: str, expression: int, name: str) -> np.ndarray:
+def _prediction(out: Path, video: str, expression: int, name: str) -> Any:
     from vng.label_maps import read_label_map
 
     return read_label_map(out / "results" / "finetuned" / video / str(expression) / f"{name}.png")

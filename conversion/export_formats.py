@@ -1,0 +1,102 @@
+"""A VNG dataset in another format: the table of formats, and what every export does alike.
+
+A format writes what it can hold. What it cannot hold is left out and reported, also in `problems.jsonl` beside.
+A new format is a function `write_...(videos, out, ...) -> ExportResult` in `conversion/formats/`, and one line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vng.dataset import Video, VngDataset
+from vng.errors import PROBLEMS_FILE, DataError, Problem, UsageError, as_lines, one_of
+from vng.frames import Frames, encode_jpeg
+from vng.manifest import check_folder, write_atomic
+
+FORMATS = {  # name -> "module:function"
+    "official": "conversion.formats.official_vng:export_trio",
+    "davis": "conversion.formats.davis:write_davis",
+    "coco": "conversion.formats.youtube_vis:write_youtube_vis",
+    "point-png": "conversion.formats.point_pngs:write_point_pngs",
+}
+WITH_FRAMES = ("coco",)  # formats that write frames on demand
+UNFINISHED = ".unfinished"  # a file that is there while an export is written
+_JPEG = b"\xff\xd8"
+
+
+@dataclass
+class ExportResult:
+    """What an export wrote, and what it could not hold.
+
+    Attributes:
+        totals: counts by name.
+        problems: what was left out ("error"), or lost ("note").
+        files: what was written, where that is a few files.
+    """
+
+    totals: Counter[str] = field(default_factory=lambda: Counter(videos=0, objects=0, masks=0))
+    problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def report(self, video: Video, where: str, reason: str, kind: str = "note") -> None:
+        """Add a problem of a video."""
+        self.problems.append(Problem(video.dataset, video.video_id, where, reason, kind=kind))
+
+    def count(self, video: Video, holds: Iterable[str] = ()) -> None:
+        """Add a video that was written, and report what a format of masks does not hold, unless `holds` names it."""
+        masks = sum(rle is not None for item in video.objects for rle in item.segmentations)
+        self.totals.update(videos=1, objects=len(video.objects), masks=masks)
+        lost = {"narratives": len(video.narratives), "points": sum(len(item.points) for item in video.objects)}
+        told = [f"{number} {name}" for name, number in lost.items() if number and name not in holds]
+        if told:
+            self.report(video, "", f"{' and '.join(told)} are not written: this format has none")
+
+
+def export_dataset(
+    dataset: VngDataset | str | Path,
+    format: str,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    with_frames: bool = False,
+    progress: bool = True,
+) -> ExportResult:
+    """Write a dataset in another format; see `conversion.export`."""
+    from tqdm import tqdm
+
+    module, _, function = FORMATS[one_of(format, FORMATS, "export format")].partition(":")
+    if with_frames and format not in WITH_FRAMES:
+        raise UsageError("--with-frames goes with --format coco; davis always writes frames, the others never")
+    source = dataset if isinstance(dataset, VngDataset) else VngDataset(dataset, split)
+    videos = tqdm(source, total=len(source), desc="export", unit="video", disable=not progress)
+    more: dict[str, Any] = {"with_frames": True} if with_frames else {}
+    return getattr(import_module(module), function)(videos, Path(out), **more)
+
+
+@contextmanager
+def export_folder(out: Path) -> Iterator[ExportResult]:
+    """An empty folder to write into, whole or marked as unfinished; an interrupted export starts again."""
+    check_folder(out)
+    if out.exists() and any(out.iterdir()) and not (out / UNFINISHED).exists():
+        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / UNFINISHED).touch()
+    yield (export := ExportResult())
+    (out / PROBLEMS_FILE).unlink(missing_ok=True)
+    if export.problems:
+        write_atomic(out / PROBLEMS_FILE, as_lines(export.problems))
+    (out / UNFINISHED).unlink()
+
+
+def write_frames(frames: Frames, names: Iterable[str], folder: Path) -> None:
+    """Write frames as JPEGs; those that are JPEGs already keep their bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        data = frames.encoded(index)
+        (folder / f"{name}.jpg").write_bytes(data if data.startswith(_JPEG) else encode_jpeg(frames[index]))

@@ -1,0 +1,531 @@
+"""The table of conversions: what each kind is called, what it takes, and which function makes it.
+
+A new format is one file in `conversion/formats/` with a function `..._conversion(options, **its_own) -> Conversion`, and one
+entry here. Command line and `conversion.convert` are made from the entry. Nothing heavy is imported, so that `--help` answers
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vng.errors import UsageError, one_of
+from vng.options import Option, checked, frame_count, natural, path, positive, real, setting, split_name
+from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
+from vng.propagators import ENGINES as PROPAGATORS
+from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import ENGINES as SEGMENTERS
+
+if TYPE_CHECKING:
+    from conversion.build import Conversion
+    from conversion.simulated_points import SimulationSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of conversion.
+
+    Attributes:
+        name: on the command line and for `conversion.convert`.
+        summary, example: for help.
+        home: "module:function" that makes the `Conversion`.
+        options: its own, which the function takes as keywords.
+        segments: whether a segmenter makes the masks; the function then takes `engines` too.
+        simulates: whether points may be simulated from the masks; the function then takes `simulation` too.
+        fixed: keywords of the function that are the same for every call.
+    """
+
+    name: str
+    summary: str
+    example: str
+    home: str
+    options: tuple[Option, ...]
+    segments: bool = False
+    simulates: bool = False
+    fixed: Mapping[str, Any] = ()  # type: ignore[assignment]
+
+    @property
+    def all_options(self) -> tuple[Option, ...]:
+        """Its own options, then those that it shares with other kinds."""
+        shared = (ENGINE_OPTIONS if self.segments else ()) + (SIMULATION_OPTIONS if self.simulates else ())
+        return (*self.options, *shared, *OUTPUT_OPTIONS)
+
+
+OUTPUT_OPTIONS = (
+    Option(name="out", type=path, required=True, help="dataset folder to write"),
+    Option(name="name", default="", help="name of the dataset in its rows [the annotations' own]"),
+    Option(name="split", type=split_name, default="", help="split of the rows [the annotations' own]"),
+    Option(name="only", repeated=True, default=[], metavar="VIDEO", help="this video only; may be repeated"),
+    Option(
+        name="subset",
+        type=path,
+        metavar="FILE",
+        help="only what this list names, one object key or video name a line (Point-VOS publishes two)",
+    ),
+    Option(name="limit", type=positive, help="convert this many videos only"),
+    Option(
+        name="threads",
+        type=natural,
+        default=1,
+        help="threads of each process; the last digits of masks depend on it, so use more processes instead [1]",
+    ),
+    Option(name="link_frames", flag=True, help="refer to frames by path instead of embedding them"),
+)
+
+ENGINE_OPTIONS = (
+    Option(
+        name="segmenter",
+        default=DEFAULT_SEGMENTER,
+        help=f"what turns points into masks: {', '.join(SEGMENTERS)} [{DEFAULT_SEGMENTER}]",
+    ),
+    Option(name="segmenter_checkpoint", metavar="ID", help="weights of the segmenter: a folder or hub id"),
+    Option(
+        name="segmenter_set",
+        type=setting,
+        repeated=True,
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the segmenter, such as refinements=3 (sam) or negatives_of_others=never; may be repeated",
+    ),
+    Option(
+        name="propagator",
+        without=DEFAULT_PROPAGATOR,
+        metavar="NAME",
+        help=(
+            f"carry masks to all frames: {', '.join(PROPAGATORS)} [without a name {DEFAULT_PROPAGATOR}; without the "
+            "option only annotated frames have masks]"
+        ),
+    ),
+    Option(name="propagator_checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id"),
+    Option(name="seed", type=natural, default=0, help="of the points held out to measure agreement [0]"),
+)
+
+_AGREEMENT = (
+    Option(name="held_out", type=real, default=0.2, help="share of points kept to measure agreement [0.2]"),
+    Option(name="min_agreement", type=real, default=0.0, help="leave out objects whose point agreement is lower [0]"),
+)
+
+_POINTS_GROUP = "points from masks, as Point-VOS draws them (Sec. 3.1); all need --simulate"
+SIMULATION_OPTIONS = (
+    Option(
+        name="simulate",
+        type=positive,
+        metavar="N",
+        group=_POINTS_GROUP,
+        help="most positive points of an object in a frame; without it, masks and no points are written",
+    ),
+    Option(
+        name="negatives",
+        type=natural,
+        metavar="N",
+        group=_POINTS_GROUP,
+        help="most negative points, on whatever is neither the object nor void [N of --simulate]",
+    ),
+    Option(
+        name="point_frames",
+        type=frame_count,
+        metavar="F|all",
+        group=_POINTS_GROUP,
+        help="this many annotated frames, or all [10]",
+    ),
+    Option(
+        name="frame_sampling",
+        choices=("even", "random"),
+        group=_POINTS_GROUP,
+        help="which frames: evenly spaced, or drawn at random (App. A) [even]",
+    ),
+    Option(
+        name="sampling",
+        choices=("random", "farthest"),
+        group=_POINTS_GROUP,
+        help="random, or farthest-point sampling from the middle of the region [random]",
+    ),
+    Option(
+        name="distance",
+        type=real,
+        metavar="PIXELS",
+        group=_POINTS_GROUP,
+        help=(
+            "least distance of two points of one label, in pixels at 480 rows: at 240 rows half of it, and so on; "
+            "where that many points do not fit, there are fewer [20]"
+        ),
+    ),
+    Option(
+        name="point_seed",
+        type=natural,
+        metavar="S",
+        group=_POINTS_GROUP,
+        help="a point depends on it, and on the names of video, object and frame [0]",
+    ),
+    Option(
+        name="shared_negatives",
+        flag=True,
+        group=_POINTS_GROUP,
+        help=(
+            "draw the negatives of a frame once, on the background that its objects have in common, and give them to "
+            "every object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 a frame"
+        ),
+    ),
+    Option(name="keep_masks", flag=True, group=_POINTS_GROUP, help="keep the masks beside the points"),
+)
+
+_FRAMES = Option(name="frames", type=path, required=True, help="folder of VIDEO/ folders of frames, or VIDEO.mp4 files")
+_NARRATIVES = Option(name="narratives", type=path, required=True, help="Video Localized Narratives, JSON lines")
+_NULL_MEANS = Option(
+    name="null_means",
+    choices=("unknown", "absent"),
+    default="unknown",
+    help="what null in a listed frame says: not annotated (null), or the object is absent (empty) [unknown]",
+)
+_META = Option(name="meta", type=path, required=True, metavar="FILE", help="meta_expressions.json")
+_EXPRESSION_FRAMES = Option(
+    name="frames", type=path, required=True, metavar="DIR", help="folder of VIDEO/ folders of frames"
+)
+_WITHOUT = Option(
+    name="without",
+    type=path,
+    metavar="FILE",
+    help="leave out the videos of this meta_expressions.json (valid's file holds those of test too)",
+)
+_DAVIS_ROOT = Option(name="root", type=path, required=True, help="DAVIS folder, with JPEGImages/ and Annotations/")
+
+
+def _nouns(default: str) -> Option:
+    text = f"noun_segments, auto (spaCy where installed), or a spaCy pipeline by name or path [{default}]"
+    return Option(name="nouns", default=default, help=text)
+
+
+def _image_set(everything: str) -> Option:
+    text = f"clips of ImageSets/SET.txt, such as 2017/val; its name is the split [{everything}]"
+    return Option(name="image_set", default="", metavar="SET", help=text)
+
+
+TRIO_OPTIONS = (
+    Option(name="meta", type=path, required=True, help="meta_expressions.json"),
+    Option(name="extra_masks", type=path, required=True, help="extra_masks.json"),
+    Option(name="orig_masks", type=path, required=True, help="the data set's own masks (YouTube-VIS layout)"),
+)
+
+
+def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
+    rows = (
+        "frames of a row: those that `file_names` lists, or all that the video's folder has, with null masks where "
+        f"none is listed [{row_frames}]"
+    )
+    return Kind(
+        name=name,
+        summary=summary,
+        example=f"vng convert {name} --masks {file} --frames frames --out data/{name}",
+        home="conversion.formats.youtube_vis:vis_conversion",
+        options=(
+            Option(name="masks", type=path, required=True, metavar="FILE", help="JSON in YouTube-VIS layout"),
+            Option(
+                name="frames",
+                type=path,
+                help="folder that `file_names` are relative to; without it the rows carry no pixels",
+            ),
+            Option(name="row_frames", choices=("listed", "all"), default="", help=rows),
+            _NULL_MEANS,
+        ),
+        fixed={"kind": name},
+    )
+
+
+_ALL = (
+    Kind(
+        name="point-vos",
+        summary="Point-VOS points and VidLN narratives: pseudo-masks from points",
+        example=(
+            "vng convert point-vos --points oops_train.json --narratives oops_train.jsonl --frames frames/oops_train "
+            "--out data/oops-vng"
+        ),
+        home="conversion.narrated:point_vos_conversion",
+        options=(
+            Option(name="points", type=path, required=True, help="Point-VOS points: Oops JSON or Kinetics JSON lines"),
+            _NARRATIVES,
+            _FRAMES,
+            _nouns("auto"),
+            *_AGREEMENT,
+            Option(
+                name="link",
+                choices=("name", "name+trace"),
+                default="name+trace",
+                help="how a record finds its noun [name+trace]",
+            ),
+        ),
+        segments=True,
+    ),
+    Kind(
+        name="points",
+        summary="a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from them",
+        example="vng convert points --source data/pv-davis --segmenter embedded --out data/pv-davis-pseudo",
+        home="conversion.narrated:points_conversion",
+        options=(Option(name="source", type=path, required=True, help="VNG dataset with points"), *_AGREEMENT),
+        segments=True,
+    ),
+    Kind(
+        name="vidln",
+        summary="VidLN narratives alone: pseudo-masks from mouse traces",
+        example="vng convert vidln --narratives OVIS_train.jsonl --frames frames/OVIS_train --out data/ovis-traces",
+        home="conversion.narrated:vidln_conversion",
+        options=(_NARRATIVES, _FRAMES, _nouns("noun_segments")),
+        segments=True,
+    ),
+    Kind(
+        name="vng",
+        summary="the official VNG trio (OVIS-VNG, UVO-VNG): true masks",
+        example=(
+            "vng convert vng --meta meta_expressions.json --extra-masks extra_masks.json --orig-masks "
+            "annotations_train.json --frames frames --out data/ovis-vng"
+        ),
+        home="conversion.formats.official_vng:vng_conversion",
+        options=(
+            *TRIO_OPTIONS,
+            Option(name="frames", type=path, help="folder of frames; without it the rows carry no pixels"),
+        ),
+    ),
+    Kind(
+        name="davis",
+        summary="DAVIS folders: true masks, or points simulated from them, without narratives",
+        example="vng convert davis --root DAVIS --out data/davis",
+        home="conversion.formats.davis:davis_conversion",
+        options=(
+            _DAVIS_ROOT,
+            _image_set("all clips"),
+            Option(name="merge_objects", flag=True, help="make one object of all, as DAVIS 2016 has it"),
+        ),
+        simulates=True,
+    ),
+    Kind(
+        name="youtube-vos",
+        summary=(
+            "YouTube-VOS folders: true masks on annotated frames, or points simulated from them, without narratives"
+        ),
+        example="vng convert youtube-vos --root YouTube/train --out data/pv-yt --simulate 10",
+        home="conversion.formats.youtube_vos:youtube_vos_conversion",
+        options=(
+            Option(
+                name="root",
+                type=path,
+                required=True,
+                help="folder of a split, with meta.json, JPEGImages/ and Annotations/",
+            ),
+            Option(
+                name="frames",
+                type=path,
+                help="folder of VIDEO/ folders, such as train_all_frames/JPEGImages [JPEGImages/ of the root]",
+            ),
+            Option(
+                name="annotated",
+                choices=("all", "first"),
+                help=(
+                    "whether a label image tells of all objects, or of those that first appear in it [by the folder's "
+                    "name: first for valid and test]"
+                ),
+            ),
+        ),
+        simulates=True,
+    ),
+    _vis(
+        "ovis",
+        "OVIS's own masks, without narratives (OVIS-VNG comes by `vng convert vng`)",
+        "annotations_train.json",
+        "listed",
+    ),
+    _vis(
+        "uvo",
+        "UVO's own masks, without narratives (UVO-VNG comes by `vng convert vng`)",
+        "UVO_sparse_train_video.json",
+        "all",
+    ),
+    _vis("youtube-vis", "any masks in YouTube-VIS layout, without narratives", "instances.json", "listed"),
+    Kind(
+        name="ref-youtube-vos",
+        summary="Ref-YouTube-VOS: a narrative an expression, true masks on annotated frames",
+        example=(
+            "vng convert ref-youtube-vos --meta meta_expressions/train/meta_expressions.json --annotations "
+            "train/Annotations --frames train/JPEGImages --out data/ref-youtube-vos"
+        ),
+        home="conversion.formats.referring:ref_youtube_vos_conversion",
+        options=(
+            _META,
+            Option(
+                name="annotations",
+                type=path,
+                metavar="DIR",
+                help="folder of VIDEO/FRAME.png of object ids; without it, as for valid and test, all masks are null",
+            ),
+            Option(name="categories", type=path, metavar="FILE", help="meta.json of the split: names of objects"),
+            _EXPRESSION_FRAMES,
+            _WITHOUT,
+        ),
+    ),
+    Kind(
+        name="mevis",
+        summary="MeViS: a narrative an expression; several objects of an expression are one, their masks joined",
+        example=(
+            "vng convert mevis --meta train/meta_expressions.json --masks train/mask_dict.json --frames "
+            "train/JPEGImages --out data/mevis"
+        ),
+        home="conversion.formats.referring:mevis_conversion",
+        options=(
+            _META,
+            Option(
+                name="masks",
+                type=path,
+                metavar="FILE",
+                help="mask_dict.json; without it, as for valid, all masks are null",
+            ),
+            _NULL_MEANS,
+            _EXPRESSION_FRAMES,
+            _WITHOUT,
+        ),
+    ),
+    Kind(
+        name="ref-davis",
+        summary="Ref-DAVIS17: a narrative a sentence, DAVIS's true masks",
+        example=(
+            "vng convert ref-davis --root DAVIS --image-set 2017/val --expressions Davis17_annot1.txt "
+            "Davis17_annot1_full_video.txt Davis17_annot2.txt Davis17_annot2_full_video.txt --out data/ref-davis"
+        ),
+        home="conversion.formats.ref_davis:ref_davis_conversion",
+        options=(
+            _DAVIS_ROOT,
+            Option(
+                name="expressions",
+                type=path,
+                required=True,
+                many=True,
+                metavar="FILE",
+                help="the published text files, or one JSON file (docs/formats.md)",
+            ),
+            _image_set("all clips with sentences"),
+            Option(
+                name="annotations",
+                default="Annotations",
+                metavar="NAME",
+                help="folder of label images below the root, such as Annotations_unsupervised [Annotations]",
+            ),
+        ),
+    ),
+    Kind(
+        name="coco-png",
+        summary="COCO Panoptic Narrative Grounding: an image is a video of one frame, true masks of its singular things",
+        example=(
+            "vng convert coco-png --narratives png_coco_train2017.json --panoptic panoptic_train2017.json "
+            "--panoptic-masks panoptic_train2017 --images train2017 --out data/coco-png"
+        ),
+        home="conversion.formats.coco_png:coco_png_conversion",
+        options=(
+            Option(name="narratives", type=path, required=True, metavar="FILE", help="png_coco_{train,val}2017.json"),
+            Option(name="panoptic", type=path, required=True, metavar="FILE", help="panoptic_{train,val}2017.json"),
+            Option(
+                name="panoptic_masks",
+                type=path,
+                required=True,
+                metavar="DIR",
+                help="folder of COCO's panoptic PNGs",
+            ),
+            Option(name="images", type=path, required=True, metavar="DIR", help="folder of COCO's images"),
+            Option(
+                name="keep_plurals",
+                flag=True,
+                help="keep nouns of several segments, as one object, and of crowds (narratives of VNG have none)",
+            ),
+            Option(name="keep_stuff", flag=True, help="keep nouns of stuff: sky, grass (VNG has none)"),
+        ),
+    ),
+    Kind(
+        name="point-benchmark",
+        summary=(
+            "a VNG dataset with points: the form of the PV-Oops benchmark, points on a reference frame and few true masks"
+        ),
+        example="vng convert point-benchmark --source data/oops-val --narratives oops_val.jsonl --out data/pv-oops",
+        home="conversion.point_benchmark:benchmark_conversion",
+        options=(
+            Option(name="source", type=path, required=True, help="VNG dataset whose objects have points"),
+            Option(
+                name="narratives",
+                type=path,
+                help=(
+                    "drop objects whose mouse trace does not come after the reference frame, and evaluate on its "
+                    "frame: the VidLN narratives that the dataset was converted from"
+                ),
+            ),
+            Option(name="trace_frames", type=path, help="the same from a JSON object {object id: frame name}"),
+        ),
+    ),
+)
+
+KINDS = {kind.name: kind for kind in _ALL}
+
+
+def make_conversion(kind: str, out: Any, progress: bool = True, **given: Any) -> tuple[Conversion, Any]:
+    """The conversion of a kind with its options checked, and the folder it writes; see `conversion.convert`.
+
+    Raises:
+        UsageError: an unknown kind, engine or option, a value out of range, options that do not go together.
+        DataError: an input that is not there, weights that do not load.
+    """
+    from conversion.options import BuildOptions, load_engines
+
+    found = KINDS[one_of(kind, KINDS, "kind of annotations")]
+    values = checked(found.all_options, {"out": out, **given}, f"convert {kind}")
+    own = {option.name: values[option.name] for option in found.options}
+    build = {option.name: values[option.name] for option in OUTPUT_OPTIONS if option.name != "out"}
+    own.update(found.fixed or {})
+    if found.segments:
+        build |= _engine_values(values, own)
+    options = BuildOptions.of(progress=progress, **build)
+    if found.simulates:
+        own["simulation"] = _simulation(values)
+    if found.segments:
+        own["engines"] = load_engines(options)
+    return _function(found)(options, **own), values["out"]
+
+
+def _function(kind: Kind) -> Any:
+    module, _, name = kind.home.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _engine_values(values: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What `BuildOptions.of` is told of segmenter, propagator and points; taken out of the kind's own options."""
+    names = ("segmenter", "segmenter_checkpoint", "segmenter_set", "propagator", "propagator_checkpoint", "seed")
+    made = {name: values[name] for name in names}
+    for name in ("held_out", "min_agreement", "nouns", "link"):
+        if name in own:
+            made[name] = own.pop(name)
+    return made
+
+
+_POINT_FIELDS = {  # options of simulated points -> fields of SimulationSettings
+    "negatives": "negatives",
+    "point_frames": "frames",
+    "sampling": "sampling",
+    "frame_sampling": "frame_sampling",
+    "distance": "distance",
+    "point_seed": "seed",
+}
+
+
+def _simulation(values: Mapping[str, Any]) -> SimulationSettings | None:
+    from conversion.simulated_points import SimulationSettings
+
+    if values["simulate"] is None:
+        for name in ("keep_masks", "shared_negatives", *_POINT_FIELDS):
+            if values[name] not in (None, False):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
+        return None
+    given = {field: values[name] for name, field in _POINT_FIELDS.items() if values[name] is not None}
+    if given.get("frames") == "all":
+        given["frames"] = None
+    return SimulationSettings(
+        values["simulate"],
+        keep_masks=values["keep_masks"],
+        shared_negatives=values["shared_negatives"],
+        **({"negatives": values["simulate"]} | given),
+    )

@@ -1,0 +1,114 @@
+"""`vng ...`: collects the commands, runs one, turns known errors into lines and an exit status.
+
+Each command is a file beside this one with a function `add(commands)`, which makes its parser, and calls the Python function
+of the command's name. Heavy packages are imported inside the commands that use them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Collection, Sequence
+from importlib import import_module
+
+from vng import __version__
+from vng.cli.options import Parser
+from vng.errors import VngError
+from vng.processes import StoppedElsewhere, leave_processes
+
+COMMANDS = (
+    "demo",
+    "synthesize",
+    "convert",
+    "export",
+    "inspect",
+    "compare",
+    "train",
+    "import_checkpoint",
+    "predict",
+    "propagate",
+    "evaluate",
+)
+DESCRIPTION = "Video Narrative Grounding: given a video and a narrative, segment what each marked noun means."
+EPILOG = """\
+own points to own model in five commands:
+  vng convert point-vos --points P.json --narratives N.jsonl --frames FRAMES --out DATA
+  vng inspect DATA --html PAGE
+  vng train configs/grounder.yaml data.path=DATA out=RUN
+  vng predict --model RUN --dataset TEST --out RESULTS
+  vng evaluate vng --dataset TEST --results RESULTS
+
+exit status: 0 all done, 1 bad data, 2 wrong call.
+"""
+
+
+def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args:
+        words: those that were typed; commands that are none of them get a line in help and no arguments, which saves half
+            of the start-up time. None: the whole command line.
+    """
+    parser = Parser(
+        prog="vng", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"vng {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
+    for name in COMMANDS:
+        module = import_module(f"vng.cli.{name}")
+        if words is None or module.NAME in words:
+            module.add(commands)
+        else:
+            commands.add_parser(module.NAME, help=module.SUMMARY)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "transformers", "datasets", "absl", "accelerate"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        arguments = _parse(argv)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return int(stop.code or 0)
+    try:
+        return arguments.run(arguments) or 0
+    except StoppedElsewhere as error:
+        return error.exit_status
+    except VngError as error:
+        for line in str(error).splitlines():
+            print(f"vng: {line}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"vng: {error.filename or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vng: interrupted; run the command again to resume it", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As argparse, but overrides may stand on both sides of an option (argparse takes one run of them only)."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = build_parser(words)
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command is None and not rest:
+        parser.print_help()
+        raise SystemExit(0)
+    overrides = getattr(arguments, "overrides", None)
+    if rest and (overrides is None or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*(overrides or []), *rest]
+    return arguments
+
+
+def entry_point() -> None:
+    """The console script."""
+    try:
+        status = main()
+    finally:
+        leave_processes()
+    sys.exit(status)

@@ -1,0 +1,67 @@
+"""`vng convert KIND`: a parser for each entry of the table of conversions (`conversion.kinds`)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vng.cli.options import add_options, command, given
+from vng.cli.output import print_estimate, print_totals
+
+if TYPE_CHECKING:
+    from conversion.kinds import Kind
+
+NAME, SUMMARY = "convert", "make a VNG dataset from annotations"
+
+
+def add(commands: Any) -> None:
+    """The command's parser, with one for each kind of annotations."""
+    parser = commands.add_parser(
+        NAME,
+        help=SUMMARY,
+        description="Make a VNG dataset (Parquet that `datasets.load_dataset` opens) from annotations.",
+    )
+    from conversion.kinds import KINDS
+
+    kinds = parser.add_subparsers(title="annotations", dest="kind", required=True, metavar="KIND")
+    for kind in KINDS.values():
+        _add_kind(kinds, kind)
+
+
+def _add_kind(kinds: Any, kind: Kind) -> None:
+    parser = command(kinds, kind.name, run, kind.summary, kind.example)
+    add_options(parser, kind.all_options)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="report what would be done and how long it would take; write nothing"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 when anything was left out")
+    parser.add_argument("--json", action="store_true", help="print the totals as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, print totals and a summary of the problems."""
+    import conversion
+    from conversion.kinds import KINDS
+    from vng.processes import current_processes
+
+    options = given(arguments, KINDS[arguments.kind].all_options) | {"progress": not arguments.quiet}
+    if arguments.dry_run:
+        if current_processes().is_main:
+            print_estimate(conversion.estimate(arguments.kind, **options), arguments.json)
+        return 0
+    result = conversion.convert(arguments.kind, **options)
+    left_out = [problem for problem in result.problems if problem.kind == "error"]
+    if current_processes().is_main:
+        print_totals(result.totals, arguments.json)
+        if result.problems:
+            _print_problems(arguments.out, result.problems, len(left_out))
+    return 1 if arguments.strict and left_out else 0
+
+
+def _print_problems(out: Path, problems: Any, left_out: int) -> None:
+    from vng.errors import PROBLEMS_FILE, summarise
+
+    print(f"{out / PROBLEMS_FILE}: {left_out} left out, {len(problems) - left_out} notes", file=sys.stderr)
+    print(summarise(problems), file=sys.stderr)

@@ -1,0 +1,58 @@
+"""`vng export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from vng.cli.options import SPLIT, Option, add_options, command, given, path
+from vng.cli.output import print_totals
+
+NAME, SUMMARY = "export", "write a VNG dataset in another format"
+
+OPTIONS = (
+    Option(
+        name="format",
+        choices=("official", "davis", "coco", "point-png"),
+        default="official",
+        help=(
+            "official: the VNG JSON trio; davis: frames, palette PNGs and image sets; coco: JSON in YouTube-VIS layout; "
+            "point-png: verified points as Point-VOS PNGs [official]"
+        ),
+    ),
+    Option(name="with_frames", flag=True, help="with --format coco: write the frames too, as JPEGs"),
+    SPLIT,
+    Option(name="out", type=path, required=True, help="folder to write"),
+)
+
+
+def add(commands: Any) -> None:
+    """The command's parser."""
+    parser = command(
+        commands,
+        NAME,
+        run,
+        SUMMARY,
+        "vng export data/oops-vng --format official --out trio\n"
+        "  vng export data/oops-vng --format point-png --out pngs\n"
+        "  vng export data/davis --format coco --with-frames --out coco",
+    )
+    parser.add_argument("dataset", type=path, help="dataset folder")
+    add_options(parser, OPTIONS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export; status 1 where nothing was written."""
+    import conversion
+    from vng.errors import PROBLEMS_FILE, summarise
+
+    export = conversion.export(arguments.dataset, **given(arguments, OPTIONS), progress=not arguments.quiet)
+    if export.files:
+        print(*export.files, sep="\n")
+    else:
+        print_totals(export.totals, as_json=False)
+    if export.problems:
+        print(f"{arguments.out / PROBLEMS_FILE}: {len(export.problems)} problems and notes", file=sys.stderr)
+        print(summarise(export.problems), file=sys.stderr)
+    return 0 if any(export.totals.values()) else 1

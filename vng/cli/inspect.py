@@ -1,0 +1,115 @@
+"""`vng inspect`: a dataset, or annotation files as published."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from vng.cli.options import JSON, Option, add_options, command, path
+from vng.errors import UsageError
+
+NAME, SUMMARY = (
+    "inspect",
+    "figures, quality and problems of a dataset or of published annotations, and a page to look at",
+)
+
+OPTIONS = (
+    Option(
+        name="points",
+        type=path,
+        help="instead of a dataset: Point-VOS points as published (JSON, JSON lines, PNG folder)",
+    ),
+    Option(name="narratives", type=path, help="instead of, or beside --points: VidLN narratives as published"),
+    Option(name="subset", type=path, help="count only what this list names: an object key or video a line"),
+    Option(name="html", type=path, help="folder for index.html, which stands alone"),
+    Option(name="frames", type=path, help="where linked frames of a dataset lie now, if they moved"),
+    JSON,
+)
+
+
+def add(commands: Any) -> None:
+    """The command's parser."""
+    parser = command(
+        commands,
+        NAME,
+        run,
+        SUMMARY,
+        "vng inspect data/oops-vng --html page\n"
+        "  vng inspect --points Oops/train.json --subset oops_train_subset.txt --html page",
+    )
+    parser.add_argument("dataset", type=Path, nargs="?", help="dataset folder")
+    add_options(parser, OPTIONS)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print figures, write the page."""
+    published = arguments.points is not None or arguments.narratives is not None
+    if published == (arguments.dataset is not None):
+        raise UsageError("vng inspect: give a dataset folder, or --points, --narratives or both")
+    if arguments.subset is not None and not published:
+        raise UsageError("vng inspect: --subset goes with --points or --narratives")
+    (_inspect_annotations if published else _inspect_dataset)(arguments)
+
+
+def _inspect_dataset(arguments: argparse.Namespace) -> None:
+    from vng import inspect
+    from vng.dataset import MEASURES
+
+    inspection = inspect(arguments.dataset, arguments.html, frames=arguments.frames, progress=not arguments.quiet)
+    figures = inspection.as_json()
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures["counts"].items():
+        print(f"{name:24}{value:>12,}")
+    for name in ("mask_area_share", *MEASURES):
+        if figures[name]:
+            print(f"{name:24}" + "".join(f"  {key} {value:.3f}" for key, value in figures[name].items()))
+    if inspection.points.objects:
+        print("\nverified points")
+        _print_points(inspection.points, inspection.published(arguments.dataset))
+    _print_problems(inspection.problems, arguments.html)
+
+
+def _inspect_annotations(arguments: argparse.Namespace) -> None:
+    from conversion.inspection import inspect_annotations
+    from conversion.wanted import read_subset
+
+    subset = None if arguments.subset is None else read_subset(arguments.subset)
+    inspection = inspect_annotations(
+        arguments.points, arguments.narratives, subset, arguments.html, progress=not arguments.quiet
+    )
+    if arguments.json:
+        print(json.dumps(inspection.as_json()))
+        return
+    if inspection.points.objects:
+        _print_points(inspection.points, inspection.published)
+    for name, value in {**inspection.left_out, **inspection.narratives}.items():
+        print(f"{name:28}{value:>12,}" + ("  (left out)" if name in inspection.left_out else ""))
+    _print_problems(inspection.problems, arguments.html)
+
+
+def _print_points(points: Any, published: Any) -> None:
+    """Counts of points beside the published ones."""
+    from vng.inspection.point_statistics import all_frames_text, table_rows
+
+    if published is not None:
+        print(f"{'':28}{'here':>12}{'published':>12}  {published.name}")
+    for name, here, printed, verdict in table_rows(points, published):
+        print(f"{name:28}{here:>12}{printed:>12}  {verdict}".rstrip())
+    print(all_frames_text(points, published))
+    if published is not None and published.note:
+        print(published.note)
+
+
+def _print_problems(problems: Any, html: Path | None) -> None:
+    """A summary of the problems, and where the page lies."""
+    from vng.errors import summarise
+
+    print(f"{len(problems)} problems and notes")
+    if problems:
+        print(summarise(problems))
+    if html:
+        print(html / "index.html")

@@ -1,0 +1,41 @@
+"""`vng train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vng.cli.options import command
+
+NAME, SUMMARY = (
+    "train",
+    "train a grounder or a click segmenter from a recipe; an interrupted run resumes when started again",
+)
+
+
+def add(commands: Any) -> None:
+    """The command's parser."""
+    parser = command(
+        commands,
+        NAME,
+        run,
+        SUMMARY,
+        "vng train configs/grounder.yaml data.path=data/oops-vng out=out/run optimizer.lr=5e-5\n"
+        "  accelerate launch -m vng.cli train configs/grounder.yaml data.path=data/oops-vng out=out/run",
+    )
+    parser.add_argument("config", type=Path, help="recipe: a YAML file, or the name of a shipped one")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, dotted")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, print the loss."""
+    from vng.training.tasks import load_recipe, train_recipe
+
+    recipe = load_recipe(arguments.config, arguments.overrides)
+    if arguments.quiet:
+        from transformers.utils import logging as bars
+
+        bars.disable_progress_bar()  # of transformers, when it writes the weights
+    loss = train_recipe(recipe, progress=not arguments.quiet)
+    print(f"{recipe.out}: trained, loss {loss:.4f}")

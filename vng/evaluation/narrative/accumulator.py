@@ -1,0 +1,88 @@
+"""J&F of expressions whose masks are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vng.evaluation.accumulator import Accumulator, Masks, size_of
+from vng.evaluation.metrics import Mask, frame_scores
+from vng.evaluation.narrative.referring import ReferringScores, annotator_of, referring_protocol
+from vng.evaluation.narrative.scores import ExpressionScore
+from vng.evaluation.predictions import Missing
+from vng.masks import empty
+
+
+@dataclass
+class NarrativeScore(Accumulator[ExpressionScore]):
+    """J&F of expressions: each is scored on the frames whose truth is known, then all are pooled.
+
+    Args:
+        protocol: "vng", "ref-youtube-vos", "ref-davis" or "mevis" (`referring.PROTOCOLS`).
+        missing: whether None in a prediction is an error or an empty mask.
+    """
+
+    protocol: str = "vng"
+    missing: Missing = "error"
+    _parts: dict[tuple[str, int], ExpressionScore] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rules = referring_protocol(self.protocol)
+
+    def add(
+        self,
+        video_id: str,
+        expression: int,
+        truth: Masks,
+        prediction: Masks,
+        *,
+        noun: str = "",
+        object_id: str = "",
+    ) -> None:
+        """Add an expression.
+
+        Args:
+            video_id, expression: where it stands: the video and its number there.
+            truth: masks of the object it means; None where not annotated (with "mevis": absent).
+            prediction: masks of the same frames.
+            noun, object_id: for tables; "ref-davis" counts the expressions of an object as those of annotators.
+
+        Raises:
+            ValueError: an expression twice, numbers of frames or sizes that differ, a prediction that is missing.
+        """
+        key = (video_id, expression)
+        self._check_new(key, f"expression {expression} of video {video_id!r}")
+        if len(truth) != len(prediction):
+            raise ValueError(f"video {video_id!r}: {len(truth)} true and {len(prediction)} predicted masks")
+        if self._rules.null_is_absent:
+            size = next((size_of(mask) for mask in (*truth, *prediction) if mask is not None), (0, 0))
+            truth = [empty(*size) if mask is None else mask for mask in truth]
+        known = [(t, mask) for t, mask in enumerate(truth) if mask is not None]
+        rows = [frame_scores([mask], [self._prediction(key, mask, prediction[t], t)]) for t, mask in known]
+        if not rows:
+            return  # nothing is known of it
+        j, f = (np.array([row[which][0] for row in rows]) for which in (0, 1))
+        names = tuple(str(t) for t, _ in known)
+        values = (float(j.mean()), float(f.mean()), len(known), names, tuple(j.tolist()), tuple(f.tolist()))
+        self._parts[key] = ExpressionScore(video_id, expression, noun, object_id, *values)
+
+    def rules(self) -> Any:
+        """The protocol."""
+        return self.protocol
+
+    def scores(self) -> ReferringScores:
+        """Everything: each expression's scores on each frame."""
+        ordered = tuple(self._parts[key] for key in sorted(self._parts))
+        return ReferringScores(self.protocol, ordered, annotator_of(ordered))
+
+    def compute(self) -> dict[str, float]:
+        """{"J&F", "J", "F"}, shares in [0, 1]; NaN where nothing was scored."""
+        scores = self.scores()
+        return {"J&F": scores.jf, "J": scores.j, "F": scores.f}
+
+    def _prediction(self, key: tuple[str, int], truth: Mask, found: Mask | None, t: int) -> Mask:
+        if found is None and self.missing == "error":
+            raise ValueError(f"video {key[0]!r}: no prediction of expression {key[1]} in frame {t}")
+        return empty(*size_of(truth)) if found is None else found

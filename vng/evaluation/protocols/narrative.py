@@ -1,0 +1,83 @@
+"""`vng`: the official Video Narrative Grounding score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vng.errors import DataError, Problem, UsageError
+from vng.evaluation.evaluation import Evaluation, Truth
+from vng.evaluation.narrative.analysis import NarrativeAnalysis, analyse_narrative
+from vng.evaluation.narrative.scores import NarrativeScores, evaluate_narrative, other_object, own_object
+from vng.evaluation.report.from_masks import narrative_report, opener
+from vng.evaluation.report.record import Report
+
+
+@dataclass(frozen=True)
+class NarrativeOutcome:
+    """The official scores, and what they do not show; None for the control."""
+
+    scores: NarrativeScores
+    analysis: NarrativeAnalysis | None
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What lies in the folder of predictions and belongs to no frame."""
+        return self.scores.notes
+
+
+class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
+    """J&F over all expressions, same-noun subset, swaps, presence.
+
+    Args:
+        against_others: the control: each prediction is scored against another object named in the same video.
+    """
+
+    def __init__(self, dataset: Truth | None, *, against_others: bool = False, **more: Any) -> None:
+        if dataset is None:
+            raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
+        super().__init__(dataset, **more)
+        self.against_others = against_others
+        self._open_video = opener(lambda: self.videos)
+
+    def score(self, results: Path) -> NarrativeOutcome:
+        """Score the official results layout; raises DataError where no expression has an annotated frame."""
+        scores = evaluate_narrative(
+            self.videos,
+            results,
+            self.missing,
+            other_object if self.against_others else own_object,
+            strict=self.strict,
+            processes=self.processes,
+            progress=self.progress,
+        )
+        if not scores.expressions:
+            raise DataError(self.place, "", "expressions", "no expression has an annotated frame")
+        if self.against_others:
+            return NarrativeOutcome(scores, None)
+        analysis = analyse_narrative(self.videos, results, scores, self.processes, progress=self.progress)
+        return NarrativeOutcome(scores, analysis)
+
+    def table(self, scores: NarrativeOutcome) -> str:
+        """The official line, then the other figures with their intervals."""
+        line = scores.scores.line()
+        return line if scores.analysis is None else f"{line}\n{scores.analysis.table()}"
+
+    def as_json(self, scores: NarrativeOutcome) -> dict[str, Any]:
+        """The official figures and expressions, and what `NarrativeAnalysis.as_json` adds."""
+        tree = scores.scores.as_json()
+        return tree if scores.analysis is None else {**tree, **scores.analysis.as_json()}
+
+    def rows(self, scores: NarrativeOutcome) -> list[dict[str, Any]]:
+        """An expression a line, hardest first."""
+        return self._analysed(scores).rows()
+
+    def report(self, scores: NarrativeOutcome, results: Path, name: str, title: str) -> Report:
+        """A case is an expression."""
+        return narrative_report(self._analysed(scores), results, name, title, self._open_video)
+
+    def _analysed(self, scores: NarrativeOutcome) -> NarrativeAnalysis:
+        if scores.analysis is None:
+            raise UsageError("vng evaluate vng: --against-others is a control of one figure, without lines and pages")
+        return scores.analysis
