@@ -43,7 +43,14 @@ def random_records(count: int, seed: int = 0) -> Iterator[PointRecord]:
             AnnotatedPoint(x, y, f"{7 * (i // 15):06d}", label, label == POSITIVE)
             for i, ((x, y), label) in enumerate(zip(xy, labels, strict=True))
         )
-        yield PointRecord(f"{index:032x}", "ball", f"train/video {index // 2}", points, "What rolls?", f"{index:032x}")
+        yield PointRecord(
+            key=f"{index:032x}",
+            object_name="ball",
+            video_name=f"train/video {index // 2}",
+            points=points,
+            question="What rolls?",
+            question_hash=f"{index:032x}",
+        )
 
 
 def main() -> None:

@@ -92,10 +92,33 @@ def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) ->
                 for label, spread in ((1, 15.0), (0, 90.0)):
                     xy = np.clip(centre + rng.normal(0, spread, (10, 2)), 0, (431, 239)).round()
                     marks += [AnnotatedPoint(float(x), float(y), f"{t:06d}", label) for x, y in xy]
-            records.append(PointRecord(f"{index}-{number}", name, f"train/v{index}", tuple(marks)))
+            records.append(
+                PointRecord(
+                    key=f"{index}-{number}", object_name=name, video_name=f"train/v{index}", points=tuple(marks)
+                )
+            )
         spans = tuple((caption.index(name), caption.index(name) + len(name)) for name in names)
-        said = ActorNarrative("Thing", caption, (0,), 0, 0, "", (), spans, ())
-        narratives.append(VidLN(index, "many", f"v{index}", 0, ("000000",), (said,)))
+        said = ActorNarrative(
+            actor_name="Thing",
+            caption=caption,
+            keyframe_selection_indices=(0,),
+            recording_start_ms=0,
+            traces_start_ms=0,
+            recording_filename="",
+            traces=(),
+            noun_segments=spans,
+            time_alignment=(),
+        )
+        narratives.append(
+            VidLN(
+                vidln_id=index,
+                dataset_id="many",
+                video_id=f"v{index}",
+                annotator_id=0,
+                keyframe_names=("000000",),
+                narratives=(said,),
+            )
+        )
     point_vos.write_points(records, folder / "points.json")
     vidln.write_vidln(narratives, folder / "vidln.jsonl")
 
@@ -194,7 +217,21 @@ def measure_storage(folder: Path, _segmenter: str) -> dict[str, float]:
             VideoObject(str(k), "", "orig_masks", tuple(encode(frame == k) for frame in labels))
             for k in range(1, int(labels.max()) + 1)
         )
-        videos.append(Video(path.stem, "metric", "test", *labels.shape[1:], 0.0, names, (), (), objects))
+        height, width = labels.shape[1:]
+        videos.append(
+            Video(
+                video_id=path.stem,
+                dataset="metric",
+                split="test",
+                height=height,
+                width=width,
+                fps=0.0,
+                frame_names=names,
+                narratives=(),
+                expressions=(),
+                objects=objects,
+            )
+        )
     write_dataset(folder / "dataset", videos, "metric set")
     parquet = sum(p.stat().st_size for p in (folder / "dataset" / "data").iterdir())
     png = sum(p.stat().st_size for p in (folder / "gt").rglob("*.png"))

@@ -51,5 +51,5 @@ def clips(root: Path = DEFAULT_ROOT) -> list[Clip]:
         masks = tuple(root / "Annotations" / folder.parent.name / folder.name / f"{p.stem}.png" for p in images)
         found.append(Clip(folder.name, images, masks))
     if not found:
-        raise DataError(root, "", "", "no DAVIS clips here", "give a folder with JPEGImages/ and Annotations/")
+        raise DataError(root, reason="no DAVIS clips here", cure="give a folder with JPEGImages/ and Annotations/")
     return found

@@ -106,16 +106,32 @@ def reference_session(model: Any, image: torch.Tensor) -> Session:
             return image
         count = 1 + max(click.owner for click in clicks)
         coordinates = [[[c.y, c.x, c.time] for c in clicks if c.owner == k] for k in range(count)]
-        given = {"image": image, "height": HEIGHT, "width": WIDTH, "fg_click_coords": coordinates,
-                 "bg_click_coords": None, "num_clicks_per_object": [len(c) for c in coordinates]}  # fmt: skip
+        given = {
+            "image": image,
+            "height": HEIGHT,
+            "width": WIDTH,
+            "fg_click_coords": coordinates,
+            "bg_click_coords": None,
+            "num_clicks_per_object": [len(c) for c in coordinates],
+        }
         with torch.no_grad():
             if not kept:
                 result = model([given], max_timestamp=[clicks[-1].time])
                 kept[:] = [result[2], result[4], result[5], result[6]]
             else:
                 images, features, mask_features, maps = kept
-                result = model([given], images, [count], features, mask_features, maps, [[len(c) for c in coordinates]],
-                               [coordinates], [None], max_timestamp=[clicks[-1].time])  # fmt: skip
+                result = model(
+                    [given],
+                    images,
+                    [count],
+                    features,
+                    mask_features,
+                    maps,
+                    [[len(c) for c in coordinates]],
+                    [coordinates],
+                    [None],
+                    max_timestamp=[clicks[-1].time],
+                )
         return result[0][0]["instances"].pred_masks.bool()
 
     return segment
@@ -196,8 +212,11 @@ def main() -> None:
     print(f"{'':18}{'first s':>10}{'further s':>11}")
     for name, (first, further) in best.items():
         print(f"{name:18}{first:10.3f}{further:11.3f}")
-    figures = {f"{n.replace(', ', '_').replace(' ', '_')}_{w}_s": v for n, row in best.items()
-               for w, v in zip(("first", "further"), row, strict=True)}  # fmt: skip
+    figures = {
+        f"{n.replace(', ', '_').replace(' ', '_')}_{w}_s": v
+        for n, row in best.items()
+        for w, v in zip(("first", "further"), row, strict=True)
+    }
     pairs = {"30 objects / 3": ("ours, 30 objects", "ours")}
     if "theirs" in best:
         pairs["ours / theirs"] = ("ours", "theirs")

@@ -50,9 +50,25 @@ def occlusion_set(out: Path, videos: int, seed: int) -> Path:
     if not (data / "data").exists():
         run("synthesize", "--out", world, "--videos", videos, "--seed", seed, "--preset", "occlusions", "--quiet")
         trio = world / "vng"
-        run("convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
-            "--orig-masks", trio / "orig_masks.json", "--frames", world / "frames", "--out", data,
-            "--name", "procedural", "--split", "train", "--quiet")  # fmt: skip
+        run(
+            "convert",
+            "vng",
+            "--meta",
+            trio / "meta_expressions.json",
+            "--extra-masks",
+            trio / "extra_masks.json",
+            "--orig-masks",
+            trio / "orig_masks.json",
+            "--frames",
+            world / "frames",
+            "--out",
+            data,
+            "--name",
+            "procedural",
+            "--split",
+            "train",
+            "--quiet",
+        )
     return data
 
 
@@ -155,7 +171,7 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     side = str(min(processor.target_size(*arguments.size)))
     for _ in range(arguments.rounds):
         for share in spent:
-            settings = PropagationSettings("stcn", options={"short_side": side}, confidence=0, share=share)
+            settings = PropagationSettings(propagator="stcn", options={"short_side": side}, confidence=0, share=share)
             grounder = NarrativeGrounder(model, processor, "cpu", propagation=settings)
             if grounder.shares_features != share:
                 raise VngError("sharing: backbone and key encoder are not the same")

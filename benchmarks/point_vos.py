@@ -89,8 +89,17 @@ def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedul
     folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}-steps-{schedule.name}"
     if not (folder / "config.json").exists():
         start = [f"model.init={train_static(out, seed, schedule.static)}"] if schedule.static else []
-        run("train", find_config(Path("toy-point-vos.yaml")), f"data.sources=[{{path: {data}}}]", f"out={folder}",
-            f"supervision={supervision}", f"seed={seed}", f"optimizer.steps={schedule.steps}", *start, "--quiet")  # fmt: skip
+        run(
+            "train",
+            find_config(Path("toy-point-vos.yaml")),
+            f"data.sources=[{{path: {data}}}]",
+            f"out={folder}",
+            f"supervision={supervision}",
+            f"seed={seed}",
+            f"optimizer.steps={schedule.steps}",
+            *start,
+            "--quiet",
+        )
     return folder
 
 
@@ -101,12 +110,26 @@ def train_static(out: Path, seed: int, steps: int) -> Path:
         run("synthesize", "--out", world, "--videos", STILLS, "--seed", 21, "--preset", "hard", "--quiet")
     if not (data / "data").exists():
         trio = world / "vng"
-        files = ("--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json", "--orig-masks",
-                 trio / "orig_masks.json")  # fmt: skip
+        files = (
+            "--meta",
+            trio / "meta_expressions.json",
+            "--extra-masks",
+            trio / "extra_masks.json",
+            "--orig-masks",
+            trio / "orig_masks.json",
+        )
         run("convert", "vng", *files, "--frames", world / "frames", "--out", data, "--split", "train", "--quiet")
     if not (folder / "config.json").exists():
-        run("train", find_config(Path("toy-point-vos.yaml")), f"data.sources=[{{path: {data}}}]", "data.stills=true",
-            f"out={folder}", f"seed={seed}", f"optimizer.steps={steps}", "--quiet")  # fmt: skip
+        run(
+            "train",
+            find_config(Path("toy-point-vos.yaml")),
+            f"data.sources=[{{path: {data}}}]",
+            "data.stills=true",
+            f"out={folder}",
+            f"seed={seed}",
+            f"optimizer.steps={steps}",
+            "--quiet",
+        )
     return folder
 
 

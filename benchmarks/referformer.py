@@ -39,8 +39,15 @@ from vng.training.loop import adamw
 
 FRAMES, HEIGHT, WIDTH = 5, 160, 288
 CAPTION = "a green parrot is playing with the other parrot beside a small red ball"
-TEXT = {"vocab_size": 1000, "hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "type_vocab_size": 1,
-        "intermediate_size": 256, "max_position_embeddings": 66}  # fmt: skip
+TEXT = {
+    "vocab_size": 1000,
+    "hidden_size": 768,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 12,
+    "type_vocab_size": 1,
+    "intermediate_size": 256,
+    "max_position_embeddings": 66,
+}
 NOUNS = 8
 STEPS = 3
 ARGUMENTS = ("--with_box_refine", "--binary", "--freeze_text_encoder", "--masks", "--device", "cpu")
@@ -144,8 +151,15 @@ def their_targets(masks: Tensor) -> list[dict[str, Tensor]]:
     y1, x1 = y0 + rows.sum(1) - 1, x0 + columns.sum(1) - 1
     size = torch.tensor([HEIGHT, WIDTH])
     boxes = torch.stack([(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT], -1)
-    return [{"labels": torch.zeros(FRAMES, dtype=torch.long), "boxes": boxes, "masks": masks[0].float(),
-             "valid": torch.ones(FRAMES, dtype=torch.long), "size": size}]  # fmt: skip
+    return [
+        {
+            "labels": torch.zeros(FRAMES, dtype=torch.long),
+            "boxes": boxes,
+            "masks": masks[0].float(),
+            "valid": torch.ones(FRAMES, dtype=torch.long),
+            "size": size,
+        }
+    ]
 
 
 def our_batch(nouns: int) -> dict[str, Tensor]:

@@ -276,7 +276,20 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
         )
         said = tuple(Expression(0, at, at + 4, named(path.stem, k)) for k, at in enumerate(spans, 1))
         narratives = (Narrative("Blob", text),)
-        made.append(Video(path.stem, "synth", "val", 480, 854, 0.0, names, narratives, said, objects))
+        made.append(
+            Video(
+                video_id=path.stem,
+                dataset="synth",
+                split="val",
+                height=480,
+                width=854,
+                fps=0.0,
+                frame_names=names,
+                narratives=narratives,
+                expressions=said,
+                objects=objects,
+            )
+        )
         for k in (1, 2, 3):
             (folder / "vng" / path.stem / str(k - 1)).mkdir(parents=True)
             for name, frame in zip(names, pred, strict=True):

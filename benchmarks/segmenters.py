@@ -66,7 +66,7 @@ def cases(clip: Clip, count: int, seed: int) -> Iterator[Case]:
             PointPrompts(sample_in_mask(m, count, DISTANCE, rng), sample_in_mask(~m, count, DISTANCE, rng))
             for m in truth
         ]
-        yield Case(image, truth, prompts)
+        yield Case(key=image, video=truth, name=prompts)
 
 
 def jaccard(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -131,9 +131,13 @@ def write_page(
         sections[-1]["cards"].append({"title": clip.name, "image": image})
     lead = "Segmenters on DAVIS validation clips at 240 rows, from the same random points."
     render_page(
-        folder / "index.html", title="Segmenters", lead=lead, figures=[], sections=sections,
+        folder / "index.html",
+        title="Segmenters",
+        lead=lead,
+        figures=[],
+        sections=sections,
         footer="python -m benchmarks.segmenters",
-    )  # fmt: skip
+    )
 
 
 def _tile(case: Case, masks: list[np.ndarray], label: str) -> np.ndarray:

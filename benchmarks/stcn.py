@@ -130,8 +130,12 @@ def resnet50(
         return nn.Sequential(*(_Bottleneck(*size, norm_layer) for size in sizes))
 
     table = [(64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2)][:stages]
-    stem = {"conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False), "bn1": norm_layer(64), "relu": nn.ReLU(inplace=True),
-            "maxpool": nn.MaxPool2d(3, 2, 1)}  # fmt: skip
+    stem = {
+        "conv1": nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        "bn1": norm_layer(64),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": nn.MaxPool2d(3, 2, 1),
+    }
     layers = {f"layer{i + 1}": stage(*sizes) for i, sizes in enumerate(table)}
     return nn.Sequential(OrderedDict({**stem, **layers}))
 
@@ -249,8 +253,11 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndar
         print(f"{name:20}{1000 * processor:10.0f}{1000 * wall:8.0f}")
         key = name.replace(", ", "_").replace(" ", "_")
         figures |= {f"{key}_processor_ms": 1000 * processor, f"{key}_wall_ms": 1000 * wall}
-    pairs = {"ours / theirs": ("ours", "theirs"), "10 objects / 2": ("ours, 10 objects", "ours"),
-             "small, 10 / 2": ("small, 10 objects", "small")}  # fmt: skip
+    pairs = {
+        "ours / theirs": ("ours", "theirs"),
+        "10 objects / 2": ("ours, 10 objects", "ours"),
+        "small, 10 / 2": ("small, 10 objects", "small"),
+    }
     for label, (one, other) in pairs.items():
         if one in best and other in best:
             ratio = best[one][0] / best[other][0]

@@ -87,10 +87,32 @@ def make_data(out: Path) -> None:
             "--quiet",
         )
         trio = world / "vng"
-        points = ("convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-                  "--segmenter", "classical", "--held-out", 0.4)  # fmt: skip
-        truth = ("convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
-                 "--orig-masks", trio / "orig_masks.json", "--name", "procedural", "--split", "train")  # fmt: skip
+        points = (
+            "convert",
+            "point-vos",
+            "--points",
+            world / "points.json",
+            "--narratives",
+            world / "vidln.jsonl",
+            "--segmenter",
+            "classical",
+            "--held-out",
+            0.4,
+        )
+        truth = (
+            "convert",
+            "vng",
+            "--meta",
+            trio / "meta_expressions.json",
+            "--extra-masks",
+            trio / "extra_masks.json",
+            "--orig-masks",
+            trio / "orig_masks.json",
+            "--name",
+            "procedural",
+            "--split",
+            "train",
+        )
         run(*(points if made.points else truth), "--frames", world / "frames", "--out", out / name, "--quiet")
 
 
@@ -102,8 +124,19 @@ def train(out: Path, stages: tuple[str, ...], seed: int, steps: tuple[int, ...])
     start = [f"model.init={train(out, stages[:-1], seed, steps)}"] if len(stages) > 1 else []
     data, place = STAGES[stages[-1]]
     rates = [f"optimizer.{name}={RATES[place]}" for name in ("lr", "lr_backbone", "lr_text")]
-    run("train", "toy-table-10", f"data.path={out / data}", f"out={folder}", f"seed={seed * 10 + place}",
-        f"optimizer.steps={steps[place]}", f"optimizer.warmup={WARMUP[place]}", *rates, *start, *MORE, "--quiet")  # fmt: skip
+    run(
+        "train",
+        "toy-table-10",
+        f"data.path={out / data}",
+        f"out={folder}",
+        f"seed={seed * 10 + place}",
+        f"optimizer.steps={steps[place]}",
+        f"optimizer.warmup={WARMUP[place]}",
+        *rates,
+        *start,
+        *MORE,
+        "--quiet",
+    )
     return folder
 
 

@@ -58,7 +58,7 @@ class Estimate:
         return asdict(self) | {"seconds_left": seconds, "bytes_left": size}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conversion:
     """One kind of conversion: what it reads, and how the records of one video become rows."""
 

@@ -46,7 +46,7 @@ class ExportResult:
 
     def report(self, video: Video, where: str, reason: str, kind: str = "note") -> None:
         """Add a problem of a video."""
-        self.problems.append(Problem(video.dataset, video.video_id, where, reason, kind=kind))
+        self.problems.append(Problem(video.dataset, record=video.video_id, field=where, reason=reason, kind=kind))
 
     def count(self, video: Video, holds: Iterable[str] = ()) -> None:
         """Add a video that was written, and report what a format of masks does not hold, unless `holds` names it."""
@@ -84,7 +84,7 @@ def export_folder(out: Path) -> Iterator[ExportResult]:
     """An empty folder to write into, whole or marked as unfinished; an interrupted export starts again."""
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / UNFINISHED).exists():
-        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+        raise DataError(out, reason="this folder holds something else", cure="choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / UNFINISHED).touch()
     yield (export := ExportResult())

@@ -27,7 +27,7 @@ NO_FRAME = "points without a frame"
 REPEATED = "objects whose key repeats"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AnnotationInspection:
     """Running figures of a points file, a narratives file, or both."""
 

@@ -524,7 +524,7 @@ def _simulation(values: Mapping[str, Any]) -> SimulationSettings | None:
     if given.get("frames") == "all":
         given["frames"] = None
     return SimulationSettings(
-        values["simulate"],
+        positives=values["simulate"],
         keep_masks=values["keep_masks"],
         shared_negatives=values["shared_negatives"],
         **({"negatives": values["simulate"]} | given),

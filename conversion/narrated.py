@@ -40,17 +40,17 @@ def _assemble(
     narratives = tuple(Narrative(n.actor_name, n.caption) for n in video.narratives)
     height, width = frames.size
     return Video(
-        video.video_id,
-        options.dataset or video.dataset_id,
-        options.split or split or "train",
-        height,
-        width,
-        frames.fps,
-        tuple(frames.names),
-        narratives,
-        tuple(expressions),
-        objects,
-        frames,
+        video_id=video.video_id,
+        dataset=options.dataset or video.dataset_id,
+        split=options.split or split or "train",
+        height=height,
+        width=width,
+        fps=frames.fps,
+        frame_names=tuple(frames.names),
+        narratives=narratives,
+        expressions=tuple(expressions),
+        objects=objects,
+        frames=frames,
     )
 
 
@@ -195,7 +195,13 @@ def vidln_video(
     if not kept:
         names = ", ".join(video.keyframe_names[:3])
         reason = f"none of its key frames ({names}, ...) is in {frames.source}"
-        raise DataError(video.file, f"{video.line}: {video.video_id}", "keyframe_names", reason, "check --frames")
+        raise DataError(
+            video.file,
+            record=f"{video.line}: {video.video_id}",
+            field="keyframe_names",
+            reason=reason,
+            cure="check --frames",
+        )
     shift = np.full(len(frames), -1)
     shift[kept] = np.arange(len(kept))
     chosen = frames.subset(kept)
@@ -215,7 +221,11 @@ def segmented_video(video: Video, options: BuildOptions, engines: Engines, probl
     agreeing = tuple(i for i in made if i.quality.point_agreement is None or i.quality.point_agreement >= low)
     for item in sorted({i.object_id for i in video.objects} - {i.object_id for i in agreeing}):
         reason = "left out: no points, or masks that agree less with them than was asked for"
-        problems.append(Problem(video.dataset, f"{video.video_id}, object {item}", "points", reason, kind="note"))
+        problems.append(
+            Problem(
+                video.dataset, record=f"{video.video_id}, object {item}", field="points", reason=reason, kind="note"
+            )
+        )
     kept = {item.object_id for item in agreeing}
     expressions = tuple(e for e in video.expressions if e.object_id in kept)
     dataset, split = options.dataset or video.dataset, options.split or video.split
@@ -308,7 +318,17 @@ def point_vos_conversion(
 
     inputs = {"points": points, "narratives": narratives}
     title = "Video Narrative Grounding from Point-VOS points"
-    return Conversion("point-vos", title, inputs, options, read, make, nouns.name, having=POINTS, engines=engines)
+    return Conversion(
+        kind="point-vos",
+        title=title,
+        inputs=inputs,
+        options=options,
+        read=read,
+        make=make,
+        nouns=nouns.name,
+        having=POINTS,
+        engines=engines,
+    )
 
 
 def vidln_conversion(options: BuildOptions, engines: Engines, *, narratives: Path, frames: Path) -> Conversion:
@@ -325,7 +345,16 @@ def vidln_conversion(options: BuildOptions, engines: Engines, *, narratives: Pat
         return vidln_video(_video(video, narratives), frames, nouns, options, engines, problems)
 
     title = "Video Narrative Grounding from mouse traces"
-    return Conversion("vidln", title, {"narratives": narratives}, options, read, make, nouns.name, engines=engines)
+    return Conversion(
+        kind="vidln",
+        title=title,
+        inputs={"narratives": narratives},
+        options=options,
+        read=read,
+        make=make,
+        nouns=nouns.name,
+        engines=engines,
+    )
 
 
 def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) -> Conversion:
@@ -344,7 +373,15 @@ def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) 
         return segmented_video(dataset[places[name]], options, engines, problems)
 
     title = "Pseudo-masks from points"
-    return Conversion("points", title, {"dataset": source / DATA_FOLDER}, options, read, make, engines=engines)
+    return Conversion(
+        kind="points",
+        title=title,
+        inputs={"dataset": source / DATA_FOLDER},
+        options=options,
+        read=read,
+        make=make,
+        engines=engines,
+    )
 
 
 def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:

@@ -98,7 +98,7 @@ def benchmark_video(
     """
 
     def note(where: str, reason: str) -> None:
-        on_problem(Problem(file, video.video_id, where, reason, kind="note"))
+        on_problem(Problem(file, record=video.video_id, field=where, reason=reason, kind="note"))
 
     placed: dict[str, Placement] = {}
     for item in video.objects:
@@ -230,4 +230,12 @@ def benchmark_conversion(
     inputs |= {"narratives": narratives} if narratives is not None else {}
     inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
     more: dict[str, Any] = {"rules": asdict(PAPER)}
-    return Conversion("point-benchmark", f"{dataset.name}, benchmark", inputs, options, read, make, more=more)
+    return Conversion(
+        kind="point-benchmark",
+        title=f"{dataset.name}, benchmark",
+        inputs=inputs,
+        options=options,
+        read=read,
+        make=make,
+        more=more,
+    )

@@ -88,10 +88,10 @@ def _check_inside(frames: Frames, objects: Sequence[PointedObject]) -> None:
             i = int(np.flatnonzero(outside)[0])
             raise DataError(
                 frames.source,
-                item.object_id,
-                f"annotated_points ({frames.names[item.points.frame[i]]})",
-                f"point ({x[i]:g}, {y[i]:g}) is outside the frame of {width}x{height} pixels",
-                "check that frames and points have the same resolution",
+                record=item.object_id,
+                field=f"annotated_points ({frames.names[item.points.frame[i]]})",
+                reason=f"point ({x[i]:g}, {y[i]:g}) is outside the frame of {width}x{height} pixels",
+                cure="check that frames and points have the same resolution",
             )
 
 
@@ -161,6 +161,14 @@ def _finish(
 ) -> VideoObject:
     share, asked = point_agreement(row, item.points[held])
     verified = 0 if item.trace else int((item.points.label != AMBIGUOUS).sum())
-    quality = Quality(share, verified, asked, mask_area(row), stability(row), conflict, item.link)
+    quality = Quality(
+        point_agreement=share,
+        n_points=verified,
+        n_held_out=asked,
+        mask_area=mask_area(row),
+        stability=stability(row),
+        conflict=conflict,
+        link=item.link,
+    )
     kind = "trace" if item.trace else "points"
     return VideoObject(item.object_id, item.name, f"{kind}/{engine}", tuple(row), item.points, quality)

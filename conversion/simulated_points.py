@@ -25,7 +25,7 @@ ROWS = 480  # the height that distances are given for
 FRAMES = 10  # the paper's choice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
     """How points are drawn; raises UsageError for values out of range."""
 

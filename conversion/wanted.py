@@ -51,9 +51,9 @@ class Subset:
         shown = ", ".join(repr(name) for name in unknown[:MOST_NAMED]) + ", ..." * (len(unknown) > MOST_NAMED)
         if not self._met:
             reason = f"none of its {len(self.names)} names is a key or a video of {annotations} ({shown})"
-            raise DataError(self.file, "", "", reason, "check that --subset belongs to these annotations")
+            raise DataError(self.file, reason=reason, cure="check that --subset belongs to these annotations")
         reason = f"names that {annotations} does not have ({len(unknown)} of {len(self.names)}): {shown}"
-        return [Problem(self.file, "", "", reason, "check that --subset belongs to these annotations")]
+        return [Problem(self.file, reason=reason, cure="check that --subset belongs to these annotations")]
 
 
 def read_subset(path: Path) -> Subset:
@@ -64,12 +64,14 @@ def read_subset(path: Path) -> Subset:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: names may hold other line separators
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(path, "", "", "no such file", "check --subset") from error
+        raise DataError(path, reason="no such file", cure="check --subset") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, f"byte {error.start}", "", "this is not UTF-8 text", "fetch the list again") from error
+        raise DataError(
+            path, record=f"byte {error.start}", reason="this is not UTF-8 text", cure="fetch the list again"
+        ) from error
     names = [name for line in lines if (name := line.rstrip("\r")).strip()]
     if not names:
-        raise DataError(path, "", "", "this list is empty", "one object key or video name a line")
+        raise DataError(path, reason="this list is empty", cure="one object key or video name a line")
     return Subset(names, path)
 
 
@@ -98,7 +100,7 @@ class Wanted:
         for name in sorted(self._only):
             missing = [file for kind, file in files.items() if not spool.has_video(kind, name)]
             if missing:
-                spool.problem(Problem(str(missing[0]), repr(name), "video_id", reason))
+                spool.problem(Problem(str(missing[0]), record=repr(name), field="video_id", reason=reason))
         if self._subset is not None and not self._only:  # with --only, most of a list is passed over
             for problem in self._subset.check(list(files.values())[-1]):
                 spool.problem(problem)

@@ -51,20 +51,27 @@ def make_video(name: str, seed: int = 0) -> Video:
     points = Points([0, 0, 2], [(5, 4), (20, 14.5), (6, 5)], [POSITIVE, NEGATIVE, POSITIVE])
     big = str(4_850_600_790_259_722_026 + seed)
     return Video(
-        name,
-        "hand-made",
-        "train",
-        H,
-        W,
-        0.0,
-        tuple(frames.names),
-        (Narrative("Ball one", "A red ball meets the other ball."),),
-        (Expression(0, 6, 10, str(seed + 1)), Expression(0, 27, 31, big)),
-        (
-            VideoObject(str(seed + 1), "ball", "orig_masks", first, points, Quality(0.75, 3, 1, link="name")),
+        video_id=name,
+        dataset="hand-made",
+        split="train",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=tuple(frames.names),
+        narratives=(Narrative("Ball one", "A red ball meets the other ball."),),
+        expressions=(Expression(0, 6, 10, str(seed + 1)), Expression(0, 27, 31, big)),
+        objects=(
+            VideoObject(
+                str(seed + 1),
+                "ball",
+                "orig_masks",
+                first,
+                points,
+                Quality(point_agreement=0.75, n_points=3, n_held_out=1, link="name"),
+            ),
             VideoObject(big, "ball", "extra_masks", second),
         ),
-        frames,
+        frames=frames,
     )
 
 

@@ -24,4 +24,4 @@ def die(item: int) -> int:
 
 def refuse(item: int) -> int:
     """Bad data, whatever comes."""
-    raise DataError("f", item, "", "bad")
+    raise DataError("f", record=item, reason="bad")

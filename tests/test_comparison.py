@@ -21,7 +21,9 @@ def changed(video: Video) -> Video:
     """The first object's mask cut to its upper half in frame 1, null in frame 2; its agreement 0.95 instead of 0.75."""
     first, second = video.objects
     masks = (first.segmentations[0], encode(box(2, 4, 5, 13)), None)
-    other = replace(first, segmentations=masks, quality=Quality(0.95, 3, 1, link="name"))
+    other = replace(
+        first, segmentations=masks, quality=Quality(point_agreement=0.95, n_points=3, n_held_out=1, link="name")
+    )
     return replace(video, objects=(other, second))
 
 
@@ -61,9 +63,16 @@ def test_what_cannot_be_compared(pair: tuple[Path, Path], tmp_path: Path, cli: C
     ended = cli("compare", pair[0], tmp_path / "c", "--quiet")
     assert ended.status == 1 and "no object in common" in ended.err
     video = make_video("one")
-    wider = replace(video, width=W + 1, expressions=(), frames=None, objects=tuple(
-        replace(o, segmentations=tuple(encode(box(0, 0, 2, 2, H, W + 1)) for _ in o.segmentations)) for o in video.objects
-    ))  # fmt: skip
+    wider = replace(
+        video,
+        width=W + 1,
+        expressions=(),
+        frames=None,
+        objects=tuple(
+            replace(o, segmentations=tuple(encode(box(0, 0, 2, 2, H, W + 1)) for _ in o.segmentations))
+            for o in video.objects
+        ),
+    )
     write_dataset(tmp_path / "d", [wider], "d")
     with pytest.raises(DataError, match=r"one: size: frames of \(20, 30\) in one dataset, \(20, 31\) in the other"):
         compare(pair[0], tmp_path / "d", progress=False)

@@ -51,11 +51,30 @@ def narrative(traces: tuple = (), nouns: tuple = NOUNS) -> ActorNarrative:
         start = CAPTION.index(word, position)
         words.append(AlignedWord(word, start, start + len(word), 200 * index, 200 * index + 100))
         position = start + len(word)
-    return ActorNarrative("Ball", CAPTION, (0,), 5000, 5010, "x.webm", traces, nouns, tuple(words))
+    return ActorNarrative(
+        actor_name="Ball",
+        caption=CAPTION,
+        keyframe_selection_indices=(0,),
+        recording_start_ms=5000,
+        traces_start_ms=5010,
+        recording_filename="x.webm",
+        traces=traces,
+        noun_segments=nouns,
+        time_alignment=tuple(words),
+    )
 
 
 def video(*narratives: ActorNarrative, name: str = "v") -> VidLN:
-    return VidLN(3, "toy", name, 7, ("000000", "000002"), narratives, "n.jsonl", "line 1")
+    return VidLN(
+        vidln_id=3,
+        dataset_id="toy",
+        video_id=name,
+        annotator_id=7,
+        keyframe_names=("000000", "000002"),
+        narratives=narratives,
+        file="n.jsonl",
+        line="line 1",
+    )
 
 
 def trace(word: int, x: float, y: float, key: int = 0, count: int = 4) -> tuple[TracePoint, ...]:
@@ -68,7 +87,7 @@ def record(key: str, name: str, inside: tuple[float, float], outside: tuple[floa
         for frame in ("000000", "000002")
         for (x, y), label in ((inside, 1), (outside, 0))
     )
-    return PointRecord(key, name, "train/v", marks, file="p.json", place=key)
+    return PointRecord(key=key, object_name=name, video_name="train/v", points=marks, file="p.json", place=key)
 
 
 class TestVidln:
@@ -359,9 +378,19 @@ class TestProceduralWorld:
         world = tmp_path / "w"
         write_world(world, 5, 21, "hard", progress=False)
         ended = cli(
-            "convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-            "--frames", world / "frames", "--out", tmp_path / "d", "--quiet",
-        )  # fmt: skip
+            "convert",
+            "point-vos",
+            *QUICK,
+            "--points",
+            world / "points.json",
+            "--narratives",
+            world / "vidln.jsonl",
+            "--frames",
+            world / "frames",
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         truth = json.loads((world / "truth.json").read_text())["videos"]
         reported = {p.record for p in read_problems(tmp_path / "d" / "problems.jsonl")}
@@ -382,8 +411,21 @@ class TestProceduralWorld:
 
 class TestConvertCommands:
     def args(self, folder: Path, out: Path) -> list[object]:
-        return ["convert", "point-vos", "--points", folder / "p.json", "--narratives", folder / "n.jsonl",
-                "--frames", folder / "frames", "--out", out, "--quiet", "--nouns", "noun_segments"]  # fmt: skip
+        return [
+            "convert",
+            "point-vos",
+            "--points",
+            folder / "p.json",
+            "--narratives",
+            folder / "n.jsonl",
+            "--frames",
+            folder / "frames",
+            "--out",
+            out,
+            "--quiet",
+            "--nouns",
+            "noun_segments",
+        ]
 
     def make(self, folder: Path, records: list[PointRecord], clip: VidLN | None = None) -> None:
         write_points(records, folder / "p.json")
@@ -393,9 +435,9 @@ class TestConvertCommands:
     def test_goes_on_past_bad_records(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         good = record("good", "ball", (5, 4))
         odd = [
-            PointRecord("nowhere", "ball", None, good.points),
-            PointRecord("stranger", "ball", "train/other", good.points),
-            PointRecord("nameless", "cat", "train/v", good.points),
+            PointRecord(key="nowhere", object_name="ball", video_name=None, points=good.points),
+            PointRecord(key="stranger", object_name="ball", video_name="train/other", points=good.points),
+            PointRecord(key="nameless", object_name="cat", video_name="train/v", points=good.points),
         ]
         self.make(tmp_path, [good, *odd])
         ended = cli(*self.args(tmp_path, tmp_path / "d"))
@@ -411,7 +453,9 @@ class TestConvertCommands:
         outside = record("out", "ball", (20, 14), outside=(99, 3))
         lost = record("lost", "ball", (5, 4))
         marks = (*lost.points, AnnotatedPoint(1, 1, "000077", 1))
-        self.make(tmp_path, [outside, PointRecord("lost", "ball", "train/v", marks)], clip)
+        self.make(
+            tmp_path, [outside, PointRecord(key="lost", object_name="ball", video_name="train/v", points=marks)], clip
+        )
         ended = cli(*self.args(tmp_path, tmp_path / "d"))
         assert ended.status == 0
         (converted,) = VngDataset(tmp_path / "d")
@@ -438,7 +482,7 @@ class TestConvertCommands:
         assert not (tmp_path / "d" / "data").exists()
 
     def test_nothing_left_is_an_error(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
-        self.make(tmp_path, [PointRecord("a", "ball", "train/../v", ())])
+        self.make(tmp_path, [PointRecord(key="a", object_name="ball", video_name="train/../v", points=())])
         ended = cli(*self.args(tmp_path, tmp_path / "d"))
         assert ended.status == 1 and "problems.jsonl: no video could be converted; this file says why" in ended.err
         (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
@@ -447,7 +491,9 @@ class TestConvertCommands:
     def test_video_name_that_leads_out(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         points = record("a", "ball", (5, 4)).points
         self.make(
-            tmp_path, [PointRecord("a", "ball", "train/../v", points)], video(narrative(nouns=((6, 10),)), name="../v")
+            tmp_path,
+            [PointRecord(key="a", object_name="ball", video_name="train/../v", points=points)],
+            video(narrative(nouns=((6, 10),)), name="../v"),
         )
         write_frames(tmp_path / "v", np.full((T, H, W, 3), 90, np.uint8))
         assert cli(*self.args(tmp_path, tmp_path / "d")).status == 1
@@ -458,8 +504,20 @@ class TestConvertCommands:
         self, tmp_path: Path, world: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def args(out: str) -> list[object]:
-            return ["convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-                    "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
+            return [
+                "convert",
+                "point-vos",
+                *QUICK,
+                "--points",
+                world / "points.json",
+                "--narratives",
+                world / "vidln.jsonl",
+                "--frames",
+                world / "frames",
+                "--out",
+                tmp_path / out,
+                "--quiet",
+            ]
 
         import conversion.narrated as videos
 
@@ -489,8 +547,20 @@ class TestConvertCommands:
     def test_convert_vidln_keeps_or_reports_every_noun(
         self, tmp_path: Path, world: Path, cli: Callable[..., Cli]
     ) -> None:
-        ended = cli("convert", "vidln", *QUICK, "--narratives", world / "vidln.jsonl", "--frames", world / "frames",
-                    "--out", tmp_path / "d", "--quiet", "--nouns", "noun_segments")  # fmt: skip
+        ended = cli(
+            "convert",
+            "vidln",
+            *QUICK,
+            "--narratives",
+            world / "vidln.jsonl",
+            "--frames",
+            world / "frames",
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+            "--nouns",
+            "noun_segments",
+        )
         assert ended.status == 0, ended.err
         read = {v.video_id: v for v in vidln_format.read_vidln(world / "vidln.jsonl")}
         problems = read_problems(tmp_path / "d" / "problems.jsonl")
@@ -512,8 +582,20 @@ class TestConvertCommands:
 
     def test_sigkill_and_again_gives_the_same_bytes(self, tmp_path: Path, world: Path) -> None:
         def start(out: str) -> subprocess.Popen:
-            words = ["convert", "point-vos", *QUICK, "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-                     "--frames", world / "frames", "--out", tmp_path / out, "--quiet"]  # fmt: skip
+            words = [
+                "convert",
+                "point-vos",
+                *QUICK,
+                "--points",
+                world / "points.json",
+                "--narratives",
+                world / "vidln.jsonl",
+                "--frames",
+                world / "frames",
+                "--out",
+                tmp_path / out,
+                "--quiet",
+            ]
             return subprocess.Popen([sys.executable, "-m", "vng.cli", *map(str, words)], stdout=subprocess.DEVNULL)
 
         process = start("broken")
@@ -571,16 +653,35 @@ class TestConvertCommands:
         self.make(tmp_path, [])
         for path in sorted((tmp_path / "frames" / "v").iterdir()):
             path.rename(path.with_name("shot_" + path.name))
-        ended = cli("convert", "vidln", "--narratives", tmp_path / "n.jsonl", "--frames", tmp_path / "frames",
-                    "--out", tmp_path / "d", "--quiet")  # fmt: skip
+        ended = cli(
+            "convert",
+            "vidln",
+            "--narratives",
+            tmp_path / "n.jsonl",
+            "--frames",
+            tmp_path / "frames",
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+        )
         assert ended.status == 1
         assert "none of its key frames" in read_problems(tmp_path / "d" / "problems.jsonl")[-1].reason
 
     def test_real_narratives(self, tmp_path: Path, shared: Path, cli: Callable[..., Cli]) -> None:
         """Every noun of the three OVIS narratives is in the dataset; their frames are found by name."""
         root = shared / "vidln"
-        ended = cli("convert", "vidln", "--narratives", root / "vidlns" / "OVIS_train_sample.jsonl", "--frames",
-                    root / "frames" / "OVIS_train", "--out", tmp_path / "d", "--quiet", "--json")  # fmt: skip
+        ended = cli(
+            "convert",
+            "vidln",
+            "--narratives",
+            root / "vidlns" / "OVIS_train_sample.jsonl",
+            "--frames",
+            root / "frames" / "OVIS_train",
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+            "--json",
+        )
         assert ended.status == 0, ended.err
         totals = json.loads(ended.out)
         assert (totals["videos"], totals["narratives"], totals["expressions"]) == (3, 7, 36)
@@ -594,8 +695,19 @@ class TestConvertCommands:
     def test_export_and_back(self, tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
         assert cli("export", dataset, "--format", "official", "--out", tmp_path / "trio").status == 0
         files = TrioFiles.of(tmp_path / "trio")
-        ended = cli("convert", "vng", "--meta", files.meta, "--extra-masks", files.extra_masks,
-                    "--orig-masks", files.orig_masks, "--out", tmp_path / "back", "--quiet")  # fmt: skip
+        ended = cli(
+            "convert",
+            "vng",
+            "--meta",
+            files.meta,
+            "--extra-masks",
+            files.extra_masks,
+            "--orig-masks",
+            files.orig_masks,
+            "--out",
+            tmp_path / "back",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         for first, second in zip(VngDataset(dataset), VngDataset(tmp_path / "back"), strict=True):
             assert first.expressions == second.expressions and first.narratives == second.narratives

@@ -108,7 +108,7 @@ class TestWriter:
 
     def test_interrupted_run_ends_in_the_same_bytes(self, tmp_path: Path) -> None:
         rows = [make_video(name, seed).as_row() for seed, name in enumerate("abc")]
-        problem = Problem("f", "r", "x", "odd")
+        problem = Problem("f", record="r", field="x", reason="odd")
         for out, breaks in (("whole", ()), ("broken", (1, 2))):
             writer = DatasetWriter(tmp_path / out, {"seed": 1})
             for index, row in enumerate(rows):

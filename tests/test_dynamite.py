@@ -25,14 +25,30 @@ from vng.models.dynamite.processing_dynamite import TrainingSample, batch_of
 from vng.points import BACKGROUND, Click
 
 HEIGHT, WIDTH = 64, 96  # padded image
-RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1],
-          "layer_type": "basic", "out_features": ["stage1", "stage2", "stage3", "stage4"]}  # fmt: skip
+RESNET = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
 
 
 def tiny_config(**changes: Any) -> DynamiteConfig:
-    sizes = {"hidden_size": 32, "attention_heads": 4, "pixel_decoder_layers": 1, "pixel_decoder_feedforward": 16,
-             "encoder_layers": 4, "encoder_feedforward": 24, "decoder_layers": 2, "decoder_feedforward": 40,
-             "static_background": 3, "points": 50, "short_side": 0}  # fmt: skip
+    sizes = {
+        "hidden_size": 32,
+        "attention_heads": 4,
+        "pixel_decoder_layers": 1,
+        "pixel_decoder_feedforward": 16,
+        "encoder_layers": 4,
+        "encoder_feedforward": 24,
+        "decoder_layers": 2,
+        "decoder_feedforward": 40,
+        "static_background": 3,
+        "points": 50,
+        "short_side": 0,
+    }
     return DynamiteConfig(**{"backbone_config": RESNET, **sizes, **changes})
 
 

@@ -199,13 +199,33 @@ class TestNarrativeProtocol:
         write_dataset(tmp_path / "d", videos, "t")
         files: TrioFiles = write_trio([videos[0]], tmp_path / "trio")
         write_predictions(tmp_path / "r", 3)
-        ended = cli("evaluate", "vng", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--json",
-                    tmp_path / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vng",
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            tmp_path / "r",
+            "--json",
+            tmp_path / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0 and "(4 expressions)" in ended.out
         scores = json.loads((tmp_path / "s.json").read_text())
         assert scores["J"] == pytest.approx(0.625) and scores["J&F"] == pytest.approx((scores["J"] + scores["F"]) / 2)
-        ended = cli("evaluate", "vng", "--meta", files.meta, "--extra-masks", files.extra_masks, "--orig-masks",
-                    files.orig_masks, "--results", tmp_path / "r", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vng",
+            "--meta",
+            files.meta,
+            "--extra-masks",
+            files.extra_masks,
+            "--orig-masks",
+            files.orig_masks,
+            "--results",
+            tmp_path / "r",
+            "--quiet",
+        )
         assert ended.status == 0 and "J 62.50" in ended.out
         assert cli("evaluate", "vng", "--results", tmp_path / "r").status == 2
         assert cli("evaluate", "vng", "--dataset", tmp_path / "d", "--results", tmp_path / "none").status == 1

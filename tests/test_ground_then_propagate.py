@@ -115,7 +115,7 @@ class TestSpread:
     def test_swapped_frames_are_mended_from_sure_ones(self) -> None:
         found = grounded([[4], [1, 6]])
         told: list[int] = []
-        spreading = GroundThenPropagate(PropagationSettings("flow"), "cpu")
+        spreading = GroundThenPropagate(PropagationSettings(propagator="flow"), "cpu")
         spread = spreading(film(), found, on_frame=lambda: told.append(1))
         assert spread.propagated.sum(1).tolist() == [T - 1, T - 2] and not spread.propagated[0, 4]
         for n in range(2):
@@ -130,7 +130,7 @@ class TestSpread:
             ("backwards", range(4)),
             ("both", [0, 1, 2, 3, 5, 6, 7, 8]),
         ):
-            spreading = GroundThenPropagate(PropagationSettings("flow", direction=direction), "cpu")  # type: ignore[arg-type]
+            spreading = GroundThenPropagate(PropagationSettings(propagator="flow", direction=direction), "cpu")  # type: ignore[arg-type]
             spread = spreading(film(), found)
             assert spreading.passes == (2 if direction == "both" else 1)
             assert np.flatnonzero(spread.propagated[0]).tolist() == list(frames)
@@ -148,7 +148,7 @@ class TestSpread:
                 yield t, np.full((2, H, W), t < T // 2, np.float32) * np.array([0.9, 0.8], np.float32)[:, None, None]
 
         for presence, expected in (("grounder", [2, 3, 5, 6, 8]), ("propagator", [0, 1, 2, 3, 5, 6, 7, 8])):
-            spreading = GroundThenPropagate(PropagationSettings("flow", anchors=1, presence=presence), "cpu")  # type: ignore[arg-type]
+            spreading = GroundThenPropagate(PropagationSettings(propagator="flow", anchors=1, presence=presence), "cpu")  # type: ignore[arg-type]
             spreading.engine = engine  # type: ignore[assignment]
             assert np.flatnonzero(spreading(film(), found).propagated[0]).tolist() == expected
 
@@ -162,7 +162,7 @@ class TestSpread:
                 mask[0, 2 * len(asked) :] = 1  # the pass can be told from the mask
                 yield t, mask
 
-        spreading = GroundThenPropagate(PropagationSettings("flow", anchors=2), "cpu")
+        spreading = GroundThenPropagate(PropagationSettings(propagator="flow", anchors=2), "cpu")
         spreading.engine = engine  # type: ignore[assignment]
         spread = spreading(film(), grounded([[1, 6], []]))
         assert asked == [[1, 6], [2, 7]]  # backwards, frames are counted from the end
@@ -181,28 +181,34 @@ class TestSpread:
             seen.extend([mask is not None for mask in prompt.masks] for prompt in prompts.values())
             yield from ((t, np.zeros((2, H, W), np.float32)) for t in range(len(frames)))
 
-        spreading = GroundThenPropagate(PropagationSettings("flow", anchors=9, direction="forwards"), "cpu")
+        spreading = GroundThenPropagate(PropagationSettings(propagator="flow", anchors=9, direction="forwards"), "cpu")
         spreading.engine = engine  # type: ignore[assignment]
         spreading(film(), found)
         assert seen[1] == [False, True] and seen[4] == [True, False] and [True, True] in seen
 
     def test_nothing_sure_changes_nothing(self) -> None:
         found = grounded([[], []])
-        spread = GroundThenPropagate(PropagationSettings("flow"), "cpu")(film(), found)
+        spread = GroundThenPropagate(PropagationSettings(propagator="flow"), "cpu")(film(), found)
         assert spread.rles == found.rles and not spread.propagated.any()
 
 
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(UsageError, match="nonsense"):
-        GroundThenPropagate(PropagationSettings("flow", options={"nonsense": "1"}), "cpu")
+        GroundThenPropagate(PropagationSettings(propagator="flow", options={"nonsense": "1"}), "cpu")
 
 
 class TestSharedFeatures:
     @pytest.fixture
     def stcn(self, tmp_path: Any) -> Any:
         torch.manual_seed(0)
-        sizes = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16], "depths": [1, 1, 1],
-                 "layer_type": "basic", "out_features": ["stage1", "stage2", "stage3"]}  # fmt: skip
+        sizes = {
+            "model_type": "resnet",
+            "embedding_size": 8,
+            "hidden_sizes": [8, 12, 16],
+            "depths": [1, 1, 1],
+            "layer_type": "basic",
+            "out_features": ["stage1", "stage2", "stage3"],
+        }
         config = StcnConfig(
             sizes, sizes | {"num_channels": 5}, key_dim=8, value_dim=16, thin_dim=8, decoder_dims=[12, 8, 8]
         )
@@ -217,7 +223,7 @@ class TestSharedFeatures:
         model.backbone.load_state_dict(network.key_encoder.state_dict())
         processor = ReferFormerProcessor(train_tokenizer(TEXT, 300, 64), short_side=66, long_side=110)
         told = {"checkpoint": str(path), "confidence": 0, "presence": "propagator", **options}
-        settings = PropagationSettings("stcn", **told)
+        settings = PropagationSettings(propagator="stcn", **told)
         return NarrativeGrounder(model, processor, "cpu", windows=WindowSettings(4), propagation=settings)
 
     def test_one_network_computes_once(self, stcn: Any) -> None:

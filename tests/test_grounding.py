@@ -298,9 +298,29 @@ class TestCommand:
         frames.mkdir()
         for t in range(4):
             (frames / f"{t}.jpg").write_bytes(encode_jpeg(np.full((H, W, 3), 40 * t, np.uint8)))
-        ended = cli("predict", "--model", run, "--video", frames, "--narrative", "A ball.", "--out", tmp_path / "out",
-                    "--nouns", pipeline_of(tmp_path, "ball"), "--propagator", "flow", "--confidence", 0, "--anchors", 1,
-                    "--propagator-set", "fade=0.5", "--window", 3)  # fmt: skip
+        ended = cli(
+            "predict",
+            "--model",
+            run,
+            "--video",
+            frames,
+            "--narrative",
+            "A ball.",
+            "--out",
+            tmp_path / "out",
+            "--nouns",
+            pipeline_of(tmp_path, "ball"),
+            "--propagator",
+            "flow",
+            "--confidence",
+            0,
+            "--anchors",
+            1,
+            "--propagator-set",
+            "fade=0.5",
+            "--window",
+            3,
+        )
         assert ended.status == 0 and "ball: 0." in ended.out, ended.err
         told = json.loads((tmp_path / "out" / "result.json").read_text())
         assert told["narrative"] == "A [ball]." and told["nouns"][0]["propagated_frames"] == 3
@@ -322,6 +342,16 @@ class TestCommand:
     ) -> None:
         (tmp_path / "clip").mkdir()
         (tmp_path / "clip" / "0.jpg").write_bytes(encode_jpeg(np.zeros((H, W, 3), np.uint8)))
-        ended = cli("predict", "--model", run, "--video", tmp_path / "clip", "--narrative", "A [ball].",
-                    "--out", tmp_path / "out", *arguments)  # fmt: skip
+        ended = cli(
+            "predict",
+            "--model",
+            run,
+            "--video",
+            tmp_path / "clip",
+            "--narrative",
+            "A [ball].",
+            "--out",
+            tmp_path / "out",
+            *arguments,
+        )
         assert ended.status == 2 and words in ended.err and not (tmp_path / "out").exists()

@@ -119,7 +119,7 @@ class TestMixtures:
         assert sampler(processor, sources, weigh_agreement=False)[0].weight.tolist() == [1.0, 1.0]
         assert sampler(processor, [{"path": dataset}])[0].weight.tolist() == [1.0, 1.0]
         video = make_video("v")
-        chance = replace(video.objects[0], quality=Quality(0.4, 3, 1))
+        chance = replace(video.objects[0], quality=Quality(point_agreement=0.4, n_points=3, n_held_out=1))
         video = replace(video, objects=(chance, video.objects[1]))
         worse = write(dataset.parent / "worse", video)
         assert sampler(processor, [{**sources[0], "path": worse}])[0].weight.tolist() == [0.0, 1.0]

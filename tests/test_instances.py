@@ -146,7 +146,18 @@ def video(name: str = "dogs", categories: tuple[str, str] = ("dog", "cat")) -> V
     objects = tuple(
         VideoObject(str(i), c, "", m) for i, (c, m) in enumerate(zip(categories, (first, second), strict=True))
     )
-    return Video(name, "hand-made", "val", H, W, 0.0, tuple("abcd"), (), (), objects)
+    return Video(
+        video_id=name,
+        dataset="hand-made",
+        split="val",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=tuple("abcd"),
+        narratives=(),
+        expressions=(),
+        objects=objects,
+    )
 
 
 def records(item: Video, ids: dict[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -22,12 +22,33 @@ WEIGHTS = {"class": 2.0, "box": 5.0, "giou": 2.0, "mask": 2.0, "dice": 5.0}
 
 
 def tiny_config(**sizes: object) -> ReferFormerConfig:
-    backbone = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1],
-                "layer_type": "basic", "out_features": ["stage1", "stage2", "stage3", "stage4"]}  # fmt: skip
-    text = {"model_type": "roberta", "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 66}  # fmt: skip
-    small = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "attention_heads": 4, "feedforward_dim": 48,
-             "num_points": 2, "num_queries": Q, "mask_dim": 8}  # fmt: skip
+    backbone = {
+        "model_type": "resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 12, 16, 24],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    text = {
+        "model_type": "roberta",
+        "vocab_size": 300,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 66,
+    }
+    small = {
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "attention_heads": 4,
+        "feedforward_dim": 48,
+        "num_points": 2,
+        "num_queries": Q,
+        "mask_dim": 8,
+    }
     return ReferFormerConfig(**{"backbone_config": backbone, "text_config": text, **small, **sizes})  # type: ignore[arg-type]
 
 
@@ -161,8 +182,14 @@ def test_frozen_stages(kind: str) -> None:
     """The stem and the first stage stay as they are, further ones train."""
     config = tiny_config(frozen_stages=2)
     if kind == "swin":
-        swin = {"model_type": "swin", "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 2, 2, 2], "window_size": 4,
-                "out_features": config.backbone_config.out_features}  # fmt: skip
+        swin = {
+            "model_type": "swin",
+            "embed_dim": 8,
+            "depths": [1] * 4,
+            "num_heads": [1, 2, 2, 2],
+            "window_size": 4,
+            "out_features": config.backbone_config.out_features,
+        }
         config = tiny_config(frozen_stages=2, backbone_config=swin)
     model = ReferFormerForVNG(config)
     trained = {n for n, p in model.backbone.named_parameters() if p.requires_grad}

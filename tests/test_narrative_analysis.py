@@ -41,7 +41,19 @@ def make(name: str = "v", frames: bool = False) -> Video:
     expressions = tuple(Expression(0, start, end, i) for start, end, i in WORDS)
     pixels = ArrayFrames(np.full((T, H, W, 3), 90, np.uint8)) if frames else None
     names = tuple(f"{t:06d}" for t in range(T))
-    return Video(name, "hand-made", "test", H, W, 0.0, names, (Narrative("P", TEXT),), expressions, objects, pixels)
+    return Video(
+        video_id=name,
+        dataset="hand-made",
+        split="test",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=names,
+        narratives=(Narrative("P", TEXT),),
+        expressions=expressions,
+        objects=objects,
+        frames=pixels,
+    )
 
 
 def predict(folder: Path, masks: Sequence[Sequence[np.ndarray]], name: str = "v") -> None:
@@ -121,8 +133,18 @@ def test_same_noun_subset(tmp_path: Path) -> None:
 
 def test_no_absent_frame_and_no_rival_are_not_known(tmp_path: Path) -> None:
     video = make()
-    alone = Video("v", "hand-made", "test", H, W, 0.0, video.frame_names, video.narratives, video.expressions[:1],
-                  video.objects[:1])  # fmt: skip
+    alone = Video(
+        video_id="v",
+        dataset="hand-made",
+        split="test",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=video.frame_names,
+        narratives=video.narratives,
+        expressions=video.expressions[:1],
+        objects=video.objects[:1],
+    )
     predict(tmp_path, [[LEFT] * 4])
     found = analysed(tmp_path, alone)
     told = found.as_json()
@@ -141,8 +163,19 @@ class TestCommand:
         return tmp_path
 
     def test_beside_the_official_line(self, data: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vng", "--dataset", data / "d", "--results", data / "swapped", "--json",
-                    data / "s.json", "--csv", data / "s.csv", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vng",
+            "--dataset",
+            data / "d",
+            "--results",
+            data / "swapped",
+            "--json",
+            data / "s.json",
+            "--csv",
+            data / "s.csv",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         lines = ended.out.splitlines()
         assert lines[0].startswith("J&F ") and lines[0].endswith("(8 expressions)")
@@ -155,8 +188,19 @@ class TestCommand:
         assert scores == sorted(scores) and rows[0]["swapped_to"] == "b"
 
     def test_against(self, data: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vng", "--dataset", data / "d", "--results", data / "good", "--against",
-                    data / "swapped", "--json", data / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vng",
+            "--dataset",
+            data / "d",
+            "--results",
+            data / "good",
+            "--against",
+            data / "swapped",
+            "--json",
+            data / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         told = json.loads((data / "s.json").read_text())["against"]
         assert (told["results"], told["against"]) == ("good", "swapped")

@@ -51,7 +51,19 @@ def a_video(name: str = "v", **objects: tuple[Sequence[tuple[int, int]], str]) -
     frames = ArrayFrames(np.stack([np.full((HIGH, WIDE, 3), 9 * t, np.uint8) for t in range(T)]))
     expressions = tuple(Expression(0, 2, 6, key) for key in objects)
     narratives = (Narrative("Ball", WORDS),)
-    return Video(name, "oops", "val", HIGH, WIDE, 0.0, tuple(frames.names), narratives, expressions, made, frames)
+    return Video(
+        video_id=name,
+        dataset="oops",
+        split="val",
+        height=HIGH,
+        width=WIDE,
+        fps=0.0,
+        frame_names=tuple(frames.names),
+        narratives=narratives,
+        expressions=expressions,
+        objects=made,
+        frames=frames,
+    )
 
 
 def write_dataset(path: Path, *videos: Video) -> None:
@@ -146,8 +158,25 @@ def a_narrative(video: str, key: int, caption: str = WORDS) -> VidLN:
         place_ = start + len(word)
     small = (TracePoint(0.1, 0.1, 5210, 0), TracePoint(0.2, 0.2, 5220, 0))
     large = (TracePoint(0.1, 0.1, 5230, key), TracePoint(0.9, 0.7, 5240, key))
-    told = ActorNarrative("Ball", caption, (0,), 5000, 5010, "x.webm", (small, large), (), tuple(words))
-    return VidLN(1, "oops", video, 7, ("000001", "000004"), (told,))
+    told = ActorNarrative(
+        actor_name="Ball",
+        caption=caption,
+        keyframe_selection_indices=(0,),
+        recording_start_ms=5000,
+        traces_start_ms=5010,
+        recording_filename="x.webm",
+        traces=(small, large),
+        noun_segments=(),
+        time_alignment=tuple(words),
+    )
+    return VidLN(
+        vidln_id=1,
+        dataset_id="oops",
+        video_id=video,
+        annotator_id=7,
+        keyframe_names=("000001", "000004"),
+        narratives=(told,),
+    )
 
 
 class TestTraces:

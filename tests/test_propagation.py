@@ -402,8 +402,16 @@ class TestAVideo:
 
     def test_masks_in_everything_out(self, tmp_path: Path, clip: Path, cli: Callable[..., Cli]) -> None:
         first = 1 * box(5, 4, 12, 13) + 4 * box(12, 19, 18, 27)
-        ended = self.run(cli, clip, tmp_path / "out", "--masks", write_mask(tmp_path / "m.png", first), "--json",
-                         "--propagator", "flow")  # fmt: skip
+        ended = self.run(
+            cli,
+            clip,
+            tmp_path / "out",
+            "--masks",
+            write_mask(tmp_path / "m.png", first),
+            "--json",
+            "--propagator",
+            "flow",
+        )
         assert ended.status == 0, ended.err
         objects = json.loads(ended.out)
         assert [(o["name"], o["number"], o["prompted"], o["frames_seen"]) for o in objects] == [
@@ -654,8 +662,18 @@ class TestADataset:
         assert values == [{1}, {2}, {2}]
 
     def test_the_command(self, tmp_path: Path, data: VngDataset, cli: Callable[..., Cli]) -> None:
-        words = ["propagate", "--dataset", data.path, "--out", tmp_path / "r", "--start", "masks", "--quiet",
-                 "--propagator", "flow"]  # fmt: skip
+        words = [
+            "propagate",
+            "--dataset",
+            data.path,
+            "--out",
+            tmp_path / "r",
+            "--start",
+            "masks",
+            "--quiet",
+            "--propagator",
+            "flow",
+        ]
         ended = cli(*words, "--json")
         assert ended.status == 0 and json.loads(ended.out) == {"videos": 2, "runs": 1, "made": 2}, ended.err
         assert "note: hand-made: one: objects.never: no frame to start from: neither a mask" in ended.err

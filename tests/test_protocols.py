@@ -59,7 +59,21 @@ def make(layers: dict[str, Frames], name: str = "v", points: dict[str, Points] |
         for i, masks in layers.items()
     )
     names = tuple(f"{3 * t:05d}" for t in range(T))
-    return replace(Video(name, "hand-made", "val", H, W, 0.0, names, (), (), objects), **rest)
+    return replace(
+        Video(
+            video_id=name,
+            dataset="hand-made",
+            split="val",
+            height=H,
+            width=W,
+            fps=0.0,
+            frame_names=names,
+            narratives=(),
+            expressions=(),
+            objects=objects,
+        ),
+        **rest,
+    )
 
 
 def write_png(path: Path, labels: np.ndarray) -> None:
@@ -235,8 +249,18 @@ class TestReferring:
         assert cli(*how, "--results", tmp_path / "r", "--official").status == 2
         predict(tmp_path / "maps" / "anno_0", {1: TWO["1"], 2: TWO["2"]})
         predict(tmp_path / "maps" / "anno_1", {1: TWO["1"]})
-        ended = cli(*how, "--results", tmp_path / "maps", "--protocol", "ref-davis", "--json", tmp_path / "s.json",
-                    "--csv", tmp_path / "s.csv", "--official")  # fmt: skip
+        ended = cli(
+            *how,
+            "--results",
+            tmp_path / "maps",
+            "--protocol",
+            "ref-davis",
+            "--json",
+            tmp_path / "s.json",
+            "--csv",
+            tmp_path / "s.csv",
+            "--official",
+        )
         assert ended.status == 0 and "J 81.25" in ended.out and "anno_1" in ended.out, ended.err
         assert json.loads((tmp_path / "s.json").read_text())["J"] == 0.8125
         assert len((tmp_path / "s.csv").read_text().splitlines()) == 5
@@ -245,8 +269,10 @@ class TestReferring:
 def pointed() -> Video:
     """Object 1: two positives (one off it), one negative, one ambiguous; object 2: a trace; object 3: ambiguous alone."""
     points = Points([0, 1, 1, 2], [(3, 2), (30, 1), (20, 20), (3, 2)], [POSITIVE, POSITIVE, NEGATIVE, AMBIGUOUS])
-    video = make(TWO | {"3": walk(1, 20)}, points={"1": points, "2": Points([3], [(1, 1)], [POSITIVE]),
-                 "3": Points([3], [(1, 1)], [AMBIGUOUS])})  # fmt: skip
+    video = make(
+        TWO | {"3": walk(1, 20)},
+        points={"1": points, "2": Points([3], [(1, 1)], [POSITIVE]), "3": Points([3], [(1, 1)], [AMBIGUOUS])},
+    )
     return replace(
         video, objects=tuple(replace(o, source="trace/x") if o.object_id == "2" else o for o in video.objects)
     )
@@ -329,13 +355,32 @@ class TestPoints:
         write_dataset(tmp_path / "d", [pointed()], "t")
         predict(tmp_path / "good", {1: TWO["1"]})
         predict(tmp_path / "bad", {2: TWO["1"]})
-        ended = cli("evaluate", "points", "--dataset", tmp_path / "d", "--results", tmp_path / "good", "--against",
-                    tmp_path / "bad", "--html", tmp_path / "p", "--json", tmp_path / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "points",
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            tmp_path / "good",
+            "--against",
+            tmp_path / "bad",
+            "--html",
+            tmp_path / "p",
+            "--json",
+            tmp_path / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0 and ended.out.splitlines()[-1] == str(tmp_path / "p" / "index.html"), ended.err
         tested = json.loads((tmp_path / "s.json").read_text())["against"]["measures"]
         assert tested["agreement"]["results"] == pytest.approx(2 / 3)
         assert tested["positives-inside"] | {"low": 0, "high": 0, "p": 0} == {
-            "results": 0.5, "against": 0.0, "difference": 0.5, "low": 0, "high": 0, "p": 0}  # fmt: skip
+            "results": 0.5,
+            "against": 0.0,
+            "difference": 0.5,
+            "low": 0,
+            "high": 0,
+            "p": 0,
+        }
         page = (tmp_path / "p" / "index.html").read_text()
         assert_stands_alone(page)
         found = tables(page)["cases"]
@@ -349,8 +394,11 @@ class TestPoints:
 def traced() -> Video:
     """Two expressions; the second one's object has a trace on frames 1 (three points) and 3 (one), the other's none."""
     points = Points([1, 1, 1, 3], [(4, 3), (5, 3), (25, 20), (6, 6)], [POSITIVE] * 4)
-    video = replace(make(TWO, points={"1": points}), narratives=(Narrative("", "it and it"),),
-                    expressions=(Expression(0, 0, 2, "2"), Expression(0, 7, 9, "1")))  # fmt: skip
+    video = replace(
+        make(TWO, points={"1": points}),
+        narratives=(Narrative("", "it and it"),),
+        expressions=(Expression(0, 0, 2, "2"), Expression(0, 7, 9, "1")),
+    )
     return replace(video, objects=tuple(replace(o, source="trace/x") for o in video.objects))
 
 
@@ -416,8 +464,12 @@ class TestTraces:
         with pytest.raises(DataErrors) as raised:
             evaluate_questions(file, tmp_path)
         reasons = [problem.reason for problem in raised.value.problems]
-        assert reasons == ["prediction of 5x6, the frame has 40x50", "the trace has no pixel", "there is none",
-                           "this prediction cannot be read"]  # fmt: skip
+        assert reasons == [
+            "prediction of 5x6, the frame has 40x50",
+            "the trace has no pixel",
+            "there is none",
+            "this prediction cannot be read",
+        ]
         for text in ("{", '{"v": [{}]}', "[]"):
             file.write_text(text)
             with pytest.raises(DataError, match="no file of location questions"):
@@ -447,8 +499,21 @@ class TestTraces:
         for name, shown in (("good", self.TRACE), ("bad", box(30, 30, 36, 40, 40, 50))):
             for key in "qr":
                 write_png(tmp_path / name / "a film" / key / "000007.png", shown)
-        ended = cli("evaluate", "traces", "--questions", file, "--results", tmp_path / "good", "--against", tmp_path / "bad",
-                    "--html", tmp_path / "p", "--json", tmp_path / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "traces",
+            "--questions",
+            file,
+            "--results",
+            tmp_path / "good",
+            "--against",
+            tmp_path / "bad",
+            "--html",
+            tmp_path / "p",
+            "--json",
+            tmp_path / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         tested = json.loads((tmp_path / "s.json").read_text())["against"]["measures"]
         assert (tested["both-met"]["results"], tested["both-met"]["against"]) == (1.0, 0.0)

@@ -41,7 +41,9 @@ def record(
     """Positives spread over frames 0, 7, 14, ... of one each; negatives all in frame 0."""
     points = [AnnotatedPoint(3 + i, 5, f"{7 * (i % 10):06d}", POSITIVE, True) for i in range(positives)]
     points += [AnnotatedPoint(3 + i, 9, "000000", NEGATIVE) for i in range(negatives)]
-    return PointRecord(key, name, video, tuple(points), None, "h" * 32)
+    return PointRecord(
+        key=key, object_name=name, video_name=video, points=tuple(points), question=None, question_hash="h" * 32
+    )
 
 
 @pytest.fixture(params=["p.json", "p.jsonl"])
@@ -273,9 +275,16 @@ class TestPngs:
 
     def test_what_does_not_fit_is_said(self, tmp_path: Path) -> None:
         video = with_points(
-            (0, 5.5, 4, POSITIVE), (0, 9, 9, POSITIVE), (0, 9, 9, NEGATIVE), (2, 1, 1, NEGATIVE), (2, 1, 1, NEGATIVE),
-            (2, -1, 3, POSITIVE), (2, W, 3, POSITIVE), (2, 3, H - 0.5, AMBIGUOUS), (2, W - 1, H - 1, AMBIGUOUS),
-        )  # fmt: skip
+            (0, 5.5, 4, POSITIVE),
+            (0, 9, 9, POSITIVE),
+            (0, 9, 9, NEGATIVE),
+            (2, 1, 1, NEGATIVE),
+            (2, 1, 1, NEGATIVE),
+            (2, -1, 3, POSITIVE),
+            (2, W, 3, POSITIVE),
+            (2, 3, H - 0.5, AMBIGUOUS),
+            (2, W - 1, H - 1, AMBIGUOUS),
+        )
         bad_id = replace(video.objects[0], object_id="../up")
         trace = replace(video.objects[0], object_id="t", source="trace/x")
         video = replace(video, objects=(*video.objects, bad_id, trace))
@@ -466,9 +475,30 @@ class TestStatistics:
 
 
 def narratives_file(path: Path) -> Path:
-    one = ActorNarrative("Ball", "A red ball rolls.", (0,), 0, 0, "", (), ((6, 10),), ())
+    one = ActorNarrative(
+        actor_name="Ball",
+        caption="A red ball rolls.",
+        keyframe_selection_indices=(0,),
+        recording_start_ms=0,
+        traces_start_ms=0,
+        recording_filename="",
+        traces=(),
+        noun_segments=((6, 10),),
+        time_alignment=(),
+    )
     write_vidln(
-        [VidLN(i, "oops_train", name, 1, ("000000",), (one,) * (i + 1)) for i, name in enumerate(("v", "x"))], path
+        [
+            VidLN(
+                vidln_id=i,
+                dataset_id="oops_train",
+                video_id=name,
+                annotator_id=1,
+                keyframe_names=("000000",),
+                narratives=(one,) * (i + 1),
+            )
+            for i, name in enumerate(("v", "x"))
+        ],
+        path,
     )
     return path
 

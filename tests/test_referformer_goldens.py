@@ -50,8 +50,10 @@ def golden_model(folder: Path, text: dict[str, Any], changes: dict[str, Any]) ->
     shapes = [line.split("\t")[:2] for line in (folder / "state_dict_keys.txt").read_text().splitlines()]
     keys = {key: json.loads(shape) for key, shape in shapes}
     if not config.relative_coordinates:  # two inputs of eight channels fewer
-        keys |= {f"controller.layers.2.{name}": [2137, *keys[f"controller.layers.2.{name}"][1:]]
-                 for name in ("weight", "bias")}  # fmt: skip
+        keys |= {
+            f"controller.layers.2.{name}": [2137, *keys[f"controller.layers.2.{name}"][1:]]
+            for name in ("weight", "bias")
+        }
     return from_reference(referformer_state(keys), config).eval()
 
 

@@ -81,8 +81,10 @@ def swin(width: int = 32, depths: tuple[int, ...] = (1, 2, 1, 1), window: int = 
 
 
 def roberta(width: int = 64, layers: int = 1, vocabulary: int = 300, hidden: int = 24, positions: int = 66) -> Shapes:
-    shapes: Shapes = {f"embeddings.{name}_embeddings.weight": [count, width] for name, count in
-                      (("word", vocabulary), ("position", positions), ("token_type", 1))}  # fmt: skip
+    shapes: Shapes = {
+        f"embeddings.{name}_embeddings.weight": [count, width]
+        for name, count in (("word", vocabulary), ("position", positions), ("token_type", 1))
+    }
     shapes |= norm("embeddings.LayerNorm", width) | linear("pooler.dense", width, width)
     for layer in range(layers):
         name = f"encoder.layer.{layer}"
@@ -168,8 +170,9 @@ def test_names_are_those_of_the_released_checkpoints(shared: Path) -> None:
     lines = (shared / "goldens" / "referformer" / "state_dict_keys.txt").read_text().splitlines()
     released = {key: json.loads(shape) for key, shape, _ in (line.split("\t") for line in lines)}
     full = resnet(64, (64, 128, 256, 512), (3, 4, 6, 3))
-    made = checkpoint_shapes(full, [256, 512, 1024, 2048], roberta(768, 2, 1000, 256), 768, 256, 2048, (4, 4), 4, 5, 256,
-                             2153)  # fmt: skip
+    made = checkpoint_shapes(
+        full, [256, 512, 1024, 2048], roberta(768, 2, 1000, 256), 768, 256, 2048, (4, 4), 4, 5, 256, 2153
+    )
     assert {k: v for k, v in released.items() if "num_batches_tracked" not in k} == made
 
 

@@ -40,13 +40,29 @@ def case(number: int, j: Sequence[float], video: str = "v", **more: Any) -> Case
     f = tuple(value / 2 for value in j)
     mean = float(np.mean(j))
     score, parts = 0.75 * mean, (mean, mean / 2)
-    return Case(f"{video}/{number}", video, f"thing {number}", "", score, parts, names, (tuple(j), f), **more)
+    return Case(
+        key=f"{video}/{number}",
+        video=video,
+        name=f"thing {number}",
+        group="",
+        score=score,
+        parts=parts,
+        frames=names,
+        courses=(tuple(j), f),
+        **more,
+    )
 
 
 def report(cases: Sequence[Case], name: str = "ours", **more: Any) -> Report:
     ratio = Ratio.of([c.video for c in cases], [c.score for c in cases])
     return Report(
-        name, f"{name} on data", "what it is", "object", (Measure("J&F", ratio, "mean"),), tuple(cases), **more
+        name=name,
+        title=f"{name} on data",
+        lead="what it is",
+        unit="object",
+        measures=(Measure("J&F", ratio, "mean"),),
+        cases=tuple(cases),
+        **more,
     )
 
 
@@ -54,13 +70,22 @@ def view(shown: Case, frames: Sequence[str]) -> list[View]:
     image = np.full((18, 25, 3), 60, np.uint8)
     mask = np.zeros((18, 25), bool)
     mask[4:9, 5:11] = True
-    return [View(name, image, mask, np.roll(mask, 3, 1)) for name in frames]
+    return [View(frame=name, image=image, truth=mask, prediction=np.roll(mask, 3, 1)) for name in frames]
 
 
 class TestRecord:
     def test_a_value_for_each_frame(self) -> None:
         with pytest.raises(ValueError, match=r"case k: values for 1 frames are wanted, got \[2, 1\]"):
-            Case("k", "v", "n", "", 0.5, (0.5, 0.5), ("0",), ((0.5, 0.5), (0.5,)))
+            Case(
+                key="k",
+                video="v",
+                name="n",
+                group="",
+                score=0.5,
+                parts=(0.5, 0.5),
+                frames=("0",),
+                courses=((0.5, 0.5), (0.5,)),
+            )
 
     def test_pairs_by_key(self) -> None:
         ours = report([case(1, [0.9, 0.7]), case(2, [0.2], "w")])
@@ -202,8 +227,9 @@ class TestPage:
         assert "With 3 videos they are rough" in page
 
     def test_names_and_narratives_are_text(self, tmp_path: Path) -> None:
-        evil = replace(case(1, [0.5]), name=EVIL, video=EVIL, group=EVIL, caption=EVIL, span=(0, 8), frames=(EVIL,),
-                       more=(EVIL,))  # fmt: skip
+        evil = replace(
+            case(1, [0.5]), name=EVIL, video=EVIL, group=EVIL, caption=EVIL, span=(0, 8), frames=(EVIL,), more=(EVIL,)
+        )
         bad = replace(report([evil], EVIL), title=EVIL, lead=EVIL, columns=((EVIL, EVIL),), notes=(EVIL,), viewer=view)
         page = write_report(bad, tmp_path, pair(bad, replace(bad, name=EVIL + "2")), EVIL).read_text()
         assert "<script>alert" not in page and page.count("<script") == page.count("</script>") == 3
@@ -211,7 +237,7 @@ class TestPage:
         assert "&lt;script&gt;alert" in page
 
     def test_protocols_without_frames(self, tmp_path: Path) -> None:
-        bare = Case("k", "v", "n", "", 0.5, (0.25, 0.75))
+        bare = Case(key="k", video="v", name="n", group="", score=0.5, parts=(0.25, 0.75))
         page = write_report(report([bare]), tmp_path).read_text()
         assert (
             tables(page)["cases"]["rows"][0][-1]["lines"] == [[]]
@@ -278,8 +304,21 @@ class TestCommands:
         return tmp_path
 
     def test_vos(self, vos: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift2", "--against", vos / "shift0",
-                    "--html", vos / "page", "--json", vos / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            vos / "d",
+            "--results",
+            vos / "shift2",
+            "--against",
+            vos / "shift0",
+            "--html",
+            vos / "page",
+            "--json",
+            vos / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         page = (vos / "page" / "index.html").read_text()
         assert ended.out.splitlines()[-1] == str(vos / "page" / "index.html")
@@ -299,8 +338,18 @@ class TestCommands:
             (("--protocol", "youtube-vos", "--seen", vos / "seen"), ["G", "J&F", "seen J&F", "unseen J&F"]),
             (("--official",), ["J&F", "J", "F", "J recall"]),
         ):
-            ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift2", *more, "--html",
-                        vos / "page", "--quiet")  # fmt: skip
+            ended = cli(
+                "evaluate",
+                "vos",
+                "--dataset",
+                vos / "d",
+                "--results",
+                vos / "shift2",
+                *more,
+                "--html",
+                vos / "page",
+                "--quiet",
+            )
             assert ended.status == 0, ended.err
             page = (vos / "page" / "index.html").read_text()
             assert re.findall(r'<div class="figure"><b>[^<]*</b><small>[^<]*</small><span>([^<]*)', page) == [
@@ -322,8 +371,19 @@ class TestCommands:
         truth = encode(np.array([[0, 1, 1], [0, 0, 1]]))
         assert (_best_proposal(labels, truth) == (labels == 7)).all()
         assert not _best_proposal(labels, encode(labels == 0)).any() and not _best_proposal(labels, None).any()
-        ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift2", "--protocol",
-                    "davis-unsupervised", "--html", vos / "page", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            vos / "d",
+            "--results",
+            vos / "shift2",
+            "--protocol",
+            "davis-unsupervised",
+            "--html",
+            vos / "page",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         assert "Pictures show the proposal that overlaps" in (vos / "page" / "index.html").read_text()
 
@@ -337,9 +397,23 @@ class TestCommands:
             ("mevis", 0.75),
             ("ref-davis", 0.5),
         ):  # the second annotator has one expression, all wrong
-            ended = cli("evaluate", "referring", "--dataset", tmp_path / "d", "--results", tmp_path / "good", "--against",
-                        tmp_path / "bad", "--protocol", protocol, "--html", tmp_path / "p", "--json", tmp_path / "s.json",
-                        "--quiet")  # fmt: skip
+            ended = cli(
+                "evaluate",
+                "referring",
+                "--dataset",
+                tmp_path / "d",
+                "--results",
+                tmp_path / "good",
+                "--against",
+                tmp_path / "bad",
+                "--protocol",
+                protocol,
+                "--html",
+                tmp_path / "p",
+                "--json",
+                tmp_path / "s.json",
+                "--quiet",
+            )
             assert ended.status == 0, ended.err
             told = json.loads((tmp_path / "s.json").read_text())
             tested = told["against"]["measures"]
@@ -359,8 +433,18 @@ class TestCommands:
         assert ended.status == 1 and "no folder anno_<k> here" in ended.err
 
     def test_an_archive_has_no_report(self, vos: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vos", "--dataset", vos / "d", "--results", vos / "shift0", "--archive", "x.zip",
-                    "--html", "page")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            vos / "d",
+            "--results",
+            vos / "shift0",
+            "--archive",
+            "x.zip",
+            "--html",
+            "page",
+        )
         assert ended.status == 2 and "leave out --html" in ended.err
 
     def test_vng_on_dataset_and_on_trio(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:

@@ -162,8 +162,14 @@ class TestPropagation:
                     session.step(t, fit.pixels(frames[t % T], *engine._norm), hints)
                 state = session.state
                 (kept,) = state.output_dict_per_obj.values()
-                sizes.append((len(kept["cond_frame_outputs"]), len(kept["non_cond_frame_outputs"]),
-                              len(state.frames_tracked_per_obj[0]), len(state.mask_inputs_per_obj[0])))  # fmt: skip
+                sizes.append(
+                    (
+                        len(kept["cond_frame_outputs"]),
+                        len(kept["non_cond_frame_outputs"]),
+                        len(state.frames_tracked_per_obj[0]),
+                        len(state.mask_inputs_per_obj[0]),
+                    )
+                )
                 assert state.processed_frames is None and "high_res_masks" not in str(kept)
             assert sizes[-1] == sizes[10] == (1, engine._recent, 0, 0) and engine._recent < 10
 
@@ -208,8 +214,18 @@ def test_command(checkpoint: Path, frames: ArrayFrames, tmp_path: Path, cli: Cal
         cv2.imwrite(str(tmp_path / "video" / f"{t:05d}.png"), frames[t])
     told = {"objects": {"thing": [{"frame": 0, "x": 10, "y": 8, "label": "positive"}]}}
     (tmp_path / "points.json").write_text(json.dumps(told))
-    call = ("propagate", "--video", tmp_path / "video", "--points", tmp_path / "points.json", "--propagator", "sam2",
-            "--quiet", "--out", tmp_path / "out")  # fmt: skip
+    call = (
+        "propagate",
+        "--video",
+        tmp_path / "video",
+        "--points",
+        tmp_path / "points.json",
+        "--propagator",
+        "sam2",
+        "--quiet",
+        "--out",
+        tmp_path / "out",
+    )
     ended = cli(*call, "--propagator-checkpoint", checkpoint)
     assert ended.status == 0 and len(list((tmp_path / "out" / "masks").glob("*.png"))) == 3, ended.err
     ended = cli(*call[:-1], tmp_path / "other")

@@ -29,8 +29,21 @@ from vng.processes import Processes, current_processes, limited_threads
 
 
 def arguments(world: Path, out: Path) -> list[str]:
-    words = ["convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-             "--frames", world / "frames", "--out", out, "--quiet", "--segmenter", "classical"]  # fmt: skip
+    words = [
+        "convert",
+        "point-vos",
+        "--points",
+        world / "points.json",
+        "--narratives",
+        world / "vidln.jsonl",
+        "--frames",
+        world / "frames",
+        "--out",
+        out,
+        "--quiet",
+        "--segmenter",
+        "classical",
+    ]
     return [str(word) for word in words]
 
 
@@ -110,7 +123,9 @@ class TestDamage:
     def write(self, out: Path, count: int = 3) -> DatasetWriter:
         writer = DatasetWriter(out, {}, shard_bytes=1)
         for index in range(count):
-            writer.write(index, [make_video(str(index), index).as_row()], [Problem("f", str(index), "", "odd")])
+            writer.write(
+                index, [make_video(str(index), index).as_row()], [Problem("f", record=str(index), reason="odd")]
+            )
         return writer
 
     @pytest.mark.parametrize("fault", ["cut", "flipped", "no record", "broken record", "no rows"])
@@ -155,7 +170,7 @@ class TestDamage:
         with pytest.raises(DataError, match="made again it differs from what it was"):
             writer.mend(broken, [(1, [make_video("other", 7).as_row()], [])])
         assert path.read_bytes() == b"PAR1"  # the rest of the dataset is left as it is
-        writer.mend(broken, [(1, [make_video("1", 1).as_row()], [Problem("f", "1", "", "odd")])])
+        writer.mend(broken, [(1, [make_video("1", 1).as_row()], [Problem("f", record="1", reason="odd")])])
         assert not list(writer.broken_shards()) and VngDataset(tmp_path).video_ids == ["0", "1", "2"]
 
     def test_shards_of_parts_that_changed_are_made_again(
@@ -273,8 +288,19 @@ class TestChoices:
         self, world: Path, tmp_path: Path, cli: Callable[..., Cli]
     ) -> None:
         trio = TrioFiles.of(world / "vng")
-        words = ["convert", "vng", "--meta", trio.meta, "--extra-masks", trio.extra_masks, "--orig-masks",
-                 trio.orig_masks, "--out", tmp_path / "d", "--quiet"]  # fmt: skip
+        words = [
+            "convert",
+            "vng",
+            "--meta",
+            trio.meta,
+            "--extra-masks",
+            trio.extra_masks,
+            "--orig-masks",
+            trio.orig_masks,
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+        ]
         assert cli(*words).status == 0
         ended = cli(*words, "--frames", world / "frames")
         assert ended.status == 1 and "with_frames: an earlier run wrote here with False, now True" in ended.err
@@ -350,7 +376,7 @@ class TestSpool:
                 assert spool.add("points", video, Item(key, f"line {key}", {"key": key}))
             assert not spool.add("points", "two", Item("a", "", {})) and spool.has("points", "a")
             spool.add("narratives", "two", Item("two", "line 1", [1]))
-            spool.problem(Problem("f", "r", "", "odd"))
+            spool.problem(Problem("f", record="r", reason="odd"))
 
         make_spool(tmp_path / "x" / "s.sqlite", fill)
         with Spool(tmp_path / "x" / "s.sqlite") as spool:
@@ -361,11 +387,11 @@ class TestSpool:
                 ("c", "line c", {"key": "c"}),
             ]
             assert spool.items("points", "none") == [] and spool.count("points") == 3
-            assert spool.problems() == [Problem("f", "r", "", "odd")]
+            assert spool.problems() == [Problem("f", record="r", reason="odd")]
 
     def test_a_failed_reading_leaves_no_spool(self, tmp_path: Path) -> None:
         def fill(spool: SpoolWriter) -> None:
-            raise DataError("f", "", "", "broken")
+            raise DataError("f", reason="broken")
 
         with pytest.raises(DataError):
             make_spool(tmp_path / "s.sqlite", fill)

@@ -206,8 +206,19 @@ class TestTwelveFaults:
         self, tmp_path: Path, cli: Callable[..., Cli], protocol: str, processes: int
     ) -> None:
         expected = (planted_vos if protocol == "vos" else planted_vng)(tmp_path)
-        ended = cli("evaluate", protocol, "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--quiet",
-                    "--json", tmp_path / "s.json", "--processes", processes)  # fmt: skip
+        ended = cli(
+            "evaluate",
+            protocol,
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            tmp_path / "r",
+            "--quiet",
+            "--json",
+            tmp_path / "s.json",
+            "--processes",
+            processes,
+        )
         lines = ended.err.strip().splitlines()
         assert ended.status == 1 and ended.out == "" and not (tmp_path / "s.json").exists()
         assert len(lines) == len(expected) == 12
@@ -245,10 +256,10 @@ class TestTwelveFaults:
     def test_errors_cross_processes(self) -> None:
         import pickle
 
-        error = pickle.loads(pickle.dumps(DataError("f", "r", "x", "why", "cure")))
+        error = pickle.loads(pickle.dumps(DataError("f", record="r", field="x", reason="why", cure="cure")))
         assert str(error) == "f: r: x: why; cure"
         errors = pickle.loads(
-            pickle.dumps(DataErrors([Problem("f", "", "", "why"), Problem("g", "", "", "so", "", "note")]))
+            pickle.dumps(DataErrors([Problem("f", reason="why"), Problem("g", reason="so", kind="note")]))
         )
         assert str(errors) == "f: why\nnote: g: so"
 
@@ -285,8 +296,18 @@ class TestProcesses:
             predict(video, tmp_path / "r", i)
         texts = []
         for processes in (1, 2):
-            ended = cli("evaluate", "vos", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--processes",
-                        processes, "--json", tmp_path / "s.json")  # fmt: skip
+            ended = cli(
+                "evaluate",
+                "vos",
+                "--dataset",
+                tmp_path / "d",
+                "--results",
+                tmp_path / "r",
+                "--processes",
+                processes,
+                "--json",
+                tmp_path / "s.json",
+            )
             assert ended.status == 0 and "5/5" in ended.err
             texts.append((tmp_path / "s.json").read_text())
         assert texts[0] == texts[1] and json.loads(texts[0])["J&F"] < 1
@@ -302,8 +323,21 @@ class TestNoHang:
             predict(video, tmp_path / "r")
             (tmp_path / "r" / video.video_id / "00005.png").unlink()
             os.mkfifo(tmp_path / "r" / video.video_id / "00005.png")
-        call = [sys.executable, "-m", "vng.cli", "evaluate", "vos", "--dataset", str(tmp_path / "d"), "--results",
-                str(tmp_path / "r"), "--processes", "2", "--json", str(tmp_path / "s.json")]  # fmt: skip
+        call = [
+            sys.executable,
+            "-m",
+            "vng.cli",
+            "evaluate",
+            "vos",
+            "--dataset",
+            str(tmp_path / "d"),
+            "--results",
+            str(tmp_path / "r"),
+            "--processes",
+            "2",
+            "--json",
+            str(tmp_path / "s.json"),
+        ]
         pipe = subprocess.PIPE
         # where the tests run in the background of a shell, Ctrl-C is ignored, which children would inherit
         heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -290,9 +290,14 @@ def test_memory_of_a_long_video_is_that_of_a_short_one(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("settings", "text"),
-    [({"every": 0}, "every=0: 1 or more"), ({"top_k": 0}, "top_k=0: 1 or more"), ({"budget": 0}, "budget=0: 1 or more"),
-     ({"short_side": -1}, "short_side=-1: 0 or more"), ({"dtype": "int8"}, "dtype=int8: float32, bfloat16 or float16")],
-)  # fmt: skip
+    [
+        ({"every": 0}, "every=0: 1 or more"),
+        ({"top_k": 0}, "top_k=0: 1 or more"),
+        ({"budget": 0}, "budget=0: 1 or more"),
+        ({"short_side": -1}, "short_side=-1: 0 or more"),
+        ({"dtype": "int8"}, "dtype=int8: float32, bfloat16 or float16"),
+    ],
+)
 def test_settings_that_cannot_be(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         StcnSettings(**settings)

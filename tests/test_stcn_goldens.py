@@ -17,8 +17,14 @@ from vng.models.stcn.modeling_stcn import Stcn
 from vng.propagators import FramePrompts
 from vng.propagators.stcn import StcnPropagator, StcnSettings
 
-PUBLISHED = {"base": (5, False, 20), "mem2_last": (2, True, 20), "pad": (2, False, 20), "one": (2, False, 20),
-             "three_top50": (1, False, 50), "yv": (2, False, 20)}  # fmt: skip
+PUBLISHED = {
+    "base": (5, False, 20),
+    "mem2_last": (2, True, 20),
+    "pad": (2, False, 20),
+    "one": (2, False, 20),
+    "three_top50": (1, False, 50),
+    "yv": (2, False, 20),
+}
 
 
 def reference_state(folder: Path) -> dict[str, torch.Tensor]:

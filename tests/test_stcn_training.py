@@ -22,16 +22,25 @@ TINY_STCN = {
     "task": "stcn",
     "data": {"size": [32, 48], "distance": 2, "crop": [0.8, 1.0]},
     "model": {
-        "key_backbone": {**RESNET, "hidden_sizes": [8, 10, 12], "depths": [1, 1, 1],
-                         "out_features": ["stage1", "stage2", "stage3"]},
-        "value_backbone": {**RESNET, "num_channels": 5, "hidden_sizes": [6, 9, 11], "depths": [1, 1, 1],
-                           "out_features": ["stage3"]},
+        "key_backbone": {
+            **RESNET,
+            "hidden_sizes": [8, 10, 12],
+            "depths": [1, 1, 1],
+            "out_features": ["stage1", "stage2", "stage3"],
+        },
+        "value_backbone": {
+            **RESNET,
+            "num_channels": 5,
+            "hidden_sizes": [6, 9, 11],
+            "depths": [1, 1, 1],
+            "out_features": ["stage3"],
+        },
         "sizes": {"key_dim": 7, "value_dim": 14, "thin_dim": 9, "decoder_dims": [10, 8, 6], "norm_batches": 1000},
     },
     "optimizer": {"steps": 2, "batch_size": 2, "lr": 1e-3, "schedule": "constant"},
     "log_every": 1,
     "save_every": 1,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -103,11 +112,21 @@ def test_pretrained_backbones(tmp_path: Path, recipe: Path, cli: Callable[..., C
     from transformers import ResNetBackbone, ResNetConfig
 
     torch.manual_seed(0)
-    given = ResNetBackbone(ResNetConfig(**{k: v for k, v in RESNET.items() if k != "model_type"},
-                                        hidden_sizes=[8, 10, 12, 14], depths=[1, 1, 1, 1]))  # fmt: skip
+    given = ResNetBackbone(
+        ResNetConfig(
+            **{k: v for k, v in RESNET.items() if k != "model_type"}, hidden_sizes=[8, 10, 12, 14], depths=[1, 1, 1, 1]
+        )
+    )
     given.save_pretrained(tmp_path / "resnet")
-    ended = cli("train", recipe, f"model.key_backbone={tmp_path / 'resnet'}", f"model.value_backbone={tmp_path / 'resnet'}",
-                "model.sizes.norm_batches=0", "optimizer.lr=1e-6", "--quiet")  # fmt: skip
+    ended = cli(
+        "train",
+        recipe,
+        f"model.key_backbone={tmp_path / 'resnet'}",
+        f"model.value_backbone={tmp_path / 'resnet'}",
+        "model.sizes.norm_batches=0",
+        "optimizer.lr=1e-6",
+        "--quiet",
+    )
     assert ended.status == 0, ended.err
     model, stem = Stcn.from_pretrained(tmp_path / "run"), "embedder.embedder.convolution.weight"
     wanted = given.state_dict()[stem]

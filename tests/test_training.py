@@ -222,10 +222,20 @@ class TestTraining:
     def test_two_processes(self, tmp_path: Path, dataset: Path) -> None:
         """Under torchrun two processes share each step's batch and end with one model."""
         words = train_arguments(dataset, tmp_path / "run", "optimizer.steps=2", "save_every=1")
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
-                   "-m", "vng.cli", *map(str, words)]  # fmt: skip
-        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-                               timeout=120)  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--standalone",
+            "-m",
+            "vng.cli",
+            *map(str, words),
+        ]
+        ended = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
+        )
         assert ended.returncode == 0, ended.stderr[-2000:]
         assert (tmp_path / "run" / "model.safetensors").exists()
         assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
@@ -281,17 +291,32 @@ class TestTraining:
             ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 24], depths=[1, 1, 1, 1], layer_type="basic")
         )
         backbone.save_pretrained(tmp_path / "backbone")
-        text = RobertaModel(RobertaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                                          intermediate_size=24, max_position_embeddings=66))  # fmt: skip
+        text = RobertaModel(
+            RobertaConfig(
+                vocab_size=300,
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=24,
+                max_position_embeddings=66,
+            )
+        )
         text.save_pretrained(tmp_path / "text")
         train_tokenizer(["A red ball meets the other ball."], 300, 64).save_pretrained(tmp_path / "text")
         (tmp_path / "r.yaml").write_text(
             f"base: {shipped_configs() / 'tiny.yaml'}\n"
             f"model: {{tokenizer: {tmp_path / 'text'}, sizes: {{freeze_text_encoder: true, freeze_batch_norm: true}}}}\n"
         )
-        ended = cli("train", tmp_path / "r.yaml", f"data.path={dataset}", f"out={tmp_path / 'run'}", "--quiet",
-                    f"model.backbone={tmp_path / 'backbone'}", f"model.text_encoder={tmp_path / 'text'}",
-                    "optimizer.steps=2")  # fmt: skip
+        ended = cli(
+            "train",
+            tmp_path / "r.yaml",
+            f"data.path={dataset}",
+            f"out={tmp_path / 'run'}",
+            "--quiet",
+            f"model.backbone={tmp_path / 'backbone'}",
+            f"model.text_encoder={tmp_path / 'text'}",
+            "optimizer.steps=2",
+        )
         assert ended.status == 0, ended.err
         trained, given = load_file(tmp_path / "run" / "model.safetensors"), text.state_dict()
         key = "embeddings.word_embeddings.weight"
@@ -317,8 +342,17 @@ class TestPrediction:
         import av
 
         write_frames(tmp_path / "clip", np.stack(list(make_video("v").opened_frames())))
-        ended = cli("predict", "--model", run, "--video", tmp_path / "clip", "--narrative",
-                    "A red [ball] meets the other [ball].", "--out", tmp_path / "out")  # fmt: skip
+        ended = cli(
+            "predict",
+            "--model",
+            run,
+            "--video",
+            tmp_path / "clip",
+            "--narrative",
+            "A red [ball] meets the other [ball].",
+            "--out",
+            tmp_path / "out",
+        )
         assert ended.status == 0 and ended.out.count("ball: 0.") == 2, ended.err
         result = json.loads((tmp_path / "out" / "result.json").read_text())
         assert [n["span"] for n in result["nouns"]] == [[6, 10], [27, 31]]

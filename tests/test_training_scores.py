@@ -71,12 +71,28 @@ def test_scored_stopped_and_resumed(
 
 
 def test_two_processes_share_the_videos(tmp_path: Path, dataset: Path) -> None:
-    words = train_arguments(dataset, tmp_path / "run", "optimizer.steps=1", "save_every=1",
-                            f"evaluate.dataset={dataset}", "evaluate.every=1")  # fmt: skip
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
-               "-m", "vng.cli", *map(str, words)]  # fmt: skip
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-                           timeout=300)  # fmt: skip
+    words = train_arguments(
+        dataset,
+        tmp_path / "run",
+        "optimizer.steps=1",
+        "save_every=1",
+        f"evaluate.dataset={dataset}",
+        "evaluate.every=1",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+        "-m",
+        "vng.cli",
+        *map(str, words),
+    ]
+    ended = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
     assert ended.returncode == 0, ended.stderr[-2000:]
     grounder, expected = NarrativeGrounder.from_pretrained(tmp_path / "run"), NarrativeScore()
     for video in VngDataset(dataset):

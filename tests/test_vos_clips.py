@@ -46,7 +46,19 @@ def moving_boxes(points: bool = True, masks: bool = True) -> Video:
         rows = Points.of_lists(*zip(*told, strict=True)) if told else Points.none()
         objects.append(VideoObject(name, name, "test", tuple(rles), rows))
     names = tuple(f"{t:05d}" for t in range(T))
-    return Video("boxes", "test", "train", H, W, 0.0, names, (), (), tuple(objects), ArrayFrames(images, names))
+    return Video(
+        video_id="boxes",
+        dataset="test",
+        split="train",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=names,
+        narratives=(),
+        expressions=(),
+        objects=tuple(objects),
+        frames=ArrayFrames(images, names),
+    )
 
 
 class Sources(list):
@@ -166,7 +178,7 @@ def test_weights_count_for_each_video() -> None:
 
 def test_untrusted_objects_are_left_out() -> None:
     video = moving_boxes()
-    objects = (replace(video.objects[0], quality=Quality(0.4)), video.objects[1])
+    objects = (replace(video.objects[0], quality=Quality(point_agreement=0.4)), video.objects[1])
     clips = [sampler(replace(video, objects=objects), "masks", min_agreement=0.5)[i] for i in range(10)]
     assert all(len(clip.prompts) == 1 for clip in clips)
 

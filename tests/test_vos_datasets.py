@@ -22,7 +22,7 @@ from vng.masks import RLE, area, decode, encode
 from vng.points import NEGATIVE, POSITIVE, read_at
 
 HIGH, WIDE = 48, 64  # a tenth of 480 rows: distances are a tenth of those given
-EVERY = SimulationSettings(3, 2, frames=None)
+EVERY = SimulationSettings(positives=3, negatives=2, frames=None)
 
 
 def block(top: int, left: int, bottom: int, right: int) -> np.ndarray:
@@ -39,7 +39,18 @@ def a_video(*objects: tuple[np.ndarray | None, ...]) -> Video:
         VideoObject(str(i), "", "davis", tuple(None if m is None else encode(m) for m in masks))
         for i, masks in enumerate(objects, 1)
     )
-    return Video("clip", "DAVIS", "train", HIGH, WIDE, 24.0, names, (), (), made)
+    return Video(
+        video_id="clip",
+        dataset="DAVIS",
+        split="train",
+        height=HIGH,
+        width=WIDE,
+        fps=24.0,
+        frame_names=names,
+        narratives=(),
+        expressions=(),
+        objects=made,
+    )
 
 
 def no_void(video: Video) -> tuple[RLE | None, ...]:
@@ -50,7 +61,9 @@ class TestSimulation:
     def test_points_lie_where_their_label_says(self) -> None:
         left, right, void = block(4, 2, 40, 24), block(8, 30, 30, 60), block(0, 0, 3, 64)
         video = a_video((left, left), (right, right))
-        made = simulate_points(video, (encode(void), None), SimulationSettings(9, 40, None, distance=30))
+        made = simulate_points(
+            video, (encode(void), None), SimulationSettings(positives=9, negatives=40, frames=None, distance=30)
+        )
         for item, mask in zip(made.objects, (left, right), strict=True):
             assert item.segmentations == (None, None) and item.quality.n_points == len(item.points)
             for t in range(2):
@@ -68,7 +81,9 @@ class TestSimulation:
         left = block(0, 0, HIGH, 20)
         made = simulate_points(video := a_video((left,), (whole & ~left,)), no_void(video), EVERY)
         assert len(made.objects[0].points.of(NEGATIVE)) == 2
-        common = simulate_points(video, no_void(video), SimulationSettings(3, 2, sampling="farthest"))
+        common = simulate_points(
+            video, no_void(video), SimulationSettings(positives=3, negatives=2, sampling="farthest")
+        )
         assert len(common.objects[0].points.of(NEGATIVE)) == 0  # the common background is empty here
 
     def test_too_little_room_gives_fewer_and_absence_gives_negatives_alone(self) -> None:
@@ -83,18 +98,32 @@ class TestSimulation:
         alone = simulate_points(single, no_void(single), EVERY).objects[0].points
         assert np.array_equal(first.xy, alone.xy)
         assert not np.array_equal(first.in_frame(0).xy, first.in_frame(1).xy)
-        last = simulate_points(single, no_void(single), SimulationSettings(3, 2, frames=1)).objects[0].points
+        last = (
+            simulate_points(single, no_void(single), SimulationSettings(positives=3, negatives=2, frames=1))
+            .objects[0]
+            .points
+        )
         assert np.array_equal(last.xy, first.in_frame(0).xy)
-        more = simulate_points(single, no_void(single), SimulationSettings(7, 9, None)).objects[0].points
+        more = (
+            simulate_points(single, no_void(single), SimulationSettings(positives=7, negatives=9, frames=None))
+            .objects[0]
+            .points
+        )
         assert np.array_equal(more.in_frame(1).of(POSITIVE).xy[:3], first.in_frame(1).of(POSITIVE).xy)
-        other = simulate_points(single, no_void(single), SimulationSettings(3, 2, None, seed=1)).objects[0].points
+        other = (
+            simulate_points(single, no_void(single), SimulationSettings(positives=3, negatives=2, frames=None, seed=1))
+            .objects[0]
+            .points
+        )
         assert not np.array_equal(other.xy, first.xy)
 
     def test_frames_are_evenly_spaced_over_those_annotated(self) -> None:
         assert evenly_spaced(range(11), 3) == [0, 5, 10] and evenly_spaced([2, 7], 10) == [2, 7]
         mask = block(4, 2, 40, 24)
         video = a_video((None, mask, None, mask, None, mask, None))
-        made = simulate_points(video, no_void(video), SimulationSettings(1, 0, frames=2, keep_masks=True))
+        made = simulate_points(
+            video, no_void(video), SimulationSettings(positives=1, negatives=0, frames=2, keep_masks=True)
+        )
         assert made.objects[0].points.frame.tolist() == [1, 5]
         assert made.objects[0].segmentations == video.objects[0].segmentations
 
@@ -103,7 +132,7 @@ class TestSimulation:
         video = a_video((None, *[block(4, 2, 40, 24)] * 19))
 
         def drawn(count: int, seed: int = 0) -> set[int]:
-            settings = SimulationSettings(1, 0, frames=count, seed=seed, frame_sampling="random")
+            settings = SimulationSettings(positives=1, negatives=0, frames=count, seed=seed, frame_sampling="random")
             return set(simulate_points(video, no_void(video), settings).objects[0].points.frame.tolist())
 
         assert drawn(4) == drawn(4) and drawn(4) < drawn(9) < drawn(99) == set(range(1, 20))
@@ -120,7 +149,7 @@ class TestSimulation:
     def test_shared_negatives_are_one_draw_on_the_common_background(self) -> None:
         left, right = block(4, 2, 40, 24), block(8, 30, 30, 60)
         video = a_video((left, left), (right, None))
-        settings = SimulationSettings(2, 6, None, shared_negatives=True)
+        settings = SimulationSettings(positives=2, negatives=6, frames=None, shared_negatives=True)
         one, two = (item.points.of(NEGATIVE) for item in simulate_points(video, no_void(video), settings).objects)
         assert np.array_equal(one.in_frame(0).xy, two.xy) and len(one) == 12 and len(two) == 6
         assert not read_at(left | right, one.in_frame(0).xy).any()
@@ -128,7 +157,7 @@ class TestSimulation:
     def test_the_first_frame_of_an_object_gets_points(self) -> None:
         mask = block(4, 2, 40, 24)
         video = a_video((mask, None, mask, None, mask), (None, mask, None, None, None))
-        made = simulate_points(video, no_void(video), SimulationSettings(1, 0, frames=2))
+        made = simulate_points(video, no_void(video), SimulationSettings(positives=1, negatives=0, frames=2))
         assert [item.points.frame.tolist() for item in made.objects] == [[0, 4], [1]]
 
     @pytest.mark.parametrize(
@@ -175,9 +204,16 @@ class TestDavisPoints:
 
     @pytest.mark.parametrize(
         "option",
-        [("--keep-masks",), ("--shared-negatives",), ("--negatives", "0"), ("--point-frames", "all"), ("--distance", "0"),
-         ("--sampling", "random"), ("--point-seed", "0")],
-    )  # fmt: skip
+        [
+            ("--keep-masks",),
+            ("--shared-negatives",),
+            ("--negatives", "0"),
+            ("--point-frames", "all"),
+            ("--distance", "0"),
+            ("--sampling", "random"),
+            ("--point-seed", "0"),
+        ],
+    )
     def test_options_of_points_go_with_points(
         self, tmp_path: Path, cli: Callable[..., Cli], option: tuple[str, ...]
     ) -> None:

@@ -57,7 +57,18 @@ def make(
         for i, masks in layers.items()
     )
     frames = tuple(f"{5 * t:05d}" for t in range(len(next(iter(layers.values())))))
-    return Video(name, "hand-made", "val", H, W, 0.0, frames, (), (), objects)
+    return Video(
+        video_id=name,
+        dataset="hand-made",
+        split="val",
+        height=H,
+        width=W,
+        fps=0.0,
+        frame_names=frames,
+        narratives=(),
+        expressions=(),
+        objects=objects,
+    )
 
 
 def at(*frames: int) -> Points:
@@ -431,8 +442,19 @@ class TestCommand:
         return tmp_path
 
     def test_davis(self, data: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vos", "--dataset", data / "d", "--results", data / "r", "--json", data / "s.json",
-                    "--csv", data / "s.csv", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            data / "d",
+            "--results",
+            data / "r",
+            "--json",
+            data / "s.json",
+            "--csv",
+            data / "s.csv",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         scores = json.loads((data / "s.json").read_text())
         assert scores["protocol"] == "davis" and scores["official"] is False
@@ -478,21 +500,56 @@ class TestCommand:
         write_dataset(tmp_path / "d", [video], "t")
         predict(video, tmp_path / "r")
         (tmp_path / "seen").write_text("cat")
-        ended = cli("evaluate", "vos", "--dataset", tmp_path / "d", "--results", tmp_path / "r", "--protocol",
-                    "youtube-vos", "--seen", tmp_path / "seen", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            tmp_path / "r",
+            "--protocol",
+            "youtube-vos",
+            "--seen",
+            tmp_path / "seen",
+            "--quiet",
+        )
         assert ended.status == 1 and "v: 2: objects.name: 1 objects name no category" in ended.err
 
     def test_point_vos(self, data: Path, cli: Callable[..., Cli]) -> None:
-        ended = cli("evaluate", "vos", "--dataset", data / "d", "--results", data / "runs", "--protocol", "point-vos",
-                    "--json", data / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            data / "d",
+            "--results",
+            data / "runs",
+            "--protocol",
+            "point-vos",
+            "--json",
+            data / "s.json",
+            "--quiet",
+        )
         scores = json.loads((data / "s.json").read_text())
         assert ended.status == 0 and scores["points"].keys() == {"1", "10"} and scores["mean"] is None
         assert scores["points"]["10"]["spread"] is None and len(scores["runs"]) == 2
         assert scores["points"]["1"]["mean"] < scores["points"]["10"]["mean"]
         assert "(no runs with 2, 5 points)" in ended.out and "10 points, seed 0" in ended.out
         (data / "seen").write_text("cat\n")
-        ended = cli("evaluate", "vos", "--dataset", data / "d", "--results", data / "runs", "--protocol", "point-vos",
-                    "--seen", data / "seen", "--json", data / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            data / "d",
+            "--results",
+            data / "runs",
+            "--protocol",
+            "point-vos",
+            "--seen",
+            data / "seen",
+            "--json",
+            data / "s.json",
+            "--quiet",
+        )
         with_g = json.loads((data / "s.json").read_text())
         assert ended.status == 0 and with_g["measure"] == "G" and scores["measure"] == "J&F"
         assert with_g["points"]["1"]["seeds"] == [with_g["runs"][0]["G"]]
@@ -530,8 +587,18 @@ class TestCommand:
 
 class TestArchive:
     def call(self, cli: Callable[..., Cli], root: Path, *more: object) -> Cli:
-        return cli("evaluate", "vos", "--dataset", root / "d", "--results", root / "r", "--quiet", "--archive",
-                   root / "out" / "a.zip", *more)  # fmt: skip
+        return cli(
+            "evaluate",
+            "vos",
+            "--dataset",
+            root / "d",
+            "--results",
+            root / "r",
+            "--quiet",
+            "--archive",
+            root / "out" / "a.zip",
+            *more,
+        )
 
     def test_davis_holds_every_frame_in_the_same_bytes(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         videos = [make("walk", TWO), make("b", {"1": [TWO["1"][0], None]})]
@@ -651,8 +718,18 @@ class TestFrameSparsity:
         write_dataset(tmp_path / "d", [video], "t")
         for name in ("a", "b"):
             predict(video, tmp_path / name)
-        ended = cli("evaluate", "frame-sparsity", "--dataset", tmp_path / "d", "--results", tmp_path / "a",
-                    tmp_path / "b", "--json", tmp_path / "s.json", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "frame-sparsity",
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            tmp_path / "a",
+            tmp_path / "b",
+            "--json",
+            tmp_path / "s.json",
+            "--quiet",
+        )
         assert ended.status == 0, ended.err
         row = json.loads((tmp_path / "s.json").read_text())["frames"]["3"]
         assert row["spearman"] is row["kendall"] is row["low"] is None and row["scores"] == {"a": 1.0, "b": 1.0}
@@ -665,8 +742,20 @@ class TestFrameSparsity:
         videos, runs = study
         write_dataset(tmp_path / "d", videos, "t")
         folders = [run.folder for run in runs]
-        ended = cli("evaluate", "frame-sparsity", "--dataset", tmp_path / "d", "--results", *folders, "--frame-counts", 3, 1,
-                    "--html", tmp_path / "page", "--quiet")  # fmt: skip
+        ended = cli(
+            "evaluate",
+            "frame-sparsity",
+            "--dataset",
+            tmp_path / "d",
+            "--results",
+            *folders,
+            "--frame-counts",
+            3,
+            1,
+            "--html",
+            tmp_path / "page",
+            "--quiet",
+        )
         assert ended.status == 0 and "4 methods" in ended.out and "shift5" in ended.out, ended.err
         page = (tmp_path / "page" / "index.html").read_text()
         assert "data:image/png;base64," in page and "3 frames" in page and "shift5" in page
@@ -688,7 +777,18 @@ def test_the_official_numbers(shared: Path, tmp_path: Path, monkeypatch: pytest.
     names = tuple(f"{t:05d}" for t in range(40))
     for name, labels in zip(names, pred, strict=True):
         save(labels, tmp_path / "synth04" / f"{name}.png")
-    video = Video("synth04", "s", "val", 480, 854, 0.0, names, (), (), objects)
+    video = Video(
+        video_id="synth04",
+        dataset="s",
+        split="val",
+        height=480,
+        width=854,
+        fps=0.0,
+        frame_names=names,
+        narratives=(),
+        expressions=(),
+        objects=objects,
+    )
     for protocol, golden in (("davis", goldens["davis_semi"]), ("davis-unsupervised", goldens["davis_unsup"])):
         scores = score(video, tmp_path, protocol, official=True)
         for which, measure in enumerate("JF"):

@@ -238,8 +238,14 @@ def test_settings_are_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("annotations_train.json", "train"), ("UVO_sparse_val_video.json", "val"), ("valid.json", "valid"), ("x.json", "train"),
-     ("panoptic_val2017.json", "val"), ("evaluation.json", "train")],
-)  # fmt: skip
+    [
+        ("annotations_train.json", "train"),
+        ("UVO_sparse_val_video.json", "val"),
+        ("valid.json", "valid"),
+        ("x.json", "train"),
+        ("panoptic_val2017.json", "val"),
+        ("evaluation.json", "train"),
+    ],
+)
 def test_the_split_is_read_off_the_name(name: str, split: str) -> None:
     assert split_of(Path("test") / name) == split

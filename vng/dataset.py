@@ -86,7 +86,7 @@ def features() -> Features:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Quality:
     """How far an object's masks can be trusted; see `features` for the fields."""
 
@@ -116,7 +116,7 @@ class VideoObject:
         return self.source.startswith(("points/", "trace/"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Video:
     """One row of a VNG dataset, checked when made."""
 
@@ -135,7 +135,8 @@ class Video:
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise DataError(self.dataset, self.video_id, *problem)
+            field, reason = problem
+            raise DataError(self.dataset, record=self.video_id, field=field, reason=reason)
 
     def _problem(self) -> tuple[str, str] | None:
         for name in self.frame_names:  # they become names of prediction files
@@ -182,7 +183,11 @@ class Video:
         """The frames, or DataError where this record was made without them."""
         if self.frames is None:
             raise DataError(
-                self.dataset, self.video_id, "frames", "this video carries no frames", "convert it with --frames"
+                self.dataset,
+                record=self.video_id,
+                field="frames",
+                reason="this video carries no frames",
+                cure="convert it with --frames",
             )
         return self.frames
 
@@ -261,16 +266,21 @@ def _frames_of(row: dict[str, Any], folder: Path, frames_root: Path | None) -> F
     if not linked.exists():
         raise DataError(
             folder,
-            row["video_id"],
-            "frames_path",
-            f"linked frames are not at {linked}",
-            "move them back, or convert again without --link-frames",
+            record=row["video_id"],
+            field="frames_path",
+            reason=f"linked frames are not at {linked}",
+            cure="move them back, or convert again without --link-frames",
         )
     frames = open_frames(linked)
     places = {name: frames.index_of(name) for name in row["frame_names"]}
     missing = [name for name, place in places.items() if place is None]
     if missing:
-        raise DataError(linked, row["video_id"], "frame_names", f"no frame {missing[0]!r} ({len(missing)} missing)")
+        raise DataError(
+            linked,
+            record=row["video_id"],
+            field="frame_names",
+            reason=f"no frame {missing[0]!r} ({len(missing)} missing)",
+        )
     return frames.subset([place for place in places.values() if place is not None])
 
 
@@ -356,7 +366,7 @@ def check_datasets(paths: Iterable[Path]) -> None:
         try:
             if _local_files(path, None) is None:
                 if offline:  # the hub's client tries for half a minute each time
-                    raise DataError(path, "", "", "no such dataset folder, and the hub is out of reach", CHECK_PATH)
+                    raise DataError(path, reason="no such dataset folder, and the hub is out of reach", cure=CHECK_PATH)
                 _on_hub(path, "load_dataset_builder")
         except DataError as error:
             offline = offline or isinstance(error.__cause__, ConnectionError)
@@ -377,14 +387,14 @@ def _local_files(folder: Path, split: str | None) -> list[Path] | None:
         partial = (folder / PARTIAL).exists()
         raise DataError(
             folder,
-            "",
-            "",
-            "its conversion has not finished" if partial else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
-            "run the same `vng convert` again" if partial else CHECK_PATH,
+            reason="its conversion has not finished"
+            if partial
+            else f"no VNG dataset (no data/{split or '*'}-*.parquet)",
+            cure="run the same `vng convert` again" if partial else CHECK_PATH,
         )
     if len(folder.parts) == 2 and not folder.is_absolute() and not folder.parent.is_dir():
         return None
-    raise DataError(folder, "", "", "no such dataset folder", CHECK_PATH)
+    raise DataError(folder, reason="no such dataset folder", cure=CHECK_PATH)
 
 
 def _on_hub(path: Path, function: str) -> Any:
@@ -395,7 +405,7 @@ def _on_hub(path: Path, function: str) -> Any:
         return getattr(datasets, function)(str(path))
     except Exception as error:  # whatever the hub's client raises, the user's path is not there
         reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
-        raise DataError(path, "", "", reason, CHECK_PATH) from error
+        raise DataError(path, reason=reason, cure=CHECK_PATH) from error
 
 
 def _checked_table(dataset: Any, path: Path) -> Any:
@@ -404,15 +414,17 @@ def _checked_table(dataset: Any, path: Path) -> Any:
 
     if not isinstance(dataset, Dataset):
         cure = "give a datasets.Dataset (a split of a DatasetDict), a folder or a hub id"
-        raise DataError(path, "", "", f"expected a datasets.Dataset, got {type(dataset).__name__}", cure)
+        raise DataError(path, reason=f"expected a datasets.Dataset, got {type(dataset).__name__}", cure=cure)
     wanted = features()
     if missing := sorted(set(wanted) - set(dataset.column_names)):
-        raise DataError(path, "", missing[0], f"columns are missing: {', '.join(missing)}", "see docs/formats.md")
+        raise DataError(
+            path, field=missing[0], reason=f"columns are missing: {', '.join(missing)}", cure="see docs/formats.md"
+        )
     table = dataset.select_columns(list(wanted)).with_format(None)
     try:
         return table.cast(Features({**wanted, "frames": List(Image(decode=False))}))
     except (TypeError, ValueError) as error:
-        raise DataError(path, "", "", f"columns of another type ({error})", "see docs/formats.md") from error
+        raise DataError(path, reason=f"columns of another type ({error})", cure="see docs/formats.md") from error
 
 
 def _load_table(path: str | Path, split: str | None) -> Any:

@@ -85,7 +85,7 @@ class DatasetWriter:
             self.processes.on_main(lambda: _lock(out))
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
-            raise DataError(out, "", "", "this folder holds a dataset without manifest", "choose another --out")
+            raise DataError(out, reason="this folder holds a dataset without manifest", cure="choose another --out")
         check_same(out / MANIFEST, settings, out)
         check_same(self.partial / MANIFEST, settings, out)
         if read_only:
@@ -186,7 +186,7 @@ class DatasetWriter:
                 filled[split][-1].append(index)
                 sizes[split] += part.size
         if missing:
-            raise DataError(self.out, "", "", f"{missing} of {count} parts are not written yet")
+            raise DataError(self.out, reason=f"{missing} of {count} parts are not written yet")
         shards = [
             Shard(SHARD_NAME.format(split=split, index=i, count=len(parts)), split, own[0], own[-1])
             for split, parts in filled.items()
@@ -240,7 +240,7 @@ class DatasetWriter:
         lines = self._problem_lines(count)
         if not totals["videos"]:
             write_atomic(self.out / PROBLEMS_FILE, lines)
-            raise DataError(self.out / PROBLEMS_FILE, "", "", "no video could be converted", "this file says why")
+            raise DataError(self.out / PROBLEMS_FILE, reason="no video could be converted", cure="this file says why")
         final = self.partial / "final" / DATA_FOLDER
         hashes = [(final / shard.file).with_suffix(".sha256") for shard in shards]
         told = [
@@ -287,7 +287,7 @@ class DatasetWriter:
                 "this shard is damaged, and made again it differs from what it was: "
                 "frames or programs have changed, or linked frames lie elsewhere"
             )
-            raise DataError(self.out / DATA_FOLDER / shard.file, "", "", reason, "convert into another --out")
+            raise DataError(self.out / DATA_FOLDER / shard.file, reason=reason, cure="convert into another --out")
         (self.out / DATA_FOLDER).mkdir(exist_ok=True)
         os.replace(made, self.out / DATA_FOLDER / shard.file)
         shutil.rmtree(self.partial)
@@ -317,7 +317,7 @@ def _lock(out: Path) -> None:
     except BlockingIOError as error:
         os.close(folder)
         reason = "another run is writing here, or processes of a killed one still are"
-        raise DataError(out, "", "", reason, "wait for it or stop it") from error
+        raise DataError(out, reason=reason, cure="wait for it or stop it") from error
     except OSError:  # a file system without locks
         os.close(folder)
         return

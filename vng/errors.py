@@ -10,8 +10,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 PROBLEMS_FILE = "problems.jsonl"
 MOST_REASONS = 20
@@ -22,8 +23,9 @@ class Problem:
     """One thing wrong with one record of the user's data."""
 
     file: str  # the file it was read from
-    record: str  # which record of that file: a line number, a key, a video
-    field: str  # which field of the record, dotted; "" for the whole record
+    _: KW_ONLY
+    record: str = ""  # which record of that file: a line number, a key, a video
+    field: str = ""  # which field of the record, dotted; "" for the whole record
     reason: str  # what came and what was expected
     cure: str = ""  # what to do next
     kind: str = "error"  # "error": left out of the result; "note": kept, or meant to be left out
@@ -42,13 +44,17 @@ class VngError(Exception):
 class DataError(VngError):
     """The user's data is wrong; carries a `Problem`."""
 
-    def __init__(self, file: object, record: object, field: str, reason: str, cure: str = "") -> None:
-        self.problem = Problem(str(file), str(record), field, reason, cure)
+    def __init__(self, file: object, *, record: object = "", field: str = "", reason: str, cure: str = "") -> None:
+        self.problem = Problem(str(file), record=str(record), field=field, reason=reason, cure=cure)
         super().__init__(str(self.problem))
 
-    def __reduce__(self) -> tuple[type, tuple[str, ...]]:  # as it was made: errors cross borders of processes
-        said = self.problem
-        return type(self), (said.file, said.record, said.field, said.reason, said.cure)
+    def __reduce__(self) -> tuple[Any, ...]:  # errors cross borders of processes
+        return _data_error, (type(self), self.problem)
+
+
+def _data_error(kind: type[DataError], problem: Problem) -> DataError:
+    known = {"record": problem.record, "field": problem.field, "reason": problem.reason, "cure": problem.cure}
+    return kind(problem.file, **known)
 
 
 class UsageError(VngError):

@@ -50,10 +50,10 @@ class Frames(ABC):
         if image.shape[:2] != self.size:
             raise DataError(
                 self.source,
-                f"frame {self.names[index]}",
-                "size",
-                f"{image.shape[0]}x{image.shape[1]} pixels, the frames before it have {self.size[0]}x{self.size[1]}",
-                "re-extract the frames of this video at one size",
+                record=f"frame {self.names[index]}",
+                field="size",
+                reason=f"{image.shape[0]}x{image.shape[1]} pixels, the frames before it have {self.size[0]}x{self.size[1]}",
+                cure="re-extract the frames of this video at one size",
             )
         return image
 
@@ -136,7 +136,7 @@ class ImageFolder(Frames):
     def __init__(self, folder: Path, fps: float = 0.0) -> None:
         files = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
         if not files:
-            raise DataError(folder, "", "", "no .jpg or .png files in this folder", "check the path")
+            raise DataError(folder, reason="no .jpg or .png files in this folder", cure="check the path")
         super().__init__([p.stem for p in files], str(folder), fps)
         self._files = files
 
@@ -207,9 +207,9 @@ class VideoFile(Frames):
                 # Packets an edit list discards are never shown: cut clips and phone videos have them.
                 count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
         except (av.error.FFmpegError, IndexError) as error:
-            raise DataError(path, "", "", f"this video does not open ({error})", "check that it plays") from error
+            raise DataError(path, reason=f"this video does not open ({error})", cure="check that it plays") from error
         if count == 0:
-            raise DataError(path, "", "", "this video has no frames", "check that it plays")
+            raise DataError(path, reason="this video has no frames", cure="check that it plays")
         super().__init__([f"{i:06d}" for i in range(count)], str(path), rate)
         self._decoder: Iterator[np.ndarray] | None = None
         self._next = 0
@@ -222,7 +222,7 @@ class VideoFile(Frames):
         for image in (decoder := self._decode()):
             decoder.close()
             return int(image.shape[0]), int(image.shape[1])
-        raise DataError(self.path, "", "", "this video has no frame that decodes", "check that it plays")
+        raise DataError(self.path, reason="this video has no frame that decodes", cure="check that it plays")
 
     def subset(self, indices: Sequence[int]) -> Frames:
         """As for every source; few frames are held in memory, so that the file is decoded once."""
@@ -240,7 +240,9 @@ class VideoFile(Frames):
                     yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
         except av.error.FFmpegError as error:
             place = f"after frame {self._next}"
-            raise DataError(self.path, place, "", f"this video is damaged ({error})", "fetch it again") from error
+            raise DataError(
+                self.path, record=place, reason=f"this video is damaged ({error})", cure="fetch it again"
+            ) from error
 
     def _read(self, index: int) -> np.ndarray:
         if self._last is not None and self._last[0] == index:
@@ -261,10 +263,9 @@ class VideoFile(Frames):
                 self._held[self._next - 1] = image
         raise DataError(
             self.path,
-            f"frame {index}",
-            "",
-            f"the video ends after {self._next} frames, its container announced {len(self)}",
-            "re-encode the video",
+            record=f"frame {index}",
+            reason=f"the video ends after {self._next} frames, its container announced {len(self)}",
+            cure="re-encode the video",
         )
 
 
@@ -274,7 +275,7 @@ def open_frames(path: Path) -> Frames:
         return ImageFolder(path)
     if path.is_file():
         return ImageFile(path) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
-    raise DataError(path, "", "", "no such folder or video file", "check the path")
+    raise DataError(path, reason="no such folder or video file", cure="check the path")
 
 
 def as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
@@ -297,7 +298,11 @@ def find_frames(root: Path, video: str) -> Path:
         if candidate.is_file():
             return candidate
     raise DataError(
-        root, video, "video_name", "no folder of frames and no video file of this name", "check --frames, or fetch it"
+        root,
+        record=video,
+        field="video_name",
+        reason="no folder of frames and no video file of this name",
+        cure="check --frames, or fetch it",
     )
 
 
@@ -306,7 +311,13 @@ def inside(root: Path, name: str) -> Path:
     path = root / name
     parts = Path(name).parts
     if not parts or "\0" in name or Path(name).is_absolute() or ".." in parts:
-        raise DataError(root, repr(name), "name", "this name leads out of its folder", "rename it in the annotations")
+        raise DataError(
+            root,
+            record=repr(name),
+            field="name",
+            reason="this name leads out of its folder",
+            cure="rename it in the annotations",
+        )
     return path
 
 
@@ -319,7 +330,7 @@ def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 def _decode(data: bytes, source: str) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise DataError(source, "", "", "this image cannot be decoded", "fetch or extract it again")
+        raise DataError(source, reason="this image cannot be decoded", cure="fetch or extract it again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

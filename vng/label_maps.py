@@ -55,17 +55,19 @@ def read_label_map(
             fits = mode in modes and size in (None, shape)
             pixels = np.asarray(image) if fits else None
     except FileNotFoundError as error:
-        raise DataError(path, "", "", f"this {noun} is missing", cure) from error
+        raise DataError(path, reason=f"this {noun} is missing", cure=cure) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(path, "", "", f"this {noun} cannot be read", cure) from error
+        raise DataError(path, reason=f"this {noun} cannot be read", cure=cure) from error
     if size not in (None, shape):
         reason = f"{noun} of {shape[0]}x{shape[1]}, the frame has {size[0]}x{size[1]}"
-        raise DataError(path, "", "", reason, f"give each {noun} the size of its frame")
+        raise DataError(path, reason=reason, cure=f"give each {noun} the size of its frame")
     if pixels is None:
         reason = (
             f"expected a palette or grey PNG of 8 bits, got {'colours' if bands > 1 else 'another kind'} (mode {mode})"
         )
-        raise DataError(path, "", "", reason, "a pixel's value is its object's number; a copy in colours has lost it")
+        raise DataError(
+            path, reason=reason, cure="a pixel's value is its object's number; a copy in colours has lost it"
+        )
     return pixels
 
 
@@ -115,7 +117,13 @@ def object_numbers(video: Video) -> dict[str, int]:
     ids = [item.object_id for item in video.objects]
     if len(ids) > MAX_NUMBER:
         reason = f"{len(ids)} objects, a label map holds {MAX_NUMBER}"
-        raise DataError(video.dataset, video.video_id, "objects", reason, "split the video's objects over two rows")
+        raise DataError(
+            video.dataset,
+            record=video.video_id,
+            field="objects",
+            reason=reason,
+            cure="split the video's objects over two rows",
+        )
     return numbers_of(ids)
 
 

@@ -50,7 +50,7 @@ def content_hash(path: Path) -> str:
     if path.is_file():
         return file_hash(path)
     if not path.is_dir():
-        raise DataError(path, "", "", "no such file", "check the path")
+        raise DataError(path, reason="no such file", cure="check the path")
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file():
@@ -61,7 +61,7 @@ def content_hash(path: Path) -> str:
 def check_folder(out: Path) -> None:
     """Raise DataError where `out` cannot become a folder."""
     if out.exists() and not out.is_dir():
-        raise DataError(out, "", "", "this is a file, a folder is to be written", "choose another --out")
+        raise DataError(out, reason="this is a file, a folder is to be written", cure="choose another --out")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
-        raise DataError(path, "", "", "this manifest is damaged", "delete the folder or choose another one")
+        raise DataError(path, reason="this manifest is damaged", cure="delete the folder or choose another one")
     return manifest
 
 
@@ -86,8 +86,7 @@ def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:
         key = different[0]
         raise DataError(
             out,
-            "",
-            key,
-            f"an earlier run wrote here with {earlier.get(key)!r}, now {wanted.get(key)!r}",
-            "delete the folder or choose another one",
+            field=key,
+            reason=f"an earlier run wrote here with {earlier.get(key)!r}, now {wanted.get(key)!r}",
+            cure="delete the folder or choose another one",
         )

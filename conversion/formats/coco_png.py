@@ -146,7 +146,9 @@ def coco_png_conversion(
         return [] if made is None else [made]
 
     inputs = {key: path for key, path in asdict(files).items() if key != "images"}
-    return Conversion("coco-png", name, inputs, options, read, make, more=asdict(settings))
+    return Conversion(
+        kind="coco-png", title=name, inputs=inputs, options=options, read=read, make=make, more=asdict(settings)
+    )
 
 
 def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> set[str]:
@@ -203,7 +205,9 @@ def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> Non
     spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
     if not found and names:
         cure = "give the panoptic file of the split that the narratives are about"
-        raise DataError(files.panoptic, "", "annotations", f"none is about an image of {files.narratives}", cure)
+        raise DataError(
+            files.panoptic, field="annotations", reason=f"none is about an image of {files.narratives}", cure=cure
+        )
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,13 @@ class _Panoptic:
         categories = {key: Reader(value, file, told.place) for key, value in told.body.items()}
         found = spool.items(SEGMENTS, name)
         if not found:
-            raise DataError(file, name, "annotations", "no panoptic annotation of this image", "check --panoptic")
+            raise DataError(
+                file,
+                record=name,
+                field="annotations",
+                reason="no panoptic annotation of this image",
+                cure="check --panoptic",
+            )
         annotation = Reader(found[0].body, file, name)
         segments = {str(segment_id(child, "id")): child for child in annotation.children("segments_info")}
         image = [Reader(item.body, file, item.place) for item in spool.items(IMAGES, name)]
@@ -264,10 +274,24 @@ class _ImageReader:
             expressions = [expression for expression in expressions if expression.object_id in known]
         if not expressions:
             reason = "no noun of this image is kept: it is left out"
-            self.on_problem(Problem(str(self.files.narratives), name, "segments", reason, kind="note"))
+            self.on_problem(
+                Problem(str(self.files.narratives), record=name, field="segments", reason=reason, kind="note")
+            )
             return None
-        record = (name, dataset, split, *frames.size, 0.0, tuple(frames.names))
-        return Video(*record, tuple(told), tuple(expressions), objects, frames)
+        height, width = frames.size
+        return Video(
+            video_id=name,
+            dataset=dataset,
+            split=split,
+            height=height,
+            width=width,
+            fps=0.0,
+            frame_names=tuple(frames.names),
+            narratives=tuple(told),
+            expressions=tuple(expressions),
+            objects=objects,
+            frames=frames,
+        )
 
     def _expressions(self, reader: Reader, number: int) -> list[Expression]:
         """The expressions of one narrative, the `number`-th of its image."""
@@ -313,7 +337,9 @@ class _ImageReader:
             parts = key.split(JOIN)
             mask = np.isin(ids, [int(part) for part in parts])
             if not mask.any():
-                self.on_problem(Problem(str(path), "", f"segment {key}", "no pixel has this id", LEFT_OUT))
+                self.on_problem(
+                    Problem(str(path), field=f"segment {key}", reason="no pixel has this id", cure=LEFT_OUT)
+                )
                 continue
             segment = self.panoptic.segments[parts[0]]
             name = self.panoptic.category(segment).get("name", str)
@@ -328,10 +354,10 @@ def read_panoptic(path: Path) -> np.ndarray:
             pixels = np.array(image)
     except OSError as error:
         raise DataError(
-            path, "", "", "no panoptic PNG, or none that opens", "fetch it, or check --panoptic-masks"
+            path, reason="no panoptic PNG, or none that opens", cure="fetch it, or check --panoptic-masks"
         ) from error
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         reason = f"expected RGB of 8 bits, got {pixels.dtype} {list(pixels.shape)}"
-        raise DataError(path, "", "", reason, "give the panoptic PNGs as published")
+        raise DataError(path, reason=reason, cure="give the panoptic PNGs as published")
     red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
     return red + 256 * green + 65536 * blue

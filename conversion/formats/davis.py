@@ -54,12 +54,14 @@ def davis_clips(root: Path) -> dict[str, Path]:
     """Clip -> its folder of frames, by name; raises DataError where there are none, or one has several resolutions."""
     folders = sorted((root / "JPEGImages").glob("*/*/"))
     if not folders:
-        raise DataError(root, "", "", "no DAVIS clips here", "give the folder that holds JPEGImages/ and Annotations/")
+        raise DataError(
+            root, reason="no DAVIS clips here", cure="give the folder that holds JPEGImages/ and Annotations/"
+        )
     clips: dict[str, Path] = {}
     for folder in folders:
         if folder.name in clips:
             reason = f"this clip is there twice: in {clips[folder.name].parent.name} and in {folder.parent.name}"
-            raise DataError(root, folder.name, "", reason, "keep one resolution below JPEGImages/")
+            raise DataError(root, record=folder.name, reason=reason, cure="keep one resolution below JPEGImages/")
         clips[folder.name] = folder
     return dict(sorted(clips.items()))
 
@@ -84,7 +86,7 @@ def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Probl
             inside(file.parent, name)
             if name not in clips:
                 reason = f"clip {name!r} is not below JPEGImages/"
-                raise DataError(file, f"line {number}", "", reason, "fetch the clip, or mend the list")
+                raise DataError(file, record=f"line {number}", reason=reason, cure="fetch the clip, or mend the list")
             found.append(name)
         except DataError as error:
             on_problem(error.problem)
@@ -112,12 +114,24 @@ def read_davis_clip(
     if not ids and any(VOID in label for label in labels if label is not None):  # DAVIS 2016: 0 and 255 alone
         labels, ids = [None if label is None else (label == VOID).astype(np.uint8) for label in labels], [1]
     if not ids:
-        raise DataError(annotations, "", "", "no object in any annotation of this clip", "fetch the clip again")
+        raise DataError(annotations, reason="no object in any annotation of this clip", cure="fetch the clip again")
     if settings.merge_objects:
         labels, ids = [None if label is None else _merged(label) for label in labels], [1]
     objects = tuple(VideoObject(str(i), "", "davis", object_masks(labels, i, settings.first_only)) for i in ids)
     height, width = frames.size
-    video = Video(folder.name, name, split, height, width, FPS, tuple(frames.names), (), (), objects, frames)
+    video = Video(
+        video_id=folder.name,
+        dataset=name,
+        split=split,
+        height=height,
+        width=width,
+        fps=FPS,
+        frame_names=tuple(frames.names),
+        narratives=(),
+        expressions=(),
+        objects=objects,
+        frames=frames,
+    )
     return video, void_masks(labels)
 
 
@@ -151,7 +165,7 @@ def davis_conversion(
         return [video if simulation is None else simulate_points(video, void, simulation)]
 
     more = simulation_settings(simulation, asdict(davis))
-    return Conversion("davis", name, {"root": root}, options, read, make, more=more)
+    return Conversion(kind="davis", title=name, inputs={"root": root}, options=options, read=read, make=make, more=more)
 
 
 RESOLUTION, YEAR = "480p", "2017"  # where DAVIS's own programs look, whatever the size of the frames
@@ -182,9 +196,15 @@ def write_davis(videos: Iterable[Video], out: Path) -> ExportResult:
 def _check_clip(video: Video) -> None:
     inside(Path(video.dataset), video.video_id)
     if len(Path(video.video_id).parts) > 1 or "\n" in video.video_id:
-        raise DataError(video.dataset, video.video_id, "video_id", "this is no name of a clip's folder", "rename it")
+        raise DataError(
+            video.dataset,
+            record=video.video_id,
+            field="video_id",
+            reason="this is no name of a clip's folder",
+            cure="rename it",
+        )
     if not video.objects:
-        raise DataError(video.dataset, video.video_id, "objects", "no object: nothing to write")
+        raise DataError(video.dataset, record=video.video_id, field="objects", reason="no object: nothing to write")
 
 
 def _write_clip(video: Video, numbers: dict[str, int], out: Path, export: ExportResult) -> None:

@@ -113,7 +113,7 @@ def iterate_json_sections(path: Path, sections: Collection[str]) -> Iterator[tup
                     if key in sections:
                         yield key, f"{key}[{index}]", value
             elif window.value() is not None and key in sections:
-                raise DataError(path, "", key, "expected a list", "check that this is the right file")
+                raise DataError(path, field=key, reason="expected a list", cure="check that this is the right file")
             window.end_entry()
 
 
@@ -129,9 +129,9 @@ class _Window:
         try:
             self._file = path.open("rb")
         except FileNotFoundError as error:
-            raise DataError(path, "", "", "no such file", "check the path") from error
+            raise DataError(path, reason="no such file", cure="check the path") from error
         except IsADirectoryError as error:
-            raise DataError(path, "", "", "this is a folder, a file is expected", "check the path") from error
+            raise DataError(path, reason="this is a folder, a file is expected", cure="check the path") from error
 
     def __enter__(self) -> _Window:
         return self
@@ -249,7 +249,9 @@ class _Window:
             self.text += self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             place = f"byte {self._file.tell() - len(error.object) + error.start}"
-            raise DataError(self.path, place, "", "this is not UTF-8 text", "fetch the file again") from error
+            raise DataError(
+                self.path, record=place, reason="this is not UTF-8 text", cure="fetch the file again"
+            ) from error
         return bool(data)
 
     def _pass(self) -> _Place:
@@ -261,7 +263,7 @@ class _Window:
     def _error(self, reason: str, position: int) -> DataError:
         place = self._place.behind(self.text[self._known : position])
         where = f"line {place.line}, column {place.column}"
-        return DataError(self.path, where, "", f"broken JSON: {reason}", "mend or fetch the file again")
+        return DataError(self.path, record=where, reason=f"broken JSON: {reason}", cure="mend or fetch the file again")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,13 @@ class Reader:
     def __init__(self, value: Any, file: Path | str, record: str, path: str = "") -> None:
         self.file, self.record, self.path = file, record, path
         if not isinstance(value, dict):
-            raise DataError(file, record, path, f"expected an object, got {_show(value)}", "mend this record")
+            raise DataError(
+                file,
+                record=record,
+                field=path,
+                reason=f"expected an object, got {_show(value)}",
+                cure="mend this record",
+            )
         self.value = value
 
     def _at(self, key: str) -> str:
@@ -39,7 +45,7 @@ class Reader:
 
     def error(self, key: str, reason: str, cure: str = "mend this record") -> DataError:
         """A DataError about one field of this object."""
-        return DataError(self.file, self.record, self._at(key), reason, cure)
+        return DataError(self.file, record=self.record, field=self._at(key), reason=reason, cure=cure)
 
     def get(self, key: str, kind: type, default: Any = _MISSING) -> Any:
         """The field `key`, which must be of `kind` (an int serves as float); `default` where it may be missing."""
@@ -91,14 +97,18 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(path, "", "", "no such file", "check the path") from error
+        raise DataError(path, reason="no such file", cure="check the path") from error
     except IsADirectoryError as error:
-        raise DataError(path, "", "", "this is a folder, a file is expected", "check the path") from error
+        raise DataError(path, reason="this is a folder, a file is expected", cure="check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, f"byte {error.start}", "", "this is not UTF-8 text", "fetch the file again") from error
+        raise DataError(
+            path, record=f"byte {error.start}", reason="this is not UTF-8 text", cure="fetch the file again"
+        ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise DataError(path, place, "", f"broken JSON: {error.msg}", "mend or fetch the file again") from error
+        raise DataError(
+            path, record=place, reason=f"broken JSON: {error.msg}", cure="mend or fetch the file again"
+        ) from error
 
 
 def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: OnProblem | None = None) -> Iterator[T]:
@@ -112,7 +122,7 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
     try:
         lines = path.open("rb")
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(path, "", "", "no such file", "check the path") from error
+        raise DataError(path, reason="no such file", cure="check the path") from error
     with lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -123,7 +133,9 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     message = getattr(error, "msg", "not UTF-8 text" if isinstance(error, UnicodeError) else str(error))
-                    raise DataError(path, record, "", f"broken JSON: {message}", "mend or remove this line") from error
+                    raise DataError(
+                        path, record=record, reason=f"broken JSON: {message}", cure="mend or remove this line"
+                    ) from error
                 yield parse(value, record)
             except DataError as error:
                 if on_problem is None:

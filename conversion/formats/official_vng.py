@@ -94,12 +94,17 @@ class _MaskFiles:
                 key = str(annotation.value.get("id"))
                 if key in seen:
                     reason = "this annotation id repeats: the first one is used"
-                    self.problems.append(Problem(str(path), f"annotation {key}", "id", reason, kind="note"))
+                    self.problems.append(
+                        Problem(str(path), record=f"annotation {key}", field="id", reason=reason, kind="note")
+                    )
                     continue
                 seen.add(key)
                 if key in self.annotations:
                     raise DataError(
-                        path, f"annotation {key}", "id", "this id is in both mask files; they must be disjoint"
+                        path,
+                        record=f"annotation {key}",
+                        field="id",
+                        reason="this id is in both mask files; they must be disjoint",
                     )
                 self.annotations[key] = (source, annotation)
                 self.of_video.setdefault(str(annotation.value.get("video_name", "")), []).append(key)
@@ -131,7 +136,18 @@ def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> 
             objects[key] = _read_object(key, "", names, masks)
     height, width = _size_of(objects.values(), masks)
     every = tuple(objects.values())
-    return Video(reader.record, dataset, split, height, width, 0.0, names, narratives, tuple(expressions), every)
+    return Video(
+        video_id=reader.record,
+        dataset=dataset,
+        split=split,
+        height=height,
+        width=width,
+        fps=0.0,
+        frame_names=names,
+        narratives=narratives,
+        expressions=tuple(expressions),
+        objects=every,
+    )
 
 
 def _read_object(key: str, noun: str, names: tuple[str, ...], masks: _MaskFiles) -> VideoObject:
@@ -225,7 +241,13 @@ def listed_frames(frames_root: Path, video: str, names: Sequence[str]) -> Frames
     for name in names:
         place = frames.index_of(name)
         if place is None:
-            raise DataError(frames.source, video, "frames", f"no frame {name!r}", "extract all frames again")
+            raise DataError(
+                frames.source,
+                record=video,
+                field="frames",
+                reason=f"no frame {name!r}",
+                cure="extract all frames again",
+            )
         places.append(place)
     return frames.subset(places)
 
@@ -234,7 +256,9 @@ def check_size(frames: Frames, video: str, height: int, width: int) -> None:
     """Raise DataError unless frames have the size of the masks."""
     if frames.size != (height, width):
         reason = f"frames of {frames.size[0]}x{frames.size[1]}, masks of {height}x{width}"
-        raise DataError(frames.source, video, "size", reason, "extract the frames at the masks' size")
+        raise DataError(
+            frames.source, record=video, field="size", reason=reason, cure="extract the frames at the masks' size"
+        )
 
 
 def export_trio(videos: Iterable[Video], out: Path) -> ExportResult:
@@ -275,7 +299,7 @@ def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
         for item in video.objects:
             if item.object_id in ids:
                 reason = f"object id is already used in video {ids[item.object_id]!r}; the trio needs ids that differ"
-                raise DataError(video.dataset, video.video_id, f"objects.{item.object_id}", reason)
+                raise DataError(video.dataset, record=video.video_id, field=f"objects.{item.object_id}", reason=reason)
             ids[item.object_id] = video.video_id
             source = "orig_masks" if item.source == "orig_masks" else "extra_masks"
             files[source]["annotations"].append(_annotation_json(video, item, number))
@@ -334,7 +358,7 @@ def vng_conversion(
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
         if "ovis" in str(files.orig_masks).lower() or "ovis" in name.lower():
-            spool.problem(Problem(str(files.orig_masks), "", "", OVIS_LEAK, kind="note"))
+            spool.problem(Problem(str(files.orig_masks), reason=OVIS_LEAK, kind="note"))
         for video in read_trio(files, name, split, spool.problem):
             if wanted.video(video.video_id) and wanted.listed_video(video.video_id):
                 spool.add(NARRATIVES, video.video_id, Item(video.video_id, "", video.as_row(embed=False)))
@@ -346,4 +370,6 @@ def vng_conversion(
         return [video if frames is None else with_frames(video, frames)]
 
     inputs = {"meta": files.meta, "extra_masks": files.extra_masks, "orig_masks": files.orig_masks}
-    return Conversion("vng", name, inputs, options, read, make, with_frames=frames is not None)
+    return Conversion(
+        kind="vng", title=name, inputs=inputs, options=options, read=read, make=make, with_frames=frames is not None
+    )

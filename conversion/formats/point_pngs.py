@@ -72,7 +72,9 @@ def _key_fault(key: str, seen: set[str]) -> str:
 
 
 def _problem(video: Video, item: VideoObject, reason: str, kind: str = "error") -> Problem:
-    return Problem(video.dataset, video.video_id, f"objects.{item.object_id}.points", reason, kind=kind)
+    return Problem(
+        video.dataset, record=video.video_id, field=f"objects.{item.object_id}.points", reason=reason, kind=kind
+    )
 
 
 def _write_object(video: Video, item: VideoObject, folder: Path, export: ExportResult) -> None:
@@ -135,7 +137,9 @@ def read_point_pngs(folder: Path, on_problem: OnProblem | None = None) -> Iterat
     names = sorted(p.name for p in (root / ANNOTATIONS).iterdir() if p.is_dir())
     for name in names:
         if name not in described:
-            record = PointRecord(name, "", None, (), file=str(root / ANNOTATIONS), place=name)
+            record = PointRecord(
+                key=name, object_name="", video_name=None, points=(), file=str(root / ANNOTATIONS), place=name
+            )
             yield read_png_points(folder, record, on_problem)
 
 
@@ -144,7 +148,7 @@ def _root(folder: Path) -> Path:
         if (root / ANNOTATIONS).is_dir() and (root == folder or folder.resolve().name == ANNOTATIONS):
             return root
     raise DataError(
-        folder, "", "", f"no {ANNOTATIONS}/ in this folder", "give the folder of a PNG export, or a JSON file"
+        folder, reason=f"no {ANNOTATIONS}/ in this folder", cure="give the folder of a PNG export, or a JSON file"
     )
 
 
@@ -156,9 +160,18 @@ def _described(root: Path, value: Any, line: str) -> list[PointRecord]:
         fault = _key_fault(key, set())
         if fault:
             raise reader.error("", fault)
-        fields = (reader.get("object_name", str), reader.optional("video_name", str), ())
-        more = (reader.optional("question", str), reader.optional("question_hash", str))
-        made.append(PointRecord(key, *fields, *more, str(root / OBJECTS), f"{line}: {key}"))
+        made.append(
+            PointRecord(
+                key=key,
+                object_name=reader.get("object_name", str),
+                video_name=reader.optional("video_name", str),
+                points=(),
+                question=reader.optional("question", str),
+                question_hash=reader.optional("question_hash", str),
+                file=str(root / OBJECTS),
+                place=f"{line}: {key}",
+            )
+        )
     return made
 
 
@@ -166,7 +179,9 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
     """The record with the points of its PNGs, frames in name order, points row by row."""
     images = _root(folder) / ANNOTATIONS / record.key
     if not images.is_dir():
-        missing = DataError(images, record.key, "", "no such folder of PNGs", f"export again, or mend {OBJECTS}")
+        missing = DataError(
+            images, record=record.key, reason="no such folder of PNGs", cure=f"export again, or mend {OBJECTS}"
+        )
         if on_problem is None:
             raise missing
         on_problem(missing.problem)
@@ -177,7 +192,7 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
             values = read_label_map(file, modes=("P", "L"), noun="image", cure="fetch or export it again")
             if size is not None and size != values.shape:
                 reason = f"{values.shape[1]}x{values.shape[0]} pixels, the PNGs before it have {size[1]}x{size[0]}"
-                raise DataError(file, "", "size", reason, "export this object again")
+                raise DataError(file, field="size", reason=reason, cure="export this object again")
             size = values.shape
             points += _points_of(values, file)
         except DataError as error:
@@ -194,6 +209,6 @@ def _points_of(values: np.ndarray, file: Path) -> list[AnnotatedPoint]:
     for x, y, value in zip(columns.tolist(), rows.tolist(), found, strict=True):
         if value not in _VALUE_TO_LABEL:
             reason = f"value {value}; known are 0 unlabelled, 1 negative, 2 positive, 255 ambiguous"
-            raise DataError(file, f"pixel ({x}, {y})", "", reason, "this is no point annotation")
+            raise DataError(file, record=f"pixel ({x}, {y})", reason=reason, cure="this is no point annotation")
         points.append(AnnotatedPoint(x, y, file.stem, _VALUE_TO_LABEL[value]))
     return points

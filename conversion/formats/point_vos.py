@@ -38,7 +38,7 @@ class AnnotatedPoint:
     is_fg_candidate: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PointRecord:
     """All verdicts about one object."""
 
@@ -53,7 +53,7 @@ class PointRecord:
 
     def problem(self, where: str, reason: str, cure: str = "") -> Problem:
         """A problem with this record."""
-        return Problem(self.file, self.place or self.key, where, reason, cure)
+        return Problem(self.file, record=self.place or self.key, field=where, reason=reason, cure=cure)
 
     @property
     def split(self) -> str:
@@ -72,14 +72,14 @@ def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
     reader = Reader(value, path, place or key)
     points = _quick_points(reader.value.get("annotated_points"))
     return PointRecord(
-        key,
-        reader.get("object_name", str),
-        reader.optional("video_name", str),
-        _parse_points(reader) if points is None else points,
-        reader.optional("question", str),
-        reader.optional("question_hash", str),
-        str(path),
-        reader.record,
+        key=key,
+        object_name=reader.get("object_name", str),
+        video_name=reader.optional("video_name", str),
+        points=_parse_points(reader) if points is None else points,
+        question=reader.optional("question", str),
+        question_hash=reader.optional("question_hash", str),
+        file=str(path),
+        place=reader.record,
     )
 
 

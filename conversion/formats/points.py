@@ -40,7 +40,7 @@ def _is_json_lines(path: Path) -> bool:
             first = next((line for line in lines if line.strip()), b"")
             second = next((line for line in lines if line.strip()), b"")
     except FileNotFoundError as error:
-        raise DataError(path, "", "", "no such file", "check --points") from error
+        raise DataError(path, reason="no such file", cure="check --points") from error
     # A one-object-a-line file has lines that close themselves; a single-line Oops file has one such line only.
     return first.rstrip().endswith(b"}") and second.lstrip().startswith(b"{")
 

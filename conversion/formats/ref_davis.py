@@ -67,7 +67,7 @@ def read_davis_expressions(files: Sequence[Path], on_problem: OnProblem) -> dict
                 lines.setdefault(clip, []).append((int(match[2]), place, text))
             elif line.strip():
                 reason = f'expected: clip, object number, "sentence", got {line.strip()[:40]!r}'
-                on_problem(Problem(str(file), f"line {number}", "", reason, "mend or remove this line"))
+                on_problem(Problem(str(file), record=f"line {number}", reason=reason, cure="mend or remove this line"))
     ordered = {clip: sorted(said, key=lambda one: one[:2]) for clip, said in lines.items()}  # stable
     return {
         clip: ClipSentences(tuple(Referring(text, (str(key),)) for key, _, text in said), {})
@@ -84,7 +84,7 @@ def _text(file: Path) -> str:
     try:
         data = file.read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(file, "", "", "no such file", "check --expressions") from error
+        raise DataError(file, reason="no such file", cure="check --expressions") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -139,7 +139,9 @@ def ref_davis_conversion(
     clips = davis_clips(root)
     if not inside(root, annotations).is_dir():
         there = ", ".join(sorted(path.name for path in root.glob("Annotations*")))
-        raise DataError(root / annotations, "", "", "no such folder of label images", f"there are: {there or 'none'}")
+        raise DataError(
+            root / annotations, reason="no such folder of label images", cure=f"there are: {there or 'none'}"
+        )
     listed = image_set_file(root, image_set) if image_set else None
 
     def read(spool: SpoolWriter) -> None:
@@ -152,11 +154,13 @@ def ref_davis_conversion(
                 spool.add(NARRATIVES, clip, Item(clip, "", _as_json(said[clip])))
             else:
                 reason = "no expression about this clip: it is left out"
-                spool.problem(Problem(str(expressions[0]), clip, "", reason, kind="note"))
+                spool.problem(Problem(str(expressions[0]), record=clip, reason=reason, kind="note"))
         for clip in () if listed is not None else said.keys() - clips.keys():
             if wanted.video(clip) and wanted.listed_video(clip):
                 reason = f"clip {clip!r} is not below JPEGImages/"
-                spool.problem(Problem(str(expressions[0]), clip, "", reason, "fetch it, or name an --image-set"))
+                spool.problem(
+                    Problem(str(expressions[0]), record=clip, reason=reason, cure="fetch it, or name an --image-set")
+                )
         wanted.report_missing(spool, {NARRATIVES: root})
 
     def make(spool: Spool, clip: str, problems: list[Problem]) -> list[Video]:
@@ -169,7 +173,7 @@ def ref_davis_conversion(
 
     inputs = {"root": root} | {f"expressions {i}": file for i, file in enumerate(expressions)}
     more: dict[str, Any] = asdict(davis) | {"annotations": annotations}
-    return Conversion("ref-davis", name, inputs, options, read, make, more=more)
+    return Conversion(kind="ref-davis", title=name, inputs=inputs, options=options, read=read, make=make, more=more)
 
 
 def _as_json(sentences: ClipSentences) -> dict[str, Any]:

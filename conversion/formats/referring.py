@@ -145,7 +145,7 @@ def with_expressions(record: Video, expressions: Sequence[Referring], file: Path
 
 
 def _note(on_problem: OnProblem, file: Path, record: Video, reason: str) -> None:
-    on_problem(Problem(str(file), record.video_id, "expressions", reason, kind="note"))
+    on_problem(Problem(str(file), record=record.video_id, field="expressions", reason=reason, kind="note"))
 
 
 ReadObjects = Callable[[Spool, str, ReferringVideo, Frames, OnProblem], Iterable[VideoObject]]
@@ -183,7 +183,7 @@ def _labelled_objects(annotations: Path, frames: Frames, names: Mapping[str, str
     paths = [annotations / f"{name}.png" for name in frames.names]
     labels = [read_labels(path, frames.size) if path.exists() else None for path in paths]
     if all(label is None for label in labels):
-        raise DataError(annotations, "", "", "no label image of this video's frames", "fetch its annotations")
+        raise DataError(annotations, reason="no label image of this video's frames", cure="fetch its annotations")
     made = []
     for value in object_ids(labels):
         key = str(value)
@@ -221,7 +221,7 @@ def mevis_conversion(
             return []
         if not said.in_order:
             reason = "these names are not in order: masks are told by their order alone"
-            raise DataError(files.meta, name, "frames", reason, "sort them as the masks are")
+            raise DataError(files.meta, record=name, field="frames", reason=reason, cure="sort them as the masks are")
         read = {}
         for item in spool.items(MASKS, name):
             try:
@@ -288,10 +288,23 @@ def _conversion(
         said = referring_video(video, item.body, files.meta, ids)
         frames = listed_frames(files.frames, video, said.frame_names)
         found = tuple(objects(spool, video, said, frames, problems.append))
-        record = Video(video, name, split, *frames.size, frames.fps, said.frame_names, (), (), found, frames)
+        height, width = frames.size
+        record = Video(
+            video_id=video,
+            dataset=name,
+            split=split,
+            height=height,
+            width=width,
+            fps=frames.fps,
+            frame_names=said.frame_names,
+            narratives=(),
+            expressions=(),
+            objects=found,
+            frames=frames,
+        )
         return [with_expressions(record, said.expressions, files.meta, problems.append)]
 
-    return Conversion(kind, name, files.inputs(), options, read, make, more=more)
+    return Conversion(kind=kind, title=name, inputs=files.inputs(), options=options, read=read, make=make, more=more)
 
 
 def _videos(file: Path) -> Reader:

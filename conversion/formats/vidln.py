@@ -42,7 +42,7 @@ class AlignedWord:
     end_ms: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ActorNarrative:
     """What one annotator says about one actor, with the mouse trace drawn meanwhile."""
 
@@ -57,7 +57,7 @@ class ActorNarrative:
     time_alignment: tuple[AlignedWord, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VidLN:
     """The Video Localized Narrative of one video."""
 
@@ -73,7 +73,7 @@ class VidLN:
     def problem(self, where: str, reason: str, kind: str = "error") -> Problem:
         """A problem with this video's record."""
         place = f"{self.line}: {self.video_id}" if self.line else self.video_id
-        return Problem(self.file, place, where, reason, kind=kind)
+        return Problem(self.file, record=place, field=where, reason=reason, kind=kind)
 
 
 def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
@@ -96,14 +96,14 @@ def _parse(reader: Reader) -> VidLN:
     narratives = tuple(_parse_narrative(child, len(names)) for child in reader.children("actor_narratives"))
     annotator = reader.value.get("annotator_id", "")
     return VidLN(
-        reader.get("vidln_id", int),
-        reader.get("dataset_id", str),
-        reader.get("video_id", str),
-        annotator,
-        names,
-        narratives,
-        str(reader.file),
-        reader.record,
+        vidln_id=reader.get("vidln_id", int),
+        dataset_id=reader.get("dataset_id", str),
+        video_id=reader.get("video_id", str),
+        annotator_id=annotator,
+        keyframe_names=names,
+        narratives=narratives,
+        file=str(reader.file),
+        line=reader.record,
     )
 
 
@@ -121,15 +121,15 @@ def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
     if any(not 0 <= i < n_keyframes for i in selection):
         raise reader.error("keyframe_selection_indices", f"{list(selection)} with {n_keyframes} key frames")
     return ActorNarrative(
-        reader.get("actor_name", str),
-        caption,
-        selection,
-        reader.get("recording_start_time_ms_since_epoch", int),
-        reader.get("traces_start_time_ms_since_epoch", int, default=0),
-        reader.get("recording_filename", str, default=""),
-        _parse_traces(reader, n_keyframes),
-        tuple(spans),
-        tuple(_parse_word(child, caption) for child in reader.children("time_alignment")),
+        actor_name=reader.get("actor_name", str),
+        caption=caption,
+        keyframe_selection_indices=selection,
+        recording_start_ms=reader.get("recording_start_time_ms_since_epoch", int),
+        traces_start_ms=reader.get("traces_start_time_ms_since_epoch", int, default=0),
+        recording_filename=reader.get("recording_filename", str, default=""),
+        traces=_parse_traces(reader, n_keyframes),
+        noun_segments=tuple(spans),
+        time_alignment=tuple(_parse_word(child, caption) for child in reader.children("time_alignment")),
     )
 
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
@@ -128,7 +128,7 @@ def vis_conversion(
 
     def read(spool: SpoolWriter) -> None:
         if known.note:
-            spool.problem(Problem(str(file), "", "", known.note, kind="note"))
+            spool.problem(Problem(str(file), reason=known.note, kind="note"))
         _spool_file(spool, file, Wanted(options))
 
     def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
@@ -139,11 +139,22 @@ def vis_conversion(
         read_ = _ObjectReader(file, entry, names, settings.null_means == "absent", problems.append)
         objects = [made for item in annotations if (made := read_.object(item)) is not None]
         if not objects:
-            raise DataError(file, video, ANNOTATIONS, "no object of this video can be used", WITHHELD)
+            raise DataError(
+                file, record=video, field=ANNOTATIONS, reason="no object of this video can be used", cure=WITHHELD
+            )
         return [_video(entry, name, split, objects, frames, row_frames == "all")]
 
     more = {"row_frames": row_frames, "null_means": settings.null_means}
-    return Conversion(kind, name, {"masks": file}, options, read, make, with_frames=frames is not None, more=more)
+    return Conversion(
+        kind=kind,
+        title=name,
+        inputs={"masks": file},
+        options=options,
+        read=read,
+        make=make,
+        with_frames=frames is not None,
+        more=more,
+    )
 
 
 def split_of(file: Path) -> str:
@@ -166,7 +177,11 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
             ids[entry.key] = wanted.video(entry.name) and wanted.listed_video(entry.name)
             if ids[entry.key] and not spool.add(NARRATIVES, entry.name, Item(entry.name, place, value)):
                 raise DataError(
-                    file, place, "file_names", f"video {entry.name!r} is there already", "the first is used"
+                    file,
+                    record=place,
+                    field="file_names",
+                    reason=f"video {entry.name!r} is there already",
+                    cure="the first is used",
                 )
         except DataError as error:
             spool.problem(error.problem)
@@ -179,7 +194,7 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
         except DataError as error:
             spool.problem(error.problem)
     if not count:
-        raise DataError(file, "", ANNOTATIONS, "no annotations in this file", WITHHELD)
+        raise DataError(file, field=ANNOTATIONS, reason="no annotations in this file", cure=WITHHELD)
     wanted.report_missing(spool, {NARRATIVES: file})
 
 
@@ -189,7 +204,7 @@ def _spool_annotation(spool: SpoolWriter, reader: Reader, ids: dict[str, bool]) 
         raise reader.error("video_id", f"no video of id {video} in this file")
     if ids[video] and not spool.add(ANNOTATIONS, video, Item(key, reader.record, reader.value)):
         reason = f"annotation id {key} repeats: the first one is used"
-        spool.problem(Problem(str(reader.file), reader.record, "id", reason, kind="note"))
+        spool.problem(Problem(str(reader.file), record=reader.record, field="id", reason=reason, kind="note"))
 
 
 @dataclass(frozen=True)
@@ -207,7 +222,7 @@ class _ObjectReader:
         reader = Reader(item.body, self.file, f"{self.video.name}: annotation {item.key}")
         if reader.value.get("iscrowd"):
             reason = "a crowd, not one object: left out"
-            self.on_problem(Problem(str(self.file), reader.record, "iscrowd", reason, kind="note"))
+            self.on_problem(Problem(str(self.file), record=reader.record, field="iscrowd", reason=reason, kind="note"))
             return None
         try:
             masks = self._masks(reader)
@@ -222,7 +237,9 @@ class _ObjectReader:
         category = any_id(reader, "category_id")
         if category not in self.names:
             reason = f"category {category} is not among the categories: this object has no name"
-            self.on_problem(Problem(str(self.file), reader.record, "category_id", reason, kind="note"))
+            self.on_problem(
+                Problem(str(self.file), record=reader.record, field="category_id", reason=reason, kind="note")
+            )
         return self.names.get(category, "")
 
     def _masks(self, reader: Reader) -> tuple[RLE | None, ...]:
@@ -239,27 +256,45 @@ class _ObjectReader:
 
 def _video(entry: VisVideo, name: str, split: str, objects: list[VideoObject], root: Path | None, pad: bool) -> Video:
     """The row; with `pad`, over all frames of the video's folder, null where the file does not list one."""
-    record = (entry.name, name, split, entry.height, entry.width)
+    record = Video(
+        video_id=entry.name,
+        dataset=name,
+        split=split,
+        height=entry.height,
+        width=entry.width,
+        fps=0.0,
+        frame_names=entry.frame_names,
+        narratives=(),
+        expressions=(),
+        objects=tuple(objects),
+    )
     if root is None:
-        return Video(*record, 0.0, entry.frame_names, (), (), tuple(objects))
+        return record
     frames = open_frames(find_frames(root, entry.folder))
     places = [_place(frames, entry, frame) for frame in entry.frame_names]
     check_size(frames, entry.name, entry.height, entry.width)
     if not pad:
-        return Video(*record, frames.fps, entry.frame_names, (), (), tuple(objects), frames.subset(places))
-    made = []
+        return replace(record, fps=frames.fps, frames=frames.subset(places))
+    padded = []
     for item in objects:
         masks: list[RLE | None] = [None] * len(frames)
         for place, rle in zip(places, item.segmentations, strict=True):
             masks[place] = rle
-        made.append(VideoObject(item.object_id, item.name, item.source, tuple(masks)))
-    return Video(*record, frames.fps, tuple(frames.names), (), (), tuple(made), frames)
+        padded.append(replace(item, segmentations=tuple(masks)))
+    names = tuple(frames.names)
+    return replace(record, fps=frames.fps, frame_names=names, objects=tuple(padded), frames=frames)
 
 
 def _place(frames: Frames, entry: VisVideo, frame: str) -> int:
     place = frames.index_of(frame)
     if place is None:
-        raise DataError(frames.source, entry.name, "frames", f"no frame {frame!r}", "extract the frames again")
+        raise DataError(
+            frames.source,
+            record=entry.name,
+            field="frames",
+            reason=f"no frame {frame!r}",
+            cure="extract the frames again",
+        )
     return place
 
 

@@ -52,7 +52,7 @@ class YoutubeFolder:
         if not (root / META).is_file():
             inner = [name for name in ("train", "valid", "test") if (root / name / META).is_file()]
             cure = f"give {root / inner[0]}" if inner else "give the folder of a split: train, valid or test"
-            raise DataError(root, "", "", f"no {META} here", cure)
+            raise DataError(root, reason=f"no {META} here", cure=cure)
         first = root.resolve().name.startswith(("valid", "test")) if annotated is None else annotated == "first"
         return YoutubeFolder(root, frames or root / "JPEGImages", first)
 
@@ -136,22 +136,44 @@ def read_youtube_video(
             made.append(VideoObject(str(item.number), item.category, "youtube-vos", masks))
             continue
         where = f"in its first frame, {item.frames[0]}" if folder.first_only else "in any frame"
-        on_problem(Problem(str(file), video, f"objects.{item.number}", f"this object has no mask {where}"))
+        on_problem(
+            Problem(str(file), record=video, field=f"objects.{item.number}", reason=f"this object has no mask {where}")
+        )
     if not made:
-        raise DataError(file, video, "objects", "no object of this video has a mask", "fetch its annotations again")
+        raise DataError(
+            file,
+            record=video,
+            field="objects",
+            reason="no object of this video has a mask",
+            cure="fetch its annotations again",
+        )
     known = [item.number for item in objects]
     for value in set(object_ids(labels)) - set(known):
         reason = f"label images show id {value}, which is not in {META}: its pixels count as void"
-        on_problem(Problem(str(folder.root / "Annotations"), video, "", reason, kind="note"))
+        on_problem(Problem(str(folder.root / "Annotations"), record=video, reason=reason, kind="note"))
     height, width = frames.size
-    record = Video(video, name, split, height, width, frames.fps, tuple(frames.names), (), (), tuple(made), frames)
+    record = Video(
+        video_id=video,
+        dataset=name,
+        split=split,
+        height=height,
+        width=width,
+        fps=frames.fps,
+        frame_names=tuple(frames.names),
+        narratives=(),
+        expressions=(),
+        objects=tuple(made),
+        frames=frames,
+    )
     return record, void_masks(labels, known)
 
 
 def _frames(folder: YoutubeFolder, video: str) -> ImageFolder:
     path = inside(folder.frames, video)
     if not path.is_dir():
-        raise DataError(path, video, "", "no folder of frames for this video", "fetch it, or check --frames")
+        raise DataError(
+            path, record=video, reason="no folder of frames for this video", cure="fetch it, or check --frames"
+        )
     frames = ImageFolder(path)
     numbers = [n for name in frames.names[:2] if (n := frame_number(name)) is not None]
     step = numbers[1] - numbers[0] if len(numbers) == 2 else 0
@@ -171,7 +193,9 @@ def _labels(folder: YoutubeFolder, video: str, frames: ImageFolder, objects: lis
     ):
         if frames_of:
             name = min(frames_of)
-            raise DataError(annotations, video, name, f"frame {name} {reason}", "fetch the video again")
+            raise DataError(
+                annotations, record=video, field=name, reason=f"frame {name} {reason}", cure="fetch the video again"
+            )
     read: list[np.ndarray | None] = []
     for name in frames.names:
         read.append(read_labels(annotations / f"{name}.png", frames.size) if name in there else None)
@@ -204,4 +228,4 @@ def youtube_vos_conversion(
 
     inputs = {"meta": folder.root / META, "annotations": folder.root / "Annotations"}
     more = simulation_settings(simulation, {"first_only": folder.first_only})
-    return Conversion("youtube-vos", name, inputs, options, read, make, more=more)
+    return Conversion(kind="youtube-vos", title=name, inputs=inputs, options=options, read=read, make=make, more=more)

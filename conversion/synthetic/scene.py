@@ -70,7 +70,7 @@ SHAPES: dict[str, np.ndarray] = {  # unit outlines float [V, 2], the nouns of th
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorldSettings:
     """What the world is like; `PRESETS` names those that are used."""
 
@@ -154,7 +154,7 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thing:
     """One object of a scene."""
 
@@ -222,7 +222,17 @@ def _make_thing(settings: WorldSettings, rng: np.random.Generator, others: list[
     centre = _path(settings, rng, radius, motion, camera, others)
     spin = rng.uniform(-0.6, 0.6) * (motion != "still")
     angle = rng.uniform(-0.4, 0.4) + spin * np.linspace(0, 1, settings.frames)
-    return Thing(noun, colour, pattern, radius, motion, centre, angle, float(rng.uniform(0.88, 1.08)), big)
+    return Thing(
+        noun=noun,
+        colour=colour,
+        pattern=pattern,
+        radius=radius,
+        motion=motion,
+        centre=centre,
+        angle=angle,
+        shade=float(rng.uniform(0.88, 1.08)),
+        big=big,
+    )
 
 
 def _path(

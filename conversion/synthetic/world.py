@@ -46,7 +46,7 @@ EXTRA_ID_BASE = 4_850_600_790_000_000_000  # ids beyond 2^32, as the published e
 MIN_VISIBLE = 12  # pixels; less of a thing is as good as absent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnnotatorNoise:
     """How annotators err."""
 
@@ -117,7 +117,18 @@ def _truth_record(
     )
     narratives = tuple(Narrative(caption.actor_name, caption.text) for caption in captions)
     height, width = masks.shape[2:]
-    return Video(video_id, "procedural", split, height, width, 0.0, names, narratives, expressions, objects)
+    return Video(
+        video_id=video_id,
+        dataset="procedural",
+        split=split,
+        height=height,
+        width=width,
+        fps=0.0,
+        frame_names=names,
+        narratives=narratives,
+        expressions=expressions,
+        objects=objects,
+    )
 
 
 def _truth(record: Video, points: Sequence[PointRecord], scene: Scene, masks: np.ndarray) -> dict[str, Any]:
@@ -155,7 +166,14 @@ def _annotate_traces(
         _narrative_with_trace(caption, number, index, masks, keyframes, noise, rng)
         for number, caption in enumerate(captions)
     )
-    return VidLN(index, "procedural", video_id, 0, tuple(f"{t:06d}" for t in keyframes), narratives)
+    return VidLN(
+        vidln_id=index,
+        dataset_id="procedural",
+        video_id=video_id,
+        annotator_id=0,
+        keyframe_names=tuple(f"{t:06d}" for t in keyframes),
+        narratives=narratives,
+    )
 
 
 def _evenly(n_frames: int, count: int) -> list[int]:
@@ -195,15 +213,15 @@ def _narrative_with_trace(
             parts.append(_scribble(masks[mention.thing, keyframes[key]], key, times, noise, rng))
             selection.add(key)
     return ActorNarrative(
-        caption.actor_name,
-        caption.text,
-        tuple(sorted(selection)) or (0,),
-        start_ms,
-        start_ms + 10,
-        f"{index}_{number}.webm",
-        tuple(part for part in parts if part),
-        caption.nouns,
-        tuple(words),
+        actor_name=caption.actor_name,
+        caption=caption.text,
+        keyframe_selection_indices=tuple(sorted(selection)) or (0,),
+        recording_start_ms=start_ms,
+        traces_start_ms=start_ms + 10,
+        recording_filename=f"{index}_{number}.webm",
+        traces=tuple(part for part in parts if part),
+        noun_segments=caption.nouns,
+        time_alignment=tuple(words),
     )
 
 
@@ -264,7 +282,14 @@ def _annotate_points(
     key = hashlib.md5(f"{seed} {video_id} {thing}".encode()).hexdigest()
     question = f"What is {scene.things[thing].motion} in the video?"
     digest = hashlib.md5(question.encode()).hexdigest()
-    return PointRecord(key, name, f"{split}/{video_id}", tuple(points), question, digest)
+    return PointRecord(
+        key=key,
+        object_name=name,
+        video_name=f"{split}/{video_id}",
+        points=tuple(points),
+        question=question,
+        question_hash=digest,
+    )
 
 
 def _candidates(mask: np.ndarray, distance: float, rng: np.random.Generator) -> list[tuple[np.ndarray, str]]:
@@ -318,10 +343,10 @@ def write_world(
         made = load_json(truth_file)
         if made["world"] == described:
             return made["totals"]
-        raise DataError(out, "", "", "this folder holds another procedural set", "choose another --out")
+        raise DataError(out, reason="this folder holds another procedural set", cure="choose another --out")
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / "frames").exists():
-        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+        raise DataError(out, reason="this folder holds something else", cure="choose another --out")
     worlds = []
     for index in tqdm(range(videos), desc="synthesize", unit="video", disable=not progress):
         world = make_world(index, seed, settings, split)

@@ -100,20 +100,62 @@ def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
         _step(run, "synthesize", "--out", out / f"world_{name}", "--videos", videos, "--seed", seed, "--preset", "easy")
     world = out / "world_points"
     # `classical` takes a third of the default's time on frames this small: the demo is to fit into ten minutes.
-    _step(run, "convert", "point-vos", "--points", world / "points.json", "--narratives", world / "vidln.jsonl",
-          "--frames", world / "frames", "--out", out / "pseudo", "--segmenter", "classical", "--held-out", 0.4)  # fmt: skip
+    _step(
+        run,
+        "convert",
+        "point-vos",
+        "--points",
+        world / "points.json",
+        "--narratives",
+        world / "vidln.jsonl",
+        "--frames",
+        world / "frames",
+        "--out",
+        out / "pseudo",
+        "--segmenter",
+        "classical",
+        "--held-out",
+        0.4,
+    )
     for name, folder in (("masks", "true"), ("test", "test"), ("points", "pseudo_truth")):
         trio = out / f"world_{name}" / "vng"
-        _step(run, "convert", "vng", "--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json",
-              "--orig-masks", trio / "orig_masks.json", "--frames", out / f"world_{name}" / "frames",
-              "--out", out / folder, "--name", "procedural", "--split", "train")  # fmt: skip
+        _step(
+            run,
+            "convert",
+            "vng",
+            "--meta",
+            trio / "meta_expressions.json",
+            "--extra-masks",
+            trio / "extra_masks.json",
+            "--orig-masks",
+            trio / "orig_masks.json",
+            "--frames",
+            out / f"world_{name}" / "frames",
+            "--out",
+            out / folder,
+            "--name",
+            "procedural",
+            "--split",
+            "train",
+        )
 
 
 def _train_and_score(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
     pseudo, true = f"data.path={out / 'pseudo'}", f"data.path={out / 'true'}"
-    _step(run, "train", sizes.pretrain, pseudo, f"out={out / 'untrained'}", "optimizer.steps=1", "optimizer.lr=1e-9",
-          "optimizer.lr_backbone=0", "optimizer.lr_text=0", "log_every=1", "save_every=1",
-          *[o for o in sizes.overrides if not o.startswith(("optimizer.steps", "log_every", "save_every"))])  # fmt: skip
+    _step(
+        run,
+        "train",
+        sizes.pretrain,
+        pseudo,
+        f"out={out / 'untrained'}",
+        "optimizer.steps=1",
+        "optimizer.lr=1e-9",
+        "optimizer.lr_backbone=0",
+        "optimizer.lr_text=0",
+        "log_every=1",
+        "save_every=1",
+        *[o for o in sizes.overrides if not o.startswith(("optimizer.steps", "log_every", "save_every"))],
+    )
     _step(run, "train", sizes.pretrain, pseudo, f"out={out / 'pretrained'}", *sizes.overrides)
     _step(
         run,
@@ -126,10 +168,29 @@ def _train_and_score(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
     )
     for name in MODELS:
         _step(run, "predict", "--model", out / name, "--dataset", out / "test", "--out", out / "results" / name)
-        _step(run, "evaluate", "vng", "--dataset", out / "test", "--results", out / "results" / name,
-              "--json", out / f"{name}.json")  # fmt: skip
-    _step(run, "evaluate", "vng", "--dataset", out / "test", "--results", out / "results" / "finetuned",
-          "--against-others", "--json", out / "swapped_nouns.json")  # fmt: skip
+        _step(
+            run,
+            "evaluate",
+            "vng",
+            "--dataset",
+            out / "test",
+            "--results",
+            out / "results" / name,
+            "--json",
+            out / f"{name}.json",
+        )
+    _step(
+        run,
+        "evaluate",
+        "vng",
+        "--dataset",
+        out / "test",
+        "--results",
+        out / "results" / "finetuned",
+        "--against-others",
+        "--json",
+        out / "swapped_nouns.json",
+    )
     _step(run, "inspect", out / "pseudo", "--html", out / "pseudo_page")
 
 
@@ -191,11 +252,14 @@ def _write_page(out: Path, report: dict[str, Any]) -> None:
         ("peak memory", f"{report['peak_memory_bytes'] / 2**30:.1f} GiB"),
     ]
     sections = [
-        {"title": "Held-out videos", "text": "Each noun in its own colour; best, middle and worst narratives by J&F.",
-         "cards": _example_cards(out)},
+        {
+            "title": "Held-out videos",
+            "text": "Each noun in its own colour; best, middle and worst narratives by J&F.",
+            "cards": _example_cards(out),
+        },
         {"title": "Pre-training on pseudo-masks", "image": embed_image(out / "pretrained" / "curves.png")},
         {"title": "Fine-tuning on true masks", "image": embed_image(out / "finetuned" / "curves.png")},
-    ]  # fmt: skip
+    ]
     lead = "Points and narratives in, a scored and visible grounder out: the whole path on a procedural world."
     footer = "Written by vng demo. The pseudo-masks are shown in pseudo_page/index.html."
     render_page(out / "index.html", title="vng demo", lead=lead, figures=figures, sections=sections, footer=footer)
@@ -236,7 +300,12 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
         )
         text = video.narratives[key[1]].description
         result = GroundingResult(
-            video.opened_frames(), text, spans, rles, np.zeros(len(group)), np.zeros((len(group), 1))
+            frames=video.opened_frames(),
+            description=text,
+            spans=spans,
+            rles=rles,
+            scores=np.zeros(len(group)),
+            frame_scores=np.zeros((len(group), 1)),
         )
         film = out / "films" / f"{number}.mp4"
         write_overlay_video(result.frames, rles, text, spans, film)

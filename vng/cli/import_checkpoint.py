@@ -72,7 +72,9 @@ def _referformer(arguments: argparse.Namespace) -> list[Any]:
     model = from_file(arguments.checkpoint, conditioning=arguments.conditioning or "noun")
     known = model.config.text_config.vocab_size
     if len(tokenizer) > known:
-        raise DataError(name, "", "", f"has {len(tokenizer)} tokens, the checkpoint's text encoder knows {known}", cure)
+        raise DataError(
+            name, reason=f"has {len(tokenizer)} tokens, the checkpoint's text encoder knows {known}", cure=cure
+        )
     return [model, ReferFormerProcessor(tokenizer)]
 
 

@@ -157,7 +157,9 @@ def _grounder(arguments: argparse.Namespace) -> Any:
         values = {option.name: getattr(arguments, option.name) for option in PROPAGATION}
         checkpoint, settings = values.pop("propagator_checkpoint"), dict(values.pop("propagator_set"))
         values = {name: value for name, value in values.items() if value is not None}
-        propagation = PropagationSettings(arguments.propagator, checkpoint, options=settings, **values)
+        propagation = PropagationSettings(
+            propagator=arguments.propagator, checkpoint=checkpoint, options=settings, **values
+        )
     grounder = NarrativeGrounder.from_pretrained(
         arguments.model,
         arguments.device,

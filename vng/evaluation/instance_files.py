@@ -65,7 +65,7 @@ def read_annotations(path: Path) -> Catalogue:
             tracks.setdefault(key, []).append(track)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no YouTube-VIS annotation file ({type(error).__name__}: {error})"
-        raise DataError(path, "", "", reason, "give {videos, annotations, categories}") from error
+        raise DataError(path, reason=reason, cure="give {videos, annotations, categories}") from error
     if problems:
         raise DataErrors(problems)
     made = tuple(
@@ -113,7 +113,7 @@ def _category(video: Video, item: VideoObject, known: Mapping[str, Key], class_a
         return ANY
     if not item.name or item.name not in known:
         place, reason = f"{video.video_id}: {item.object_id}", f"no category {item.name!r} to compare with"
-        raise DataError(video.dataset, place, "objects.name", reason, "use --class-agnostic")
+        raise DataError(video.dataset, record=place, field="objects.name", reason=reason, cure="use --class-agnostic")
     return known[item.name]
 
 
@@ -122,12 +122,24 @@ def _listed(video: Video, catalogue: Catalogue) -> tuple[InstanceVideo, list[int
     found = [item for item in catalogue.videos if catalogue.names[item.video_id] == video.video_id]
     if not found:
         reason = f"the dataset's video {video.video_id!r} is not in it"
-        raise DataError(catalogue.path, "videos", "file_names", reason, "give the dataset's own annotation file")
+        raise DataError(
+            catalogue.path,
+            record="videos",
+            field="file_names",
+            reason=reason,
+            cure="give the dataset's own annotation file",
+        )
     place = {name: t for t, name in enumerate(video.frame_names)}
     strange = [name for name in found[0].frames if name not in place]
     if strange:
         reason = f"frame {strange[0]!r} of video {video.video_id!r} is not in the dataset"
-        raise DataError(catalogue.path, "videos", "file_names", reason, "give the dataset's own annotation file")
+        raise DataError(
+            catalogue.path,
+            record="videos",
+            field="file_names",
+            reason=reason,
+            cure="give the dataset's own annotation file",
+        )
     return found[0], [place[name] for name in found[0].frames]
 
 
@@ -153,8 +165,12 @@ class Results:
             if known and category not in known:
                 self._problem(where, "category_id", f"no category {category!r}", "use the annotation file's ids")
             elif known is None and not isinstance(category, str):
-                self._problem(where, "category_id", f"category {category!r} is a number, the dataset has names",
-                              "write names, or say with --annotations what the ids mean")  # fmt: skip
+                self._problem(
+                    where,
+                    "category_id",
+                    f"category {category!r} is a number, the dataset has names",
+                    "write names, or say with --annotations what the ids mean",
+                )
             if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < float("inf"):
                 self._problem(where, "score", f"expected a finite number, got {score!r}", "write the track's score")
             masks = _masks(item, where, self.path, video.size, len(video.frames), self.problems)
@@ -163,7 +179,7 @@ class Results:
         return found
 
     def _problem(self, record: str, field_: str, reason: str, cure: str) -> None:
-        self.problems.append(Problem(str(self.path), record, field_, reason, cure))
+        self.problems.append(Problem(str(self.path), record=record, field=field_, reason=reason, cure=cure))
 
 
 def read_results(path: Path) -> Results:
@@ -177,10 +193,18 @@ def read_results(path: Path) -> Results:
     for place, item in enumerate(_load(path, list, "[{video_id, category_id, segmentations, score}]")):
         lacking = [name for name in RESULT_FIELDS if not isinstance(item, dict) or name not in item]
         if lacking:
-            problems.append(Problem(str(path), f"[{place}]", lacking[0], "not there", "write all four fields"))
+            problems.append(
+                Problem(
+                    str(path), record=f"[{place}]", field=lacking[0], reason="not there", cure="write all four fields"
+                )
+            )
         elif not isinstance(item["video_id"], int | str) or not isinstance(item["category_id"], int | str):
             reason = f"expected a number or a name, got {item['video_id']!r} and {item['category_id']!r}"
-            problems.append(Problem(str(path), f"[{place}]", "video_id, category_id", reason, "write the ids"))
+            problems.append(
+                Problem(
+                    str(path), record=f"[{place}]", field="video_id, category_id", reason=reason, cure="write the ids"
+                )
+            )
         else:
             records.setdefault(item["video_id"], []).append((place, item))
     if problems:
@@ -212,17 +236,21 @@ def evaluate_instances(
     for video in videos:
         if missing == "error" and video.video_id not in results.records:
             reason = f"no detection of video {video.video_id!r}"
-            results.problems.append(Problem(str(results.path), "", "video_id", reason, "or use --missing empty"))
+            results.problems.append(
+                Problem(str(results.path), field="video_id", reason=reason, cure="or use --missing empty")
+            )
         known = {} if class_agnostic and categories is None else categories
         score.add(video.video_id, video.truth, results.of(video, known))
         count += len(video.truth)
     for key, items in results.records.items():
         reason = f"no video {key!r} in the truth ({len(items)} detections)"
-        results.problems.append(Problem(str(results.path), f"[{items[0][0]}]", "video_id", reason, "use its ids"))
+        results.problems.append(
+            Problem(str(results.path), record=f"[{items[0][0]}]", field="video_id", reason=reason, cure="use its ids")
+        )
     if results.problems:
         raise DataErrors(results.problems)
     if not count:
-        raise DataError(results.path, "", "", "the truth holds no instance", "give a dataset with true masks")
+        raise DataError(results.path, reason="the truth holds no instance", cure="give a dataset with true masks")
     return score
 
 
@@ -230,9 +258,11 @@ def _load(path: Path, kind: type, expected: str) -> Any:
     try:
         tree = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError(path, "", "", "no JSON file that opens", "check the path") from error
+        raise DataError(path, reason="no JSON file that opens", cure="check the path") from error
     if not isinstance(tree, kind):
-        raise DataError(path, "", "", f"expected {expected}, got {type(tree).__name__}", "give the published layout")
+        raise DataError(
+            path, reason=f"expected {expected}, got {type(tree).__name__}", cure="give the published layout"
+        )
     return tree
 
 
@@ -253,6 +283,8 @@ def _masks(
         except ValueError as error:
             wrong = str(error)
     if wrong:
-        problems.append(Problem(str(path), where, "segmentations", wrong, "one RLE or null a frame"))
+        problems.append(
+            Problem(str(path), record=where, field="segmentations", reason=wrong, cure="one RLE or null a frame")
+        )
         return ()
     return masks

@@ -23,7 +23,7 @@ from vng.masks import RLE, decode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ObjectAgreement:
     """Points of one object: how many there are of a kind, and how many of them the prediction has on the right side."""
 
@@ -88,9 +88,9 @@ class PointScore(Accumulator[ObjectAgreement]):
             positive, negative = counting.label == POSITIVE, counting.label == NEGATIVE
             frames = [int(t) for t in np.unique(counting.frame)]
             self._parts[video_id, object_id] = ObjectAgreement(
-                video_id,
-                object_id,
-                name,
+                video=video_id,
+                object_id=object_id,
+                name=name,
                 frames=len(frames),
                 positives=int(positive.sum()),
                 positives_inside=int((positive & inside).sum()),
@@ -112,8 +112,10 @@ class PointScore(Accumulator[ObjectAgreement]):
         objects of their own agreement.
         """
         items = self.objects
-        totals = {name: sum(getattr(item, name) for item in items) for name in
-                  ("positives", "positives_inside", "negatives", "negatives_outside")}  # fmt: skip
+        totals = {
+            name: sum(getattr(item, name) for item in items)
+            for name in ("positives", "positives_inside", "negatives", "negatives_outside")
+        }
         right = totals["positives_inside"] + totals["negatives_outside"]
         return {
             "agreement": share(right, totals["positives"] + totals["negatives"]),
@@ -163,7 +165,9 @@ def evaluate_points(
     found = score_videos(work, videos, problems, known, processes, progress)
     dataset, score.notes = gather(found, score.merge, problems, run.folder, known, strict)
     if not score.objects:
-        raise DataError(dataset, "", "objects.points", "no verified point", "give a dataset made from points")
+        raise DataError(
+            dataset, field="objects.points", reason="no verified point", cure="give a dataset made from points"
+        )
     return score
 
 

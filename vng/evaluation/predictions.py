@@ -18,7 +18,7 @@ PREDICT = "predict it, or use --missing empty"
 def check_results(results: Path, command: str = "vng predict") -> None:
     """DataError where the folder of all predictions is not there; `command` makes such."""
     if not results.is_dir():
-        raise DataError(results, "", "", "no such folder of predictions", f"check --results, or run `{command}`")
+        raise DataError(results, reason="no such folder of predictions", cure=f"check --results, or run `{command}`")
 
 
 class FrameFolder:
@@ -98,12 +98,12 @@ class FrameFolder:
             return None
 
     def _problem(self, path: Path, reason: str, cure: str) -> None:
-        self.problems.append(Problem(str(path), "", "", reason, cure))
+        self.problems.append(Problem(str(path), reason=reason, cure=cure))
 
 
 def notes(paths: Iterable[Path], reason: str) -> list[Problem]:
     """A note on each path that is not hidden."""
-    return [Problem(str(path), "", "", reason, "", "note") for path in paths if not path.name.startswith(".")]
+    return [Problem(str(path), reason=reason, kind="note") for path in paths if not path.name.startswith(".")]
 
 
 def strange_folders(folder: Path, known: Collection[str], what: str) -> list[Problem]:

@@ -176,7 +176,7 @@ def evaluate_questions(
     score = TraceScore()
     _, score.notes = gather(found, score.merge, list[Problem](), results, by_video, strict)
     if not score.answers:
-        raise DataError(questions, "", "", "no question", "give the published file")
+        raise DataError(questions, reason="no question", cure="give the published file")
     return score
 
 
@@ -198,7 +198,9 @@ def _score_questions(
                 made.score.add(video, key, rle, predicted, frame=folder.names[0])
         except ValueError as error:
             place = f"{video}: {key}"
-            made.problems.append(Problem(str(questions), place, "trace", str(error), "leave the question out"))
+            made.problems.append(
+                Problem(str(questions), record=place, field="trace", reason=str(error), cure="leave the question out")
+            )
         except DataError as error:
             made.problems.append(error.problem)
             return made
@@ -232,7 +234,7 @@ def read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         reason = f"no file of location questions that opens ({type(error).__name__})"
         cure = "give {video: [{question_hash, trace_frame, trace}]}"
-        raise DataError(path, "", "", reason, cure) from error
+        raise DataError(path, reason=reason, cure=cure) from error
     return found
 
 
@@ -267,7 +269,9 @@ def evaluate_traced_expressions(
     score = TraceScore()
     dataset, score.notes = gather(found, score.merge, problems, results, known, strict)
     if not score.answers:
-        raise DataError(dataset, "", "objects.source", "no object made from a trace", "give a `vng convert vidln` set")
+        raise DataError(
+            dataset, field="objects.source", reason="no object made from a trace", cure="give a `vng convert vidln` set"
+        )
     return score
 
 

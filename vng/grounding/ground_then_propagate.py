@@ -31,7 +31,7 @@ ELSEWHERE = 0.2  # IoU below which two masks are not of one thing
 WHOLE = 90  # percentile of a noun's areas at which it is taken to be seen whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PropagationSettings:
     """How grounded masks are spread; raises UsageError for a value that cannot be."""
 

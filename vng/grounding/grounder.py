@@ -233,7 +233,7 @@ class _Run:
         on_frames: Callable[[int], object] | None = None,
     ) -> None:
         if not len(frames):
-            raise DataError(frames.source, "", "", "this video has no frames", "check that it plays")
+            raise DataError(frames.source, reason="this video has no frames", cure="check that it plays")
         if not spans:
             raise UsageError("no noun span to ground")
         self.grounder, self.frames = grounder, frames
@@ -314,8 +314,15 @@ class _Run:
         if self.grounder.propagation is not None:
             spread = self.grounder.propagation(self.frames, found, self.maps, lambda: self.on_frames(1))
             rles, propagated = list(spread.rles), spread.propagated
-        parts_ = (self.frames, self.description, self.spans, tuple(rles), frame_scores.mean(1), frame_scores)
-        return GroundingResult(*parts_, propagated)
+        return GroundingResult(
+            frames=self.frames,
+            description=self.description,
+            spans=self.spans,
+            rles=tuple(rles),
+            scores=frame_scores.mean(1),
+            frame_scores=frame_scores,
+            propagated=propagated,
+        )
 
     def _finish(self, number: int, noun: int, query: int) -> tuple[list[RLE], np.ndarray]:
         """Masks of the frames' size of a noun's query in a window, and how certain their pixels are, float64 [t]."""

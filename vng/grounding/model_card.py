@@ -163,7 +163,9 @@ def push(model: Any, processor: Any, source: str | None, repo_id: str, scores: s
             api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload with vng")
         except Exception as error:  # whatever the hub's client raises, the model is not there
             reason = f"not uploaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
-            raise DataError(repo_id, "", "", reason, "log in (hf auth login), and check name and network") from error
+            raise DataError(
+                repo_id, reason=reason, cure="log in (hf auth login), and check name and network"
+            ) from error
     return str(made)
 
 
@@ -172,5 +174,5 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({type(error).__name__})"
-        raise DataError(path, "", "", reason, "give what `vng evaluate vng --json` wrote") from error
+        raise DataError(path, reason=reason, cure="give what `vng evaluate vng --json` wrote") from error
     return found if isinstance(found, dict) else {}

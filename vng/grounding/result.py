@@ -20,7 +20,7 @@ from vng.narratives import mark
 PNG = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroundingResult:
     """What a narrative's nouns mean in a video."""
 

@@ -19,7 +19,7 @@ from vng.viewer import grid, object_tile
 MAX_CARDS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ObjectDifference:
     """One object that both datasets hold."""
 
@@ -117,7 +117,10 @@ def compare(
         only_second += [f"{name}/{key}" for key in rival.object_by_id if key not in video.object_by_id]
     if not objects:
         raise DataError(
-            second, "", "objects", f"no object in common with {first}", "compare datasets of the same points"
+            second,
+            field="objects",
+            reason=f"no object in common with {first}",
+            cure="compare datasets of the same points",
         )
     comparison = Comparison(objects, only_first, only_second)
     if html is not None:
@@ -137,7 +140,9 @@ def _shared(video: Video, rival: Video) -> list[VideoObject]:
 def _difference(video: Video, rival: Video, key: str, path: Path) -> ObjectDifference:
     if (video.height, video.width) != (rival.height, rival.width):
         reason = f"frames of {(video.height, video.width)} in one dataset, {(rival.height, rival.width)} in the other"
-        raise DataError(path, video.video_id, "size", reason, "compare datasets made from the same frames")
+        raise DataError(
+            path, record=video.video_id, field="size", reason=reason, cure="compare datasets made from the same frames"
+        )
     item, twin = video.object_by_id[key], rival.object_by_id[key]
     ours = dict(zip(video.frame_names, item.segmentations, strict=True))
     theirs = dict(zip(rival.frame_names, twin.segmentations, strict=True))
@@ -146,17 +151,17 @@ def _difference(video: Video, rival: Video, key: str, path: Path) -> ObjectDiffe
     ious = {name: intersection_over_union(in_first[name], in_second[name]) for name in in_first if name in in_second}
     worst = min(ious, key=lambda name: ious[name], default="")
     return ObjectDifference(
-        video.video_id,
-        key,
-        item.name,
-        len(ious),
-        len(in_first) - len(ious),
-        len(in_second) - len(ious),
-        float(np.mean(list(ious.values()))) if ious else None,
-        worst,
-        ious.get(worst),
-        {name: getattr(item.quality, name) for name in MEASURES},
-        {name: getattr(twin.quality, name) for name in MEASURES},
+        video_id=video.video_id,
+        object_id=key,
+        name=item.name,
+        frames=len(ious),
+        only_first=len(in_first) - len(ious),
+        only_second=len(in_second) - len(ious),
+        iou=float(np.mean(list(ious.values()))) if ious else None,
+        worst_frame=worst,
+        worst_iou=ious.get(worst),
+        first={name: getattr(item.quality, name) for name in MEASURES},
+        second={name: getattr(twin.quality, name) for name in MEASURES},
     )
 
 

@@ -32,7 +32,7 @@ MAX_CARDS = 40
 LOW_AGREEMENT = 0.7  # objects below it are noted
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Inspection:
     """Running figures of a dataset, one video at a time."""
 
@@ -107,7 +107,7 @@ class Inspection:
             self._note(path, video, "frames", f"frames of {size}, the row says {(video.height, video.width)}")
 
     def _note(self, path: Path, video: Video, where: str, reason: str) -> None:
-        self.problems.append(Problem(str(path), video.video_id, where, reason, kind="note"))
+        self.problems.append(Problem(str(path), record=video.video_id, field=where, reason=reason, kind="note"))
 
     def published(self, path: Path) -> Published | None:
         """What the paper says of the set these points look like; None for other sets."""

@@ -23,7 +23,7 @@ _SUFFIXES = {"K": 1_000, "M": 1_000_000}
 _LABELS = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PointStatistics:
     """Running figures, one object at a time; memory grows with names of videos and frames, not with points."""
 

@@ -30,7 +30,7 @@ def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(path, "", "", "no such file", "check the path")
+        raise DataError(path, reason="no such file", cure="check the path")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -38,20 +38,22 @@ def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = f"holds more than tensors and could run code ({_first_line(error)})"
             raise DataError(
-                path, "", "", reason, "use a checkpoint of tensors only, from somebody you trust"
+                path, reason=reason, cure="use a checkpoint of tensors only, from somebody you trust"
             ) from error
-        raise DataError(path, "", "", f"is no checkpoint ({_first_line(error)})", "download it again") from error
+        raise DataError(path, reason=f"is no checkpoint ({_first_line(error)})", cure="download it again") from error
     except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, OSError, AttributeError) as error:
-        raise DataError(path, "", "", f"is no checkpoint ({_first_line(error)})", "download it again") from error
+        raise DataError(path, reason=f"is no checkpoint ({_first_line(error)})", cure="download it again") from error
     for entry in entries:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(entry), Mapping):
             loaded = loaded[entry]
             break
     if not isinstance(loaded, Mapping) or not loaded:
-        raise DataError(path, "", "", f"holds {type(loaded).__name__}, not weights by name", "choose another file")
+        raise DataError(path, reason=f"holds {type(loaded).__name__}, not weights by name", cure="choose another file")
     wrong = [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise DataError(path, "", wrong[0], "is no tensor", f"choose another file, or one of the entries {entries}")
+        raise DataError(
+            path, field=wrong[0], reason="is no tensor", cure=f"choose another file, or one of the entries {entries}"
+        )
     return {str(name): value for name, value in loaded.items()}
 
 
@@ -94,9 +96,8 @@ def load_exactly(
     if reason := misfits(found):
         raise DataError(
             "checkpoint",
-            type(model).__name__,
-            "",
-            reason,
-            "give the configuration it was made with; nothing was loaded",
+            record=type(model).__name__,
+            reason=reason,
+            cure="give the configuration it was made with; nothing was loaded",
         )
     model.load_state_dict(dict(state), strict=False)

@@ -36,20 +36,20 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     """
     folder = Path(path)
     if folder.exists() and not (folder / "config.json").exists():
-        raise DataError(folder, "", "", "no trained model here (no config.json)", "finish its `vng train` first")
+        raise DataError(folder, reason="no trained model here (no config.json)", cure="finish its `vng train` first")
     found: dict[str, Any] = told(path, lambda: PretrainedConfig.get_config_dict(str(path))[0], cure)
     wanted: Any = kind.config_class
     ours = kind.__module__.startswith("vng.")  # transformers' SAM 2 for images opens the one for videos, as it should
     if ours and found.get("model_type", wanted.model_type) != wanted.model_type:
         reason = f"holds a model of the type {found['model_type']}, {wanted.model_type} is wanted"
-        raise DataError(folder, "", "model_type", reason, cure)
+        raise DataError(folder, field="model_type", reason=reason, cure=cure)
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
     loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options, **changes), cure)
     model, report = loaded
     sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
     if reason := misfits(names | {"of another size": sorted(sizes)}):
-        raise DataError(folder, "", "weights", reason, f"these are not the weights of a {kind.__name__}")
+        raise DataError(folder, field="weights", reason=reason, cure=f"these are not the weights of a {kind.__name__}")
     return model
 
 
@@ -73,7 +73,9 @@ def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
         return load()
     except Exception as error:
         first = (str(error).splitlines() or [""])[0][:100]
-        raise DataError(path, "", "", f"no model loads from here ({type(error).__name__}: {first})", cure) from error
+        raise DataError(
+            path, reason=f"no model loads from here ({type(error).__name__}: {first})", cure=cure
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:

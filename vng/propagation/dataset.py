@@ -120,7 +120,7 @@ def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mappi
     check_folder(out)
     manifest = out / RESULTS_MANIFEST
     if out.exists() and any(out.iterdir()) and not manifest.exists():
-        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+        raise DataError(out, reason="this folder holds something else", cure="choose another --out")
     source = dataset.path / "manifest.json"
     made_by = dict(settings)
     made_by["settings"] = {key: value for key, value in settings.get("settings", {}).items() if key != "device"}
@@ -146,7 +146,11 @@ def _propagate_video(
     for item in video.objects:
         if item.object_id not in starts:
             reason = f"no frame to start from: neither {'a mask' if count == 0 else 'positive points nor a mask'}"
-            notes.append(Problem(video.dataset, video.video_id, f"objects.{item.object_id}", reason, kind="note"))
+            notes.append(
+                Problem(
+                    video.dataset, record=video.video_id, field=f"objects.{item.object_id}", reason=reason, kind="note"
+                )
+            )
     if not starts:
         return False
     temporary = target.with_name(target.name + ".tmp")

@@ -53,9 +53,11 @@ def read_masks(path: Path, frames: Frames) -> Prompts:
             t = frames.names.index(file.stem) if file.stem in frames.names else 0
         if t is None:
             ends = f"name it by a frame, {frames.names[0]!r} to {frames.names[-1]!r}"
-            problems.append(Problem(str(file), "", "", "the video has no frame of this name", ends))
+            problems.append(Problem(str(file), reason="the video has no frame of this name", cure=ends))
         elif t in files:
-            problems.append(Problem(str(file), "", "", f"{files[t].name} is of the same frame", "keep one of the two"))
+            problems.append(
+                Problem(str(file), reason=f"{files[t].name} is of the same frame", cure="keep one of the two")
+            )
         else:
             files[t] = file
     values, notes = _values(path, files, frames, problems)
@@ -80,21 +82,27 @@ def _values(
         if labels.shape != frames.size:
             sizes = "{}x{} pixels, the frames have {}x{}".format(*labels.shape, *frames.size)
             problems.append(
-                Problem(str(file), f"frame {frames.names[t]}", "size", sizes, "draw it at the video's size")
+                Problem(
+                    str(file),
+                    record=f"frame {frames.names[t]}",
+                    field="size",
+                    reason=sizes,
+                    cure="draw it at the video's size",
+                )
             )
         its = {int(value) for value in np.unique(labels)}
         found |= its
         if its == {0}:
             reason = "no object in this mask: all objects are taken to be absent from this frame"
-            notes.append(Problem(str(file), f"frame {frames.names[t]}", "", reason, kind="note"))
+            notes.append(Problem(str(file), record=f"frame {frames.names[t]}", reason=reason, kind="note"))
     objects = sorted(found - {0, VOID})
     if not objects and found == {0, VOID}:
         reason = "255 is the only value beside 0: it is taken as the object"
-        notes.append(Problem(str(path), "", "", reason, "write 1 for the object", "note"))
+        notes.append(Problem(str(path), reason=reason, cure="write 1 for the object", kind="note"))
         objects = [VOID]
     if not objects and not problems:
         cure = "paint each object with a value from 1 to 254"
-        raise DataError(path, "", "", "no object in the masks", cure)
+        raise DataError(path, reason="no object in the masks", cure=cure)
     return tuple(objects), tuple(notes)
 
 
@@ -102,15 +110,15 @@ def _mask_files(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() != ".png":
             cure = "give points with --points" if path.suffix.lower() in (".json", ".csv") else "save masks as PNG"
-            raise DataError(path, "", "", "expected a folder of PNG masks, or one PNG", cure)
+            raise DataError(path, reason="expected a folder of PNG masks, or one PNG", cure=cure)
         return [path]
     if not path.is_dir():
-        raise DataError(path, "", "", "no such folder or PNG of masks", "check the path")
+        raise DataError(path, reason="no such folder or PNG of masks", cure="check the path")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
         points = any(file.suffix.lower() in (".json", ".csv") for file in path.iterdir())
         cure = "give points with --points FILE" if points else "save masks as PNG, named by frame"
-        raise DataError(path, "", "", "no .png masks in this folder", cure)
+        raise DataError(path, reason="no .png masks in this folder", cure=cure)
     return files
 
 

@@ -68,9 +68,9 @@ def read_points(path: Path, frames: Frames) -> Prompts:
     """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".png":
-        raise DataError(path, "", "", "masks, where a file of points was expected", "give them with --masks")
+        raise DataError(path, reason="masks, where a file of points was expected", cure="give them with --masks")
     if suffix not in (".json", ".csv"):
-        raise DataError(path, "", "", f"expected a .json or .csv file, got {suffix or 'no suffix'!r}", _see_help())
+        raise DataError(path, reason=f"expected a .json or .csv file, got {suffix or 'no suffix'!r}", cure=_see_help())
     records = _json_records(path) if suffix == ".json" else _csv_records(path)
     problems: list[Problem] = []
     points: list[_Point] = []
@@ -114,28 +114,33 @@ def _json_records(path: Path) -> Iterator[Record]:
         repeated = sorted({key for key in keys if keys.count(key) > 1})
         if repeated:
             raise DataError(
-                path, "", repeated[0], "this key stands here twice", "put all points of an object in one list"
+                path,
+                field=repeated[0],
+                reason="this key stands here twice",
+                cure="put all points of an object in one list",
             )
         return dict(pairs)
 
     try:
         tree = json.loads(_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise DataError(path, f"line {error.lineno}", "", f"broken JSON ({error.msg})", "mend the file") from error
+        raise DataError(
+            path, record=f"line {error.lineno}", reason=f"broken JSON ({error.msg})", cure="mend the file"
+        ) from error
     except RecursionError as error:
-        raise DataError(path, "", "", "JSON nested too deeply", _see_help()) from error
+        raise DataError(path, reason="JSON nested too deeply", cure=_see_help()) from error
     objects = tree.get("objects") if isinstance(tree, dict) else None
     if not isinstance(objects, dict):
-        raise DataError(path, "", "objects", 'expected {"objects": {name: [point, ...]}}', _see_help())
+        raise DataError(path, field="objects", reason='expected {"objects": {name: [point, ...]}}', cure=_see_help())
     for name, points in objects.items():
         if not isinstance(points, list):
-            raise DataError(path, f"object {name!r}", "", "expected a list of points", _see_help())
+            raise DataError(path, record=f"object {name!r}", reason="expected a list of points", cure=_see_help())
         if not points:
             yield name, "", None
         for i, point in enumerate(points):
             place = f"object {name!r}, point {i}"
             if not isinstance(point, dict):
-                raise DataError(path, place, "", "expected {frame, x, y, label}", _see_help())
+                raise DataError(path, record=place, reason="expected {frame, x, y, label}", cure=_see_help())
             yield name, place, point
 
 
@@ -144,11 +149,13 @@ def _csv_records(path: Path) -> Iterator[Record]:
     missing = [column for column in COLUMNS[:-1] if column not in (reader.fieldnames or [])]
     if missing:
         cure = f"begin the file with the line {','.join(COLUMNS)}"
-        raise DataError(path, "line 1", missing[0], "this column is missing", cure)
+        raise DataError(path, record="line 1", field=missing[0], reason="this column is missing", cure=cure)
     for row in reader:
         place = f"line {reader.line_num}"
         if None in row or None in row.values():
-            raise DataError(path, place, "", f"expected {len(reader.fieldnames or [])} columns", "mend this line")
+            raise DataError(
+                path, record=place, reason=f"expected {len(reader.fieldnames or [])} columns", cure="mend this line"
+            )
         record = {key: value.strip() for key, value in row.items()}
         name = record["object"]
         yield name, f"{place}, object {name!r}", {**record, "frame": _CsvFrame(record["frame"])}
@@ -162,26 +169,39 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DataError(path, "", "", "no such file", "check the path") from error
+        raise DataError(path, reason="no such file", cure="check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, "", "", "this is no UTF-8 text", "save it as UTF-8") from error
+        raise DataError(path, reason="this is no UTF-8 text", cure="save it as UTF-8") from error
 
 
 def _read_point(
     path: Path, name: str, place: str, record: Mapping[str, Any], frames: Frames, problems: list[Problem]
 ) -> list[_Point]:
     """The point of a record in a list, or nothing and what is wrong with it."""
-    faults = [Problem(str(path), place, "object", "an object needs a name", "name it")] if not name else []
+    faults = (
+        [Problem(str(path), record=place, field="object", reason="an object needs a name", cure="name it")]
+        if not name
+        else []
+    )
     missing = [field for field in ("frame", "x", "y") if record.get(field, "") == ""]
-    faults += [Problem(str(path), place, field, "this field is missing", _see_help()) for field in missing]
     faults += [
-        Problem(str(path), place, field, f"unknown field; a point has {', '.join(COLUMNS[1:])}", "leave it out")
+        Problem(str(path), record=place, field=field, reason="this field is missing", cure=_see_help())
+        for field in missing
+    ]
+    faults += [
+        Problem(
+            str(path),
+            record=place,
+            field=field,
+            reason=f"unknown field; a point has {', '.join(COLUMNS[1:])}",
+            cure="leave it out",
+        )
         for field in sorted(set(record) - set(COLUMNS))
     ]
     label = LABELS.get(str(record.get("label", "") or "positive").lower()) if record.get("label") != 0 else NEGATIVE
     if label is None or isinstance(record.get("label"), bool):
         reason = f"{record['label']!r} is no label: positive, negative or ambiguous"
-        faults.append(Problem(str(path), place, "label", reason, "mend it"))
+        faults.append(Problem(str(path), record=place, field="label", reason=reason, cure="mend it"))
     frame = None if "frame" in missing else _frame_index(path, place, record["frame"], frames, faults)
     x, y = (None if field in missing else _number(path, place, field, record[field], faults) for field in ("x", "y"))
     problems += faults
@@ -196,7 +216,15 @@ def _number(path: Path, place: str, field: str, value: Any, faults: list[Problem
     except (ValueError, OverflowError):
         number = None
     if number is None:
-        faults.append(Problem(str(path), place, field, f"expected a number, got {str(value)[:40]!r}", "mend it"))
+        faults.append(
+            Problem(
+                str(path),
+                record=place,
+                field=field,
+                reason=f"expected a number, got {str(value)[:40]!r}",
+                cure="mend it",
+            )
+        )
     return number
 
 
@@ -223,14 +251,16 @@ def _csv_frame(path: Path, place: str, text: str, frames: Frames, faults: list[P
     named = frames.index_of(text)
     if index is not None and named is not None and index != named:
         reason = f"{text} is the index of frame {frames.names[index]} and the number of frame {frames.names[named]}"
-        faults.append(Problem(str(path), place, "frame", reason, "write the frame's name in full"))
+        faults.append(
+            Problem(str(path), record=place, field="frame", reason=reason, cure="write the frame's name in full")
+        )
     return index if index is not None else named
 
 
 def _no_frame(path: Path | str, place: str, what: str, frames: Frames) -> Problem:
     reason = f"{what} is not in the video of {len(frames)} frames"
     ends = f"use an index from 0 to {len(frames) - 1}, or a name from {frames.names[0]!r} to {frames.names[-1]!r}"
-    return Problem(str(path), place, "frame", reason, ends)
+    return Problem(str(path), record=place, field="frame", reason=reason, cure=ends)
 
 
 def _checked(
@@ -248,7 +278,15 @@ def _checked(
         labels = [point.label for point in points if point.name == name]
         if POSITIVE not in labels and name not in unread:
             told = f"{labels.count(NEGATIVE)} negative and {labels.count(AMBIGUOUS)} ambiguous points, no positive one"
-            problems.append(Problem(str(source), f"object {name!r}", "label", told, "put a positive point on it"))
+            problems.append(
+                Problem(
+                    str(source),
+                    record=f"object {name!r}",
+                    field="label",
+                    reason=told,
+                    cure="put a positive point on it",
+                )
+            )
     inside = [point for point in points if _fits(source, point, frames.size, problems)]
     kept = list(_without_contradictions(source, inside, problems, notes))
     if problems:
@@ -260,17 +298,19 @@ def _checked(
         for t in sorted(set(its.of(NEGATIVE).frame.tolist()) - set(its.of(POSITIVE).frame.tolist())):
             place = f"object {name!r}, frame {frames.names[t]}"
             reason = "negative points without a positive one in this frame are left out of account"
-            notes.append(Problem(str(source), place, "", reason, "add a positive point there", "note"))
+            notes.append(
+                Problem(str(source), record=place, reason=reason, cure="add a positive point there", kind="note")
+            )
     hinted = {t: prompt for t, prompt in found.items() if any(hint is not None for hint in prompt.points)}
     return Prompts(names, hinted, by_object, tuple(notes))
 
 
 def _check_names(source: Path | str, names: tuple[str, ...], problems: list[Problem]) -> None:
     if not names and not problems:
-        problems.append(Problem(str(source), "", "objects", "no object has a point", _see_help()))
+        problems.append(Problem(str(source), field="objects", reason="no object has a point", cure=_see_help()))
     if len(names) > MAX_NUMBER:
         reason = f"{len(names)} objects, a label map holds {MAX_NUMBER}"
-        problems.append(Problem(str(source), "", "objects", reason, "propagate them in two runs"))
+        problems.append(Problem(str(source), field="objects", reason=reason, cure="propagate them in two runs"))
 
 
 def _fits(source: Path | str, point: _Point, size: tuple[int, int], problems: list[Problem]) -> bool:
@@ -283,7 +323,7 @@ def _fits(source: Path | str, point: _Point, size: tuple[int, int], problems: li
             cure = f"{field} is in pixels of the video, from 0 to {side - 1}"
         else:
             continue
-        problems.append(Problem(str(source), point.place, field, reason, cure))
+        problems.append(Problem(str(source), record=point.place, field=field, reason=reason, cure=cure))
         right = False
     return right
 
@@ -301,15 +341,21 @@ def _without_contradictions(
         if earlier is not point:
             if earlier.label == point.label:
                 reason = f"{where} is there twice for this object; the second one is dropped"
-                notes.append(Problem(str(source), point.place, "", reason, kind="note"))
+                notes.append(Problem(str(source), record=point.place, reason=reason, kind="note"))
             else:
                 reason = f"{where} has another label already ({earlier.place})"
-                problems.append(Problem(str(source), point.place, "label", reason, "keep one of the two"))
+                problems.append(
+                    Problem(str(source), record=point.place, field="label", reason=reason, cure="keep one of the two")
+                )
             continue
         owner = owners.setdefault(pixel, point) if point.label == POSITIVE else point
         if owner.name != point.name:
             reason = f"{where} is positive for object {owner.name!r} already ({owner.place})"
-            problems.append(Problem(str(source), point.place, "object", reason, "a pixel belongs to one object"))
+            problems.append(
+                Problem(
+                    str(source), record=point.place, field="object", reason=reason, cure="a pixel belongs to one object"
+                )
+            )
             continue
         yield point
 

@@ -147,7 +147,7 @@ def check_out(out: Path) -> None:
     """Raise DataError where `out` is a file, or a folder of something else than a result of propagation."""
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / RESULT).exists():
-        raise DataError(out, "", "", "this folder holds something else", "choose another --out")
+        raise DataError(out, reason="this folder holds something else", cure="choose another --out")
 
 
 def _move(temporary: Path, out: Path) -> None:

@@ -126,8 +126,10 @@ class Sam2Propagator(Propagator):
         box = np.empty((0, 2), np.float32) if points.box is None else points.box.reshape(2, 2)
         xy = fit.to_square(np.concatenate([box, points.positive, points.negative]))
         labels = [*BOX[: len(box)], *[POSITIVE] * len(points.positive), *[NEGATIVE] * len(points.negative)]
-        return {"point_coords": torch.from_numpy(xy)[None, None],
-                "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None]}  # fmt: skip
+        return {
+            "point_coords": torch.from_numpy(xy)[None, None],
+            "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None],
+        }
 
 
 class _Session:

@@ -35,7 +35,7 @@ READERS = ("model", "segmenter")
 SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StcnSettings:
     """How the engine works; raises UsageError for a value that cannot be."""
 

@@ -32,7 +32,7 @@ from vng.errors import one_of
 from vng.points import OTHERS, PointPrompts, trim_trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassicalSettings:
     """Weights of the evidence and lengths; lengths are pixels of an image of `work_area` and scale with smaller ones."""
 

@@ -70,7 +70,7 @@ FAMILIES = {  # `model_type` in a checkpoint's config.json; the video models hol
 VIDEO_FAMILIES = {"sam2_video": replace(_SAM2, model="Sam2VideoModel")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamSettings:
     """How prompts are put and answers chosen; raises UsageError for a value that does not exist."""
 
@@ -337,11 +337,13 @@ def load_sam(
     """The model of a checkpoint of one of these families, float32; see `SamSegmenter` for what is raised."""
     folder = Path(checkpoint)
     if folder.exists() and not (folder / "config.json").exists():
-        raise DataError(checkpoint, "", "", "no model here (no config.json)", "name the folder that holds one")
+        raise DataError(checkpoint, reason="no model here (no config.json)", cure="name the folder that holds one")
     config: Any = told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
     if config.model_type not in families:
         reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(families))}"
-        raise DataError(checkpoint, "config.json", "model_type", reason, f"name a checkpoint of {named}")
+        raise DataError(
+            checkpoint, record="config.json", field="model_type", reason=reason, cure=f"name a checkpoint of {named}"
+        )
     family = families[config.model_type]
     return family, load_strictly(getattr(transformers, family.model), checkpoint, CURE).float()
 
@@ -355,6 +357,12 @@ def normalisation(checkpoint: str | Path, family: SamFamily, device: torch.devic
     mean, std = named.get("image_mean") or family.mean, named.get("image_std") or family.std
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         reason = f"image_mean {mean}, image_std {std}; expected three numbers each, the deviations above 0"
-        raise DataError(checkpoint, "preprocessor_config.json", "image_mean", reason, "mend or remove the file")
+        raise DataError(
+            checkpoint,
+            record="preprocessor_config.json",
+            field="image_mean",
+            reason=reason,
+            cure="mend or remove the file",
+        )
     made = [torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std)]
     return made[0], made[1]

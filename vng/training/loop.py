@@ -146,7 +146,7 @@ def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, A
     check_same(recipe.out / MANIFEST, settings, recipe.out)
     if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
         reason = "this folder holds a model that no run here has trained"
-        raise DataError(recipe.out, "", "", reason, "choose another out")
+        raise DataError(recipe.out, reason=reason, cure="choose another out")
     return settings
 
 

@@ -81,9 +81,9 @@ def _load_tree(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else ""
-        raise DataError(path, place, "", "broken YAML", "mend the recipe") from error
+        raise DataError(path, record=place, reason="broken YAML", cure="mend the recipe") from error
     if not isinstance(tree, dict):
-        raise DataError(path, "", "", "a recipe is a mapping of settings", "see configs/")
+        raise DataError(path, reason="a recipe is a mapping of settings", cure="see configs/")
     base = tree.pop("base", None)
     return _merge(_load_tree(find_config(path.parent / base)), tree) if base else tree
 

@@ -65,8 +65,18 @@ class NarrativeScore(Accumulator[ExpressionScore]):
             return  # nothing is known of it
         j, f = (np.array([row[which][0] for row in rows]) for which in (0, 1))
         names = tuple(str(t) for t, _ in known)
-        values = (float(j.mean()), float(f.mean()), len(known), names, tuple(j.tolist()), tuple(f.tolist()))
-        self._parts[key] = ExpressionScore(video_id, expression, noun, object_id, *values)
+        self._parts[key] = ExpressionScore(
+            video=video_id,
+            expression=expression,
+            noun=noun,
+            object_id=object_id,
+            j=float(j.mean()),
+            f=float(f.mean()),
+            frames=len(known),
+            frame_names=names,
+            j_frames=tuple(j.tolist()),
+            f_frames=tuple(f.tolist()),
+        )
 
     def rules(self) -> Any:
         """The protocol."""

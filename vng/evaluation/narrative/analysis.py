@@ -25,7 +25,7 @@ from vng.evaluation.workers import in_order, known_length
 from vng.masks import RLE, area, decode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpressionDetail:
     """What an expression's prediction did, frames counted over those that are annotated.
 
@@ -141,12 +141,20 @@ class NarrativeAnalysis:
                 "hallucination_rate": _figure(found["hallucination rate"][0]),
             },
             "details": [
-                {"video": d.score.video, "expression": d.score.expression, "rivals": d.rivals, "swapped": d.swapped,
-                 "swapped_to": d.swapped_to or None, "hits": d.hits, "misses": d.misses,
-                 "hallucinated": d.hallucinated, "silent": d.silent}
+                {
+                    "video": d.score.video,
+                    "expression": d.score.expression,
+                    "rivals": d.rivals,
+                    "swapped": d.swapped,
+                    "swapped_to": d.swapped_to or None,
+                    "hits": d.hits,
+                    "misses": d.misses,
+                    "hallucinated": d.hallucinated,
+                    "silent": d.silent,
+                }
                 for d in rows
             ],
-        }  # fmt: skip
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """One row an expression, hardest first; shares in [0, 1], frames as `ExpressionDetail` counts them."""
@@ -237,16 +245,16 @@ def _detail(video: Video, score: ExpressionScore, results: Path) -> ExpressionDe
     predicted = _predicted(video, score, frames, present, results)
     swapped, to = _swap(video, score, others, results)
     return ExpressionDetail(
-        score,
-        len(others),
-        swapped,
-        int((present & predicted).sum()),
-        int((present & ~predicted).sum()),
-        int((~present & predicted).sum()),
-        int((~present & ~predicted).sum()),
-        to,
-        video.narratives[expression.narrative].description,
-        (expression.start, expression.end),
+        score=score,
+        rivals=len(others),
+        swapped=swapped,
+        hits=int((present & predicted).sum()),
+        misses=int((present & ~predicted).sum()),
+        hallucinated=int((~present & predicted).sum()),
+        silent=int((~present & ~predicted).sum()),
+        swapped_to=to,
+        caption=video.narratives[expression.narrative].description,
+        span=(expression.start, expression.end),
     )
 
 

@@ -67,8 +67,10 @@ class ReferringScores:
 
     def by_annotator(self) -> dict[int, dict[str, float]]:
         """{"J", "F", "expressions"} of each annotator."""
-        groups = {k: [s for s, a in zip(self.expressions, self.annotators, strict=True) if a == k] for k in
-                  sorted(set(self.annotators))}  # fmt: skip
+        groups = {
+            k: [s for s, a in zip(self.expressions, self.annotators, strict=True) if a == k]
+            for k in sorted(set(self.annotators))
+        }
         return {k: {"J": _mean(its, "j"), "F": _mean(its, "f"), "expressions": len(its)} for k, its in groups.items()}
 
     def as_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ AT_ONCE = 4  # frames measured together
 TruthOf = Callable[[Video, Expression], str | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpressionScore:
     """One expression's J and F in [0, 1]: means over its annotated frames, and each of them."""
 
@@ -152,7 +152,7 @@ def _evaluate_video(
     made.notes = strange_folders(folder, [str(index) for index in targets], "expression of the video")
     if wanted and missing == "error" and not any((folder / str(index)).is_dir() for index in wanted):
         reason = f"no prediction of this video ({len(wanted)} expressions wanted)"
-        made.problems.append(Problem(str(folder), "", "", reason, PREDICT))
+        made.problems.append(Problem(str(folder), reason=reason, cure=PREDICT))
         return made
     for index, annotated in wanted.items():
         frames = ExpressionFrames(folder / str(index), video, missing)
@@ -207,16 +207,16 @@ def _expression_score(
     video: Video, index: int, target: str, annotated: list[tuple[int, RLE]], j: list[float], f: list[float]
 ) -> ExpressionScore:
     return ExpressionScore(
-        video.video_id,
-        index,
-        video.noun(video.expressions[index]),
-        target,
-        float(np.mean(j)),
-        float(np.mean(f)),
-        len(annotated),
-        tuple(video.frame_names[t] for t, _ in annotated),
-        tuple(j),
-        tuple(f),
+        video=video.video_id,
+        expression=index,
+        noun=video.noun(video.expressions[index]),
+        object_id=target,
+        j=float(np.mean(j)),
+        f=float(np.mean(f)),
+        frames=len(annotated),
+        frame_names=tuple(video.frame_names[t] for t, _ in annotated),
+        j_frames=tuple(j),
+        f_frames=tuple(f),
     )
 
 

@@ -53,7 +53,7 @@ class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
             progress=self.progress,
         )
         if not scores.expressions:
-            raise DataError(self.place, "", "expressions", "no expression has an annotated frame")
+            raise DataError(self.place, field="expressions", reason="no expression has an annotated frame")
         if self.against_others:
             return NarrativeOutcome(scores, None)
         analysis = analyse_narrative(self.videos, results, scores, self.processes, progress=self.progress)

@@ -48,7 +48,7 @@ class _AnnotatorRuns(RunsEvaluation):
         found = annotator_runs(results)
         if not found:
             reason, cure = "no folder anno_<k> here, as the other results have", "give results of the same layout"
-            raise DataError(results, "", "", reason, cure)
+            raise DataError(results, reason=reason, cure=cure)
         return found
 
 
@@ -97,7 +97,7 @@ class ReferringEvaluation(Evaluation[Scores]):
             progress=self.progress,
         )
         if not scores.expressions:
-            raise DataError(self.place, "", "expressions", "no expression has an annotated frame")
+            raise DataError(self.place, field="expressions", reason="no expression has an annotated frame")
         return scores
 
     def notes(self, scores: Scores) -> Sequence[Problem]:

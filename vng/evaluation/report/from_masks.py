@@ -83,7 +83,17 @@ def narrative_report(
 
     lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
     columns = NARRATIVE_COLUMNS if nouns else NARRATIVE_COLUMNS[2:]
-    return Report(name, title, lead, "expression", tuple(analysis.figures(nouns)), cases, columns, (), view)
+    return Report(
+        name=name,
+        title=title,
+        lead=lead,
+        unit="expression",
+        measures=tuple(analysis.figures(nouns)),
+        cases=cases,
+        columns=columns,
+        notes=(),
+        viewer=view,
+    )
 
 
 def referring_report(
@@ -109,17 +119,17 @@ def _expression_case(detail: ExpressionDetail, nouns: bool) -> Case:
     swapped = None if detail.swapped is None else "yes" if detail.swapped else "no"
     more: tuple[Value, ...] = (detail.rivals, swapped, detail.misses, detail.hallucinated)
     return Case(
-        f"{score.video}/{score.expression}",
-        score.video,
-        score.noun,
-        ("same noun" if detail.rivals else "other noun") if nouns else "",
-        detail.jf,
-        (score.j, score.f),
-        score.frame_names,
-        (score.j_frames, score.f_frames),
-        detail.caption,
-        detail.span,
-        more if nouns else more[2:],
+        key=f"{score.video}/{score.expression}",
+        video=score.video,
+        name=score.noun,
+        group=("same noun" if detail.rivals else "other noun") if nouns else "",
+        score=detail.jf,
+        parts=(score.j, score.f),
+        frames=score.frame_names,
+        courses=(score.j_frames, score.f_frames),
+        caption=detail.caption,
+        span=detail.span,
+        more=more if nouns else more[2:],
     )
 
 
@@ -149,7 +159,17 @@ def vos_report(
         lead += f" {len(scores)} runs, each object of each run a case."
     measures = tuple(_vos_measures(rows, seen))
     columns = (("J recall", "share of frames with J above 0.5"), ("J decay", "first quarter's mean J minus the last's"))
-    return Report(name, title, lead, "object", measures, tuple(cases), columns, notes, view)
+    return Report(
+        name=name,
+        title=title,
+        lead=lead,
+        unit="object",
+        measures=measures,
+        cases=tuple(cases),
+        columns=columns,
+        notes=notes,
+        viewer=view,
+    )
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:
@@ -162,14 +182,14 @@ def _object_case(run: VosScores, score: ObjectScore, seen: Collection[str] | Non
     called = score.object_id if score.category in ("", score.object_id) else f"{score.object_id} ({score.category})"
     more = tuple(None if np.isnan(v) else round(100 * v, 1) for v in (j.recall, j.decay))
     return Case(
-        f"{run.run.name}/{score.video}/{score.object_id}" if several else f"{score.video}/{score.object_id}",
-        score.video,
-        called,
-        run.run.name if several else group,
-        0.5 * (j.mean + f.mean),
-        (j.mean, f.mean),
-        score.frames,
-        (score.j, score.f),
+        key=f"{run.run.name}/{score.video}/{score.object_id}" if several else f"{score.video}/{score.object_id}",
+        video=score.video,
+        name=called,
+        group=run.run.name if several else group,
+        score=0.5 * (j.mean + f.mean),
+        parts=(j.mean, f.mean),
+        frames=score.frames,
+        courses=(score.j, score.f),
         more=more,
     )
 
@@ -236,4 +256,6 @@ def view_of(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> 
     """A frame of a video, grey where the dataset has no pixels, with masks."""
     size = (video.height, video.width)
     image = np.full((*size, 3), GREY, np.uint8) if video.frames is None else video.frames[t]
-    return View(video.frame_names[t], image, None if truth is None else decode(truth), prediction)
+    return View(
+        frame=video.frame_names[t], image=image, truth=None if truth is None else decode(truth), prediction=prediction
+    )

@@ -62,21 +62,32 @@ def points_report(score: PointScore, run: Run, name: str, title: str, open_video
 
     columns = (("positives", "points that belong inside"), ("negatives", "points that belong outside"))
     measures = tuple(_point_measures(items))
-    return Report(name, title, POINTS_LEAD, "object", measures, cases, columns, (), view, AGREEMENT)
+    return Report(
+        name=name,
+        title=title,
+        lead=POINTS_LEAD,
+        unit="object",
+        measures=measures,
+        cases=cases,
+        columns=columns,
+        notes=(),
+        viewer=view,
+        scale=AGREEMENT,
+    )
 
 
 def _object_case(item: ObjectAgreement) -> Case:
     called = item.object_id if item.name in ("", item.object_id) else f"{item.object_id} ({item.name})"
     parts = (share(item.positives_inside, item.positives), share(item.negatives_outside, item.negatives))
     return Case(
-        f"{item.video}/{item.object_id}",
-        item.video,
-        called,
-        "",
-        item.agreement,
-        parts,
-        item.frame_names,
-        (item.frame_agreement,),
+        key=f"{item.video}/{item.object_id}",
+        video=item.video,
+        name=called,
+        group="",
+        score=item.agreement,
+        parts=parts,
+        frames=item.frame_names,
+        courses=(item.frame_agreement,),
         more=(item.positives, item.negatives),
     )
 
@@ -134,7 +145,12 @@ def questions_report(score: TraceScore, questions: Path, results: Path, name: st
         folder = question_folder(results, case.video, item, trace.shape, "empty")
         labels = folder.pixels(0)
         mask = np.zeros(trace.shape, bool) if labels is None else labels != 0
-        return [_boxed(View(name, np.full((*trace.shape, 3), GREY, np.uint8), trace, mask), trace) for name in frames]
+        return [
+            _boxed(
+                View(frame=name, image=np.full((*trace.shape, 3), GREY, np.uint8), truth=trace, prediction=mask), trace
+            )
+            for name in frames
+        ]
 
     return _trace_report(score, name, title, cases, view)
 
@@ -144,7 +160,15 @@ def _answer_case(answer: Answer) -> Case:
     values = (answer.recall, answer.precision)
     met = tuple("yes" if reached else "no" for reached in answer.met)
     return Case(
-        key, answer.video, answer.question, "", answer.mean, values, (answer.frame,), ((answer.mean,),), more=met
+        key=key,
+        video=answer.video,
+        name=answer.question,
+        group="",
+        score=answer.mean,
+        parts=values,
+        frames=(answer.frame,),
+        courses=((answer.mean,),),
+        more=met,
     )
 
 
@@ -163,7 +187,18 @@ def _trace_report(score: TraceScore, name: str, title: str, cases: tuple[Case, .
         Measure("both-met", Ratio.of(videos, met.all(1)), "share of questions with both: the paper's score"),
     )
     columns = (("recall met", "one half or more"), ("precision met", "one half or more"))
-    return Report(name, title, TRACES_LEAD, "question", measures, cases, columns, (), view, RECALL_AND_PRECISION)
+    return Report(
+        name=name,
+        title=title,
+        lead=TRACES_LEAD,
+        unit="question",
+        measures=measures,
+        cases=cases,
+        columns=columns,
+        notes=(),
+        viewer=view,
+        scale=RECALL_AND_PRECISION,
+    )
 
 
 def _boxed(view: View, trace: np.ndarray) -> View:

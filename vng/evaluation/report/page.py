@@ -68,11 +68,21 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
     if report.notes:
         sections.append({"id": "notes", "title": "Notes", "notes": report.notes})
     page = folder / "index.html"
-    figures = [(name, percent(interval.value), span(interval.low, interval.high))
-               for name, interval in ((m.name, bootstrap_interval(m.ratio)) for m in report.measures[:4])]  # fmt: skip
+    figures = [
+        (name, percent(interval.value), span(interval.low, interval.high))
+        for name, interval in ((m.name, bootstrap_interval(m.ratio)) for m in report.measures[:4])
+    ]
     title = report.title if pairing is None else f"{report.title}, against {pairing.second.name}"
-    render_page(page, title=title, lead=report.lead, figures=figures, sections=sections, footer=footer, contents=True,
-                legend=(report.name, None if pairing is None else pairing.second.name, report.scale.legend))  # fmt: skip
+    render_page(
+        page,
+        title=title,
+        lead=report.lead,
+        figures=figures,
+        sections=sections,
+        footer=footer,
+        contents=True,
+        legend=(report.name, None if pairing is None else pairing.second.name, report.scale.legend),
+    )
     return page
 
 
@@ -121,10 +131,17 @@ def _score_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     text += " The difference is tested on the same draws for both (paired bootstrap, two-sided)."
     header = ["figure", report.name, pairing.second.name, "difference", "95 % interval", "p", "what it is"]
     rows = [
-        [measure.name, percent(found.first), percent(found.second), percent(found.difference, "+"),
-         span(found.low, found.high, "+"), p_value(found.p), measure.text]
+        [
+            measure.name,
+            percent(found.first),
+            percent(found.second),
+            percent(found.difference, "+"),
+            span(found.low, found.high, "+"),
+            p_value(found.p),
+            measure.text,
+        ]
         for measure, found in pairing.tests
-    ]  # fmt: skip
+    ]
     return {"id": "scores", "title": "Scores", "text": text, "header": header, "rows": rows, "numbers": (1, 2, 3, 4, 5)}
 
 
@@ -143,8 +160,15 @@ def _plot_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     courses = [(kind, mean_course(cases)) for kind, cases in both]
     if any(len(case.course) > 1 for _, cases in both for case in cases):
         title = f"mean {report.scale.courses[0]} over the course of all {report.unit}s"
-        plots.append({"svg": curves_svg(courses, height=150), "title": title,
-                      "top": "100", "left": "first frame", "right": "last"})  # fmt: skip
+        plots.append(
+            {
+                "svg": curves_svg(courses, height=150),
+                "title": title,
+                "top": "100",
+                "left": "first frame",
+                "right": "last",
+            }
+        )
     if pairing is not None:
         dots = scatter_svg([(second.score, first.score) for first, second in pairing.pairs])
         title = f"{report.scale.score} of each {report.unit}: {report.name} (upwards) over {pairing.second.name} (to the right)"
@@ -189,8 +213,13 @@ def _card(report: Report, other: Report | None, item: Shown, views: list[Any], a
         places = [t / (len(case.frames) - 1) for t in item.frames]
         names = " and ".join(f"{n} ({kind})" for n, kind in zip(scale.courses, ("thick", "thin"), strict=False))
         title = f"{names} on {len(case.frames):,} frames; upright lines: the frames below"
-        card["plot"] = {"svg": curves_svg(lines, places), "title": title, "top": "100",
-                        "left": case.frames[0], "right": case.frames[-1]}  # fmt: skip
+        card["plot"] = {
+            "svg": curves_svg(lines, places),
+            "title": title,
+            "top": "100",
+            "left": case.frames[0],
+            "right": case.frames[-1],
+        }
     return card
 
 

@@ -45,7 +45,7 @@ class Scale:
 J_AND_F = Scale("J&F", ("J", "F"), ("J", "F"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One thing that was scored; shares in [0, 1], NaN where there is none.
 
@@ -83,7 +83,7 @@ class Case:
         return self.courses[0] if self.courses else ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """One frame of one case: what is there, as a mask or points or a box, and what was predicted."""
 
@@ -99,7 +99,7 @@ class View:
 Viewer = Callable[[Case, Sequence[str]], list[View]]  # the frames of these names, in this order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The scores of one folder of results under one protocol.
 
@@ -175,7 +175,9 @@ def pair(first: Report, second: Report, seed: int = 0) -> Pairing:
     strange += sorted(set(theirs) - {case.key for case in first.cases})
     if strange:
         reason = f"{len(strange)} {first.unit}s are scored in one of {first.name} and {second.name} only"
-        raise DataError(second.name, strange[0], "", reason, "compare results of one dataset and protocol")
+        raise DataError(
+            second.name, record=strange[0], reason=reason, cure="compare results of one dataset and protocol"
+        )
     measures = {measure.name: measure for measure in second.measures}
     tests = [
         (measure, paired_difference(measure.ratio, measures[measure.name].ratio, seed))

@@ -160,7 +160,18 @@ def _video(
         for i, masks in truth.items()
     )
     names = tuple(f"{t:05d}" for t in range(length))
-    return Video(video_id, "memory", "memory", height, width, 0.0, names, (), (), objects)
+    return Video(
+        video_id=video_id,
+        dataset="memory",
+        split="memory",
+        height=height,
+        width=width,
+        fps=0.0,
+        frame_names=names,
+        narratives=(),
+        expressions=(),
+        objects=objects,
+    )
 
 
 def _rles(masks: Masks) -> tuple[RLE | None, ...]:

@@ -34,10 +34,10 @@ def required_frames(path: Path) -> dict[str, frozenset[str]]:
             for video, entry in videos.items()
         }
     except OSError as error:
-        raise DataError(path, "", "", "no meta.json that opens", "check --meta") from error
+        raise DataError(path, reason="no meta.json that opens", cure="check --meta") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "expected {videos: {video: {objects: {id: {frames: [name]}}}}}"
-        raise DataError(path, "", "videos", reason, "give the split's meta.json") from error
+        raise DataError(path, field="videos", reason=reason, cure="give the split's meta.json") from error
 
 
 def write_archive(
@@ -71,7 +71,9 @@ def write_archive(
     if problems:
         raise DataErrors(problems)
     if not files:
-        raise DataError(run.folder, "", "", "no frame of this dataset is to be submitted", "check --dataset and --meta")
+        raise DataError(
+            run.folder, reason="no frame of this dataset is to be submitted", cure="check --dataset and --meta"
+        )
     _write(out, files)
     return len(files)
 
@@ -87,13 +89,19 @@ def _checked(
     numbers = object_numbers(video)
     if protocol != "davis-2016" and any(i != str(number) for i, number in numbers.items()):
         reason = "object ids are no numbers in 1..254: the server could not tell what a pixel means"
-        raise DataError(video.dataset, video.video_id, "objects", reason, "convert the benchmark's own annotations")
+        raise DataError(
+            video.dataset,
+            record=video.video_id,
+            field="objects",
+            reason=reason,
+            cure="convert the benchmark's own annotations",
+        )
     frames = _wanted(video, protocol, required)
     reader = VideoPredictions(run, video, "error")
     reader.missing(frames, cure="predict it")
     if protocol != "davis-2016" and not reader.problems and reader.numbers != numbers:
         reason, cure = "numbers other than the object ids: a server reads no such file", "write ids into the pixels"
-        reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), "", "", reason, cure))
+        reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), reason=reason, cure=cure))
     files: dict[str, Path] = {}
     for t in frames:
         path = reader.path(t)
@@ -101,7 +109,7 @@ def _checked(
             continue
         if not has_palette(path):
             reason = "expected a palette PNG, got a grey one"
-            reader.problems.append(Problem(str(path), "", "", reason, "write object numbers with a palette"))
+            reader.problems.append(Problem(str(path), reason=reason, cure="write object numbers with a palette"))
         files[f"{PREFIXES[protocol]}{video.video_id}/{video.frame_names[t]}.png"] = path
     problems += reader.problems
     return files
@@ -113,11 +121,15 @@ def _wanted(video: Video, protocol: str, required: Mapping[str, frozenset[str]] 
         return list(every)
     if required is not None:
         if video.video_id not in required:
-            raise DataError(video.dataset, video.video_id, "", "meta.json does not name this video", "check --meta")
+            raise DataError(
+                video.dataset, record=video.video_id, reason="meta.json does not name this video", cure="check --meta"
+            )
         names = required[video.video_id]
         if strange := sorted(names - set(video.frame_names)):
             reason = f"meta.json asks for frame {strange[0]!r}, which the dataset lacks ({len(strange)} such frames)"
-            raise DataError(video.dataset, video.video_id, "frame_names", reason, "convert the same split")
+            raise DataError(
+                video.dataset, record=video.video_id, field="frame_names", reason=reason, cure="convert the same split"
+            )
         return [t for t in every if video.frame_names[t] in names]
     begins = [t for t in map(reference_frame, video.objects) if t is not None]
     begins += annotated_frames(video.objects, len(video.frame_names))[:1]

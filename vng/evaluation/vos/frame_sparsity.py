@@ -25,7 +25,7 @@ from vng.pages import embed_image, render_page
 COUNTS = (1, 2, 3, 5, 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Sparse scores on k frames a video beside the dense ones; what cannot be told (equal scores, two methods) is NaN."""
 
@@ -138,15 +138,15 @@ def _agreement(k: int, dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray
         warnings.simplefilter("ignore")  # methods that all score the same have no order: NaN
         kendall = float(kendalltau(whole, few).statistic)
     return Agreement(
-        k,
-        tuple(float(v) for v in few),
-        float(_spearman(whole[None], few[None])[0]),
-        low,
-        high,
-        kendall,
-        int(turned.sum()),
-        float(np.abs(whole[:, None] - whole)[turned].max(initial=0.0)),
-        float(np.abs(whole - few).mean()),
+        frames=k,
+        scores=tuple(float(v) for v in few),
+        spearman=float(_spearman(whole[None], few[None])[0]),
+        low=low,
+        high=high,
+        kendall=kendall,
+        swapped=int(turned.sum()),
+        widest=float(np.abs(whole[:, None] - whole)[turned].max(initial=0.0)),
+        error=float(np.abs(whole - few).mean()),
     )
 
 
@@ -169,8 +169,10 @@ def _resampled(dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: 
 def sparsity_table(study: FrameSparsity) -> str:
     """Agreement by number of frames, then each method's scores."""
     counts = [f"{item.frames} fr." for item in study.agreements]
-    lines = [f"{len(study.methods)} methods", f"{'frames':>6} {'Spearman':>9} {'95 %':>16} {'Kendall':>8} "
-             f"{'swapped':>8} {'widest':>7} {'error':>6}"]  # fmt: skip
+    lines = [
+        f"{len(study.methods)} methods",
+        f"{'frames':>6} {'Spearman':>9} {'95 %':>16} {'Kendall':>8} {'swapped':>8} {'widest':>7} {'error':>6}",
+    ]
     for item in study.agreements:
         span = f"[{_figure(item.low)}, {_figure(item.high)}]"
         figures = f"{_figure(item.spearman):>9} {span:>16} {_figure(item.kendall):>8}"
@@ -221,10 +223,17 @@ def write_sparsity_page(study: FrameSparsity, folder: Path) -> None:
     plot_sparsity(study, picture)
     header = ["frames", "Spearman", "95 %", "Kendall", "swapped pairs", "widest of them", "mean error"]
     rows = [
-        [a.frames, _figure(a.spearman), f"{_figure(a.low)} to {_figure(a.high)}", _figure(a.kendall), a.swapped,
-         percent(a.widest), percent(a.error)]
+        [
+            a.frames,
+            _figure(a.spearman),
+            f"{_figure(a.low)} to {_figure(a.high)}",
+            _figure(a.kendall),
+            a.swapped,
+            percent(a.widest),
+            percent(a.error),
+        ]
         for a in study.agreements
-    ]  # fmt: skip
+    ]
     methods = [
         [name, percent(whole), *(percent(a.scores[m]) for a in study.agreements)]
         for m, (name, whole) in enumerate(zip(study.methods, study.dense, strict=True))

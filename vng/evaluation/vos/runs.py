@@ -45,7 +45,7 @@ def plain_run(results: Path, video_ids: Collection[str]) -> Run:
     check_results(results, "vng propagate")
     if counts := _numbered(results, "points", video_ids):
         reason = f"runs over numbers of points lie here ({counts[0][1].name})"
-        raise DataError(results, "", "", reason, "use --protocol point-vos, or give the folder of one run")
+        raise DataError(results, reason=reason, cure="use --protocol point-vos, or give the folder of one run")
     return Run(results)
 
 
@@ -70,7 +70,7 @@ def _numbered(folder: Path, word: str, video_ids: Collection[str]) -> list[tuple
             number = int(match.group(1))
             if number in found:
                 reason = f"{path.name} and {found[number].name} are the same number"
-                raise DataError(folder, "", "", reason, "keep one of them")
+                raise DataError(folder, reason=reason, cure="keep one of them")
             found[number] = path
     return sorted(found.items())
 
@@ -124,8 +124,9 @@ class VideoPredictions(FrameFolder):
             self._problem(path, "two objects have one number", "predict the video again")
         elif set(said) != set(expected):
             strange = sorted(set(said) ^ set(expected))
-            self._problem(path, f"other objects than the dataset's: {strange[0]!r} is in one of them only",
-                          "predict this dataset")  # fmt: skip
+            self._problem(
+                path, f"other objects than the dataset's: {strange[0]!r} is in one of them only", "predict this dataset"
+            )
         else:
             return {i: int(said[i]) for i in expected}
         return expected

@@ -167,7 +167,9 @@ def evaluate_vos(
     if not scores or not scores[0]:
         first = f" ({left_out[0].video}: {left_out[0].reason})" if left_out else ""
         reason = f"no object to score under {protocol.name}{first}"
-        raise DataError(source, "", "objects", reason, "give a dataset with true masks; docs/protocols.md")
+        raise DataError(
+            source, field="objects", reason=reason, cure="give a dataset with true masks; docs/protocols.md"
+        )
     return tuple(
         VosScores(run, protocol, tuple(rows), tuple(left_out), tuple(found))
         for run, rows, found in zip(runs, scores, notes, strict=True)

@@ -36,11 +36,11 @@ def read_seen(path: Path) -> frozenset[str]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, "", "", "no list of categories that opens", "check --seen") from error
+            raise DataError(path, reason="no list of categories that opens", cure="check --seen") from error
         names = _meta_categories(path, text) if text.lstrip().startswith("{") else set(text.split("\n"))
     seen = frozenset(name.strip() for name in names) - {""}
     if not seen:
-        raise DataError(path, "", "", "no category is named here", "one category a line, or a meta.json")
+        raise DataError(path, reason="no category is named here", cure="one category a line, or a meta.json")
     return seen
 
 
@@ -50,7 +50,7 @@ def _meta_categories(path: Path, text: str) -> set[str]:
         return {str(item["category"]) for video in videos.values() for item in video["objects"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "expected {videos: {video: {objects: {id: {category}}}}}"
-        raise DataError(path, "", "videos", reason, "give the train split's meta.json") from error
+        raise DataError(path, field="videos", reason=reason, cure="give the train split's meta.json") from error
 
 
 def check_categories(scores: VosScores) -> None:
@@ -59,7 +59,11 @@ def check_categories(scores: VosScores) -> None:
     if bare:
         place, reason = f"{bare[0].video}: {bare[0].object_id}", f"{len(bare)} objects name no category"
         raise DataError(
-            scores.run.folder, place, "objects.name", reason, "convert with categories, or leave out --seen"
+            scores.run.folder,
+            record=place,
+            field="objects.name",
+            reason=reason,
+            cure="convert with categories, or leave out --seen",
         )
 
 

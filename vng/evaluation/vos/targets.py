@@ -110,8 +110,12 @@ def _sorted_out(video: Video, made: Sequence[Target | LeftOut]) -> Targets:
 def _too_short(video: Video, count: int, official: bool) -> Targets:
     reason = f"{count} annotated frames: none is left without the first and the last"
     if official:
-        raise DataError(video.dataset, video.video_id, "", f"{reason}; the official program fails here",
-                        "leave the video out, or leave out --official")  # fmt: skip
+        raise DataError(
+            video.dataset,
+            record=video.video_id,
+            reason=f"{reason}; the official program fails here",
+            cure="leave the video out, or leave out --official",
+        )
     return Targets((), (LeftOut(video.video_id, "", reason),))
 
 

@@ -90,8 +90,15 @@ class DynamiteConfig(PretrainedConfig):
     @classmethod
     def swin_tiny(cls, **changes: Any) -> DynamiteConfig:
         """The published model on a Swin-T, with fields changed."""
-        backbone = {"model_type": "swin", "embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24],
-                    "window_size": 7, "drop_path_rate": 0.3, "out_features": STAGES}  # fmt: skip
+        backbone = {
+            "model_type": "swin",
+            "embed_dim": 96,
+            "depths": [2, 2, 6, 2],
+            "num_heads": [3, 6, 12, 24],
+            "window_size": 7,
+            "drop_path_rate": 0.3,
+            "out_features": STAGES,
+        }
         return cls(**{"backbone_config": backbone, **changes})
 
     @property

@@ -91,7 +91,10 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> DynamiteConfig:
     level = state_dict.get(f"{_HEAD}level_embed.weight")
     if level is None or level.ndim != 2:
         raise DataError(
-            "checkpoint", "", f"{_HEAD}level_embed.weight", "is missing: no DynaMITe", "choose another file"
+            "checkpoint",
+            field=f"{_HEAD}level_embed.weight",
+            reason="is missing: no DynaMITe",
+            cure="choose another file",
         )
     channels, head = level.shape[1], re.escape(_HEAD)
     projection = state_dict.get(f"{_HEAD}ca_qpos_sine_proj.weight")
@@ -113,7 +116,7 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> DynamiteConfig:
     if "backbone.patch_embed.proj.weight" in state_dict and count(r"^backbone\.layers\.2\.blocks\.(\d+)\.") == 6:
         return DynamiteConfig.swin_tiny(**sizes)
     reason = "its backbone is neither ResNet-50 nor Swin-T"
-    raise DataError("checkpoint", "", "backbone", reason, "give a configuration with its backbone")
+    raise DataError("checkpoint", field="backbone", reason=reason, cure="give a configuration with its backbone")
 
 
 def from_reference(state_dict: Mapping[str, Tensor], config: DynamiteConfig | None = None) -> DynamiteModel:

@@ -12,8 +12,18 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 # Fields that a trained model may be given other values of: no shape, and nothing that it has learned, hangs on them.
-WITHOUT_SHAPE = ("class_weight", "box_weight", "giou_weight", "mask_weight", "dice_weight", "mask_targets",
-                 "dropout", "freeze_batch_norm", "freeze_text_encoder", "frozen_stages")  # fmt: skip
+WITHOUT_SHAPE = (
+    "class_weight",
+    "box_weight",
+    "giou_weight",
+    "mask_weight",
+    "dice_weight",
+    "mask_targets",
+    "dropout",
+    "freeze_batch_norm",
+    "freeze_text_encoder",
+    "frozen_stages",
+)
 
 
 class ReferFormerConfig(PretrainedConfig):
@@ -79,8 +89,13 @@ class ReferFormerConfig(PretrainedConfig):
         if backbone_config is None:
             backbone_config = {"model_type": "resnet", "out_features": STAGES}
         if text_config is None:  # RoBERTa-base
-            text_config = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514,
-                           "type_vocab_size": 1, "layer_norm_eps": 1e-5}  # fmt: skip
+            text_config = {
+                "model_type": "roberta",
+                "vocab_size": 50265,
+                "max_position_embeddings": 514,
+                "type_vocab_size": 1,
+                "layer_norm_eps": 1e-5,
+            }
         self.backbone_config = _as_config(backbone_config)
         self.text_config = _as_config(text_config)
         self.d_model, self.encoder_layers, self.decoder_layers = d_model, encoder_layers, decoder_layers

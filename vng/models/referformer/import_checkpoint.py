@@ -81,21 +81,33 @@ def _backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
     if patches is not None and (patches.ndim == 5 or f"{_BODY}downsamples.0.norm.weight" in state):
         reason = "its backbone is a Video-Swin, which transformers does not have"
         cure = "use the checkpoint with a ResNet-50, ResNet-101, Swin-T, Swin-B or Swin-L"
-        raise DataError("checkpoint", "", f"{_BODY}patch_embed.proj.weight", reason, cure)
+        raise DataError("checkpoint", field=f"{_BODY}patch_embed.proj.weight", reason=reason, cure=cure)
     if patches is not None:
         width, depths = len(patches), [_count(state, rf"^{body}layers\.{i}\.blocks\.(\d+)\.") for i in range(4)]
         table = state[f"{_BODY}layers.0.blocks.0.attn.relative_position_bias_table"]
         heads = [width * 2**i // HEAD_WIDTHS["swin"] for i in range(4)]
         window = (round(len(table) ** 0.5) + 1) // 2
-        return {"model_type": "swin", "embed_dim": width, "depths": depths, "num_heads": heads, "window_size": window,
-                "drop_path_rate": 0.2 if width < 128 else 0.3, "out_features": STAGES}  # fmt: skip
+        return {
+            "model_type": "swin",
+            "embed_dim": width,
+            "depths": depths,
+            "num_heads": heads,
+            "window_size": window,
+            "drop_path_rate": 0.2 if width < 128 else 0.3,
+            "out_features": STAGES,
+        }
     if f"{_BODY}layer1.0.conv3.weight" in state and f"{_BODY}layer4.0.conv3.weight" in state:
         depths = [_count(state, rf"^{body}layer{i}\.(\d+)\.") for i in range(1, 5)]
         widths = [len(state[f"{_BODY}layer{i}.0.conv3.weight"]) for i in range(1, 5)]
-        return {"model_type": "resnet", "embedding_size": len(state[f"{_BODY}conv1.weight"]), "depths": depths,
-                "hidden_sizes": widths, "out_features": STAGES}  # fmt: skip
+        return {
+            "model_type": "resnet",
+            "embedding_size": len(state[f"{_BODY}conv1.weight"]),
+            "depths": depths,
+            "hidden_sizes": widths,
+            "out_features": STAGES,
+        }
     reason = "its backbone is neither a ResNet with bottlenecks nor a Swin"
-    raise DataError("checkpoint", "", _BODY + "*", reason, "give a configuration with its backbone")
+    raise DataError("checkpoint", field=_BODY + "*", reason=reason, cure="give a configuration with its backbone")
 
 
 def _text_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _mask_head(parameters: int, mask_dim: int) -> dict[str, Any]:
         if weights + (layers - 1) * channels + 1 == parameters:
             return {"controller_layers": layers, "dynamic_mask_channels": channels, "relative_coordinates": relative}
     reason = f"{parameters} parameters of a dynamic mask head fit no number of layers and channels that is known"
-    raise DataError("checkpoint", "", "controller.layers.2.weight", reason, "give a configuration")
+    raise DataError("checkpoint", field="controller.layers.2.weight", reason=reason, cure="give a configuration")
 
 
 def infer_config(state_dict: Mapping[str, Tensor], conditioning: str = "noun") -> ReferFormerConfig:
@@ -137,16 +149,24 @@ def infer_config(state_dict: Mapping[str, Tensor], conditioning: str = "noun") -
     Raises:
         DataError: no ReferFormer, one with several classes, or a backbone that transformers does not have.
     """
-    needed = ("query_embed.weight", "controller.layers.2.weight", "pixel_decoder.mask_features.weight",
-              "class_embed.0.weight", "transformer.encoder.layers.0.self_attn.attention_weights.weight",
-              "transformer.encoder.layers.0.linear1.weight", "transformer.level_embed",
-              "text_encoder.embeddings.word_embeddings.weight")  # fmt: skip
+    needed = (
+        "query_embed.weight",
+        "controller.layers.2.weight",
+        "pixel_decoder.mask_features.weight",
+        "class_embed.0.weight",
+        "transformer.encoder.layers.0.self_attn.attention_weights.weight",
+        "transformer.encoder.layers.0.linear1.weight",
+        "transformer.level_embed",
+        "text_encoder.embeddings.word_embeddings.weight",
+    )
     missing = [key for key in needed if key not in state_dict]
     if missing:
-        raise DataError("checkpoint", "", missing[0], "is missing: no ReferFormer", "choose another file")
+        raise DataError("checkpoint", field=missing[0], reason="is missing: no ReferFormer", cure="choose another file")
     if (classes := len(state_dict["class_embed.0.weight"])) != 1:
         reason = f"tells {classes} classes apart; a grounder has one, 'referred to'"
-        raise DataError("checkpoint", "", "class_embed.0.weight", reason, "use a checkpoint trained with --binary")
+        raise DataError(
+            "checkpoint", field="class_embed.0.weight", reason=reason, cure="use a checkpoint trained with --binary"
+        )
     levels, width = state_dict["transformer.level_embed"].shape
     samples = len(state_dict["transformer.encoder.layers.0.self_attn.attention_weights.weight"])
     mask_dim = len(state_dict["pixel_decoder.mask_features.weight"])

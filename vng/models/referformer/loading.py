@@ -24,4 +24,4 @@ def load_processor(path: str) -> ReferFormerProcessor:
         return ReferFormerProcessor.from_pretrained(path)
     except (OSError, ValueError, TypeError) as error:
         reason = f"its processor does not load ({type(error).__name__})"
-        raise DataError(path, "", "", reason, "save the processor beside the model") from error
+        raise DataError(path, reason=reason, cure="save the processor beside the model") from error

@@ -56,7 +56,7 @@ class ReferFormerOutput(ModelOutput):
     reference_points: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Everything before the decoder: one clip with one narrative, shared by its nouns."""
 
@@ -511,7 +511,16 @@ class ReferFormerForVNG(PreTrainedModel):
         mask_features = self.pixel_decoder(levels, where, seen, text)
         sizes = torch.stack([pixel_mask[:, 0].any(2).sum(1), pixel_mask[:, 0].any(1).sum(1)], -1).float()
         valid = torch.cat([v.flatten(1) for v in valids], 1)
-        return Scene(tokens, sentence, memory, valid, ratios, shapes, mask_features, sizes)
+        return Scene(
+            tokens=tokens,
+            sentence=sentence,
+            memory=memory,
+            memory_valid=valid,
+            valid_ratios=ratios,
+            shapes=shapes,
+            mask_features=mask_features,
+            sizes=sizes,
+        )
 
     def _resize_text(self, features: Tensor) -> Tensor:
         return self.dropout(self.resizer_norm(self.resizer_fc(features)))

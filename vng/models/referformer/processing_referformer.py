@@ -81,7 +81,7 @@ class ReferFormerProcessor(ProcessorMixin):
         if length > limit:
             longest = narratives[int(encoded["attention_mask"].sum(1).argmax())]
             reason = f"{length} tokens, the text encoder reads {limit}"
-            raise DataError("narrative", repr(longest[:40] + "..."), "", reason, "shorten or split it")
+            raise DataError("narrative", record=repr(longest[:40] + "..."), reason=reason, cure="shorten or split it")
         offsets = encoded["offset_mapping"]  # [B, L, 2]; special tokens are (0, 0)
         nouns = torch.zeros(len(narratives), max(map(len, spans), default=0), length, dtype=torch.bool)
         for b, row in enumerate(spans):

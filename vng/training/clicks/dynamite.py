@@ -62,7 +62,7 @@ def _model(settings: DynamiteModelSettings) -> DynamiteModel:
             model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     except OSError as error:  # what the hub's client raises for a name it cannot find or reach
         reason = f"neither a folder nor to be had from the hub ({type(error).__name__})"
-        raise DataError(settings.backbone, "", "", reason, "check model.backbone, or the network") from error
+        raise DataError(settings.backbone, reason=reason, cure="check model.backbone, or the network") from error
     return model
 
 

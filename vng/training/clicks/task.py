@@ -54,7 +54,9 @@ class ClickSampler(Dataset):
         self._videos = [[video for video in dataset if _usable_frames(video)] for dataset in datasets]
         for dataset, videos in zip(datasets, self._videos, strict=True):
             if not videos:
-                raise DataError(dataset.path, "", "segmentations", "no video of this dataset has a mask to train on")
+                raise DataError(
+                    dataset.path, field="segmentations", reason="no video of this dataset has a mask to train on"
+                )
         self._shares = settings.shares
 
     def __len__(self) -> int:

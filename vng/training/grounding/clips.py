@@ -97,7 +97,7 @@ class ClipSampler(Dataset):
         for dataset, videos in zip(datasets, self._videos, strict=True):
             if not videos:
                 reason = "no video of this dataset has an expression to train on"
-                raise DataError(dataset.path, "", "expressions", reason)
+                raise DataError(dataset.path, field="expressions", reason=reason)
 
     def __len__(self) -> int:
         return self.length
@@ -121,7 +121,7 @@ class ClipSampler(Dataset):
         reason = f"no video has an expression that the supervision ({supervision}) could train on"
         reason += f", with a point agreement of {least} or more" if least else ""
         cure = "lower min_agreement, choose another supervision, or check the dataset"
-        raise DataError(self.datasets[source].path, "", "segmentations, points", reason, cure)
+        raise DataError(self.datasets[source].path, field="segmentations, points", reason=reason, cure=cure)
 
     def _video(self, source: int, place: int) -> Video:
         key = (source, place)
@@ -191,7 +191,13 @@ class ClipSampler(Dataset):
         images = [frames[int(i)] for i in chosen]
         if wrong := [image.shape[:2] for image in images if image.shape[:2] != (video.height, video.width)]:
             reason = f"a frame of {wrong[0][0]}x{wrong[0][1]}, the masks have {video.height}x{video.width}"
-            raise DataError(video.dataset, video.video_id, "frames", reason, "link the frames it was converted with")
+            raise DataError(
+                video.dataset,
+                record=video.video_id,
+                field="frames",
+                reason=reason,
+                cure="link the frames it was converted with",
+            )
         shown = [warp.image(image) for image, warp in zip(images, warps, strict=True)]
         if strength:
             shown = [distorted(image, rng, strength) for image in shown]

@@ -25,7 +25,9 @@ def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor)
     count = len(dataset) if settings.videos is None else min(settings.videos, len(dataset))
     if not any(rle for i in range(count) for item in dataset[i].objects for rle in item.segmentations):
         reason = f"no true mask in its {count} videos to be scored"
-        raise DataError(settings.dataset, "", "objects.segmentations", reason, "choose another evaluate.dataset")
+        raise DataError(
+            settings.dataset, field="objects.segmentations", reason=reason, cure="choose another evaluate.dataset"
+        )
 
     def score(model: nn.Module, process: int, processes: int) -> NarrativeScore:
         assert isinstance(model, ReferFormerForVNG)

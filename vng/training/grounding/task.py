@@ -67,7 +67,9 @@ def build_model(
     except OSError as error:  # what the hub's client raises for a name it cannot find or reach
         names = ", ".join(n for n in (settings.backbone, settings.text_encoder) if isinstance(n, str))
         reason = f"neither folders nor to be had from the hub ({type(error).__name__})"
-        raise DataError(names, "", "", reason, "check model.backbone and model.text_encoder, or the network") from error
+        raise DataError(
+            names, reason=reason, cure="check model.backbone and model.text_encoder, or the network"
+        ) from error
     return model, ReferFormerProcessor(tokenizer, short_side, long_side)
 
 
@@ -107,7 +109,7 @@ def _tokenizer(settings: ModelSettings, datasets: Sequence[VngDataset]) -> PreTr
             return AutoTokenizer.from_pretrained(settings.tokenizer)
         except (OSError, ValueError) as error:
             reason = f"no tokenizer here, and none on the hub ({type(error).__name__})"
-            raise DataError(settings.tokenizer, "", "", reason, "check model.tokenizer, or the network") from error
+            raise DataError(settings.tokenizer, reason=reason, cure="check model.tokenizer, or the network") from error
     texts = [text for dataset in datasets for text in dataset.descriptions]
     limit = 512
     if isinstance(settings.text_encoder, dict):

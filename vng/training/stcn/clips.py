@@ -34,7 +34,7 @@ BEND_SCALE = 0.02  # of a thin-plate spline, as a share of the sides
 TRIALS = 20  # crops of one video before another is drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VosClip:
     """One sample."""
 
@@ -109,7 +109,7 @@ class VosClipSampler(Dataset):
         asked = self.settings.sources[source].supervision or self._default
         reason = f"nothing here that the supervision ({asked}) could train on"
         cure = "choose another supervision, or check the dataset"
-        return DataError(self.datasets[source].path, "", "segmentations, points", reason, cure)
+        return DataError(self.datasets[source].path, field="segmentations, points", reason=reason, cure=cure)
 
     def __len__(self) -> int:
         return self.length
@@ -181,14 +181,16 @@ class _Drawing:
         ]
         canvas = np.stack([warp.image(image) for warp, image in zip(warps, pixels, strict=True)])
         prompts, others = self._prompts([row[0] for row in told], rng, radius)
+        xy, verdicts = _point_rows(told)
         return VosClip(
-            canvas,
-            prompts,
-            others,
-            _label_maps(told, canvas.shape[:3]),
-            *_point_rows(told),
-            self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in asked),
-            progress,
+            pixels=canvas,
+            prompts=prompts,
+            others=others,
+            labels=_label_maps(told, canvas.shape[:3]),
+            xy=xy,
+            verdicts=verdicts,
+            robust=self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in asked),
+            progress=progress,
         )
 
     def _frames(self, rng: np.random.Generator, progress: float) -> list[int]:

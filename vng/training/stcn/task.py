@@ -155,7 +155,7 @@ def _start_from(encoder: PreTrainedModel, source: str) -> None:
     )
     loaded, report = found
     if missing := misfits({"missing": sorted(report["missing_keys"])}):
-        raise DataError(source, "", "weights", missing, "choose another backbone")
+        raise DataError(source, field="weights", reason=missing, cure="choose another backbone")
     state = loaded.float().state_dict()
     for name, wanted in encoder.state_dict().items():
         if state[name].shape != wanted.shape:
