@@ -46,7 +46,8 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> ExportResult:
     Raises DataError where `out` holds something else; an export that was stopped is begun again.
     """
     seen: set[str] = set()
-    with export_folder(out) as export, (out / OBJECTS).open("w", encoding="utf-8") as lines:
+    temporary = out / f"{OBJECTS}.tmp"
+    with export_folder(out) as export, temporary.open("w", encoding="utf-8") as lines:
         export.totals = Counter(objects=0, frames=0, points=0)
         (out / ANNOTATIONS).mkdir(exist_ok=True)
         for video in videos:
@@ -60,6 +61,8 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> ExportResult:
                     _write_object(video, item, out / ANNOTATIONS / item.object_id, export)
                     known = {"object_name": item.name, "video_name": f"{video.split}/{video.video_id}"}
                     lines.write(json.dumps({item.object_id: known}, ensure_ascii=False) + "\n")
+        lines.close()
+        temporary.replace(out / OBJECTS)
     return export
 
 
