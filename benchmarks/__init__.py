@@ -1,1 +1,1 @@
-"""Speed and quality, run by hand and printed as tables; `python -m benchmarks.NAME [--json FILE]`."""
+"""Benchmarks of speed and quality, run by hand: `python -m benchmarks.NAME [--json FILE]` prints a table."""

@@ -1,7 +1,7 @@
-"""Time and memory of reading a points file record by record, beside `json.load` of the whole.
+"""Time and memory of reading a points file record by record, compared with `json.load` of the whole file.
 
-Writes a random file in the Oops format (15 points a frame, 10 frames an object; the published one has 12K objects) and
-reads it in processes of their own. `python -m benchmarks.annotations [--objects 12000] [--json FILE]`
+Writes a random file in the Oops format (15 points per frame, 10 frames per object; the published file has 12K objects)
+and reads it with each reader in a separate process. `python -m benchmarks.annotations [--objects 12000] [--json FILE]`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vng.points import NEGATIVE, POSITIVE
 
 READERS = {
     "json.load": "import json; items = json.load(open(path))",
-    "read_points": "from conversion.formats.point_vos import read_points; items = (r.points for r in read_points(path))",
+    "read_points": "from conversion.formats.points import read_points as f; items = (r.points for r in f(path))",
     "inspect": "from conversion.inspection import inspect_annotations as i; i(path, progress=False); items = []",
 }
 PROGRAM = """
@@ -34,7 +34,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def random_records(count: int, seed: int = 0) -> Iterator[PointRecord]:
-    """Records with 150 points each, two to a video."""
+    """`count` records with 150 points each, two records per video."""
     rng = np.random.default_rng(seed)
     for index in range(count):
         xy = rng.integers(0, (854, 480), (150, 2)).tolist()
@@ -54,7 +54,7 @@ def random_records(count: int, seed: int = 0) -> Iterator[PointRecord]:
 
 
 def main() -> None:
-    """Print seconds and peak memory of every reader."""
+    """Print the seconds and the peak memory of every reader."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=12_000)
     parser.add_argument("--json", type=Path)
@@ -66,9 +66,8 @@ def main() -> None:
         print(f"{arguments.objects:,} objects, {path.stat().st_size / 1e6:.0f} MB")
         for name, code in READERS.items():
             command = [sys.executable, "-c", PROGRAM.format(code=code), str(path)]
-            seconds, peak = map(
-                float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            )
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds, peak = map(float, output.split())
             result[name] = {"seconds": seconds, "peak_mib": peak}
             print(f"{name:12} {seconds:6.1f} s  peak {peak:6.0f} MiB", flush=True)
     if arguments.json:

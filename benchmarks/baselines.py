@@ -1,4 +1,4 @@
-"""Segmenters to measure beside: a seeded watershed, and networks of real size with random weights (for speed only)."""
+"""Baseline segmenters: a seeded watershed, and networks of full size with random weights (for speed only)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ import numpy as np
 from vng.points import PointPrompts
 from vng.segmenters import ENGINES, Segmenter, load
 
-RANDOM = "-random"  # "sam2-random": that engine with random weights
+# "sam2-random" is the engine "sam2" with random weights
+RANDOM = "-random"
 
 
 class Watershed:
-    """Watershed on the Lab gradient, seeded with the points: what one gets from OpenCV in ten lines."""
+    """Watershed on the Lab gradient, seeded with the points: a baseline of ten lines of OpenCV."""
 
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
-        """As `vng.segmenters.Segmenter`; probabilities are 0 or 1."""
+        """The masks of all objects, as in `vng.segmenters.Segmenter`; probabilities are 0 or 1."""
+        if not prompts:
+            return np.zeros((0, *image.shape[:2]), np.float32)
         lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2Lab)
-        steep = np.max(
-            [np.hypot(cv2.Sobel(c, cv2.CV_32F, 1, 0), cv2.Sobel(c, cv2.CV_32F, 0, 1)) for c in cv2.split(lab)], 0
-        )
-        relief = cv2.cvtColor(np.clip(steep, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-        return (
-            np.stack([self._one(relief, prompt) for prompt in prompts])
-            if prompts
-            else np.zeros((0, *image.shape[:2]), np.float32)
-        )
+        slopes = [np.hypot(cv2.Sobel(c, cv2.CV_32F, 1, 0), cv2.Sobel(c, cv2.CV_32F, 0, 1)) for c in cv2.split(lab)]
+        gradient = np.max(slopes, 0)
+        relief = cv2.cvtColor(np.clip(gradient, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        return np.stack([self._mask(relief, prompt) for prompt in prompts])
 
     @staticmethod
-    def _one(relief: np.ndarray, prompt: PointPrompts) -> np.ndarray:
+    def _mask(relief: np.ndarray, prompt: PointPrompts) -> np.ndarray:
+        """The mask of one object, float32 [H, W]; without negatives, the image border is background."""
         markers = np.zeros(relief.shape[:2], np.int32)
         for value, points in ((1, prompt.negative), (2, prompt.positive)):
             for x, y in np.rint(points).astype(int):
@@ -43,7 +42,7 @@ class Watershed:
 
 
 def make_segmenter(name: str) -> Segmenter:
-    """An engine ("classical", "sam2=CHECKPOINT"), "watershed", or a network with random weights ("sam2-random")."""
+    """The segmenter of a name: "classical", "sam2=CHECKPOINT", "watershed", or "sam2-random" with random weights."""
     engine, _, checkpoint = name.partition("=")
     if engine == "watershed":
         return Watershed()
@@ -55,7 +54,7 @@ def make_segmenter(name: str) -> Segmenter:
 
 
 def _random_model(name: str) -> Any:
-    """A network of the size that is published, with random weights (torch seed 0)."""
+    """A network of the published size with random weights (torch seed 0)."""
     import torch
 
     torch.manual_seed(0)

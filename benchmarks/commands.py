@@ -1,4 +1,4 @@
-"""What the benchmarks of whole recipes share: the package's own commands, and results that are kept on disk."""
+"""Shared by the benchmarks of whole recipes: running `vng` commands, and scores that are kept on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from vng.errors import VngError
 
 
 def run(*arguments: object) -> None:
-    """One command of the package.
+    """Run one `vng` command in this process.
 
     Raises:
-        VngError: it ended with another status than 0.
+        KeyboardInterrupt: the command was interrupted (exit status 130).
+        VngError: the command failed (any other exit status but 0).
     """
     status = vng([str(argument) for argument in arguments])
     if status == 130:
@@ -26,15 +27,15 @@ def run(*arguments: object) -> None:
 
 
 class Scores:
-    """Results on disk, so that what was measured is not measured again."""
+    """Scores kept in a JSON file, so that a benchmark that is run again repeats no measurement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+        self.by_key: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
 
-    def get(self, key: str, make: Callable[[], dict[str, float]]) -> float:
-        """Mean over what was scored (clips, expressions), per cent."""
-        if key not in self.known:
-            self.known[key] = make()
-            self.path.write_text(json.dumps(self.known, indent=1))
-        return 100 * float(np.mean(list(self.known[key].values())))
+    def get(self, key: str, measure: Callable[[], dict[str, float]]) -> float:
+        """Mean of the scores of `key` (one per clip or expression), per cent; measured unless kept already."""
+        if key not in self.by_key:
+            self.by_key[key] = measure()
+            self.path.write_text(json.dumps(self.by_key, indent=1))
+        return 100 * float(np.mean(list(self.by_key[key].values())))

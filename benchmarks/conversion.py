@@ -1,11 +1,11 @@
-"""Conversion at scale: processes, objects, memory, sudden deaths, storage.
+"""Conversion at scale: processes, objects, memory, kills, storage.
 
 `python -m benchmarks.conversion [processes objects memory kills storage] [--segmenter NAME] [--json FILE]`
 
-* processes: the same videos by one process and by two (torchrun), whole commands timed; bytes compared.
-* objects: videos with 20 pointed objects against the same with one, in one process, engines loaded before.
-* memory: peak resident memory of `vng convert` over 2,000 tiny procedural videos against 50.
-* kills: two processes killed (SIGKILL to all) at 20 random moments, started again each time; bytes compared.
+* processes: the same videos by one process and by two (torchrun); whole commands are timed, output files compared.
+* objects: videos with 20 objects with points against videos with one, in one process, engines loaded beforehand.
+* memory: peak resident memory of `vng convert` on 2,000 tiny procedural videos against 50.
+* kills: two processes killed (SIGKILL to all) at 20 random moments and restarted each time; output files compared.
 * storage: masks of the 20-video metric set (PEERS.md, section 1) as a dataset against paletted PNGs.
 """
 
@@ -42,29 +42,29 @@ METRIC_SET = Path(__file__).resolve().parents[2] / "shared" / "data" / "goldens"
 
 
 def command(folder: Path, out: Path, segmenter: str, processes: int = 1) -> list[str]:
-    """The words of `vng convert point-vos` on a synthesized folder."""
-    start = [sys.executable]
+    """The command line of `vng convert point-vos` on a synthesized folder."""
+    launcher = [sys.executable]
     if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     inputs = ["--points", folder / "points.json", "--narratives", folder / "vidln.jsonl", "--frames", folder / "frames"]
-    words = ["-m", "vng.cli", "convert", "point-vos", *inputs, "--out", out, "--segmenter", segmenter, "--quiet"]
-    return [*start, *map(str, words)]
+    convert = ["-m", "vng.cli", "convert", "point-vos", *inputs, "--out", out, "--segmenter", segmenter, "--quiet"]
+    return [*launcher, *map(str, convert)]
 
 
-def run(words: list[str]) -> float:
-    """Seconds a command took; its output is dropped."""
+def run(command_line: list[str]) -> float:
+    """Run a command and return the seconds it took; its output is discarded."""
     start = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command_line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Relative path -> bytes of all files below a folder."""
+    """Relative path -> bytes of every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
-    """One process against two."""
+    """Seconds of one process and of two."""
     write_world(folder / "w", 24, 1, "hard", progress=True)
     one = run(command(folder / "w", folder / "one", segmenter))
     two = run(command(folder / "w", folder / "two", segmenter, 2))
@@ -74,7 +74,7 @@ def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
 
 
 def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) -> None:
-    """Videos of 240x432 with `count` records of 10 + 10 random points a frame, each with a noun of its own."""
+    """Write videos of 240x432 with `count` objects, each with its own noun and 10 + 10 random points per frame."""
     rng = np.random.default_rng(0)
     names = [f"thing{chr(97 + i)}" for i in range(count)]
     caption = " ".join(names)
@@ -86,19 +86,16 @@ def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) ->
         for t in range(frames):
             (target / f"{t:06d}.jpg").write_bytes(encode_jpeg(world.frames[t]))
         for number, name in enumerate(names):
-            marks = []
+            points = []
             for t in range(frames):
                 centre = rng.uniform((40, 40), (390, 200))
                 for label, spread in ((1, 15.0), (0, 90.0)):
                     xy = np.clip(centre + rng.normal(0, spread, (10, 2)), 0, (431, 239)).round()
-                    marks += [AnnotatedPoint(float(x), float(y), f"{t:06d}", label) for x, y in xy]
-            records.append(
-                PointRecord(
-                    key=f"{index}-{number}", object_name=name, video_name=f"train/v{index}", points=tuple(marks)
-                )
-            )
+                    points += [AnnotatedPoint(float(x), float(y), f"{t:06d}", label) for x, y in xy]
+            key, video = f"{index}-{number}", f"train/v{index}"
+            records.append(PointRecord(key=key, object_name=name, video_name=video, points=tuple(points)))
         spans = tuple((caption.index(name), caption.index(name) + len(name)) for name in names)
-        said = ActorNarrative(
+        narrative = ActorNarrative(
             actor_name="Thing",
             caption=caption,
             keyframe_selection_indices=(0,),
@@ -116,7 +113,7 @@ def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) ->
                 video_id=f"v{index}",
                 annotator_id=0,
                 keyframe_names=("000000",),
-                narratives=(said,),
+                narratives=(narrative,),
             )
         )
     point_vos.write_points(records, folder / "points.json")
@@ -124,13 +121,14 @@ def write_objects(folder: Path, count: int, videos: int = 2, frames: int = 8) ->
 
 
 def measure_objects(folder: Path, segmenter: str) -> dict[str, float]:
-    """20 objects against one, best of three."""
+    """Seconds with one object and with 20, each the best of three runs."""
     seconds = {}
     for count in (1, 20):
         write_objects(folder / str(count), count)
         source = folder / str(count)
         times = []
-        for attempt in range(4):  # the first warms up
+        # the first run only warms up
+        for attempt in range(4):
             conversion, out = make_conversion(
                 "point-vos",
                 folder / f"out-{count}-{attempt}",
@@ -151,7 +149,7 @@ def measure_objects(folder: Path, segmenter: str) -> dict[str, float]:
 
 
 def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
-    """Peak resident memory of 2,000 videos against 50."""
+    """Peak resident memory with 50 videos and with 2,000."""
     tiny = replace(PRESETS["easy"], height=48, width=64, frames=4, objects=(1, 2))
     peaks = {}
     for count in (50, 2000):
@@ -159,18 +157,19 @@ def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
         records, narratives = [], []
         for index in range(count):
             world = make_world(index, 5, tiny)
-            place = target / "frames" / world.record.video_id
-            place.mkdir(parents=True)
+            frames = target / "frames" / world.record.video_id
+            frames.mkdir(parents=True)
             for t, image in enumerate(world.frames):
-                (place / f"{world.record.frame_names[t]}.jpg").write_bytes(encode_jpeg(image))
+                (frames / f"{world.record.frame_names[t]}.jpg").write_bytes(encode_jpeg(image))
             records += world.points
             narratives.append(world.vidln)
         point_vos.write_points(records, target / "points.json")
         vidln.write_vidln(narratives, target / "vidln.jsonl")
-        watched = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-        watched += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        words = [sys.executable, "-c", watched, *command(target, folder / f"out-{count}", segmenter)]
-        peaks[count] = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+        program = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        program += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        watched = [sys.executable, "-c", program, *command(target, folder / f"out-{count}", segmenter)]
+        output = subprocess.run(watched, check=True, capture_output=True, text=True).stdout
+        peaks[count] = int(output.split()[-1]) / 1024
         size = (target / "points.json").stat().st_size + (target / "vidln.jsonl").stat().st_size
         print(f"memory: {count} videos, {size / 2**20:.1f} MiB of annotations: peak {peaks[count]:.0f} MiB")
     ratio = peaks[2000] / peaks[50]
@@ -179,7 +178,7 @@ def measure_memory(folder: Path, segmenter: str) -> dict[str, float]:
 
 
 def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) -> dict[str, float]:
-    """Random deaths; the result must be that of an undisturbed run."""
+    """Kill at random moments and restart; the output must be identical to that of an uninterrupted run."""
     write_world(folder / "w", 30, 2, "easy", progress=True)
     whole = run(command(folder / "w", folder / "whole", segmenter, 2))
     expected, draw = files_of(folder / "whole"), random.Random(seed)
@@ -187,18 +186,16 @@ def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) 
     parts: list[int] = []
     while killed < kills or not finished:
         out = folder / f"broken-{finished}"
-        process = subprocess.Popen(
-            command(folder / "w", out, segmenter, 2),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        convert = command(folder / "w", out, segmenter, 2)
+        process = subprocess.Popen(convert, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=draw.uniform(0.1, 1) * whole if killed < kills else None)
             assert process.returncode == 0, "a run failed"
             finished, differing = finished + 1, differing + (files_of(out) != expected)
         except subprocess.TimeoutExpired:
+            # torchrun starts its processes in sessions of their own, so each is killed by itself
             for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-                member.kill()  # torchrun's processes have sessions of their own
+                member.kill()
             process.wait()
             killed += 1
             parts.append(len(list((out / ".partial").glob("*.json"))))
@@ -207,7 +204,7 @@ def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) 
 
 
 def measure_storage(folder: Path, _segmenter: str) -> dict[str, float]:
-    """RLE in Parquet against paletted PNG."""
+    """Bytes of masks as RLE in Parquet and as paletted PNGs."""
     subprocess.run([sys.executable, str(METRIC_SET), str(folder)], check=True, stdout=subprocess.DEVNULL)
     videos = []
     for path in sorted(folder.glob("*.npz")):
@@ -249,18 +246,18 @@ FIGURES: dict[str, Callable[[Path, str], dict[str, float]]] = {
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure and print the figures asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=f"among {', '.join(FIGURES)} [all]")
+    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=f"any of {', '.join(FIGURES)} [all]")
     parser.add_argument("--segmenter", default=DEFAULT)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name in arguments.figures:
         with tempfile.TemporaryDirectory() as folder:
-            found |= FIGURES[name](Path(folder), arguments.segmenter)
+            figures |= FIGURES[name](Path(folder), arguments.segmenter)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found))
+        arguments.json.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

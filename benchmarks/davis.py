@@ -1,4 +1,4 @@
-"""DAVIS clips at 240 rows, for benchmarks: frames, and one mask an object and frame."""
+"""DAVIS clips scaled to 240 rows, for benchmarks: frames and label maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = 240
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: files of frames and annotations, scaled when read."""
+    """One clip: the files of its frames and annotations, read and scaled on request."""
 
     name: str
     images: tuple[Path, ...]
@@ -27,7 +27,7 @@ class Clip:
         return len(self.images)
 
     def frame(self, index: int) -> np.ndarray:
-        """RGB uint8 [240, W, 3]."""
+        """A frame, RGB uint8 [240, W, 3]."""
         image = cv2.cvtColor(cv2.imread(str(self.images[index])), cv2.COLOR_BGR2RGB)
         if image.shape[0] == ROWS:
             return image
@@ -35,7 +35,7 @@ class Clip:
         return cv2.resize(image, (width, ROWS), interpolation=cv2.INTER_AREA)
 
     def labels(self, index: int) -> np.ndarray:
-        """Object ids, uint8 [240, W]."""
+        """The label map of a frame, uint8 [240, W]."""
         labels = np.array(Image.open(self.annotations[index]))
         if labels.shape[0] == ROWS:
             return labels
@@ -44,12 +44,12 @@ class Clip:
 
 
 def clips(root: Path = DEFAULT_ROOT) -> list[Clip]:
-    """All clips below a folder in DAVIS's layout; raises DataError where there are none."""
-    found = []
+    """All clips of a folder in the DAVIS layout, by name; raises DataError where there are none."""
+    result = []
     for folder in sorted((root / "JPEGImages").glob("*/*/")):
         images = tuple(sorted(folder.glob("*.jpg")))
         masks = tuple(root / "Annotations" / folder.parent.name / folder.name / f"{p.stem}.png" for p in images)
-        found.append(Clip(folder.name, images, masks))
-    if not found:
+        result.append(Clip(folder.name, images, masks))
+    if not result:
         raise DataError(root, reason="no DAVIS clips here", cure="give a folder with JPEGImages/ and Annotations/")
-    return found
+    return result

@@ -1,13 +1,15 @@
-"""Time DynaMITe beside the authors' program, in one run, in turns, with the same weights.
+"""Time of DynaMITe and of the authors' program, taking turns in one run with the same weights.
 
-R50, 480 x 864, one positive click an object at first: the first prediction (image and clicks), then each further click
-on the encoded image; 3 objects, and 30 for ours. The ratios are what counts; they differ by some percent from run to run.
+R50, 480 x 864, first one positive click per object: the first prediction (image and clicks), then each further click on
+the encoded image; 3 objects, and 30 for ours. Compare the ratios; they vary by a few per cent from run to run.
 
-`python -m benchmarks.dynamite [--reference DIR] [--backbone resnet50|swin_tiny] [--threads N] [--rounds N] [--cpu] [--json FILE]`
+`python -m benchmarks.dynamite [--reference DIR] [--backbone resnet50|swin_tiny] [--threads N] [--rounds N] [--cpu]
+[--json FILE]`
 
-DIR holds the source trees `DynaMITe` and `detectron2` and, in `deps`, what they import and is not installed (fvcore, iopath,
-omegaconf, yacs, tabulate, cloudpickle, termcolor, einops, portalocker, antlr4); nothing is built. What the model does not
-run (torchvision, the CUDA operator, data sets) is replaced by stand-ins. Without DIR only ours is timed.
+DIR holds the source trees `DynaMITe` and `detectron2` and, in `deps`, the packages that they import and that are not
+installed (fvcore, iopath, omegaconf, yacs, tabulate, cloudpickle, termcolor, einops, portalocker, antlr4); nothing is
+built. Imports that the model does not use (torchvision, the CUDA operator, data sets) are replaced by stand-ins.
+Without DIR only ours is timed.
 """
 
 from __future__ import annotations
@@ -46,11 +48,12 @@ UNUSED = {
 }
 FILES = {"resnet50": "resnet/dynamite_R50_bs32_ep50.yaml", "swin_tiny": "swin/dynamite_swin_tiny_bs32_ep50.yaml"}
 
-Session = Callable[[list[Click] | None], torch.Tensor]  # None: encode the image; clicks: bool [K, H, W]
+# called with None, a session encodes the image; called with clicks, it returns masks, bool [K, H, W]
+Session = Callable[[list[Click] | None], torch.Tensor]
 
 
 class _StandIns(MetaPathFinder, Loader):
-    """Modules the reference imports and does not use here."""
+    """Stand-ins for the modules that the reference imports but does not use here."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name.split(".")[0] in UNUSED else None
@@ -58,7 +61,8 @@ class _StandIns(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> types.ModuleType:
         class StandIn(types.ModuleType):
             def __getattr__(self, name: str) -> Any:
-                if name.startswith(("__", "ms_deform_attn")):  # without the operator it runs its PyTorch core
+                # without the CUDA operator, the reference runs its PyTorch version
+                if name.startswith(("__", "ms_deform_attn")):
                     raise AttributeError(name)
                 return _DropPath if name == "DropPath" else _pair if name == "to_2tuple" else MagicMock()
 
@@ -67,11 +71,11 @@ class _StandIns(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Nothing to run."""
+        """Does nothing: a stand-in has no code."""
 
 
 class _DropPath(torch.nn.Identity):
-    """Drops nothing when a model is evaluated."""
+    """timm's DropPath in evaluation: it drops nothing."""
 
 
 def _pair(value: int) -> tuple[int, int]:
@@ -79,7 +83,7 @@ def _pair(value: int) -> tuple[int, int]:
 
 
 def reference(folder: Path, backbone: str) -> torch.nn.Module:
-    """The authors' model with the random weights it starts from."""
+    """The authors' model with its random initial weights."""
     sys.path[:0] = [str(folder / name) for name in ("DynaMITe", "detectron2", "detectron2/projects/PointRend")]
     sys.path.append(str(folder / "deps"))
     sys.meta_path.append(_StandIns())
@@ -97,16 +101,16 @@ def reference(folder: Path, backbone: str) -> torch.nn.Module:
 
 
 def reference_session(model: Any, image: torch.Tensor) -> Session:
-    """One image in the authors' program; like their predictor, what depends on the image alone is kept."""
-    kept: list[Any] = []
+    """One image in the authors' program; as in their predictor, image features are computed once and kept."""
+    cache: list[Any] = []
 
     def segment(clicks: list[Click] | None) -> torch.Tensor:
         if clicks is None:
-            kept.clear()
+            cache.clear()
             return image
         count = 1 + max(click.owner for click in clicks)
         coordinates = [[[c.y, c.x, c.time] for c in clicks if c.owner == k] for k in range(count)]
-        given = {
+        sample = {
             "image": image,
             "height": HEIGHT,
             "width": WIDTH,
@@ -115,13 +119,13 @@ def reference_session(model: Any, image: torch.Tensor) -> Session:
             "num_clicks_per_object": [len(c) for c in coordinates],
         }
         with torch.no_grad():
-            if not kept:
-                result = model([given], max_timestamp=[clicks[-1].time])
-                kept[:] = [result[2], result[4], result[5], result[6]]
+            if not cache:
+                result = model([sample], max_timestamp=[clicks[-1].time])
+                cache[:] = [result[2], result[4], result[5], result[6]]
             else:
-                images, features, mask_features, maps = kept
+                images, features, mask_features, maps = cache
                 result = model(
-                    [given],
+                    [sample],
                     images,
                     [count],
                     features,
@@ -138,30 +142,30 @@ def reference_session(model: Any, image: torch.Tensor) -> Session:
 
 
 def our_session(model: DynamiteModel, image: torch.Tensor) -> Session:
-    """The same image in ours."""
-    kept: list[Any] = []
+    """The same image in our model."""
+    cache: list[Any] = []
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 
     def segment(clicks: list[Click] | None) -> torch.Tensor:
         if clicks is None:
-            kept.clear()
+            cache.clear()
             return image
         with torch.inference_mode():
-            if not kept:
-                kept.append(model.encode_image(((image - mean.view(3, 1, 1)) / std.view(3, 1, 1))[None]))
-            output = model.segment(kept[0], Prompts.of([clicks]))
+            if not cache:
+                cache.append(model.encode_image(((image - mean.view(3, 1, 1)) / std.view(3, 1, 1))[None]))
+            output = model.segment(cache[0], Prompts.of([clicks]))
             count = 1 + max(click.owner for click in clicks)
-            won = instance_logits(output.mask_logits[0], output.owners[0], count, (HEIGHT, WIDTH)).argmax(0)
-            return won == torch.arange(count)[:, None, None]
+            winner = instance_logits(output.mask_logits[0], output.owners[0], count, (HEIGHT, WIDTH)).argmax(0)
+            return winner == torch.arange(count)[:, None, None]
 
     return segment
 
 
 def timed(session: Session, objects: int, clock: Callable[[], float]) -> tuple[float, float, torch.Tensor]:
-    """Seconds of the first prediction and of a further click, and the last masks."""
+    """Seconds of the first prediction, mean seconds of a further click, and the last masks."""
     generator = torch.Generator().manual_seed(objects)
-    places = torch.rand(objects + FURTHER, 2, generator=generator) * torch.tensor([HEIGHT - 1, WIDTH - 1])
-    clicks = [Click(float(y), float(x), t, t % objects) for t, (y, x) in enumerate(places)]
+    positions = torch.rand(objects + FURTHER, 2, generator=generator) * torch.tensor([HEIGHT - 1, WIDTH - 1])
+    clicks = [Click(float(y), float(x), t, t % objects) for t, (y, x) in enumerate(positions)]
     session(None)
     start = clock()
     session(clicks[:objects])
@@ -179,9 +183,7 @@ def main() -> None:
     parser.add_argument("--backbone", choices=sorted(FILES), default="resnet50")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--cpu", action="store_true", help="processor seconds of all threads, for a machine that is busy"
-    )
+    parser.add_argument("--cpu", action="store_true", help="processor seconds of all threads, for a busy machine")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -198,33 +200,32 @@ def main() -> None:
     sessions |= {"ours": (our_session(model, image), 3), "ours, 30 objects": (our_session(model, image), 30)}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sessions}
     masks: dict[str, torch.Tensor] = {}
-    for index in range(arguments.rounds + 1):  # the first one only warms up
+    clock = time.process_time if arguments.cpu else time.perf_counter
+    # the first round only warms up
+    for index in range(arguments.rounds + 1):
         for name, (session, objects) in sessions.items():
-            first, further, masks[name] = timed(
-                session, objects, time.process_time if arguments.cpu else time.perf_counter
-            )
+            first, further, masks[name] = timed(session, objects, clock)
             if index:
                 times[name].append((first, further))
-    best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
-    print(
-        f"DynaMITe {arguments.backbone}, {HEIGHT} x {WIDTH}, {arguments.threads} threads, medians of {arguments.rounds}"
-    )
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+    threads, rounds = arguments.threads, arguments.rounds
+    print(f"DynaMITe {arguments.backbone}, {HEIGHT} x {WIDTH}, {threads} threads, medians of {rounds}")
     print(f"{'':18}{'first s':>10}{'further s':>11}")
-    for name, (first, further) in best.items():
+    for name, (first, further) in medians.items():
         print(f"{name:18}{first:10.3f}{further:11.3f}")
     figures = {
         f"{n.replace(', ', '_').replace(' ', '_')}_{w}_s": v
-        for n, row in best.items()
+        for n, row in medians.items()
         for w, v in zip(("first", "further"), row, strict=True)
     }
     pairs = {"30 objects / 3": ("ours, 30 objects", "ours")}
-    if "theirs" in best:
+    if "theirs" in medians:
         pairs["ours / theirs"] = ("ours", "theirs")
-        differ = int((masks["ours"] != masks["theirs"]).sum())
-        print(f"pixels whose object differs: {differ} of {masks['ours'].numel()}")
-        figures["pixels_that_differ"] = differ
+        different = int((masks["ours"] != masks["theirs"]).sum())
+        print(f"pixels whose object differs: {different} of {masks['ours'].numel()}")
+        figures["pixels_that_differ"] = different
     for label, (one, other) in pairs.items():
-        ratios = [a / b for a, b in zip(best[one], best[other], strict=True)]
+        ratios = [a / b for a, b in zip(medians[one], medians[other], strict=True)]
         print(f"{label:18}{ratios[0]:10.2f}{ratios[1]:11.2f}")
         figures |= {f"{label.replace(' ', '')}_{w}": r for w, r in zip(("first", "further"), ratios, strict=True)}
     if arguments.json:

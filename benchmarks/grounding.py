@@ -1,14 +1,14 @@
-"""Grounding: what ground-then-propagate gains, memory against a video's length, and what sharing features saves.
+"""Grounding: the gain of ground-then-propagate, memory by length of the video, and the time saved by shared features.
 
 `python -m benchmarks.grounding --model RUN [--figure gain|memory|sharing ...] [--out DIR] [--json FILE]`
 
-gain: `vng predict` and `vng evaluate vng` on procedural videos with occlusions (`vng synthesize --preset occlusions`), without
-and with each propagator. RUN is a grounder of the easy procedural world, as `vng demo` trains one. Settings were chosen on
-`--seed 22`; the default, 21, is for reporting.
-memory: peak resident memory of `vng predict` on one video of 60 and one of 600 frames, each in a process of its own;
+gain: `vng predict` and `vng evaluate vng` on procedural videos with occlusions (`vng synthesize --preset occlusions`),
+without a propagator and with each. RUN is a grounder of the easy procedural world, such as `vng demo` trains. Settings
+were chosen on `--seed 22`; the default, 21, is for reporting.
+memory: peak resident memory of `vng predict` on a video of 60 frames and on one of 600, each in a separate process;
 median over rounds.
-sharing: processor time of ground-then-propagate with the features of one network computed once, and twice: a new grounder
-whose backbone is the key encoder of the shipped STCN, rounds in turn.
+sharing: processor time of ground-then-propagate with the features of one network computed once and twice, in
+alternating rounds; the model is a new grounder whose backbone is the key encoder of the shipped STCN.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from vng.cli import main as vng
+from benchmarks.commands import run
 from vng.errors import VngError
 
 FIGURES = ("gain", "memory", "sharing")
@@ -37,64 +37,41 @@ sys.exit(status)
 """
 
 
-def run(*arguments: object) -> None:
-    """One command of the package."""
-    words = [str(argument) for argument in arguments]
-    if status := vng(words):
-        raise VngError(f"vng {' '.join(words)}: exit status {status}")
-
-
 def occlusion_set(out: Path, videos: int, seed: int) -> Path:
-    """Procedural videos in which things hide each other, pass behind pillars, leave and come back."""
+    """A dataset of procedural videos whose objects occlude each other, pass behind pillars, leave and return."""
     world, data = out / f"world-{seed}", out / f"occlusions-{seed}"
     if not (data / "data").exists():
         run("synthesize", "--out", world, "--videos", videos, "--seed", seed, "--preset", "occlusions", "--quiet")
         trio = world / "vng"
-        run(
-            "convert",
-            "vng",
-            "--meta",
-            trio / "meta_expressions.json",
-            "--extra-masks",
-            trio / "extra_masks.json",
-            "--orig-masks",
-            trio / "orig_masks.json",
-            "--frames",
-            world / "frames",
-            "--out",
-            data,
-            "--name",
-            "procedural",
-            "--split",
-            "train",
-            "--quiet",
-        )
+        inputs = ["--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json"]
+        inputs += ["--orig-masks", trio / "orig_masks.json", "--frames", world / "frames"]
+        run("convert", "vng", *inputs, "--out", data, "--name", "procedural", "--split", "train", "--quiet")
     return data
 
 
-def ways(arguments: argparse.Namespace) -> dict[str, list[object]]:
-    """Options of `vng predict`: grounding alone, and with each propagator."""
+def predict_options(arguments: argparse.Namespace) -> dict[str, list[object]]:
+    """Options of `vng predict` for grounding alone and for grounding with each propagator."""
     options: dict[str, list[object]] = {"grounding": []}
     for name in arguments.propagator:
-        own = [word for option in arguments.set if name == "stcn" for word in ("--propagator-set", option)]
-        options[name] = ["--propagator", name, "--anchors", arguments.anchors, *own]
+        settings = [word for option in arguments.set if name == "stcn" for word in ("--propagator-set", option)]
+        options[name] = ["--propagator", name, "--anchors", arguments.anchors, *settings]
     return options
 
 
 def gain(arguments: argparse.Namespace) -> dict[str, float]:
-    """J&F of grounding alone and with each propagator."""
+    """J&F and processor seconds of grounding alone and with each propagator."""
     data = occlusion_set(arguments.out, arguments.videos, arguments.seed)
     figures: dict[str, float] = {}
     print(f"\nprocedural videos with occlusions, seed {arguments.seed}\n{'':14}{'J&F':>8}{'J':>8}{'F':>8}{'CPU s':>9}")
-    for name, options in ways(arguments).items():
-        results, scores = arguments.out / f"results-{arguments.seed}-{name}", arguments.out / f"{name}.json"
+    for name, options in predict_options(arguments).items():
+        results, report = arguments.out / f"results-{arguments.seed}-{name}", arguments.out / f"{name}.json"
         started = time.process_time()
         run("predict", "--model", arguments.model, "--dataset", data, "--out", results, "--quiet", *options)
         seconds = time.process_time() - started
-        run("evaluate", "vng", "--dataset", data, "--results", results, "--json", scores, "--quiet")
-        told = json.loads(scores.read_text())
-        print(f"{name:14}" + "".join(f"{100 * told[k]:8.2f}" for k in ("J&F", "J", "F")) + f"{seconds:9.0f}")
-        figures |= {f"JF_{name}": 100 * told["J&F"], f"cpu_seconds_{name}": seconds}
+        run("evaluate", "vng", "--dataset", data, "--results", results, "--json", report, "--quiet")
+        scores = json.loads(report.read_text())
+        print(f"{name:14}" + "".join(f"{100 * scores[k]:8.2f}" for k in ("J&F", "J", "F")) + f"{seconds:9.0f}")
+        figures |= {f"JF_{name}": 100 * scores["J&F"], f"cpu_seconds_{name}": seconds}
     for name in arguments.propagator:
         figures[f"gain_{name}"] = figures[f"JF_{name}"] - figures["JF_grounding"]
         print(f"gain of {name}: {figures[f'gain_{name}']:+.2f} (goal: +3)")
@@ -102,47 +79,49 @@ def gain(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of 60 and of 600 frames, as `vng predict` and with a propagator."""
+    """Peak memory of `vng predict` on 60 and on 600 frames, for grounding alone and with each propagator."""
     from vng.viewer import write_video
 
     figures: dict[str, float] = {}
     height, width = arguments.size
-    films = {length: arguments.out / f"{length}-{height}x{width}.mp4" for length in (60, 600)}
-    for length, film in films.items():
-        if not film.exists():
-            write_video(_moving(length, height, width), film)
-    words = ["predict", "--model", arguments.model, "--narrative", NARRATIVE, "--out", arguments.out / "result"]
-    for name, options in ways(arguments).items():
-        peaks: dict[int, list[float]] = {length: [] for length in films}
-        for _ in range(arguments.rounds):  # an allocator's peaks differ by some per cent from run to run
-            for length, film in films.items():
-                peaks[length].append(_peak(*words, "--video", film, "--quiet", *options))
-        short, long = (float(np.median(peaks[length])) for length in films)
+    videos = {length: arguments.out / f"{length}-{height}x{width}.mp4" for length in (60, 600)}
+    for length, video in videos.items():
+        if not video.exists():
+            write_video(_moving_square(length, height, width), video)
+    predict = ["predict", "--model", arguments.model, "--narrative", NARRATIVE, "--out", arguments.out / "result"]
+    for name, options in predict_options(arguments).items():
+        peaks: dict[int, list[float]] = {length: [] for length in videos}
+        # the peaks vary by a few per cent from run to run with the memory allocator
+        for _ in range(arguments.rounds):
+            for length, video in videos.items():
+                peaks[length].append(_peak(*predict, "--video", video, "--quiet", *options))
+        short, long = (float(np.median(peaks[length])) for length in videos)
         figures |= {f"peak_MiB_{name}_60": short, f"peak_MiB_{name}_600": long, f"peak_ratio_{name}": long / short}
         print(f"{name}: peak {short:.0f} MiB with 60 frames, {long:.0f} MiB with 600: {long / short:.3f} (goal: 1.05)")
     return figures
 
 
-def _peak(*words: object) -> float:
-    """Peak resident memory of a command in a process of its own, MiB."""
-    ended = subprocess.run([sys.executable, "-c", PEAK, *map(str, words)], capture_output=True, text=True)
+def _peak(*arguments: object) -> float:
+    """Peak resident memory of a `vng` command in a separate process, MiB."""
+    ended = subprocess.run([sys.executable, "-c", PEAK, *map(str, arguments)], capture_output=True, text=True)
     if ended.returncode:
-        raise VngError(f"vng {' '.join(map(str, words))}: {ended.stderr[-500:]}")
+        raise VngError(f"vng {' '.join(map(str, arguments))}: {ended.stderr[-500:]}")
     return int(ended.stdout.split("peak ")[1]) / 1024
 
 
-def _moving(length: int, height: int, width: int) -> Any:
+def _moving_square(length: int, height: int, width: int) -> Any:
+    """Frames of a red square that moves from left to right over noise, uint8 [H, W, 3] each."""
     rng = np.random.default_rng(0)
-    ground = rng.integers(60, 120, (height, width, 3), dtype=np.uint8)
+    background = rng.integers(60, 120, (height, width, 3), dtype=np.uint8)
     for t in range(length):
-        image = ground.copy()
+        image = background.copy()
         left = int((width - height // 3) * t / length)
         image[height // 3 : 2 * height // 3, left : left + height // 3] = (200, 40, 40)
         yield image
 
 
 def sharing(arguments: argparse.Namespace) -> dict[str, float]:
-    """Processor time with features computed once and twice, in alternating rounds of one thread."""
+    """Processor seconds with features computed once and twice, in alternating rounds on one thread."""
     import torch
 
     from vng.frames import ArrayFrames
@@ -161,30 +140,31 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     stcn = load_strictly(Stcn, SHIPPED).float()
     config: ReferFormerConfig = load_model(arguments.model).config
     config.backbone_config = stcn.config.key_backbone
-    model = ReferFormerForVNG(config).float()  # the shipped weights are halves
+    # the shipped weights are half precision
+    model = ReferFormerForVNG(config).float()
     model.backbone.load_state_dict(stcn.key_encoder.state_dict())
     processor = load_processor(arguments.model)
-    frames = ArrayFrames(np.stack(list(_moving(24, *arguments.size))))
+    frames = ArrayFrames(np.stack(list(_moving_square(24, *arguments.size))))
     description, spans = nouns_in(NARRATIVE)
-    spent: dict[bool, list[float]] = {True: [], False: []}
-    # the view without sharing is brought to the same size, so that nothing but the sharing differs
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    # without sharing, the propagator gets frames of the same size, so that only the sharing differs
     side = str(min(processor.target_size(*arguments.size)))
     for _ in range(arguments.rounds):
-        for share in spent:
+        for share in seconds:
             settings = PropagationSettings(propagator="stcn", options={"short_side": side}, confidence=0, share=share)
             grounder = NarrativeGrounder(model, processor, "cpu", propagation=settings)
             if grounder.shares_features != share:
-                raise VngError("sharing: backbone and key encoder are not the same")
+                raise VngError("sharing: the backbone and the key encoder hold different weights")
             started = time.process_time()
             grounder.ground(frames, description, spans)
-            spent[share].append(time.process_time() - started)
-    once, twice = float(np.median(spent[True])), float(np.median(spent[False]))
+            seconds[share].append(time.process_time() - started)
+    once, twice = float(np.median(seconds[True])), float(np.median(seconds[False]))
     print(f"features computed once {once:.1f} s, twice {twice:.1f} s: {once / twice:.2f}")
     return {"cpu_seconds_shared": once, "cpu_seconds_apart": twice, "ratio_shared": once / twice}
 
 
 def main() -> None:
-    """Measure what was asked for, print it."""
+    """Measure and print the figures asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="run folder of a grounder of the easy procedural world")
     parser.add_argument("--figure", nargs="+", choices=FIGURES, default=list(FIGURES))
@@ -193,10 +173,8 @@ def main() -> None:
     parser.add_argument("--anchors", type=int, default=3)
     parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="of memory and sharing"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="of memory and sharing")
+    parser.add_argument("--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="of memory, sharing")
+    parser.add_argument("--rounds", type=int, default=3, help="of memory, sharing")
     parser.add_argument("--out", type=Path, default=Path("out/grounding"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -1,8 +1,10 @@
-"""J and F beside the official functions on random cases: `python -m benchmarks.official_scores --davis DIR [--cases 10000]`.
+"""J and F compared with the official functions on random cases.
 
-DIR is a checkout of davisvideochallenge/davis2017-evaluation, run unedited; where skimage is not installed its `disk` is
-stood in for (x^2 + y^2 <= r^2). Each case goes through every way into the metrics: arrays, RLE, both, a label map. A
-difference is any difference at all.
+`python -m benchmarks.official_scores --davis DIR [--cases 10000]`
+
+DIR is a checkout of davisvideochallenge/davis2017-evaluation, run unedited; where skimage is not installed, its `disk`
+is replaced (x^2 + y^2 <= r^2). Each case goes through every entry point of the metrics: arrays, RLE, both, pairs, a
+label map, videos. Any difference at all counts.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from vng.masks import encode
 
 
 def stand_in_for_skimage() -> None:
-    """The one function of skimage that the programs use, where it is not installed."""
+    """Replace the one function of skimage that the programs use, where skimage is not installed."""
     try:
         import skimage.morphology  # noqa: F401
     except ImportError:
@@ -39,7 +41,7 @@ def stand_in_for_skimage() -> None:
 
 
 def stand_in_for_absl() -> None:
-    """Flags that are never read and an app that is never run, as VidLN's program wants them when it is imported."""
+    """Replace absl, which VidLN's program imports: flags that are never read and an app that is never run."""
 
     class Flag:
         value = None
@@ -54,7 +56,7 @@ def stand_in_for_absl() -> None:
 
 
 def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """An empty mask, a full one, a pixel, noise, a box (also at borders), a smooth shape: bool [H, W]."""
+    """A random mask, bool [H, W]: empty, full, one pixel, noise, a box (also at borders) or a smooth shape."""
     kind = rng.integers(9)
     mask = np.zeros((height, width), bool)
     if kind == 1:
@@ -74,52 +76,53 @@ def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     return mask
 
 
-def near(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """A prediction: another random mask, or this one moved a little, or worn at its edge."""
+def random_prediction(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Another random mask, or the given mask shifted by a few pixels, and perhaps eroded or dilated."""
     kind = rng.integers(4)
     if kind == 0:
         return random_mask(rng, *mask.shape)
-    moved = np.roll(mask, rng.integers(-3, 4, 2), (0, 1))
+    shifted = np.roll(mask, rng.integers(-3, 4, 2), (0, 1))
     if kind == 1:
-        return moved
+        return shifted
     kernel = np.ones(rng.integers(1, 5, 2), np.uint8)
-    return (cv2.erode if kind == 2 else cv2.dilate)(moved.view(np.uint8), kernel) > 0
+    return (cv2.erode if kind == 2 else cv2.dilate)(shifted.view(np.uint8), kernel) > 0
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """From one pixel to 300 x 500; small ones are frequent, and sides round a word's 64 bits."""
-    most = ((12, 12), (70, 70), (130, 200), (300, 500))[rng.choice(4, p=(0.3, 0.4, 0.2, 0.1))]
-    height, width = (int(rng.integers(1, side + 1)) for side in most)
+    """Height and width, from one pixel to 300 x 500; often small, or a height near 64, the bits of a word."""
+    largest = ((12, 12), (70, 70), (130, 200), (300, 500))[rng.choice(4, p=(0.3, 0.4, 0.2, 0.1))]
+    height, width = (int(rng.integers(1, side + 1)) for side in largest)
     return (int(rng.integers(54, 70)), width) if rng.random() < 0.1 else (height, width)
 
 
 def differences(official: Any, rng: np.random.Generator) -> list[str]:
-    """One case: what is not the same, in words."""
+    """The differences from the official J and F in one random case, a line each."""
     height, width = random_size(rng)
     gt = random_mask(rng, height, width)
-    pred = near(rng, gt)
+    pred = random_prediction(rng, gt)
     void = random_mask(rng, height, width) if rng.random() < 0.3 else None
-    j, f = official.db_eval_iou(gt, pred, void), official.db_eval_boundary(gt[None], pred[None], _one(void))[0]
-    ways = {
+    j, f = official.db_eval_iou(gt, pred, void), official.db_eval_boundary(gt[None], pred[None], _as_video(void))[0]
+    scores = {
         "arrays": frame_scores([gt], [pred], void),
         "RLE": frame_scores([encode(gt)], [encode(pred)], void),
         "both": frame_scores([encode(gt)], [pred], void),
         "pairs": pairwise_frame_scores([encode(gt), gt], [pred, pred], void),
         "labels": label_scores(gt.view(np.uint8) * 3, pred.view(np.uint8) * 7, [(3, 7)], void),
-        "videos": (jaccard(gt[None], pred[None], _one(void)), boundary_f(gt[None], pred[None], _one(void))),
+        "videos": (jaccard(gt[None], pred[None], _as_video(void)), boundary_f(gt[None], pred[None], _as_video(void))),
     }
     return [
-        f"{height}x{width}, {way}: J {ours.tolist()} F {theirs.tolist()}, official {j} {f}"
-        for way, (ours, theirs) in ways.items()
-        if (ours != j).any() or (theirs != f).any()
+        f"{height}x{width}, {entry}: J {our_j.tolist()} F {our_f.tolist()}, official {j} {f}"
+        for entry, (our_j, our_f) in scores.items()
+        if (our_j != j).any() or (our_f != f).any()
     ]
 
 
-def _one(void: np.ndarray | None) -> np.ndarray | None:
+def _as_video(void: np.ndarray | None) -> np.ndarray | None:
     return None if void is None else void[None]
 
 
 def main() -> None:
+    """Print the first differences and how many there are; exit status 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--davis", type=Path, required=True, help="checkout of davis2017-evaluation")
     parser.add_argument("--cases", type=int, default=10_000)
@@ -131,15 +134,15 @@ def main() -> None:
     sys.path.insert(0, str(arguments.davis))
     import davis2017.metrics as official
 
-    rng, found = np.random.default_rng(arguments.seed), []
+    rng, lines = np.random.default_rng(arguments.seed), []
     for case in range(arguments.cases):
         with np.errstate(invalid="ignore"):
-            found += [f"case {case}, {line}" for line in differences(official, rng)]
-    print("\n".join(found[:20]))
-    print(f"{arguments.cases:,} cases, {len(found):,} differences")
+            lines += [f"case {case}, {line}" for line in differences(official, rng)]
+    print("\n".join(lines[:20]))
+    print(f"{arguments.cases:,} cases, {len(lines):,} differences")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"cases": arguments.cases, "differences": len(found)}))
-    sys.exit(1 if found else 0)
+        arguments.json.write_text(json.dumps({"cases": arguments.cases, "differences": len(lines)}))
+    sys.exit(1 if lines else 0)
 
 
 if __name__ == "__main__":

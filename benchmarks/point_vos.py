@@ -1,10 +1,13 @@
-"""Table 9 and figure 2 of Point-VOS as a toy: minutes a row, from scratch, DAVIS 2016's training clips -> `davis_val`.
+"""Table 9 and Figure 2 of Point-VOS at toy size: minutes per row, from scratch.
 
-Table 9: the same network and number of steps under four supervisions, three seeds. Figure 2: 1, 2, 5 and 10 points an
-object and frame to train on, against 1, 2, 5, 10 points or the true mask in the first frame. Every run is `vng train
-configs/toy-point-vos.yaml` with overrides; what is done already is not done again. With `--static N` every run starts, as in
-the paper, from a model trained N steps on masks of still images, here of the procedural world.
-`python -m benchmarks.point_vos [--out DIR] [--steps N] [--static N] [--seeds 0 1 2] [--only table|figure] [--json FILE]`
+The models are trained on DAVIS 2016's training clips and tested on `davis_val`. Table 9: the same network and number
+of steps under four supervisions, three seeds. Figure 2: training with 1, 2, 5 and 10 points per object and frame,
+testing with 1, 2, 5, 10 points or the true mask in the first frame. Every run is `vng train configs/toy-point-vos.yaml`
+with overrides; finished parts are not repeated. With `--static N` every run starts, as in the paper, from a model
+trained for N steps on masks of still images, here of the procedural world.
+
+`python -m benchmarks.point_vos [--out DIR] [--steps N] [--static N] [--seeds 0 1 2] [--only table|figure]
+[--json FILE]`
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +29,11 @@ from vng.propagators.stcn import StcnSettings
 from vng.training.recipe import find_config
 
 TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
-ENGINE = "classical"  # makes the pseudo-masks: weight-free, so that it has seen no mask either
+# makes the pseudo-masks; it has no weights, so it has not been trained on masks either
+ENGINE = "classical"
 COUNTS = (1, 2, 5, 10)
-POINTS = 10  # of the table
-STILLS = 80  # videos of the procedural world whose frames are the static images
+POINTS = 10  # per object, in the table
+STILLS = 80  # procedural videos whose frames are the static images
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,11 @@ class Row:
     """One row of table 9."""
 
     title: str
-    data: str  # folder below data/
+    data: str  # folder of the dataset in --out
     supervision: str
-    start: str  # "mask", "points", or "pseudo": points through the engine
+    start: str  # "mask", "points", or "pseudo": a pseudo-mask of ENGINE from points
     paper: float  # J&F on DAVIS 2017 val, trained on DAVIS and YouTube-VOS after static images
-    trained: str = ""  # the row whose model it uses; "": its own
+    trained: str = ""  # the row whose model is used; "": its own
 
     @property
     def run(self) -> str:
@@ -58,34 +63,34 @@ TABLE = (
 
 
 def make_data(out: Path, root: Path) -> None:
-    """True masks; points on all frames for the figure, on ten for the table; pseudo-masks of the latter."""
+    """Datasets of true masks, of points (on all frames for the figure, on ten for the table) and of pseudo-masks."""
     davis = ("convert", "davis", "--root", root, "--quiet")
-    wanted: dict[str, tuple[object, ...]] = {"masks": davis}
+    conversions: dict[str, tuple[object, ...]] = {"masks": davis}
     for count in COUNTS:
-        wanted[f"points-{count}-all"] = (*davis, "--simulate", count, "--point-frames", "all")
-    wanted[f"points-{POINTS}"] = (*davis, "--simulate", POINTS, "--point-frames", 10)
+        conversions[f"points-{count}-all"] = (*davis, "--simulate", count, "--point-frames", "all")
+    conversions[f"points-{POINTS}"] = (*davis, "--simulate", POINTS, "--point-frames", 10)
     pseudo = ("convert", "points", "--points", out / f"points-{POINTS}", "--segmenter", ENGINE, "--held-out", 0)
-    wanted[f"pseudo-{POINTS}"] = (*pseudo, "--quiet")
-    for name, arguments in wanted.items():
+    conversions[f"pseudo-{POINTS}"] = (*pseudo, "--quiet")
+    for name, arguments in conversions.items():
         if not (out / name / "data").exists():
             run(*arguments, "--out", out / name)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long runs are, and what they start from."""
+    """The number of steps of a run, and what it starts from."""
 
     steps: int
-    static: int = 0  # steps on still images before; 0: from scratch
+    static: int = 0  # steps on still images beforehand; 0: from scratch
 
     @property
     def name(self) -> str:
-        """For folders and keys of results."""
+        """The schedule in names of folders and keys of results."""
         return f"{self.steps}" + (f"-after-{self.static}" if self.static else "")
 
 
 def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedule: Schedule) -> Path:
-    """One training run; its folder."""
+    """Train a model unless its run is finished; returns the folder of the run."""
     folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}-steps-{schedule.name}"
     if not (folder / "config.json").exists():
         start = [f"model.init={train_static(out, seed, schedule.static)}"] if schedule.static else []
@@ -104,21 +109,15 @@ def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedul
 
 
 def train_static(out: Path, seed: int, steps: int) -> Path:
-    """The model that runs start from: masks of the procedural world's frames, each a clip of its own; its folder."""
+    """Train the model that runs start from, on single frames of the procedural world; returns the folder of the run."""
     folder, world, data = out / "runs" / "static" / f"seed-{seed}-steps-{steps}", out / "world", out / "static"
     if not (world / "vng").exists():
         run("synthesize", "--out", world, "--videos", STILLS, "--seed", 21, "--preset", "hard", "--quiet")
     if not (data / "data").exists():
         trio = world / "vng"
-        files = (
-            "--meta",
-            trio / "meta_expressions.json",
-            "--extra-masks",
-            trio / "extra_masks.json",
-            "--orig-masks",
-            trio / "orig_masks.json",
-        )
-        run("convert", "vng", *files, "--frames", world / "frames", "--out", data, "--split", "train", "--quiet")
+        inputs = ["--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json"]
+        inputs += ["--orig-masks", trio / "orig_masks.json", "--frames", world / "frames"]
+        run("convert", "vng", *inputs, "--out", data, "--split", "train", "--quiet")
     if not (folder / "config.json").exists():
         run(
             "train",
@@ -134,35 +133,36 @@ def train_static(out: Path, seed: int, steps: int) -> Path:
 
 
 def score(model: Path, start: str, count: int, seed: int, root: Path) -> dict[str, float]:
-    """Mean J&F of each clip, from the true first mask or from `count` positive points."""
+    """Mean J&F of each clip, starting from the true first mask or from `count` positive points."""
     settings = StcnSettings(segmenter=ENGINE)
     engine = load("stcn", checkpoint=str(model), settings=settings)
     if start == "pseudo":
         engine.model.config.takes_points = False  # type: ignore[attr-defined]
     points = 0 if start == "mask" else count
-    shown = tqdm(clips(root), desc=f"{model.parent.name}, {start} {points or ''}", unit="clip", leave=False)
-    return {clip.name: score_clip(clip, engine, points, seed, negatives=0) for clip in shown}
+    progress = tqdm(clips(root), desc=f"{model.parent.name}, {start} {points or ''}", unit="clip", leave=False)
+    return {clip.name: score_clip(clip, engine, points, seed, negatives=0) for clip in progress}
 
 
 def table(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:
-    """Train and score the rows of table 9, print them."""
-    found: dict[str, list[float]] = {row.title: [] for row in TABLE}
+    """Train, score and print the rows of Table 9."""
+    by_row: dict[str, list[float]] = {row.title: [] for row in TABLE}
     for seed in seeds:
         for row in TABLE:
             source = next(r for r in TABLE if r.title == row.run)
             model = train(out, row.run, out / source.data, source.supervision, seed, schedule)
             key = f"table/{row.title}/{seed}/{schedule.name}"
-            found[row.title].append(scores.get(key, lambda m=model, r=row, s=seed: score(m, r.start, POINTS, s, root)))  # type: ignore[misc]
+            measure = partial(score, model, row.start, POINTS, seed, root)
+            by_row[row.title].append(scores.get(key, measure))
     print(f"\nTable 9, toy: {schedule.name} steps each, seeds {seeds}\n{'':28}{'J&F':>8}{'spread':>8}{'paper':>8}")
     for row in TABLE:
-        values = found[row.title]
+        values = by_row[row.title]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         print(f"{row.title:28}{np.mean(values):8.1f}{spread:8.1f}{row.paper:8.1f}")
-    return {f"table_9_{title}": float(np.mean(values)) for title, values in found.items()}
+    return {f"table_9_{title}": float(np.mean(values)) for title, values in by_row.items()}
 
 
 def figure(out: Path, schedule: Schedule, seed: int, root: Path, scores: Scores) -> dict[str, float]:
-    """Train and score figure 2's curves, print and draw them."""
+    """Train, score, print and plot the curves of Figure 2."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -174,15 +174,13 @@ def figure(out: Path, schedule: Schedule, seed: int, root: Path, scores: Scores)
         curves[trained_on] = [
             scores.get(
                 f"figure/{trained_on}/{count or 'mask'}/{seed}/{schedule.name}",
-                lambda m=model, c=count: score(m, "points" if c else "mask", c, seed, root),  # type: ignore[misc]
+                partial(score, model, "points" if count else "mask", count, seed, root),
             )
             for count in (*COUNTS, 0)
         ]
     names = [*map(str, COUNTS), "mask"]
-    print(
-        f"\nFigure 2, toy: {schedule.name} steps each, seed {seed}\n{'trained on':14}"
-        + "".join(f"{n:>8}" for n in names)
-    )
+    print(f"\nFigure 2, toy: {schedule.name} steps each, seed {seed}")
+    print(f"{'trained on':14}" + "".join(f"{name:>8}" for name in names))
     plot, axes = plt.subplots(figsize=(6, 4))
     for trained_on, values in curves.items():
         print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in values))
@@ -198,13 +196,13 @@ def figure(out: Path, schedule: Schedule, seed: int, root: Path, scores: Scores)
 
 
 def main() -> None:
-    """Make data, train, score, print."""
+    """Convert the data, train, score and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/toy-point-vos"))
     parser.add_argument("--train-root", type=Path, default=TRAIN_ROOT)
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--static", type=int, default=0, help="steps on still images before; 0: from scratch")
+    parser.add_argument("--static", type=int, default=0, help="steps on still images beforehand [0: from scratch]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", choices=("table", "figure"))
     parser.add_argument("--json", type=Path)

@@ -1,4 +1,4 @@
-"""J&F of a propagator on DAVIS clips (first and last frame left out), from the true first mask or from points.
+"""J&F of a propagator on DAVIS clips (without the first and last frame), from the true first mask or from points.
 
 `python -m benchmarks.propagators [--propagator NAME] [--checkpoint DIR] [--points 10] [--negatives 0] [--seeds 0 1 2]
 [--set KEY=VALUE ...] [--only mask|points] [--json FILE]`
@@ -21,7 +21,7 @@ from vng.propagators import DEFAULT, FramePrompts, Propagator, load
 
 
 class ClipFrames(Frames):
-    """A clip as the propagator reads it."""
+    """The frames of a clip, as a propagator reads them."""
 
     def __init__(self, clip: Clip) -> None:
         super().__init__([path.stem for path in clip.images], clip.name)
@@ -32,15 +32,18 @@ class ClipFrames(Frames):
 
 
 def score_clip(clip: Clip, propagator: Propagator, points: int, seed: int, negatives: int | None = None) -> float:
-    """Mean J&F over the clip's objects; `points` positives and `negatives` (None: as many) start it, 0: the true mask."""
+    """Mean J&F over the objects of a clip.
+
+    The first frame has `points` positives and `negatives` (None: as many) per object; with 0 points, the true mask.
+    """
     rng = np.random.default_rng(seed)
     first = clip.labels(0)
     ids = [k for k in np.unique(first) if k not in (0, 255)]
     masks = [first == k for k in ids]
     if points:
         off = points if negatives is None else negatives
-        given = [PointPrompts(sample_in_mask(m, points, 10, rng), sample_in_mask(~m, off, 10, rng)) for m in masks]
-        prompts = {0: FramePrompts(points=tuple(given))}
+        drawn = [PointPrompts(sample_in_mask(m, points, 10, rng), sample_in_mask(~m, off, 10, rng)) for m in masks]
+        prompts = {0: FramePrompts(points=tuple(drawn))}
     else:
         prompts = {0: FramePrompts(masks=tuple(masks))}
     predicted: dict[int, np.ndarray] = dict.fromkeys(range(len(clip)), np.empty(0))
@@ -83,8 +86,8 @@ def main() -> None:
         seconds = (time.perf_counter() - start) / frames
         per_seed = np.mean(list(scores.values()), axis=0)
         mean = float(per_seed.mean())
-        told = ", ".join(f"{100 * value:.1f}" for value in per_seed)
-        print(f"\n{name}: J&F {100 * mean:.1f} (seeds {told}), {1000 * seconds:.0f} ms a frame, scoring included")
+        listed = ", ".join(f"{100 * value:.1f}" for value in per_seed)
+        print(f"\n{name}: J&F {100 * mean:.1f} (seeds {listed}), {1000 * seconds:.0f} ms a frame, scoring included")
         for clip_name, values in scores.items():
             print(f"  {clip_name:16}{100 * np.mean(values):.1f}")
         figures[f"JF_{'mask' if not points else 'points'}"] = mean

@@ -1,14 +1,15 @@
-"""Time the grounder beside the authors' ReferFormer, in one run, in turns, with the same weights.
+"""Time of the grounder and of the authors' ReferFormer, taking turns in one run with the same weights.
 
-5 frames of 160 x 288, ResNet-50, conditioned on the sentence as theirs is: a forward pass; then ours conditioned on nouns,
-one and eight of one narrative; then a training step (forward, losses of all layers, backward, clipping, AdamW), in
-processes of their own, with the peak of memory.
+5 frames of 160 x 288, ResNet-50: a forward pass, conditioned on the sentence as theirs is; then ours conditioned on one
+noun and on eight nouns of one narrative; then a training step (forward, losses of all layers, backward, clipping,
+AdamW) and its peak memory, in separate processes.
 
 `python -m benchmarks.referformer [--reference DIR] [--threads N] [--rounds N] [--only forward|step] [--json FILE]`
 
-DIR holds the source tree `ReferFormer`, run as it is, and in `deps` what it imports and is not installed (einops). Its
-CUDA operator is replaced by its own PyTorch core, torchvision's ResNet-50 is built here, the text encoder is a small
-RoBERTa, and weights come from the names of keys (`tests/golden_weights.py`). Without DIR only ours is timed.
+DIR holds the source tree `ReferFormer`, run unedited, and in `deps` the packages that it imports and that are not
+installed (einops). Its CUDA operator is replaced by its own PyTorch version, torchvision's ResNet-50 is built here, the
+text encoder is a small RoBERTa, and the weights are drawn from the names of the keys (`tests/golden_weights.py`).
+Without DIR only ours is timed.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ ARGUMENTS = ("--with_box_refine", "--binary", "--freeze_text_encoder", "--masks"
 
 
 def tokens(captions: list[str]) -> dict[str, Tensor]:
-    """Words by their checksums, RoBERTa's special tokens round them."""
+    """Token ids from the checksums of words, between RoBERTa's special tokens."""
     ids = torch.tensor([[0, *(3 + zlib.crc32(word.encode()) % 997 for word in c.split()), 2] for c in captions])
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 class _Tokens(dict):
-    """What their program wants of a tokenizer's output."""
+    """The part of a tokenizer's output that their program uses."""
 
     def to(self, _: object) -> _Tokens:
         return self
@@ -73,32 +74,32 @@ class _Layers(nn.ModuleDict):
 
     def __init__(self, model: nn.Module, return_layers: dict[str, str]) -> None:
         super().__init__(dict(model.named_children()))
-        self.wanted = return_layers
+        self.return_layers = return_layers
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        out = {}
+        outputs = {}
         for name, module in self.items():
             x = module(x)
-            if name in self.wanted:
-                out[self.wanted[name]] = x
-        return out
+            if name in self.return_layers:
+                outputs[self.return_layers[name]] = x
+        return outputs
 
 
 def _module(name: str, **content: Any) -> None:
-    """A stand-in for a module, and for the packages it lies in."""
+    """Register a stand-in for a module and for the packages that contain it."""
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
-        made = sys.modules.setdefault(".".join(parts[:depth]), types.ModuleType(".".join(parts[:depth])))
-        made.__path__ = []
+        module = sys.modules.setdefault(".".join(parts[:depth]), types.ModuleType(".".join(parts[:depth])))
+        module.__path__ = []
         if depth > 1:
-            setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], made)
+            setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], module)
     vars(sys.modules[name]).update(content)
 
 
 def reference(folder: Path) -> tuple[Any, Any]:
-    """The authors' network and criterion, with weights from the names of its keys."""
+    """The authors' network and criterion, with weights drawn from the names of the keys."""
     sys.path += [str(folder / "ReferFormer"), str(folder / "deps")]
-    _module("torchvision.models", resnet50=lambda **given: resnet50(stages=4, **given))
+    _module("torchvision.models", resnet50=lambda **options: resnet50(stages=4, **options))
     _module("torchvision.models._utils", IntermediateLayerGetter=_Layers)
     _module("torchvision.ops.boxes", box_area=lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]))
     _module("fvcore.nn.weight_init", c2_xavier_fill=lambda layer: None)
@@ -108,8 +109,8 @@ def reference(folder: Path) -> tuple[Any, Any]:
     from opts import get_args_parser
 
     core = ms_deform_attn_func.ms_deform_attn_core_pytorch
-    ms_deform_attn_func.MSDeformAttnFunction.apply = lambda value, shapes, start, places, weights, step: core(
-        value, shapes, places, weights
+    ms_deform_attn_func.MSDeformAttnFunction.apply = lambda value, shapes, start, locations, weights, step: core(
+        value, shapes, locations, weights
     )
     encode = types.SimpleNamespace(batch_encode_plus=lambda captions, **_: _Tokens(tokens(captions)))
     referformer.RobertaTokenizerFast = types.SimpleNamespace(from_pretrained=lambda name: encode)
@@ -123,20 +124,20 @@ def reference(folder: Path) -> tuple[Any, Any]:
 
 
 def configuration(conditioning: str) -> ReferFormerConfig:
-    """Ours, as theirs is trained."""
+    """The configuration of our network with the settings that theirs is trained with."""
     text = {"model_type": "roberta", **TEXT}
     return ReferFormerConfig(text_config=text, conditioning=conditioning, freeze_text_encoder=True, frozen_stages=2)
 
 
 def ours(folder: Path | None, conditioning: str) -> ReferFormerForVNG:
-    """Our network, with their weights where their program is at hand."""
+    """Our network, with their weights where their source tree is given."""
     torch.manual_seed(0)
     config = configuration(conditioning)
     return from_reference(reference(folder)[0].state_dict(), config) if folder else ReferFormerForVNG(config)
 
 
 def clip() -> tuple[Tensor, Tensor]:
-    """Pixels [1, T, 3, H, W] and masks bool [1, T, H, W] of one object."""
+    """Pixels, float [1, T, 3, H, W], and masks of one object, bool [1, T, H, W]."""
     pixels = torch.randn(1, FRAMES, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(1, FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
     for t in range(FRAMES):
@@ -145,7 +146,7 @@ def clip() -> tuple[Tensor, Tensor]:
 
 
 def their_targets(masks: Tensor) -> list[dict[str, Tensor]]:
-    """What their program is told of the clip."""
+    """The targets of the clip in the form of their program."""
     rows, columns = masks[0].any(2).float(), masks[0].any(1).float()
     y0, x0 = rows.argmax(1), columns.argmax(1)
     y1, x1 = y0 + rows.sum(1) - 1, x0 + columns.sum(1) - 1
@@ -163,7 +164,7 @@ def their_targets(masks: Tensor) -> list[dict[str, Tensor]]:
 
 
 def our_batch(nouns: int) -> dict[str, Tensor]:
-    """The clip, the narrative, and its first words as nouns (none: the sentence)."""
+    """The clip and the narrative, with its first `nouns` words as nouns (0: conditioned on the sentence)."""
     batch = {"pixel_values": clip()[0], **tokens([CAPTION])}
     if nouns:
         batch["noun_tokens"] = torch.eye(batch["input_ids"].shape[1], dtype=torch.bool)[None, 1 : nouns + 1]
@@ -171,7 +172,7 @@ def our_batch(nouns: int) -> dict[str, Tensor]:
 
 
 def forward(folder: Path | None, rounds: int) -> dict[str, float]:
-    """Seconds of a forward pass, in turns: processor, then wall; and by how much the masks differ."""
+    """Processor and wall seconds of a forward pass, the models taking turns, and the largest difference of masks."""
     runs: dict[str, Callable[[], Tensor]] = {}
     sentence, noun = ours(folder, "sentence").eval().fused(), ours(folder, "noun").eval().fused()
     if folder:
@@ -183,40 +184,41 @@ def forward(folder: Path | None, rounds: int) -> dict[str, float]:
     runs["ours, 1 noun"] = lambda: noun(**our_batch(1)).masks[:, 0]
     runs[f"ours, {NOUNS} nouns"] = lambda: noun(**our_batch(NOUNS)).masks[:, 0]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    found = {}
+    masks_of = {}
     with torch.inference_mode():
-        for index in range(rounds + 1):  # the first one only warms up
+        # the first round only warms up
+        for index in range(rounds + 1):
             for name, run in runs.items():
                 processor, wall = time.process_time(), time.perf_counter()
-                found[name] = run()
+                masks_of[name] = run()
                 if index:
                     times[name].append((time.process_time() - processor, time.perf_counter() - wall))
     print(f"forward, {FRAMES} x {HEIGHT} x {WIDTH}, {torch.get_num_threads()} threads, medians of {rounds}")
     figures = table(times, [("ours", "theirs"), (f"ours, {NOUNS} nouns", "ours, 1 noun")])
     if folder:
-        figures["largest_difference"] = float((found["ours"] - found["theirs"]).abs().max())
+        figures["largest_difference"] = float((masks_of["ours"] - masks_of["theirs"]).abs().max())
         print(f"mask logits differ by {figures['largest_difference']:.1e} at most")
     return figures
 
 
 def table(times: dict[str, list[tuple[float, float]]], pairs: list[tuple[str, str]]) -> dict[str, float]:
-    """Print medians and ratios."""
-    best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+    """Print and return medians and ratios."""
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
     print(f"{'seconds':24}{'processor':>10}{'wall':>8}")
     figures = {}
-    for name, row in best.items():
+    for name, row in medians.items():
         print(f"{name:24}{row[0]:10.3f}{row[1]:8.3f}")
         figures |= {f"{name}, {clock} s": value for clock, value in zip(("processor", "wall"), row, strict=True)}
     for one, other in pairs:
-        if one in best and other in best:
-            ratios = [a / b for a, b in zip(best[one], best[other], strict=True)]
+        if one in medians and other in medians:
+            ratios = [a / b for a, b in zip(medians[one], medians[other], strict=True)]
             print(f"{f'{one} / {other}':24}{ratios[0]:10.2f}{ratios[1]:8.2f}")
             figures |= {f"{one} / {other}, {c}": r for c, r in zip(("processor", "wall"), ratios, strict=True)}
     return figures
 
 
 def step(who: str, folder: Path | None) -> dict[str, list[float]]:
-    """Processor and wall seconds of training steps, their losses, and the peak of memory, MiB, in this process."""
+    """Processor and wall seconds of training steps in this process, their losses, and the peak memory, MiB."""
     pixels, masks = clip()
     if who == "theirs":
         assert folder is not None
@@ -224,8 +226,8 @@ def step(who: str, folder: Path | None) -> dict[str, list[float]]:
         targets = their_targets(masks)
 
         def loss() -> Tensor:
-            told = criterion(network(list(pixels), [CAPTION], targets), targets)
-            return sum(criterion.weight_dict[name] * value for name, value in told.items())  # type: ignore[return-value]
+            losses = criterion(network(list(pixels), [CAPTION], targets), targets)
+            return sum(criterion.weight_dict[name] * value for name, value in losses.items())
 
     else:
         network = ours(folder, "sentence")
@@ -238,44 +240,45 @@ def step(who: str, folder: Path | None) -> dict[str, list[float]]:
     trained = [p for p in network.parameters() if p.requires_grad]
     rates, decay = [{"params": trained, "lr": 1e-5}], 5e-4
     optimizer = adamw(rates, decay) if who == "ours" else torch.optim.AdamW(rates, weight_decay=decay)
-    told: dict[str, list[float]] = {"processor": [], "wall": [], "loss": []}
+    record: dict[str, list[float]] = {"processor": [], "wall": [], "loss": []}
     for _ in range(STEPS):
         processor, wall = time.process_time(), time.perf_counter()
         value = loss()
-        if who == "theirs":  # their loop forgets gradients here, ours after the step
+        # their loop clears gradients before the backward pass, ours after the step
+        if who == "theirs":
             optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(trained, 0.1)
         optimizer.step()
         if who == "ours":
             optimizer.zero_grad()
-        told["processor"].append(time.process_time() - processor)
-        told["wall"].append(time.perf_counter() - wall)
-        told["loss"].append(float(value.detach()))
-    told["peak"] = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
-    return told
+        record["processor"].append(time.process_time() - processor)
+        record["wall"].append(time.perf_counter() - wall)
+        record["loss"].append(float(value.detach()))
+    record["peak"] = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
+    return record
 
 
 def steps(folder: Path | None, rounds: int, threads: int) -> dict[str, float]:
-    """Training steps in processes of their own, in turns."""
+    """Training steps in separate processes, taking turns."""
     times: dict[str, list[tuple[float, float]]] = {}
     peaks: dict[str, list[float]] = {}
     for _ in range(rounds):
         for who in ("theirs", "ours") if folder else ("ours",):
             command = [sys.executable, "-m", "benchmarks.referformer", "--step", who, "--threads", str(threads)]
             command += ["--reference", str(folder)] if folder else []
-            told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            times.setdefault(who, []).append((min(told["processor"]), min(told["wall"])))
-            peaks.setdefault(who, []).append(told["peak"][0])
-            print(f"{who}: losses {', '.join(f'{value:.3f}' for value in told['loss'])}")
+            record = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            times.setdefault(who, []).append((min(record["processor"]), min(record["wall"])))
+            peaks.setdefault(who, []).append(record["peak"][0])
+            print(f"{who}: losses {', '.join(f'{value:.3f}' for value in record['loss'])}")
     print(f"training step, {FRAMES} x {HEIGHT} x {WIDTH}, {threads} threads, medians of {rounds} processes' best steps")
     figures = table(times, [("ours", "theirs")])
-    best = {who: statistics.median(values) for who, values in peaks.items()}
-    print("peak, MiB: " + ", ".join(f"{who} {value:.0f}" for who, value in best.items()))
+    peak = {who: statistics.median(values) for who, values in peaks.items()}
+    print("peak, MiB: " + ", ".join(f"{who} {value:.0f}" for who, value in peak.items()))
     figures = {f"step, {name}": value for name, value in figures.items()}
-    figures |= {f"step, {who}, peak MiB": value for who, value in best.items()}
+    figures |= {f"step, {who}, peak MiB": value for who, value in peak.items()}
     if folder:
-        figures["step, ours / theirs, peak"] = best["ours"] / best["theirs"]
+        figures["step, ours / theirs, peak"] = peak["ours"] / peak["theirs"]
         print(f"ours / theirs, peak {figures['step, ours / theirs, peak']:.2f}")
     return figures
 

@@ -1,8 +1,9 @@
-"""Seconds of the SAM engine for 1 and for 20 objects of a frame: SAM 2.1 hiera-tiny, real size, random weights.
+"""Seconds of the SAM engine for 1 and for 20 objects of a frame: SAM 2.1 hiera-tiny at full size, random weights.
 
-`python -m benchmarks.sam [--objects 20] [--points 10] [--repeats 3] [--device cpu] [--json FILE]`; on two shared cores
-run it under `taskset -c 0` with OMP_NUM_THREADS=1. The best of the repeats counts, 1 and K objects taking turns; where
-others use the machine too, processor time says more than wall time.
+`python -m benchmarks.sam [--objects 20] [--points 10] [--repeats 3] [--device cpu] [--json FILE]`
+
+On two shared cores, run it under `taskset -c 0` with OMP_NUM_THREADS=1. The best of the repeats counts; 1 and K objects
+take turns. On a busy machine, processor time is more reliable than wall time.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ HEIGHT, WIDTH = 480, 854
 
 
 def prompts_of(count: int, points: int, rng: np.random.Generator) -> list[PointPrompts]:
-    """`count` objects with 1 to `points` positives each and as many negatives, all drawn anywhere."""
+    """Prompts of `count` objects, each with 1 to `points` positives and as many negatives anywhere in the frame."""
     size = [WIDTH - 1, HEIGHT - 1]
     counts = rng.integers(1, points + 1, count) if count > 1 else [points]
     return [PointPrompts(rng.random((n, 2)) * size, rng.random((n, 2)) * size) for n in counts]
 
 
 def seconds(segmenter: Segmenter, image: np.ndarray, prompts: list[PointPrompts]) -> tuple[float, float]:
-    """Wall and processor time of one call; its result lies in the host's memory, so a GPU is done by then."""
+    """Wall and processor seconds of one call; the result is in host memory, so work on a GPU is included."""
     wall, processor = time.perf_counter(), time.process_time()
     segmenter(image, prompts)
     return time.perf_counter() - wall, time.process_time() - processor

@@ -1,13 +1,13 @@
-"""Evaluators side by side on one set of files, in one run:
+"""Speed and memory of evaluators, compared on one set of files in one run.
 
     python -m benchmarks.scores --davis DIR --vos-benchmark DIR --vidln DIR [--rounds 3] [--json FILE]
 
 DIRs are unedited checkouts of davisvideochallenge/davis2017-evaluation, hkchengrex/vos-benchmark and
-google/video-localized-narratives; rows of those that are not given are left out. The set is the metric set of the goldens:
-20 videos x 40 frames x 3 objects, 480x854. Every row is a process of its own, rows take turns, the best of the rounds
+google/video-localized-narratives; without a checkout, its rows are left out. The set is the metric set of the goldens:
+20 videos x 40 frames x 3 objects, 480x854. Every row is a separate process, rows take turns, and the best of the rounds
 counts. Time is that of the call, without imports; processor time and peak memory are those of all its processes.
 
-Stand-ins where a package is missing: `skimage.morphology.disk`, and `absl`'s flags, which VidLN's program reads its paths with.
+Missing packages are replaced: `skimage.morphology.disk`, and `absl`, whose flags give VidLN's program its paths.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Masks = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """One row: how much was scored, how long it took, and the mean J and F, by which rows can be held together."""
+    """The result of one row: masks scored, time, memory, and the mean J and F, in which rows can be compared."""
 
     masks: int
     seconds: float
@@ -47,14 +47,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """What is run, by which peer's code (None: ours), in how many processes."""
+    """A call to measure, the peer whose code it runs (None: ours), and the number of processes."""
 
     run: Callable[[Path, int], tuple[int, float, float]]  # folder, processes -> masks scored, mean J, mean F
     peer: str | None
     processes: int = 1
 
 
-# ---- the peers, each called as its own command line calls it
+# ---- the peers, called as their own command lines call them
 
 
 def _davis(folder: Path, task: str, sequences: Any = "all") -> tuple[int, float, float]:
@@ -62,15 +62,15 @@ def _davis(folder: Path, task: str, sequences: Any = "all") -> tuple[int, float,
     from davis2017.evaluation import DAVISEvaluation
 
     evaluation = DAVISEvaluation(str(folder / "davis"), task, "val", sequences)
-    found = evaluation.evaluate(str(folder / "pred"))
+    results = evaluation.evaluate(str(folder / "pred"))
     frames = len(list((folder / "gt").glob("*/*.png")))
     videos = len(list((folder / "gt").iterdir()))
     masks = 9 * frames if task == "unsupervised" else 3 * (frames - 2 * videos)
-    return masks, float(np.mean(found["J"]["M"])), float(np.mean(found["F"]["M"]))
+    return masks, float(np.mean(results["J"]["M"])), float(np.mean(results["F"]["M"]))
 
 
 def davis_semi(folder: Path, processes: int) -> tuple[int, float, float]:
-    """DAVISEvaluation, which knows one process; more are given a share of the sequences each."""
+    """DAVISEvaluation, which runs in one process; several processes each score a share of the sequences."""
     if processes == 1:
         return _davis(folder, "semi-supervised")
     from multiprocessing import Pool
@@ -82,12 +82,12 @@ def davis_semi(folder: Path, processes: int) -> tuple[int, float, float]:
 
 
 def davis_unsupervised(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """Every true with every predicted object."""
+    """DAVISEvaluation on every pair of a true and a predicted object."""
     return _davis(folder, "unsupervised")
 
 
 def davis_memory(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """The metrics alone, on arrays."""
+    """The metrics of DAVIS alone, on arrays in memory."""
     import numpy as np
     from davis2017.metrics import db_eval_boundary, db_eval_iou
 
@@ -109,7 +109,7 @@ def vos_benchmark(folder: Path, processes: int) -> tuple[int, float, float]:
 
 
 def vidln(folder: Path, processes: int) -> tuple[int, float, float]:
-    """VidLN's eval_vng on the trio and a PNG an object and frame."""
+    """VidLN's eval_vng on the official trio of files and one PNG per object and frame."""
     from video_localized_narratives.video_narrative_grounding import eval_vng, vng_dataset
 
     eval_vng._WORKER_COUNT = processes
@@ -127,7 +127,7 @@ def vidln(folder: Path, processes: int) -> tuple[int, float, float]:
 
 
 def ours_vos(folder: Path, processes: int) -> tuple[int, float, float]:
-    """`vng evaluate vos`: a dataset, and PNGs."""
+    """`vng evaluate vos` on a dataset and label maps as PNGs."""
     from vng.dataset import VngDataset
     from vng.evaluation.vos.scores import Protocol, evaluate_vos, plain_run
 
@@ -139,7 +139,7 @@ def ours_vos(folder: Path, processes: int) -> tuple[int, float, float]:
 
 
 def ours_vng(folder: Path, processes: int) -> tuple[int, float, float]:
-    """`vng evaluate vng`: a dataset, and a PNG an object and frame."""
+    """`vng evaluate vng` on a dataset and one PNG per object and frame."""
     from vng.dataset import VngDataset
     from vng.evaluation.narrative.scores import evaluate_narrative
 
@@ -148,7 +148,7 @@ def ours_vng(folder: Path, processes: int) -> tuple[int, float, float]:
 
 
 def ours_pngs(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """PNGs on both sides."""
+    """`label_scores` with truth and predictions as PNGs."""
     import numpy as np
 
     from vng.evaluation.metrics import label_scores
@@ -158,7 +158,7 @@ def ours_pngs(folder: Path, _processes: int) -> tuple[int, float, float]:
 
 
 def ours_pairs(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """PNGs on both sides, every true with every predicted object."""
+    """`label_scores` on PNGs, for every pair of a true and a predicted object."""
     import numpy as np
 
     from vng.evaluation.metrics import label_scores
@@ -168,17 +168,17 @@ def ours_pairs(folder: Path, _processes: int) -> tuple[int, float, float]:
 
 
 def ours_rle(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """RLE in memory."""
+    """`frame_scores` on RLE in memory."""
     import numpy as np
 
     from vng.evaluation.metrics import frame_scores
 
-    # what is in memory before the clock starts: `main` calls this once beforehand
+    # `run_here` has loaded the masks before the clock starts
     return _means([frame_scores(gt, pred) for gt, pred in _rles(folder)], np)
 
 
 def ours_arrays(folder: Path, _processes: int) -> tuple[int, float, float]:
-    """As the peer's metrics alone, on arrays."""
+    """Our metrics alone, on arrays in memory."""
     import numpy as np
 
     from vng.evaluation.metrics import boundary_f, jaccard
@@ -206,7 +206,7 @@ ROWS = {
     "vng label_scores, pairs, PNG": Row(ours_pairs, None),
 }
 IN_MEMORY = (davis_memory, ours_arrays, ours_rle)
-_KEPT: dict[str, Any] = {}
+_CACHE: dict[str, Any] = {}
 
 
 def _means(values: Any, np: Any) -> tuple[int, float, float]:
@@ -227,31 +227,31 @@ def _pngs(folder: Path) -> Any:
 def _arrays(folder: Path) -> Any:
     import numpy as np
 
-    if "arrays" not in _KEPT:
-        _KEPT["arrays"] = [(d["gt"], d["pred"]) for d in map(np.load, sorted(folder.glob("*.npz")))]
-    return _KEPT["arrays"]
+    if "arrays" not in _CACHE:
+        _CACHE["arrays"] = [(d["gt"], d["pred"]) for d in map(np.load, sorted(folder.glob("*.npz")))]
+    return _CACHE["arrays"]
 
 
 def _rles(folder: Path) -> Any:
     from vng.masks import encode
 
-    if "rles" not in _KEPT:
-        _KEPT["rles"] = [
+    if "rles" not in _CACHE:
+        _CACHE["rles"] = [
             tuple([encode(labels == k) for k in (1, 2, 3)] for labels in frames)
             for gt, pred in _arrays(folder)
             for frames in zip(gt, pred, strict=True)
         ]
-        del _KEPT["arrays"]
-    return _KEPT["rles"]
+        del _CACHE["arrays"]
+    return _CACHE["rles"]
 
 
 # ---- the run
 
 
 def make_set(folder: Path, videos: int, generator: Path) -> None:
-    """The metric set as PNGs, arrays, a VNG dataset, the official trio, and a PNG an object and frame."""
-    call = [sys.executable, str(generator), str(folder), "--videos", str(videos)]
-    subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+    """Write the metric set as PNGs, arrays, a VNG dataset, the official trio, and one PNG per object and frame."""
+    command = [sys.executable, str(generator), str(folder), "--videos", str(videos)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     import cv2
     import numpy as np
 
@@ -261,22 +261,22 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
     from vng.masks import encode
     from vng.narratives import Expression, Narrative
 
-    def named(video: str, k: int) -> str:
-        return f"{video}-{k}"  # the trio wants ids that differ from video to video
+    def object_id(video: str, k: int) -> str:
+        return f"{video}-{k}"  # the official trio requires ids that are unique over all videos
 
-    made = []
+    records = []
     text = "a blob, a blob and a blob"
     spans = [i for i in range(len(text)) if text[i:].startswith("blob")]
     for path in sorted(folder.glob("*.npz")):
         gt, pred = (np.load(path)[name] for name in ("gt", "pred"))
         names = tuple(f"{t:05d}" for t in range(len(gt)))
         objects = tuple(
-            VideoObject(named(path.stem, k), "blob", "orig_masks", tuple(encode(frame == k) for frame in gt))
+            VideoObject(object_id(path.stem, k), "blob", "orig_masks", tuple(encode(frame == k) for frame in gt))
             for k in (1, 2, 3)
         )
-        said = tuple(Expression(0, at, at + 4, named(path.stem, k)) for k, at in enumerate(spans, 1))
+        expressions = tuple(Expression(0, at, at + 4, object_id(path.stem, k)) for k, at in enumerate(spans, 1))
         narratives = (Narrative("Blob", text),)
-        made.append(
+        records.append(
             Video(
                 video_id=path.stem,
                 dataset="synth",
@@ -286,7 +286,7 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
                 fps=0.0,
                 frame_names=names,
                 narratives=narratives,
-                expressions=said,
+                expressions=expressions,
                 objects=objects,
             )
         )
@@ -294,12 +294,12 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
             (folder / "vng" / path.stem / str(k - 1)).mkdir(parents=True)
             for name, frame in zip(names, pred, strict=True):
                 cv2.imwrite(str(folder / "vng" / path.stem / str(k - 1) / f"{name}.png"), (frame == k) * np.uint8(255))
-    write_dataset(folder / "dataset", made, "synth")
-    write_trio(made, folder / "trio")
+    write_dataset(folder / "dataset", records, "synth")
+    write_trio(records, folder / "trio")
 
 
 def run_here(name: str, folder: Path) -> None:
-    """One row, in this process; prints its figures as JSON."""
+    """Measure one row in this process and print its result as JSON."""
     row = ROWS[name]
     import cv2
 
@@ -314,8 +314,9 @@ def run_here(name: str, folder: Path) -> None:
     if row.peer is None:
         from vng.evaluation.workers import prepare
 
-        prepare(row.processes)  # as the command does, while it imports
-        import datasets  # noqa: F401  imports are nobody's time
+        # the command starts its workers while it imports; imports are not timed
+        prepare(row.processes)
+        import datasets  # noqa: F401
 
         import vng.evaluation.narrative.scores
         import vng.evaluation.vos.scores  # noqa: F401
@@ -330,29 +331,32 @@ def run_here(name: str, folder: Path) -> None:
 
 
 def _processor() -> float:
-    """Processor seconds of this process, of those it has waited for, and of those that live, with theirs."""
+    """Processor seconds of this process, of its finished children, and of its running children with theirs."""
     import psutil
 
-    ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    theirs = [child.cpu_times() for child in psutil.Process().children()]
-    living = sum(t.user + t.system + t.children_user + t.children_system for t in theirs)
-    return sum(u.ru_utime + u.ru_stime for u in ours) + float(living)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    children = [child.cpu_times() for child in psutil.Process().children()]
+    running = sum(t.user + t.system + t.children_user + t.children_system for t in children)
+    return sum(u.ru_utime + u.ru_stime for u in usages) + float(running)
 
 
 def _own_peak() -> float:
-    """MiB; not getrusage, which remembers what the process that started this one held."""
+    """Peak memory of this process, MiB; getrusage would count that of the process that started it as well."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
 def _watch(peaks: list[float]) -> None:
-    """MiB of this process and all below it, ten times a second; memory they share counts once (PSS, Linux alone)."""
+    """Record the MiB of this process and its descendants, ten times a second.
+
+    Shared memory counts once (PSS, Linux only).
+    """
     import psutil
 
-    here = psutil.Process()
+    process = psutil.Process()
     while True:
-        total = here.memory_full_info().pss
-        for child in here.children(recursive=True):
+        total = process.memory_full_info().pss
+        for child in process.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 total += child.memory_full_info().pss
         peaks.append(total / 2**20)
@@ -360,11 +364,11 @@ def _watch(peaks: list[float]) -> None:
 
 
 def run_apart(name: str, folder: Path, peers: list[str]) -> Measured:
-    """One row in a process of its own, on one thread."""
+    """Measure one row in a separate process, on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PEERS": os.pathsep.join(peers)}
     environment["PYTHONPATH"] = str(ROOT)
-    call = [sys.executable, "-m", "benchmarks.scores", "--row", name, "--set", str(folder)]
-    ended = subprocess.run(call, env=environment, cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.scores", "--row", name, "--set", str(folder)]
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(f"{name}: {ended.stderr[-2000:]}")
     return Measured(**json.loads(ended.stdout.strip().splitlines()[-1]))
@@ -375,19 +379,20 @@ def measure(folder: Path, names: list[str], peers: list[str], rounds: int) -> di
     best: dict[str, Measured] = {}
     for _ in range(rounds):
         for name in names:
-            made = run_apart(name, folder, peers)
-            if name not in best or made.seconds < best[name].seconds:
-                best[name] = made
+            measured = run_apart(name, folder, peers)
+            if name not in best or measured.seconds < best[name].seconds:
+                best[name] = measured
     return best
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, name in PEERS.items():
         parser.add_argument(f"--{option.replace('_', '-')}", type=Path, metavar="DIR", help=f"checkout of {name}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--videos", type=int, default=20)
-    parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="rows whose name has one of these")
+    parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="rows whose name contains one of these")
     parser.add_argument("--generator", type=Path, default=GENERATOR, help="gen_synth.py of the goldens")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--row", help=argparse.SUPPRESS)
@@ -396,23 +401,22 @@ def main() -> None:
     if arguments.row is not None:
         run_here(arguments.row, arguments.set)
         return
-    given = {option: path for option in PEERS if (path := getattr(arguments, option)) is not None}
-    peers = [str(path.resolve()) for path in given.values()]
-    known = [name for name, row in ROWS.items() if row.peer is None or row.peer in given]
-    if "vidln" in given and "davis" not in given:
+    checkouts = {option: path for option in PEERS if (path := getattr(arguments, option)) is not None}
+    peers = [str(path.resolve()) for path in checkouts.values()]
+    available = [name for name, row in ROWS.items() if row.peer is None or row.peer in checkouts]
+    if "vidln" in checkouts and "davis" not in checkouts:
         parser.error("VidLN's program calls DAVIS's metrics: give --davis too")
-    names = [name for name in known if any(word in name for word in arguments.only)]
+    names = [name for name in available if any(word in name for word in arguments.only)]
     with tempfile.TemporaryDirectory() as folder:
         make_set(Path(folder), arguments.videos, arguments.generator)
         best = measure(Path(folder), names, peers, arguments.rounds)
     print(f"{'':34}{'masks/s':>9}{'per CPU s':>11}{'s':>8}{'MiB':>7}  {'J':20}F")
     figures: dict[str, float] = {}
-    for name, made in best.items():
-        speed, per_processor = made.masks / made.seconds, made.masks / made.processor
-        print(
-            f"{name:34}{speed:9.0f}{per_processor:11.0f}{made.seconds:8.2f}{made.megabytes:7.0f}  {made.j:<20.16f}{made.f:.16f}"
-        )
-        figures |= {f"{name}: {key}": value for key, value in asdict(made).items()} | {f"{name}: masks/s": speed}
+    for name, row in best.items():
+        speed, per_processor = row.masks / row.seconds, row.masks / row.processor
+        print(f"{name:34}{speed:9.0f}{per_processor:11.0f}{row.seconds:8.2f}{row.megabytes:7.0f}", end="")
+        print(f"  {row.j:<20.16f}{row.f:.16f}")
+        figures |= {f"{name}: {key}": value for key, value in asdict(row).items()} | {f"{name}: masks/s": speed}
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1))
 

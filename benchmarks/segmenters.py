@@ -1,10 +1,12 @@
-"""Mean J of segmenters on DAVIS clips from random points, and a page to see them on.
+"""Mean J of segmenters on DAVIS clips from random points, and a page that shows their masks.
 
-Five frames a clip, evenly spread; per object P positive and P negative random points at least 10 pixels apart; mean over
-objects and frames, then over clips.
+Five frames per clip, evenly spaced; per object P positive and P negative random points at least 10 pixels apart; mean
+over objects and frames, then over clips.
+
 `python -m benchmarks.segmenters [--segmenter NAME ...] [--points 10 5 1] [--seeds 0 1 2] [--html DIR] [--json FILE]`
-NAME is an engine, an engine with its weights (`sam2=facebook/sam2.1-hiera-tiny`), `watershed`, or `dynamite-random` and
-`sam2-random`: those networks with random weights, for speed only.
+
+NAME is an engine, an engine with its weights (`sam2=facebook/sam2.1-hiera-tiny`), `watershed`, or one of
+`dynamite-random` and `sam2-random`: these networks with random weights, for speed only.
 """
 
 from __future__ import annotations
@@ -43,9 +45,9 @@ class Case:
 
 @dataclass
 class Scores:
-    """What one segmenter reached with one number of points."""
+    """Scores and times of one segmenter with one number of points."""
 
-    by_clip: dict[str, list[float]] = field(default_factory=dict)  # one value a seed
+    by_clip: dict[str, list[float]] = field(default_factory=dict)  # one value per seed
     seconds: float = 0.0
     frames: int = 0
     objects: int = 0
@@ -57,7 +59,7 @@ class Scores:
 
 
 def cases(clip: Clip, count: int, seed: int) -> Iterator[Case]:
-    """The frames looked at, with their points."""
+    """The evaluated frames of a clip, with their points."""
     rng = np.random.default_rng(seed)
     for index in np.linspace(0, len(clip) - 1, FRAMES).round().astype(int):
         image, labels = clip.frame(int(index)), clip.labels(int(index))
@@ -66,16 +68,16 @@ def cases(clip: Clip, count: int, seed: int) -> Iterator[Case]:
             PointPrompts(sample_in_mask(m, count, DISTANCE, rng), sample_in_mask(~m, count, DISTANCE, rng))
             for m in truth
         ]
-        yield Case(key=image, video=truth, name=prompts)
+        yield Case(image, truth, prompts)
 
 
 def jaccard(mask: np.ndarray, truth: np.ndarray) -> float:
-    """J of two masks [H, W], the truth not empty."""
+    """J of two masks, bool [H, W]; the truth must not be empty."""
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def score(segmenter: Segmenter, root: Path, count: int, seeds: list[int], name: str) -> Scores:
-    """J of every object in every frame looked at, and the seconds the segmenter took."""
+    """J of every object in every evaluated frame, and the seconds that the segmenter took."""
     scores = Scores()
     for clip in tqdm(clips(root), desc=f"{name}, {count} + {count}", unit="clip"):
         for seed in seeds:
@@ -96,15 +98,14 @@ def report(name: str, count: int, scores: Scores) -> None:
     print(f"\n{name}, {count} + {count} points: mean J {scores.per_seed.mean():.3f}  (seeds {seeds})")
     for clip, values in scores.by_clip.items():
         print(f"  {clip:16}{np.mean(values):.3f}")
-    print(
-        f"  {scores.seconds / scores.frames:.3f} s a frame, {scores.seconds / scores.objects:.3f} s an object and frame"
-    )
+    per_frame, per_object = scores.seconds / scores.frames, scores.seconds / scores.objects
+    print(f"  {per_frame:.3f} s a frame, {per_object:.3f} s an object and frame")
 
 
 def write_page(
     folder: Path, root: Path, engines: dict[str, Segmenter], table: dict[tuple[str, int], Scores], counts: list[int]
 ) -> None:
-    """Every clip's first, middle and last looked-at frame with the truth and what each segmenter made of one seed's points."""
+    """Write a page with tables, and with the truth and each segmenter's masks (seed 0) on three frames of each clip."""
     rows = [
         (name, *(f"{table[name, n].per_seed.mean():.3f}" for n in counts), f"{1000 * s.seconds / s.frames:.0f}")
         for name, s in ((name, table[name, counts[0]]) for name in engines)
@@ -143,8 +144,8 @@ def write_page(
 def _tile(case: Case, masks: list[np.ndarray], label: str) -> np.ndarray:
     image = overlay(case.image, masks)
     for index, prompt in enumerate(case.prompts):
-        for label_, xy in ((POSITIVE, prompt.positive), (NEGATIVE, prompt.negative)):
-            points = Points(np.zeros(len(xy)), xy, np.full(len(xy), label_))
+        for verdict, xy in ((POSITIVE, prompt.positive), (NEGATIVE, prompt.negative)):
+            points = Points(np.zeros(len(xy)), xy, np.full(len(xy), verdict))
             image = draw_points(image, points, positive=colour(index))
     return tile(image, 380, label)
 
@@ -165,7 +166,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     for name, segmenter in engines.items():
         for count in arguments.points:
-            # what random weights find is the same noise for any points: their speed is all there is to measure
+            # masks from random weights are noise whatever the points, so one seed is enough to measure speed
             speed_only = name.endswith("-random")
             seeds = arguments.seeds[:1] if speed_only else arguments.seeds
             scores = table[name, count] = score(segmenter, arguments.root, count, seeds, name)

@@ -1,13 +1,14 @@
-"""Time STCN beside the authors' program, in one run, in turns, with the same weights and the published memory.
+"""Time of STCN and of the authors' program, taking turns in one run with the same weights and memory settings.
 
-240 x 432, 2 objects (10 for ours too), every 5th frame remembered, top 20; then the network of configs/embedded-stcn.yaml
-with the default, bounded memory; then that network's peak of memory on long against short videos, in processes of their own.
+240 x 432, 2 objects (10 for ours as well), every 5th frame in memory, top 20, as published; then the network of
+configs/embedded-stcn.yaml with the default, bounded memory; then the peak memory of this network on a long and a short
+video, in separate processes.
 
 `python -m benchmarks.stcn [--reference DIR] [--frames N] [--rounds N] [--only NAME ...] [--json FILE]`
-`python -m benchmarks.stcn --device cuda` frames per second of ours: float32, bfloat16, compiled.
+`python -m benchmarks.stcn --device cuda`: frames per second of ours in float32, bfloat16 and compiled.
 
-DIR is the source tree of STCN, run as it is: `.cuda()` stays on the CPU, torchvision's ResNet-50 is built here, weights come
-from the names of keys (`tests/golden_weights.py`). Without DIR only ours is timed.
+DIR is the source tree of STCN, run unedited: `.cuda()` stays on the CPU, torchvision's ResNet-50 is built here, and the
+weights are drawn from the names of the keys (`tests/golden_weights.py`). Without DIR only ours is timed.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ from vng.propagators.stcn import StcnPropagator, StcnSettings
 HEIGHT, WIDTH = 240, 432
 PUBLISHED = StcnSettings(every=5, last=False, top_k=20, budget=None, device="cpu")
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "embedded-stcn.yaml"
-SHORT, LONG = 100, 600  # frames; the default budget is reached before the short one ends
+SHORT, LONG = 100, 600  # frames; the default memory budget is reached before the short video ends
 WARM_UP = 2  # frames
 
-Run = Callable[[int], np.ndarray]  # frames -> probabilities [K, T, H, W]
+Run = Callable[[int], np.ndarray]  # number of frames -> probabilities [K, T, H, W]
 
 
 class Moving(Frames):
-    """A texture that moves over another; frames are made when read and not kept."""
+    """A texture that moves over another; frames are made when they are read and not kept."""
 
     def __init__(self, count: int) -> None:
         super().__init__([f"{t:05d}" for t in range(count)], "moving")
@@ -70,7 +71,7 @@ class Moving(Frames):
 
 
 def first_masks(count: int) -> np.ndarray:
-    """Bool [K, H, W], rectangles side by side."""
+    """Masks of the first frame, bool [K, H, W]: rectangles side by side."""
     masks = np.zeros((count, HEIGHT, WIDTH), bool)
     for k in range(count):
         left = 10 + k * (WIDTH - 20) // count
@@ -79,7 +80,7 @@ def first_masks(count: int) -> np.ndarray:
 
 
 class Engine(StcnPropagator):
-    """The propagator on a model that is at hand."""
+    """The propagator with a model that is already in memory."""
 
     def __init__(self, model: Stcn, settings: StcnSettings) -> None:
         self.settings = settings
@@ -88,17 +89,17 @@ class Engine(StcnPropagator):
 
 
 def ours(engine: StcnPropagator, objects: int) -> Run:
-    """Our engine on `objects` masks of the first frame."""
+    """A run of our engine that starts from `objects` masks of the first frame."""
     prompts = {0: FramePrompts(masks=tuple(first_masks(objects)))}
 
     def run(count: int) -> np.ndarray:
-        return np.stack([found for _, found in engine(Moving(count), prompts)], 1)
+        return np.stack([probabilities for _, probabilities in engine(Moving(count), prompts)], 1)
 
     return run
 
 
 class _Bottleneck(nn.Module):
-    """As in torchvision, under its names: the stride is in the 3x3 convolution."""
+    """The bottleneck of torchvision with the names that it uses; the stride is in the 3x3 convolution."""
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -109,9 +110,9 @@ class _Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = norm(4 * width)
         self.relu = nn.ReLU(inplace=True)
-        short = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
-        widens = inputs != 4 * width or stride != 1
-        self.downsample = nn.Sequential(short, norm(4 * width)) if widens else None
+        shortcut = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
+        changes_shape = inputs != 4 * width or stride != 1
+        self.downsample = nn.Sequential(shortcut, norm(4 * width)) if changes_shape else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
@@ -123,7 +124,7 @@ class _Bottleneck(nn.Module):
 def resnet50(
     pretrained: bool = False, norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, stages: int = 3, **_: object
 ) -> nn.Module:
-    """torchvision's ResNet-50 without its head, of which STCN takes three stages."""
+    """torchvision's ResNet-50 without its head; STCN uses three stages."""
 
     def stage(inputs: int, width: int, depth: int, stride: int) -> nn.Sequential:
         sizes = [(inputs if not i else 4 * width, width, stride if not i else 1) for i in range(depth)]
@@ -141,18 +142,18 @@ def resnet50(
 
 
 class _OnCpu:
-    """`torch` as one of the reference's modules sees it: what it makes on the GPU is made here."""
+    """`torch` for a module of the reference: tensors that it creates on the GPU are created on the CPU."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     @staticmethod
-    def zeros(*size: Any, device: str = "", **more: Any) -> torch.Tensor:
-        return torch.zeros(*size, **more)
+    def zeros(*size: Any, device: str = "", **options: Any) -> torch.Tensor:
+        return torch.zeros(*size, **options)
 
 
 def reference(folder: Path) -> nn.Module:
-    """The authors' network with weights that come from the names of its keys."""
+    """The authors' network with weights drawn from the names of the keys."""
     sys.path.insert(0, str(folder))
     torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
     models.resnet50 = resnet50  # type: ignore[attr-defined]
@@ -167,15 +168,13 @@ def reference(folder: Path) -> nn.Module:
     inference_core.torch = _OnCpu()
     torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign]
     network = STCN().eval()
-    drawn_state = {
-        key: drawn(key, list(value.shape), STCN_GAINS, STCN_SMALL) for key, value in network.state_dict().items()
-    }
-    network.load_state_dict(drawn_state)
+    shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
+    network.load_state_dict({key: drawn(key, shape, STCN_GAINS, STCN_SMALL) for key, shape in shapes.items()})
     return network
 
 
 def theirs(network: nn.Module, objects: int) -> Run:
-    """Their engine; frames are normalised beforehand, as their loader does it."""
+    """A run of their engine; frames are normalised beforehand, as in their loader."""
     from inference_core import InferenceCore
 
     masks = torch.from_numpy(first_masks(objects)).float()[:, None]
@@ -196,14 +195,14 @@ def _normalised(count: int) -> torch.Tensor:
 
 
 def embedded() -> Stcn:
-    """The network of the embedded recipe with random weights."""
-    made = yaml.safe_load(RECIPE.read_text())["model"]
+    """The network of the recipe embedded-stcn with random weights."""
+    settings = yaml.safe_load(RECIPE.read_text())["model"]
     torch.manual_seed(0)
-    return Stcn(StcnConfig(made["key_backbone"], made["value_backbone"], **made["sizes"]))
+    return Stcn(StcnConfig(settings["key_backbone"], settings["value_backbone"], **settings["sizes"]))
 
 
 def write_fixture(folder: Path, path: Path) -> None:
-    """What the authors' program finds on the clip of `tests/test_stcn_reference.py`, every third pixel of it."""
+    """Write the authors' probabilities on the clip of `tests/test_stcn_reference.py`, at every third pixel."""
     from tests.test_stcn_reference import COUNT, EVERY, THINNED, clip, first_labels
 
     network = reference(folder)
@@ -213,13 +212,13 @@ def write_fixture(folder: Path, path: Path) -> None:
     core = InferenceCore(network, Stcn.normalise(frames)[None], 2, top_k=20, mem_every=EVERY, include_last=True)
     with torch.no_grad():
         core.interact(torch.stack([labels == 1, labels == 2]).float()[:, None], 0, COUNT)
-    found = core.prob[1:, :, 0, ::THINNED, ::THINNED].numpy()
+    probabilities = core.prob[1:, :, 0, ::THINNED, ::THINNED].numpy()
     keys = json.dumps({key: list(value.shape) for key, value in network.state_dict().items()})
-    np.savez_compressed(path, keys=keys, probabilities=found)
+    np.savez_compressed(path, keys=keys, probabilities=probabilities)
 
 
 def speed(folder: Path | None, count: int, rounds: int, only: list[str]) -> dict[str, float]:
-    """Processor and wall seconds a frame, in turns."""
+    """Processor and wall milliseconds per frame, the engines taking turns."""
     torch.manual_seed(0)
     runs: dict[str, Run] = {}
     network = reference(folder) if folder else None
@@ -232,24 +231,26 @@ def speed(folder: Path | None, count: int, rounds: int, only: list[str]) -> dict
     runs |= {"small": ours(small, 2), "small, 10 objects": ours(small, 10)}
     runs = {name: run for name, run in runs.items() if not only or name in only}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    found: dict[str, np.ndarray] = {}
+    probabilities: dict[str, np.ndarray] = {}
     for run in runs.values():
         run(WARM_UP)
     for _ in range(rounds):
         for name, run in runs.items():
             processor, wall = time.process_time(), time.perf_counter()
-            found[name] = run(count)
+            probabilities[name] = run(count)
             times[name].append(((time.process_time() - processor) / count, (time.perf_counter() - wall) / count))
-    return report(times, found, count)
+    return report(times, probabilities, count)
 
 
-def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndarray], count: int) -> dict[str, float]:
-    """Print the table of medians, and what they say of each other."""
-    best = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+def report(
+    times: dict[str, list[tuple[float, float]]], probabilities: dict[str, np.ndarray], count: int
+) -> dict[str, float]:
+    """Print and return medians, their ratios, and the differences of probabilities."""
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
     print(f"STCN, {HEIGHT} x {WIDTH}, {count} frames, one thread, medians of {len(next(iter(times.values())))}")
     print(f"{'ms a frame':20}{'processor':>10}{'wall':>8}")
     figures: dict[str, float] = {}
-    for name, (processor, wall) in best.items():
+    for name, (processor, wall) in medians.items():
         print(f"{name:20}{1000 * processor:10.0f}{1000 * wall:8.0f}")
         key = name.replace(", ", "_").replace(" ", "_")
         figures |= {f"{key}_processor_ms": 1000 * processor, f"{key}_wall_ms": 1000 * wall}
@@ -259,30 +260,25 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, np.ndar
         "small, 10 / 2": ("small, 10 objects", "small"),
     }
     for label, (one, other) in pairs.items():
-        if one in best and other in best:
-            ratio = best[one][0] / best[other][0]
+        if one in medians and other in medians:
+            ratio = medians[one][0] / medians[other][0]
             print(f"{label:20}{ratio:10.2f}")
             figures[label] = ratio
-    if {"ours", "theirs"} <= found.keys():
-        figures |= _differences(found["ours"], found["theirs"])
+    if {"ours", "theirs"} <= probabilities.keys():
+        figures |= _differences(probabilities["ours"], probabilities["theirs"])
     return figures
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     gap = np.abs(one - other)
     swapped = ((one > 0.5) != (other > 0.5)).mean()
-    print(
-        f"probabilities differ by {gap.max():.1e} at most, {gap.mean():.1e} on average; masks on {swapped:.1e} of pixels"
-    )
-    return {
-        "largest_difference": float(gap.max()),
-        "mean_difference": float(gap.mean()),
-        "masks_differ": float(swapped),
-    }
+    largest, mean = float(gap.max()), float(gap.mean())
+    print(f"probabilities differ by {largest:.1e} at most, {mean:.1e} on average; masks on {swapped:.1e} of pixels")
+    return {"largest_difference": largest, "mean_difference": mean, "masks_differ": float(swapped)}
 
 
 def growth() -> dict[str, float]:
-    """Peak memory of this engine on a long and a short video, MiB, each in a fresh process."""
+    """Peak memory of the embedded network on a short and a long video, MiB, each in a new process."""
     figures = {}
     for count in (SHORT, LONG):
         command = [sys.executable, "-m", "benchmarks.stcn", "--peak", str(count)]
@@ -293,10 +289,10 @@ def growth() -> dict[str, float]:
 
 
 def peak(count: int) -> float:
-    """MiB at most while a video of `count` frames is segmented; what loading took before is not counted."""
+    """Peak memory while a video of `count` frames is segmented, MiB; loading is not counted."""
     engine = Engine(embedded().eval(), StcnSettings(short_side=0, device="cpu"))
     prompts = {0: FramePrompts(masks=tuple(first_masks(2)))}
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     for _ in engine(Moving(count), prompts):
         pass
     status = Path("/proc/self/status").read_text().splitlines()
@@ -304,7 +300,7 @@ def peak(count: int) -> float:
 
 
 def on_device(device: str, count: int) -> dict[str, float]:
-    """Frames per second on an accelerator."""
+    """Frames per second of our engine on an accelerator."""
     if not torch.cuda.is_available():
         raise SystemExit(f"--device {device}: torch finds no GPU here")
     figures: dict[str, float] = {}
@@ -322,7 +318,7 @@ def on_device(device: str, count: int) -> dict[str, float]:
             run = ours(engine, objects)
             run(2 * PUBLISHED.every)
             start = time.perf_counter()
-            run(count)  # masks come back to the CPU: nothing is left to wait for
+            run(count)  # masks are copied to the CPU, so the GPU has finished
             figures[f"{name}_{objects}_objects_fps"] = count / (time.perf_counter() - start)
             print(f"{name:10}{objects:3} objects{figures[f'{name}_{objects}_objects_fps']:8.1f} frames a second")
     return figures
@@ -336,7 +332,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows of the table, or memory")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--fixture", type=Path, metavar="FILE", help="write what the tests compare with, nothing else")
+    parser.add_argument("--fixture", type=Path, metavar="FILE", help="write only the reference for the tests")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

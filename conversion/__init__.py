@@ -1,12 +1,14 @@
-"""Annotations in, VNG datasets out.
+"""Conversion of annotations into VNG datasets, and export of the datasets to other formats.
 
     import conversion
 
-    conversion.convert("point-vos", points="oops_train.json", narratives="oops_train.jsonl", frames="frames", out="data/oops-vng")
+    conversion.convert(
+        "point-vos", points="oops_train.json", narratives="oops_train.jsonl", frames="frames", out="data/oops-vng"
+    )
     conversion.export("data/oops-vng", "official", "trio")
     conversion.synthesize("world", videos=50, seed=1)
 
-Each function does what the command of its name does, and takes its options as keywords.
+Each function does what the command of the same name does, and takes the command's options as keywords.
 """
 
 from __future__ import annotations
@@ -23,23 +25,23 @@ __all__ = ["convert", "estimate", "export", "synthesize"]
 
 
 def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any) -> BuildResult:
-    """Make a VNG dataset from annotations, resume a conversion that was interrupted, or repair a damaged dataset.
+    """Convert annotations to a VNG dataset, resume an interrupted conversion, or repair a damaged dataset.
 
-    Under `torchrun` or `accelerate launch` every process calls this and takes its share of the videos; the bytes of the
-    result do not depend on their number.
+    Under `torchrun` or `accelerate launch` every process calls this and takes its share of the videos; the output is
+    identical for any number of processes.
 
     Args:
-        kind: of annotations, a name in `conversion.kinds.KINDS`: "point-vos", "vidln", "vng", "davis", ...
+        kind: the kind of annotations, a name in `conversion.kinds.KINDS`: "point-vos", "vidln", "vng", "davis", ...
         out: the dataset folder to write.
-        progress: whether a bar counts videos.
-        options: those of `vng convert KIND --help`, with _ for -; paths may be text.
+        progress: whether to show a progress bar.
+        options: the options of `vng convert KIND --help`, with _ for -; paths may be strings.
 
     Returns:
-        Totals, and the problems that were met: `problems.jsonl` in `out` has them too.
+        Totals and problems; `problems.jsonl` in `out` lists the problems too.
 
     Raises:
         UsageError: an unknown kind, engine or option, a value out of range.
-        DataError: nothing could be converted, or `out` holds something else.
+        DataError: nothing could be converted, or `out` holds other files.
     """
     from conversion.build import run_conversion
     from conversion.kinds import make_conversion
@@ -48,7 +50,7 @@ def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any
 
 
 def estimate(kind: str, out: str | Path, *, progress: bool = True, **options: Any) -> Estimate:
-    """What `convert` would do with these arguments, and how long it would take; nothing is written to `out`."""
+    """Estimate the work, time and disk space of `convert` with the same arguments; writes nothing to `out`."""
     from conversion.build import estimate_conversion
     from conversion.kinds import make_conversion
 
@@ -70,13 +72,13 @@ def export(
         dataset: a folder, a hub id, or a `VngDataset`.
         format: a name in `conversion.export_formats.FORMATS`: "official", "davis", "coco" or "point-png".
         out: folder to write.
-        split: only rows of this split.
+        split: export only the rows of this split.
         with_frames: with "coco", write the frames too, as JPEGs.
-        progress: whether a bar counts videos.
+        progress: whether to show a progress bar.
 
     Raises:
-        UsageError: an unknown format, or `with_frames` where it means nothing.
-        DataError: `out` holds something else.
+        UsageError: an unknown format, or `with_frames` with a format that does not support it.
+        DataError: `out` holds other files.
     """
     from conversion.export_formats import export_dataset
 
@@ -92,15 +94,15 @@ def synthesize(
     split: str = "train",
     progress: bool = True,
 ) -> dict[str, int]:
-    """Write a procedural set in the official formats, with exact truth; the same arguments give the same bytes.
+    """Write a procedural dataset in the official formats, with exact ground truth; same arguments, identical output.
 
     Args:
         out: folder to write.
-        videos: how many.
-        seed: of everything that is drawn.
-        preset: what the world is like: "hard", "easy", "varied", "crowded", "occlusions" or "stills".
+        videos: number of videos.
+        seed: random seed.
+        preset: settings of the scenes: "hard", "easy", "varied", "crowded", "occlusions" or "stills".
         split: prefix of the video names.
-        progress: whether a bar counts videos.
+        progress: whether to show a progress bar.
 
     Returns:
         Totals by name.

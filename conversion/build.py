@@ -1,7 +1,7 @@
-"""Annotations in, a VNG dataset out: video by video, over processes, resumable, going on past bad records.
+"""Run a conversion: video by video, in parallel processes, resumable, skipping bad records.
 
-Annotation files are read once into a spool. Every video is one part of the dataset's writer, so that processes killed at
-any moment go on where they were and end in the same bytes. What could not be used is a `Problem` in `problems.jsonl`.
+Annotation files are read once into a spool. Every video is one part of the dataset's writer, so that processes killed
+at any moment can resume with identical output. Data that cannot be used is reported as a `Problem` in `problems.jsonl`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from conversion.options import BuildOptions, Engines
-from conversion.spool import Spool, SpoolWriter, make_spool, whole
+from conversion.spool import Spool, SpoolWriter, is_intact, make_spool
 from vng.dataset import Video
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
@@ -28,12 +28,12 @@ from vng.processes import Processes, current_processes, limited_threads
 
 SPOOL = "annotations.sqlite"
 NARRATIVES, POINTS = "narratives", "points"  # kinds of records in a spool
-SAMPLES = 4  # videos that a dry run converts to learn the pace
+SAMPLES = 4  # videos that a dry run converts to measure the speed
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Totals of the dataset and the problems met."""
+    """Totals of the dataset, and the problems found."""
 
     totals: dict[str, int]
     problems: list[Problem]
@@ -41,26 +41,26 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a conversion would do."""
+    """Estimated work of a conversion."""
 
     videos: int
-    records: int  # points or narratives records in the annotations
-    done: int  # videos an earlier run has converted
-    problems: int  # met while reading
+    records: int  # records of points or narratives in the annotations
+    done: int  # videos that an earlier run has converted
+    problems: int  # found while reading
     seconds_per_video: float | None  # on this machine, one process; None where nothing is left to do
     bytes_per_video: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, with what is left in seconds and bytes."""
-        left = self.videos - self.done
-        seconds = None if self.seconds_per_video is None else left * self.seconds_per_video
-        size = None if self.bytes_per_video is None else left * self.bytes_per_video
+        """Plain values, with the remaining time in seconds and size in bytes."""
+        remaining = self.videos - self.done
+        seconds = None if self.seconds_per_video is None else remaining * self.seconds_per_video
+        size = None if self.bytes_per_video is None else remaining * self.bytes_per_video
         return asdict(self) | {"seconds_left": seconds, "bytes_left": size}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """One kind of conversion: what it reads, and how the records of one video become rows."""
+    """One conversion: its inputs, how they are read, and how the records of one video become rows."""
 
     kind: str
     title: str
@@ -69,21 +69,21 @@ class Conversion:
     read: Callable[[SpoolWriter], None]
     make: Callable[[Spool, str, list[Problem]], list[Video]]
     nouns: str = ""
-    having: str | None = None  # only videos with a record of this kind too
+    having: str | None = None  # convert only videos that also have a record of this kind
     with_frames: bool = True  # whether rows carry pixels
-    engines: Engines | None = None  # what makes the masks; None where they are the annotations' own
-    more: dict[str, Any] = field(default_factory=dict)  # settings of this kind alone
+    engines: Engines | None = None  # make the masks; None where masks come from the annotations
+    more: dict[str, Any] = field(default_factory=dict)  # settings specific to this kind
 
     def settings(self) -> dict[str, Any]:
-        """Everything the result depends on but the frames, for the manifest: of inputs their content, not their paths."""
+        """Everything but the frames that the result depends on, for the manifest; inputs by content, not by path."""
         hashes = {name: content_hash(path) for name, path in self.inputs.items()}
-        what: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "conversion": self.kind,
             "inputs": hashes,
             "nouns": self.nouns,
             "with_frames": self.with_frames,
         }
-        return what | self.more | self.options.as_settings(self.engines)
+        return settings | self.more | self.options.as_settings(self.engines)
 
     def videos(self, spool: Spool) -> Iterator[str]:
         """The videos to convert, in order."""
@@ -93,17 +93,17 @@ class Conversion:
 def run_conversion(conversion: Conversion, out: Path) -> BuildResult:
     """Run a conversion, resume an interrupted one, or repair a finished one whose shards were damaged.
 
-    Under `torchrun` or `accelerate launch` every process calls this and takes its share of the videos; the bytes of the
-    result do not depend on their number.
+    Under `torchrun` or `accelerate launch` every process calls this and takes its share of the videos; the output is
+    identical for any number of processes.
 
     Raises:
-        DataError: nothing could be converted, or `out` holds something else.
+        DataError: nothing could be converted, or `out` holds other files.
     """
     processes = current_processes()
     writer = DatasetWriter(out, conversion.settings(), processes=processes)
     with limited_threads(conversion.options.threads):
         if writer.complete:
-            processes.on_main(lambda: _mend(conversion, writer))
+            processes.on_main(lambda: _repair(conversion, writer))
         else:
             _convert(conversion, writer, processes)
     return BuildResult(writer.totals, read_problems(out / PROBLEMS_FILE))
@@ -113,7 +113,7 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
     spool_path = writer.partial / SPOOL
 
     def read() -> None:
-        if not whole(spool_path):
+        if not is_intact(spool_path):
             make_spool(spool_path, conversion.read)
 
     processes.on_main(read)
@@ -122,16 +122,16 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
         if processes.is_main:
             writer.write(0, [], spool.problems())
         count = 1 + sum(1 for _ in conversion.videos(spool))
-        mine = range(1 + processes.index, count, processes.count)
-        share = f" ({processes.index + 1} of {processes.count})" if processes.count > 1 else ""
+        assigned = range(1 + processes.index, count, processes.count)
+        suffix = f" ({processes.index + 1} of {processes.count})" if processes.count > 1 else ""
         bar = tqdm(
-            total=len(mine),
-            desc=f"convert{share}",
+            total=len(assigned),
+            desc=f"convert{suffix}",
             unit="video",
             disable=not (options.progress and processes.is_main),
         )
         for index, name in enumerate(conversion.videos(spool), 1):
-            if index in mine:
+            if index in assigned:
                 if not writer.done(index):
                     bar.set_postfix_str(name[:30], refresh=False)
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
@@ -143,7 +143,7 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
 
 
 def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """One video's rows, and the problems met on the way."""
+    """Rows of one video, and the problems found in it."""
     problems: list[Problem] = []
     rows = []
     embed = not conversion.options.link_frames
@@ -159,14 +159,14 @@ def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[l
     return rows, problems
 
 
-def _mend(conversion: Conversion, writer: DatasetWriter) -> None:
-    """Make the damaged shards of a finished dataset again; where none is damaged, nothing is read but the shards."""
+def _repair(conversion: Conversion, writer: DatasetWriter) -> None:
+    """Convert the videos of damaged shards again; where no shard is damaged, the annotations are not read."""
     broken = list(writer.broken_shards(progress=conversion.options.progress))
     if not broken:
         return
     with tempfile.TemporaryDirectory() as scratch, _scratch_spool(conversion, Path(scratch)) as spool:
         for shard in broken:
-            bar = tqdm(shard.parts, desc=f"mend {shard.file}", unit="video", disable=not conversion.options.progress)
+            bar = tqdm(shard.parts, desc=f"repair {shard.file}", unit="video", disable=not conversion.options.progress)
             names = {i: name for i, name in enumerate(conversion.videos(spool), 1) if i in shard.parts}
             writer.mend(shard, ((i, *_rows(conversion, spool, names[i], writer.out)) for i in bar))
 
@@ -179,7 +179,7 @@ def _scratch_spool(conversion: Conversion, folder: Path) -> Iterator[Spool]:
 
 
 def estimate_conversion(conversion: Conversion, out: Path) -> Estimate:
-    """What `run_conversion` would do, and how long it would take: a few videos are converted and thrown away.
+    """Estimate the work and time of `run_conversion`: converts a few videos and discards them.
 
     Writes nothing to `out`. Raises DataError as `run_conversion` does.
     """
@@ -189,18 +189,18 @@ def estimate_conversion(conversion: Conversion, out: Path) -> Estimate:
         _scratch_spool(conversion, Path(scratch)) as spool,
         limited_threads(conversion.options.threads),
     ):
-        left = [(i, name) for i, name in enumerate(conversion.videos(spool), 1)]
-        total = len(left)
+        remaining = [(i, name) for i, name in enumerate(conversion.videos(spool), 1)]
+        total = len(remaining)
         broken = [shard.parts for shard in writer.broken_shards()] if writer.complete else []
-        left = [
+        remaining = [
             (i, name)
-            for i, name in left
+            for i, name in remaining
             if (any(i in parts for parts in broken) if writer.complete else not writer.done(i))
         ]
         trial = DatasetWriter(Path(scratch) / "out", {})
         seconds, sizes = [], []
-        for place in sorted({round(x) for x in np.linspace(0, len(left) - 1, SAMPLES)} if left else ()):
-            index, name = left[place]
+        for position in sorted({round(x) for x in np.linspace(0, len(remaining) - 1, SAMPLES)} if remaining else ()):
+            index, name = remaining[position]
             start = time.perf_counter()
             trial.write(index, *_rows(conversion, spool, name, out))
             seconds.append(time.perf_counter() - start)
@@ -208,7 +208,7 @@ def estimate_conversion(conversion: Conversion, out: Path) -> Estimate:
         return Estimate(
             total,
             spool.count(conversion.having or NARRATIVES),
-            total - len(left),
+            total - len(remaining),
             len(spool.problems()),
             float(np.mean(seconds)) if seconds else None,
             float(np.mean(sizes)) if sizes else None,

@@ -1,7 +1,8 @@
-"""A VNG dataset in another format: the table of formats, and what every export does alike.
+"""Export of a VNG dataset to other formats: the table of formats, and the code that all exports share.
 
-A format writes what it can hold. What it cannot hold is left out and reported, also in `problems.jsonl` beside.
-A new format is a function `write_...(videos, out, ...) -> ExportResult` in `conversion/formats/`, and one line in `FORMATS`.
+A format writes what it can hold. The rest is left out and reported, also in `problems.jsonl` beside the export.
+A new format is a function `write_...(videos, out, ...) -> ExportResult` in `conversion/formats/`, and one line in
+`FORMATS`.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from vng.errors import PROBLEMS_FILE, DataError, Problem, UsageError, as_lines, 
 from vng.frames import Frames, encode_jpeg
 from vng.manifest import check_folder, write_atomic
 
-FORMATS = {  # name -> "module:function"
+# name -> "module:function"
+FORMATS = {
     "official": "conversion.formats.official_vng:export_trio",
     "davis": "conversion.formats.davis:write_davis",
     "coco": "conversion.formats.youtube_vis:write_youtube_vis",
     "point-png": "conversion.formats.point_pngs:write_point_pngs",
 }
 WITH_FRAMES = ("coco",)  # formats that write frames on demand
-UNFINISHED = ".unfinished"  # a file that is there while an export is written
+UNFINISHED = ".unfinished"  # a file that exists while an export is being written
 _JPEG = b"\xff\xd8"
 
 
 @dataclass
 class ExportResult:
-    """What an export wrote, and what it could not hold.
+    """Totals, problems and files of an export.
 
     Attributes:
         totals: counts by name.
-        problems: what was left out ("error"), or lost ("note").
-        files: what was written, where that is a few files.
+        problems: data that was left out ("error") or lost ("note").
+        files: the files written, where they are few.
     """
 
     totals: Counter[str] = field(default_factory=lambda: Counter(videos=0, objects=0, masks=0))
@@ -45,17 +47,17 @@ class ExportResult:
     files: list[Path] = field(default_factory=list)
 
     def report(self, video: Video, where: str, reason: str, kind: str = "note") -> None:
-        """Add a problem of a video."""
+        """Add a problem with a video."""
         self.problems.append(Problem(video.dataset, record=video.video_id, field=where, reason=reason, kind=kind))
 
     def count(self, video: Video, holds: Iterable[str] = ()) -> None:
-        """Add a video that was written, and report what a format of masks does not hold, unless `holds` names it."""
+        """Count a written video, and report its narratives and points as lost unless `holds` names them."""
         masks = sum(rle is not None for item in video.objects for rle in item.segmentations)
         self.totals.update(videos=1, objects=len(video.objects), masks=masks)
         lost = {"narratives": len(video.narratives), "points": sum(len(item.points) for item in video.objects)}
-        told = [f"{number} {name}" for name, number in lost.items() if number and name not in holds]
-        if told:
-            self.report(video, "", f"{' and '.join(told)} are not written: this format has none")
+        dropped = [f"{number} {name}" for name, number in lost.items() if number and name not in holds]
+        if dropped:
+            self.report(video, "", f"{' and '.join(dropped)} are not written: this format does not support them")
 
 
 def export_dataset(
@@ -72,7 +74,7 @@ def export_dataset(
 
     module, _, function = FORMATS[one_of(format, FORMATS, "export format")].partition(":")
     if with_frames and format not in WITH_FRAMES:
-        raise UsageError("--with-frames goes with --format coco; davis always writes frames, the others never")
+        raise UsageError("--with-frames requires --format coco; davis always writes frames, the others never")
     source = dataset if isinstance(dataset, VngDataset) else VngDataset(dataset, split)
     videos = tqdm(source, total=len(source), desc="export", unit="video", disable=not progress)
     more: dict[str, Any] = {"with_frames": True} if with_frames else {}
@@ -81,7 +83,7 @@ def export_dataset(
 
 @contextmanager
 def export_folder(out: Path) -> Iterator[ExportResult]:
-    """An empty folder to write into, whole or marked as unfinished; an interrupted export starts again."""
+    """An empty folder for an export, marked as unfinished until it is complete; an interrupted export starts again."""
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / UNFINISHED).exists():
         raise DataError(out, reason="this folder holds something else", cure="choose another --out")
@@ -95,7 +97,7 @@ def export_folder(out: Path) -> Iterator[ExportResult]:
 
 
 def write_frames(frames: Frames, names: Iterable[str], folder: Path) -> None:
-    """Write frames as JPEGs; those that are JPEGs already keep their bytes."""
+    """Write frames as JPEGs; frames that are already JPEGs are copied byte by byte."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):
         data = frames.encoded(index)

@@ -1,4 +1,4 @@
-"""Published annotation files looked at as they are: figures beside the paper's, and a page. Nothing is converted."""
+"""Inspection of published annotation files without conversion: figures beside the paper's, and an HTML page."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ REPEATED = "objects whose key repeats"
 
 @dataclass(kw_only=True)
 class AnnotationInspection:
-    """Running figures of a points file, a narratives file, or both."""
+    """Figures of a points file, a narratives file, or both, updated record by record."""
 
     points: PointStatistics = field(default_factory=PointStatistics)
-    published: Published | None = None  # what the paper says of a set that looks like this one
-    left_out: Counter[str] = field(default_factory=Counter)  # not in the figures, as in the publisher's
+    published: Published | None = None  # the paper's figures for the set that this looks like
+    left_out: Counter[str] = field(default_factory=Counter)  # not counted, as in the published figures
     names: Counter[str] = field(default_factory=Counter)  # objects by name
     narratives: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     _point_videos: set[str] = field(default_factory=set)
     _keys: set[str] = field(default_factory=set)
 
-    def add_record(self, record: PointRecord, video_is_known: bool = True) -> None:
-        """Count one object; one without a video, and points without a frame, are no part of the published figures."""
+    def add_record(self, record: PointRecord, has_videos: bool = True) -> None:
+        """Count one object; leave out objects without a video and points without a frame, as the publisher does."""
         if record.key in self._keys:
             self.left_out[REPEATED] += 1
             return
         self._keys.add(record.key)
-        if record.video_name is None and video_is_known:
+        if record.video_name is None and has_videos:
             self.left_out[NO_VIDEO] += 1
             return
         placed = [point for point in record.points if point.frame_id is not None]
@@ -86,25 +86,25 @@ def inspect_annotations(
     html: Path | None = None,
     progress: bool = True,
 ) -> AnnotationInspection:
-    """Read published files through, record by record; with `html` (a folder) also write `index.html` there.
+    """Inspect published files record by record; with `html` (a folder), also write `index.html` there.
 
     Args:
         points: Point-VOS JSON, JSON lines or PNG folder. narratives: VidLN JSON lines. One may be None.
-        subset: count only what this list names.
+        subset: count only the objects and videos in this list.
 
-    Raises DataError for files that cannot be read and for a subset list that names nothing in them.
+    Raises DataError for files that cannot be read, and for a subset list of which nothing is in them.
     """
     inspection = AnnotationInspection()
     keep = (lambda record: True) if subset is None else subset.keeps
     if points is not None:
         splits = set()
-        for record in _shown(read_points(points, inspection.problems.append), points, "object", progress):
+        for record in _with_progress(read_points(points, inspection.problems.append), points, "object", progress):
             if keep(record):
-                inspection.add_record(record, video_is_known=not points.is_dir())
+                inspection.add_record(record, has_videos=not points.is_dir())
                 splits.add(record.split)
         inspection.published = published_like("/".join(points.resolve().parts[-3:]), splits - {""})
     if narratives is not None:
-        for video in _shown(read_vidln(narratives, inspection.problems.append), narratives, "video", progress):
+        for video in _with_progress(read_vidln(narratives, inspection.problems.append), narratives, "video", progress):
             if subset is None or points is not None or subset.keeps_video(video.video_id):
                 inspection.add_narrative(video)
     if subset is not None:
@@ -114,7 +114,7 @@ def inspect_annotations(
     return inspection
 
 
-def _shown(records: Iterable[T], path: Path, unit: str, progress: bool) -> Iterator[T]:
+def _with_progress(records: Iterable[T], path: Path, unit: str, progress: bool) -> Iterator[T]:
     return iter(tqdm(records, desc=path.name[:30], unit=unit, disable=not progress))
 
 

@@ -1,8 +1,8 @@
-"""The table of conversions: what each kind is called, what it takes, and which function makes it.
+"""The table of conversions: name, options and function of each kind.
 
-A new format is one file in `conversion/formats/` with a function `..._conversion(options, **its_own) -> Conversion`, and one
-entry here. Command line and `conversion.convert` are made from the entry. Nothing heavy is imported, so that `--help` answers
-at once.
+A new format is one file in `conversion/formats/` with a function `..._conversion(options, **its_own) -> Conversion`,
+and one entry here, from which the command line and `conversion.convert` are built. Nothing heavy is imported, so that
+`--help` is fast.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Kind:
     """One kind of conversion.
 
     Attributes:
-        name: on the command line and for `conversion.convert`.
-        summary, example: for help.
-        home: "module:function" that makes the `Conversion`.
-        options: its own, which the function takes as keywords.
+        name: name on the command line and for `conversion.convert`.
+        summary, example: texts for `--help`.
+        home: "module:function" that returns the `Conversion`.
+        options: options of this kind only, passed to the function as keywords.
         segments: whether a segmenter makes the masks; the function then takes `engines` too.
-        simulates: whether points may be simulated from the masks; the function then takes `simulation` too.
+        simulates: whether points can be simulated from the masks; the function then takes `simulation` too.
         fixed: keywords of the function that are the same for every call.
     """
 
@@ -49,28 +49,28 @@ class Kind:
 
     @property
     def all_options(self) -> tuple[Option, ...]:
-        """Its own options, then those that it shares with other kinds."""
+        """Options of this kind only, then those shared with other kinds."""
         shared = (ENGINE_OPTIONS if self.segments else ()) + (SIMULATION_OPTIONS if self.simulates else ())
         return (*self.options, *shared, *OUTPUT_OPTIONS)
 
 
 OUTPUT_OPTIONS = (
     Option(name="out", type=path, required=True, help="dataset folder to write"),
-    Option(name="name", default="", help="name of the dataset in its rows [the annotations' own]"),
-    Option(name="split", type=split_name, default="", help="split of the rows [the annotations' own]"),
-    Option(name="only", repeated=True, default=[], metavar="VIDEO", help="this video only; may be repeated"),
+    Option(name="name", default="", help="name of the dataset in its rows [from the annotations]"),
+    Option(name="split", type=split_name, default="", help="split of the rows [from the annotations]"),
+    Option(name="only", repeated=True, default=[], metavar="VIDEO", help="convert only this video; may be repeated"),
     Option(
         name="subset",
         type=path,
         metavar="FILE",
-        help="only what this list names, one object key or video name a line (Point-VOS publishes two)",
+        help="convert only what this list names, one object key or video name per line (Point-VOS publishes two)",
     ),
-    Option(name="limit", type=positive, help="convert this many videos only"),
+    Option(name="limit", type=positive, help="convert at most this many videos"),
     Option(
         name="threads",
         type=natural,
         default=1,
-        help="threads of each process; the last digits of masks depend on it, so use more processes instead [1]",
+        help="threads per process; they change masks in the last digits, so prefer more processes [1]",
     ),
     Option(name="link_frames", flag=True, help="refer to frames by path instead of embedding them"),
 )
@@ -79,7 +79,7 @@ ENGINE_OPTIONS = (
     Option(
         name="segmenter",
         default=DEFAULT_SEGMENTER,
-        help=f"what turns points into masks: {', '.join(SEGMENTERS)} [{DEFAULT_SEGMENTER}]",
+        help=f"engine that turns points into masks: {', '.join(SEGMENTERS)} [{DEFAULT_SEGMENTER}]",
     ),
     Option(name="segmenter_checkpoint", metavar="ID", help="weights of the segmenter: a folder or hub id"),
     Option(
@@ -96,52 +96,52 @@ ENGINE_OPTIONS = (
         metavar="NAME",
         help=(
             f"carry masks to all frames: {', '.join(PROPAGATORS)} [without a name {DEFAULT_PROPAGATOR}; without the "
-            "option only annotated frames have masks]"
+            "option, only annotated frames have masks]"
         ),
     ),
     Option(name="propagator_checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id"),
-    Option(name="seed", type=natural, default=0, help="of the points held out to measure agreement [0]"),
+    Option(name="seed", type=natural, default=0, help="random seed of the points held out to measure agreement [0]"),
 )
 
 _AGREEMENT = (
-    Option(name="held_out", type=real, default=0.2, help="share of points kept to measure agreement [0.2]"),
-    Option(name="min_agreement", type=real, default=0.0, help="leave out objects whose point agreement is lower [0]"),
+    Option(name="held_out", type=real, default=0.2, help="share of points held out to measure agreement [0.2]"),
+    Option(name="min_agreement", type=real, default=0.0, help="leave out objects with a lower point agreement [0]"),
 )
 
-_POINTS_GROUP = "points from masks, as Point-VOS draws them (Sec. 3.1); all need --simulate"
+_POINTS_GROUP = "simulated points, drawn from masks as in Point-VOS (Sec. 3.1); all require --simulate"
 SIMULATION_OPTIONS = (
     Option(
         name="simulate",
         type=positive,
         metavar="N",
         group=_POINTS_GROUP,
-        help="most positive points of an object in a frame; without it, masks and no points are written",
+        help="most positive points per object and frame; without this option, masks are written and no points",
     ),
     Option(
         name="negatives",
         type=natural,
         metavar="N",
         group=_POINTS_GROUP,
-        help="most negative points, on whatever is neither the object nor void [N of --simulate]",
+        help="most negative points, on pixels that are neither the object nor void [N of --simulate]",
     ),
     Option(
         name="point_frames",
         type=frame_count,
         metavar="F|all",
         group=_POINTS_GROUP,
-        help="this many annotated frames, or all [10]",
+        help="number of annotated frames that get points, or all [10]",
     ),
     Option(
         name="frame_sampling",
         choices=("even", "random"),
         group=_POINTS_GROUP,
-        help="which frames: evenly spaced, or drawn at random (App. A) [even]",
+        help="how frames are chosen: evenly spaced, or at random (App. A) [even]",
     ),
     Option(
         name="sampling",
         choices=("random", "farthest"),
         group=_POINTS_GROUP,
-        help="random, or farthest-point sampling from the middle of the region [random]",
+        help="how points are drawn: random, or farthest-point sampling from the middle of the region [random]",
     ),
     Option(
         name="distance",
@@ -149,8 +149,8 @@ SIMULATION_OPTIONS = (
         metavar="PIXELS",
         group=_POINTS_GROUP,
         help=(
-            "least distance of two points of one label, in pixels at 480 rows: at 240 rows half of it, and so on; "
-            "where that many points do not fit, there are fewer [20]"
+            "least distance of two points with the same label, in pixels at 480 rows: half of it at 240 rows, and so "
+            "on; where that many points do not fit, fewer are drawn [20]"
         ),
     ),
     Option(
@@ -158,18 +158,18 @@ SIMULATION_OPTIONS = (
         type=natural,
         metavar="S",
         group=_POINTS_GROUP,
-        help="a point depends on it, and on the names of video, object and frame [0]",
+        help="random seed; points also depend on the names of video, object and frame [0]",
     ),
     Option(
         name="shared_negatives",
         flag=True,
         group=_POINTS_GROUP,
         help=(
-            "draw the negatives of a frame once, on the background that its objects have in common, and give them to "
-            "every object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 a frame"
+            "draw the negatives of a frame once, on the common background of its objects, and give them to every "
+            "object (farthest always does): the published counts of PV-DAVIS and PV-YouTube are 10 per frame"
         ),
     ),
-    Option(name="keep_masks", flag=True, group=_POINTS_GROUP, help="keep the masks beside the points"),
+    Option(name="keep_masks", flag=True, group=_POINTS_GROUP, help="keep the masks in addition to the points"),
 )
 
 _FRAMES = Option(name="frames", type=path, required=True, help="folder of VIDEO/ folders of frames, or VIDEO.mp4 files")
@@ -178,7 +178,7 @@ _NULL_MEANS = Option(
     name="null_means",
     choices=("unknown", "absent"),
     default="unknown",
-    help="what null in a listed frame says: not annotated (null), or the object is absent (empty) [unknown]",
+    help="meaning of null in a listed frame: unannotated (null), or the object is absent (empty) [unknown]",
 )
 _META = Option(name="meta", type=path, required=True, metavar="FILE", help="meta_expressions.json")
 _EXPRESSION_FRAMES = Option(
@@ -188,7 +188,7 @@ _WITHOUT = Option(
     name="without",
     type=path,
     metavar="FILE",
-    help="leave out the videos of this meta_expressions.json (valid's file holds those of test too)",
+    help="leave out the videos of this meta_expressions.json (the file of valid also holds those of test)",
 )
 _DAVIS_ROOT = Option(name="root", type=path, required=True, help="DAVIS folder, with JPEGImages/ and Annotations/")
 
@@ -206,14 +206,14 @@ def _image_set(everything: str) -> Option:
 TRIO_OPTIONS = (
     Option(name="meta", type=path, required=True, help="meta_expressions.json"),
     Option(name="extra_masks", type=path, required=True, help="extra_masks.json"),
-    Option(name="orig_masks", type=path, required=True, help="the data set's own masks (YouTube-VIS layout)"),
+    Option(name="orig_masks", type=path, required=True, help="masks of the original dataset (YouTube-VIS layout)"),
 )
 
 
 def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
     rows = (
-        "frames of a row: those that `file_names` lists, or all that the video's folder has, with null masks where "
-        f"none is listed [{row_frames}]"
+        "frames of a row: those that `file_names` lists, or all in the folder of the video, with null masks where none "
+        f"is listed [{row_frames}]"
     )
     return Kind(
         name=name,
@@ -225,7 +225,7 @@ def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
             Option(
                 name="frames",
                 type=path,
-                help="folder that `file_names` are relative to; without it the rows carry no pixels",
+                help="folder that `file_names` are relative to; without it, the rows have no images",
             ),
             Option(name="row_frames", choices=("listed", "all"), default="", help=rows),
             _NULL_MEANS,
@@ -253,14 +253,14 @@ _ALL = (
                 name="link",
                 choices=("name", "name+trace"),
                 default="name+trace",
-                help="how a record finds its noun [name+trace]",
+                help="how a record is matched to its noun [name+trace]",
             ),
         ),
         segments=True,
     ),
     Kind(
         name="points",
-        summary="a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from them",
+        summary="a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from the points",
         example="vng convert points --source data/pv-davis --segmenter embedded --out data/pv-davis-pseudo",
         home="conversion.narrated:points_conversion",
         options=(Option(name="source", type=path, required=True, help="VNG dataset with points"), *_AGREEMENT),
@@ -284,7 +284,7 @@ _ALL = (
         home="conversion.formats.official_vng:vng_conversion",
         options=(
             *TRIO_OPTIONS,
-            Option(name="frames", type=path, help="folder of frames; without it the rows carry no pixels"),
+            Option(name="frames", type=path, help="folder of frames; without it, the rows have no images"),
         ),
     ),
     Kind(
@@ -295,7 +295,7 @@ _ALL = (
         options=(
             _DAVIS_ROOT,
             _image_set("all clips"),
-            Option(name="merge_objects", flag=True, help="make one object of all, as DAVIS 2016 has it"),
+            Option(name="merge_objects", flag=True, help="merge all objects into one, as in DAVIS 2016"),
         ),
         simulates=True,
     ),
@@ -322,8 +322,8 @@ _ALL = (
                 name="annotated",
                 choices=("all", "first"),
                 help=(
-                    "whether a label image tells of all objects, or of those that first appear in it [by the folder's "
-                    "name: first for valid and test]"
+                    "whether a label image annotates all objects, or only those that first appear in it [by the "
+                    "folder's name: first for valid and test]"
                 ),
             ),
         ),
@@ -331,20 +331,20 @@ _ALL = (
     ),
     _vis(
         "ovis",
-        "OVIS's own masks, without narratives (OVIS-VNG comes by `vng convert vng`)",
+        "masks of OVIS, without narratives (for OVIS-VNG, use `vng convert vng`)",
         "annotations_train.json",
         "listed",
     ),
     _vis(
         "uvo",
-        "UVO's own masks, without narratives (UVO-VNG comes by `vng convert vng`)",
+        "masks of UVO, without narratives (for UVO-VNG, use `vng convert vng`)",
         "UVO_sparse_train_video.json",
         "all",
     ),
     _vis("youtube-vis", "any masks in YouTube-VIS layout, without narratives", "instances.json", "listed"),
     Kind(
         name="ref-youtube-vos",
-        summary="Ref-YouTube-VOS: a narrative an expression, true masks on annotated frames",
+        summary="Ref-YouTube-VOS: one narrative per expression, true masks on annotated frames",
         example=(
             "vng convert ref-youtube-vos --meta meta_expressions/train/meta_expressions.json --annotations "
             "train/Annotations --frames train/JPEGImages --out data/ref-youtube-vos"
@@ -365,7 +365,7 @@ _ALL = (
     ),
     Kind(
         name="mevis",
-        summary="MeViS: a narrative an expression; several objects of an expression are one, their masks joined",
+        summary="MeViS: one narrative per expression; several objects of an expression become one, their masks joined",
         example=(
             "vng convert mevis --meta train/meta_expressions.json --masks train/mask_dict.json --frames "
             "train/JPEGImages --out data/mevis"
@@ -386,7 +386,7 @@ _ALL = (
     ),
     Kind(
         name="ref-davis",
-        summary="Ref-DAVIS17: a narrative a sentence, DAVIS's true masks",
+        summary="Ref-DAVIS17: one narrative per sentence, true masks of DAVIS",
         example=(
             "vng convert ref-davis --root DAVIS --image-set 2017/val --expressions Davis17_annot1.txt "
             "Davis17_annot1_full_video.txt Davis17_annot2.txt Davis17_annot2_full_video.txt --out data/ref-davis"
@@ -413,7 +413,7 @@ _ALL = (
     ),
     Kind(
         name="coco-png",
-        summary="COCO Panoptic Narrative Grounding: an image is a video of one frame, true masks of its singular things",
+        summary="COCO Panoptic Narrative Grounding: images as videos of one frame, true masks of their singular things",
         example=(
             "vng convert coco-png --narratives png_coco_train2017.json --panoptic panoptic_train2017.json "
             "--panoptic-masks panoptic_train2017 --images train2017 --out data/coco-png"
@@ -433,15 +433,15 @@ _ALL = (
             Option(
                 name="keep_plurals",
                 flag=True,
-                help="keep nouns of several segments, as one object, and of crowds (narratives of VNG have none)",
+                help="keep nouns of several segments (as one object) and of crowds; VNG narratives have none",
             ),
-            Option(name="keep_stuff", flag=True, help="keep nouns of stuff: sky, grass (VNG has none)"),
+            Option(name="keep_stuff", flag=True, help="keep nouns of stuff, such as sky or grass; VNG has none"),
         ),
     ),
     Kind(
         name="point-benchmark",
         summary=(
-            "a VNG dataset with points: the form of the PV-Oops benchmark, points on a reference frame and few true masks"
+            "a VNG dataset with points, in the form of PV-Oops (benchmark): points on a reference frame, few true masks"
         ),
         example="vng convert point-benchmark --source data/oops-val --narratives oops_val.jsonl --out data/pv-oops",
         home="conversion.point_benchmark:benchmark_conversion",
@@ -451,11 +451,13 @@ _ALL = (
                 name="narratives",
                 type=path,
                 help=(
-                    "drop objects whose mouse trace does not come after the reference frame, and evaluate on its "
-                    "frame: the VidLN narratives that the dataset was converted from"
+                    "VidLN narratives that the dataset was converted from: drop objects whose mouse trace does not "
+                    "come after the reference frame, and evaluate on the frame of the trace"
                 ),
             ),
-            Option(name="trace_frames", type=path, help="the same from a JSON object {object id: frame name}"),
+            Option(
+                name="trace_frames", type=path, help="instead of --narratives: a JSON object {object id: frame name}"
+            ),
         ),
     ),
 )
@@ -463,28 +465,28 @@ _ALL = (
 KINDS = {kind.name: kind for kind in _ALL}
 
 
-def make_conversion(kind: str, out: Any, progress: bool = True, **given: Any) -> tuple[Conversion, Any]:
-    """The conversion of a kind with its options checked, and the folder it writes; see `conversion.convert`.
+def make_conversion(kind: str, out: Any, progress: bool = True, **arguments: Any) -> tuple[Conversion, Any]:
+    """Returns the conversion of a kind, its options checked, and the folder to write; see `conversion.convert`.
 
     Raises:
-        UsageError: an unknown kind, engine or option, a value out of range, options that do not go together.
-        DataError: an input that is not there, weights that do not load.
+        UsageError: an unknown kind, engine or option, a value out of range, options that exclude each other.
+        DataError: an input that does not exist, weights that do not load.
     """
     from conversion.options import BuildOptions, load_engines
 
-    found = KINDS[one_of(kind, KINDS, "kind of annotations")]
-    values = checked(found.all_options, {"out": out, **given}, f"convert {kind}")
-    own = {option.name: values[option.name] for option in found.options}
+    entry = KINDS[one_of(kind, KINDS, "kind of annotations")]
+    values = checked(entry.all_options, {"out": out, **arguments}, f"convert {kind}")
+    own = {option.name: values[option.name] for option in entry.options}
     build = {option.name: values[option.name] for option in OUTPUT_OPTIONS if option.name != "out"}
-    own.update(found.fixed or {})
-    if found.segments:
+    own.update(entry.fixed or {})
+    if entry.segments:
         build |= _engine_values(values, own)
     options = BuildOptions.of(progress=progress, **build)
-    if found.simulates:
+    if entry.simulates:
         own["simulation"] = _simulation(values)
-    if found.segments:
+    if entry.segments:
         own["engines"] = load_engines(options)
-    return _function(found)(options, **own), values["out"]
+    return _function(entry)(options, **own), values["out"]
 
 
 def _function(kind: Kind) -> Any:
@@ -493,16 +495,17 @@ def _function(kind: Kind) -> Any:
 
 
 def _engine_values(values: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """What `BuildOptions.of` is told of segmenter, propagator and points; taken out of the kind's own options."""
+    """Options of segmenter, propagator and points for `BuildOptions.of`; removed from the kind's `own` options."""
     names = ("segmenter", "segmenter_checkpoint", "segmenter_set", "propagator", "propagator_checkpoint", "seed")
-    made = {name: values[name] for name in names}
+    selected = {name: values[name] for name in names}
     for name in ("held_out", "min_agreement", "nouns", "link"):
         if name in own:
-            made[name] = own.pop(name)
-    return made
+            selected[name] = own.pop(name)
+    return selected
 
 
-_POINT_FIELDS = {  # options of simulated points -> fields of SimulationSettings
+# Options of simulated points -> fields of SimulationSettings.
+_POINT_FIELDS = {
     "negatives": "negatives",
     "point_frames": "frames",
     "sampling": "sampling",
@@ -517,15 +520,15 @@ def _simulation(values: Mapping[str, Any]) -> SimulationSettings | None:
 
     if values["simulate"] is None:
         for name in ("keep_masks", "shared_negatives", *_POINT_FIELDS):
-            if values[name] not in (None, False):
-                raise UsageError(f"--{name.replace('_', '-')} goes with --simulate")
+            if values[name] is not None and values[name] is not False:
+                raise UsageError(f"--{name.replace('_', '-')} requires --simulate")
         return None
-    given = {field: values[name] for name, field in _POINT_FIELDS.items() if values[name] is not None}
-    if given.get("frames") == "all":
-        given["frames"] = None
+    fields = {field: values[name] for name, field in _POINT_FIELDS.items() if values[name] is not None}
+    if fields.get("frames") == "all":
+        fields["frames"] = None
     return SimulationSettings(
         positives=values["simulate"],
         keep_masks=values["keep_masks"],
         shared_negatives=values["shared_negatives"],
-        **({"negatives": values["simulate"]} | given),
+        **({"negatives": values["simulate"]} | fields),
     )

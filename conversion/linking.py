@@ -1,8 +1,8 @@
-"""Nouns of a caption, and which of them an annotated object's name means.
+"""Nouns of a caption, and links from annotated objects to the nouns that mean them.
 
-Nouns come from a spaCy pipeline where one is named or installed, from VidLN's own `noun_segments` otherwise. A Point-VOS
-record says only what its object is called; where several nouns carry that name, the mouse trace over each noun is held
-against the record's points. What stays open is reported, never guessed.
+Nouns come from a spaCy pipeline where one is named or installed, from VidLN's own `noun_segments` otherwise. A
+Point-VOS record has only the name of its object; where several nouns have that name, the mouse trace over each noun is
+compared with the record's points. Ambiguous cases are reported, never guessed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from vng.points import NEGATIVE, POSITIVE
 
 NounFinder = Callable[[ActorNarrative], list[tuple[int, int]]]
 
-# A noun is given to a record by its trace only when at least half of the trace speaks for it, and clearly more than
-# for any other record of the name.
+# A trace links a noun to a record only when at least half of the trace supports the record, and clearly more of it than
+# supports any other record of the same name.
 LEAST_SUPPORT, LEAST_MARGIN = 0.5, 0.2
 
 
 @dataclass(frozen=True)
 class NounSource:
-    """Where nouns come from: `find` gives the spans of a narrative, `name` goes into the manifest."""
+    """A source of nouns: `find` returns the spans of a narrative, `name` goes into the manifest."""
 
     name: str
     find: NounFinder
 
 
 def noun_source(choice: str = "auto") -> NounSource:
-    """ "auto", "noun_segments", or a spaCy pipeline by name or path.
+    """Returns the source of nouns for "auto", "noun_segments", or the name or path of a spaCy pipeline.
 
     "auto" takes spaCy's small English pipeline where it is installed and `noun_segments` otherwise. Raises UsageError
-    for a pipeline that is not there.
+    for a pipeline that is not installed.
     """
     if choice == "noun_segments":
         return NounSource(choice, lambda narrative: list(narrative.noun_segments))
@@ -66,7 +66,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Link:
-    """A record tied to a noun; `how` is "name" or "name+trace"."""
+    """A record linked to a noun; `how` is "name" or "name+trace"."""
 
     record: int
     noun: Noun
@@ -84,7 +84,7 @@ def nouns_of(video: VidLN, source: NounSource) -> list[Noun]:
 
 def name_fits(name: str, caption: str, noun: Noun) -> int:
     """How well a name fits a noun: 2 when the caption has the whole name there ("baby girl"), 1 when the head noun is
-    the same ("girl"), 0 otherwise. Plural and singular are different objects."""
+    the same ("girl"), 0 otherwise. Plural and singular do not match."""
     words, before = _words(name), _words(caption[: noun.end])
     if before[-len(words) :] == words:
         return 2
@@ -103,17 +103,17 @@ def link_records(
     n_frames: int,
     use_trace: bool = True,
 ) -> tuple[list[Link], list[Problem]]:
-    """Tie the records of one video to its nouns.
+    """Link the records of one video to its nouns.
 
-    A record whose name fits one noun, which no other record claims, is tied by name. Where several nouns or records
-    carry the name, each noun goes to the record its trace speaks for; a record may so get several nouns, as an object is
-    mentioned several times. Records left without a noun are reported.
+    A record whose name fits one noun, which no other record claims, is linked by name. Where several nouns or records
+    have the name, each noun goes to the record that its trace supports; a record may get several nouns, since an object
+    can be mentioned several times. Records without a noun are reported.
 
     Args:
-        video: the narratives. records: its Point-VOS records. source: where nouns come from.
+        video: the narratives. records: its Point-VOS records. source: the source of nouns.
         size: (height, width) of the frames the points are in.
-        n_frames: length of the video, to judge how near key frames and annotated frames are.
-        use_trace: False leaves everything open that the name alone does not decide.
+        n_frames: length of the video, which sets how close key frames and annotated frames must be.
+        use_trace: False links by name alone.
     """
     nouns = nouns_of(video, source)
     fits = np.array(
@@ -133,9 +133,9 @@ def link_records(
             won = [j for j in own if _winner(video, records, nouns[j], candidates[:, j], size, n_frames) == index]
             links += [Link(index, nouns[j], "name+trace") for j in won]
             if not won:
-                problems.append(_several(record, records, candidates, own, "and no mouse trace tells which is meant"))
+                problems.append(_several(record, records, candidates, own, "and no mouse trace decides between them"))
         else:
-            problems.append(_several(record, records, candidates, own, "and the trace is not to be asked"))
+            problems.append(_several(record, records, candidates, own, "and mouse traces are not used"))
     return links, problems
 
 
@@ -144,7 +144,7 @@ def _several(
 ) -> Problem:
     rivals = int(candidates[:, own].any(1).sum())
     reason = f"{len(own)} nouns and {rivals} records are called {record.object_name!r}, {why}"
-    return _problem(record, reason, "tell them apart in object_name, or leave it out")
+    return _problem(record, reason, "use distinct names in object_name, or leave this record out")
 
 
 def _problem(record: PointRecord, reason: str, cure: str = "check object_name against the narratives") -> Problem:
@@ -159,15 +159,15 @@ def _winner(
     size: tuple[int, int],
     n_frames: int,
 ) -> int | None:
-    """The record a noun's trace speaks for, or None."""
+    """The record that a noun's trace supports, or None."""
     support = {
         i: _support(video, records, int(i), np.flatnonzero(claims), noun, size, n_frames)
         for i in np.flatnonzero(claims)
     }
-    known = {i: value for i, value in support.items() if value is not None}
-    if not known:
+    shares = {i: value for i, value in support.items() if value is not None}
+    if not shares:
         return None
-    ranked = sorted(known.items(), key=lambda item: -item[1])
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
     rival = ranked[1][1] if len(ranked) > 1 else 0.0
     winner, share = ranked[0]
     return int(winner) if share >= LEAST_SUPPORT and share - rival >= LEAST_MARGIN else None
@@ -182,10 +182,10 @@ def _support(
     size: tuple[int, int],
     n_frames: int,
 ) -> float | None:
-    """Share of a noun's trace points that lie nearer to a positive of record `index` than to any point that is not it.
+    """Share of a noun's trace points that are nearer to a positive of record `index` than to any point off its object.
 
-    "Not it" are the record's negatives and the positives of the other claimants. Only key frames near an annotated
-    frame are asked; None where there is none, or no trace.
+    Points off its object are the record's negatives and the positives of the other claimants. Only key frames near an
+    annotated frame count; None where there is none, or no trace.
     """
     segment = trace_segment(video.narratives[noun.narrative], noun.start, noun.end)
     near, total = 0, 0
@@ -204,13 +204,13 @@ def _support(
 
 
 def _points_near(record: PointRecord, frame: int | None, n_frames: int) -> dict[int, np.ndarray] | None:
-    """The record's points by label in its annotated frame nearest to `frame`, if that is near enough in time."""
+    """The record's points by label in its annotated frame nearest to `frame`; None where that is too far in time."""
     numbers = {p.frame_id: frame_number(p.frame_id) for p in record.points if p.frame_id is not None}
-    known = {name: number for name, number in numbers.items() if number is not None}
-    if frame is None or not known:
+    frame_numbers = {name: number for name, number in numbers.items() if number is not None}
+    if frame is None or not frame_numbers:
         return None
-    nearest = min(known, key=lambda name: abs(known[name] - frame))
-    if abs(known[nearest] - frame) > max(1, n_frames // 20):
+    nearest = min(frame_numbers, key=lambda name: abs(frame_numbers[name] - frame))
+    if abs(frame_numbers[nearest] - frame) > max(1, n_frames // 20):
         return None
     return {
         label: np.array([(p.x, p.y) for p in record.points if p.frame_id == nearest and p.label == label]).reshape(

@@ -1,4 +1,4 @@
-"""One video's annotations become its row of a dataset: frames found, nouns linked, masks made."""
+"""Conversion of one video's annotations to its dataset row: find frames, link nouns, make masks."""
 
 from __future__ import annotations
 
@@ -63,15 +63,21 @@ def point_vos_video(
     engines: Engines,
     problems: list[Problem],
 ) -> list[Video]:
-    """A video with Point-VOS records: objects tied to nouns, segmented from their points; no row where none can be.
+    """The row of a video with Point-VOS records: objects are linked to nouns and segmented from their points.
 
     Args:
-        video, records: its narratives and its objects' points.
+        video, records: narratives of the video, and points of its objects.
         root: folder of all videos' frames.
-        source: where nouns come from.
-        options: what the conversion was told.
-        engines: what makes masks.
-        problems: takes what could not be used; DataError is raised where the whole video cannot.
+        source: the source of nouns.
+        options: settings of the conversion.
+        engines: segmenter and propagator.
+        problems: receives data that cannot be used.
+
+    Returns:
+        One row; none where no object is left.
+
+    Raises:
+        DataError: the whole video cannot be used.
     """
     frames = _open_video(video.video_id, root)
     links, open_records = link_records(video, records, source, frames.size, len(frames), options.use_trace)
@@ -86,15 +92,15 @@ def point_vos_video(
     objects = [
         PointedObject(records[i].key, records[i].object_name, _moved(located[i], shift), link=how[i]) for i in used
     ]
-    made = _pseudo_masks(frames, objects, options, engines, problems)
-    made = _agreeing(made, {records[i].key: records[i] for i in used}, options.min_agreement, problems)
-    kept = {item.object_id for item in made}
+    segmented = _pseudo_masks(frames, objects, options, engines, problems)
+    segmented = _agreeing(segmented, {records[i].key: records[i] for i in used}, options.min_agreement, problems)
+    kept = {item.object_id for item in segmented}
     expressions = [
         Expression(link.noun.narrative, link.noun.start, link.noun.end, records[link.record].key)
         for link in sorted(links, key=_link_order)
         if records[link.record].key in kept
     ]
-    return [_assemble(video, frames, made, expressions, options, records[0].split)] if made else []
+    return [_assemble(video, frames, segmented, expressions, options, records[0].split)] if segmented else []
 
 
 def _link_order(link: Link) -> tuple[int, int, int]:
@@ -102,7 +108,7 @@ def _link_order(link: Link) -> tuple[int, int, int]:
 
 
 def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Points | None:
-    """A record's points with frame indices; frames are found by name, or by number in a video file."""
+    """A record's points with frame indices; frames are looked up by name, or by number in a video file."""
     index, xy, label = [], [], []
     missing: dict[str, int] = {}
     for point in record.points:
@@ -117,7 +123,7 @@ def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Poi
         reason = f"frame {name!r} is not in {frames.source} ({count} points)"
         problems.append(record.problem("frame_id", reason, "extract all frames of the video"))
     if not index:
-        problems.append(record.problem("annotated_points", "no point lies in a frame that is there"))
+        problems.append(record.problem("annotated_points", "no point lies in an existing frame"))
         return None
     points = Points.of_lists(index, xy, label)
     if not (points.label == POSITIVE).any():
@@ -126,9 +132,9 @@ def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Poi
     return points
 
 
-def _wanted_frames(frames: Frames, points: Sequence[Points | None], everything: bool) -> tuple[Frames, np.ndarray]:
-    """The frames that go into the dataset, and old index -> new index: all of them, or only those with points."""
-    if everything:
+def _wanted_frames(frames: Frames, points: Sequence[Points | None], all_frames: bool) -> tuple[Frames, np.ndarray]:
+    """The frames of the row (all, or only those with points), and a map from old to new frame index."""
+    if all_frames:
         return frames, np.arange(len(frames))
     kept = sorted({int(t) for p in points if p is not None for t in p.frame})
     shift = np.full(len(frames), -1)
@@ -144,7 +150,7 @@ def _moved(points: Points | None, shift: np.ndarray) -> Points:
 def _pseudo_masks(
     frames: Frames, objects: list[PointedObject], options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> tuple[VideoObject, ...]:
-    """Masks of all objects; one whose points are wrong is reported and left out, the others are kept."""
+    """Masks of all objects; objects with invalid points are reported and left out."""
     while objects:
         try:
             return make_pseudo_masks(
@@ -162,7 +168,7 @@ def _pseudo_masks(
 def _agreeing(
     objects: tuple[VideoObject, ...], records: Mapping[str, PointRecord], least: float, problems: list[Problem]
 ) -> tuple[VideoObject, ...]:
-    """The objects whose masks agree well enough with their held-out points; the others are noted."""
+    """The objects whose point agreement is high enough; the others are reported as notes."""
     kept = []
     for item in objects:
         share = item.quality.point_agreement
@@ -177,7 +183,7 @@ def _agreeing(
 def vidln_video(
     video: VidLN, root: Path, source: NounSource, options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> list[Video]:
-    """A video with narratives alone: every noun's mouse trace becomes an object; arguments as for `point_vos_video`."""
+    """The row of a video with narratives only: each noun's mouse trace is an object; arguments as `point_vos_video`."""
     frames = _open_video(video.video_id, root)
     places = [frames.index_of(name) for name in video.keyframe_names]
     objects: list[PointedObject] = []
@@ -190,8 +196,8 @@ def vidln_video(
             objects.append(PointedObject(key, name, points, trace=True))
             expressions.append(Expression(noun.narrative, noun.start, noun.end, key))
     _report_unused(video, source, problems)
-    everything = options.propagator is not None
-    kept = list(range(len(frames))) if everything else sorted({t for t in places if t is not None})
+    all_frames = options.propagator is not None
+    kept = list(range(len(frames))) if all_frames else sorted({t for t in places if t is not None})
     if not kept:
         names = ", ".join(video.keyframe_names[:3])
         reason = f"none of its key frames ({names}, ...) is in {frames.source}"
@@ -206,21 +212,21 @@ def vidln_video(
     shift[kept] = np.arange(len(kept))
     chosen = frames.subset(kept)
     objects = [replace(item, points=_moved(item.points, shift)) for item in objects]
-    made = _trace_masks(video, chosen, objects, options, engines, problems)
-    return [_assemble(video, chosen, made, expressions, options, "train")]
+    segmented = _trace_masks(video, chosen, objects, options, engines, problems)
+    return [_assemble(video, chosen, segmented, expressions, options, "train")]
 
 
 def segmented_video(video: Video, options: BuildOptions, engines: Engines, problems: list[Problem]) -> list[Video]:
-    """A video with its objects' masks made anew from their points; no row where none has any."""
+    """The row of a video with new masks made from its objects' points; no row where no object is left."""
     frames = video.opened_frames()
     objects = [
         PointedObject(i.object_id, i.name, i.points, link=i.quality.link) for i in video.objects if len(i.points)
     ]
-    made = _pseudo_masks(frames, objects, options, engines, problems)
+    segmented = _pseudo_masks(frames, objects, options, engines, problems)
     low = options.min_agreement
-    agreeing = tuple(i for i in made if i.quality.point_agreement is None or i.quality.point_agreement >= low)
+    agreeing = tuple(i for i in segmented if i.quality.point_agreement is None or i.quality.point_agreement >= low)
     for item in sorted({i.object_id for i in video.objects} - {i.object_id for i in agreeing}):
-        reason = "left out: no points, or masks that agree less with them than was asked for"
+        reason = "left out: no points, or point agreement below --min-agreement"
         problems.append(
             Problem(
                 video.dataset, record=f"{video.video_id}, object {item}", field="points", reason=reason, kind="note"
@@ -229,8 +235,8 @@ def segmented_video(video: Video, options: BuildOptions, engines: Engines, probl
     kept = {item.object_id for item in agreeing}
     expressions = tuple(e for e in video.expressions if e.object_id in kept)
     dataset, split = options.dataset or video.dataset, options.split or video.split
-    made_of = replace(video, objects=agreeing, expressions=expressions, dataset=dataset, split=split)
-    return [made_of] if agreeing else []
+    result = replace(video, objects=agreeing, expressions=expressions, dataset=dataset, split=split)
+    return [result] if agreeing else []
 
 
 def _noun_problem(video: VidLN, noun: Noun, reason: str) -> Problem:
@@ -242,7 +248,7 @@ def _noun_problem(video: VidLN, noun: Noun, reason: str) -> Problem:
 def _trace_points(
     video: VidLN, noun: Noun, places: Sequence[int | None], frames: Frames, problems: list[Problem]
 ) -> Points | None:
-    """A noun's trace segment in pixels, on all its key frames; None (and a problem) where it has none."""
+    """A noun's trace segment in pixels, on all its key frames; None (and a problem) where there is none."""
     segment = trace_segment(video.narratives[noun.narrative], noun.start, noun.end)
     if not segment:
         problems.append(_noun_problem(video, noun, "no mouse trace was drawn while this noun was spoken"))
@@ -267,35 +273,36 @@ def _trace_masks(
     engines: Engines,
     problems: list[Problem],
 ) -> tuple[VideoObject, ...]:
-    """Masks from traces, each on the key frame its trace covers most (Point-VOS, Sec. 3.2); all trace points are kept."""
+    """Masks from traces, on the key frame that each trace covers most (Point-VOS, Sec. 3.2); all points are kept."""
     height, width = frames.size
     reduced = []
     for item in objects:
         on_frame = {int(t): item.points.in_frame(int(t)) for t in np.unique(item.points.frame)}
         chosen = best_keyframe({t: points.xy for t, points in on_frame.items()})
-        assert chosen is not None  # an object without a point was never made
+        # Every object has at least one point.
+        assert chosen is not None
         best = on_frame[chosen]
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
-    made = _pseudo_masks(frames, reduced, options, engines, problems)
-    for done in made:
-        if all(rle is None for rle in done.segmentations):
+    segmented = _pseudo_masks(frames, reduced, options, engines, problems)
+    for masked in segmented:
+        if all(rle is None for rle in masked.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
-            problems.append(video.problem(f"objects.{done.object_id}", reason, kind="note"))
+            problems.append(video.problem(f"objects.{masked.object_id}", reason, kind="note"))
     points = {item.object_id: item.points for item in objects}
-    return tuple(replace(done, points=points[done.object_id]) for done in made)
+    return tuple(replace(masked, points=points[masked.object_id]) for masked in segmented)
 
 
 def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) -> None:
-    """Say how much of each narrative's trace was drawn over words that are no noun."""
+    """Report how much of each narrative's trace was drawn over words other than nouns."""
     for index, narrative in enumerate(video.narratives):
         used = set()
         for start, end in source.find(narrative):
             used |= {(p.time_ms, p.x, p.y) for part in trace_segment(narrative, start, end) for p in part}
-        everything = [(p.time_ms, p.x, p.y) for part in narrative.traces for p in part]
-        left = sum(point not in used for point in everything)
+        trace_points = [(p.time_ms, p.x, p.y) for part in narrative.traces for p in part]
+        left = sum(point not in used for point in trace_points)
         if left:
-            reason = f"trace drawn over words that are no noun is left out ({left} of {len(everything)} points)"
+            reason = f"trace drawn over words other than nouns is left out ({left} of {len(trace_points)} points)"
             problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
 
 
@@ -358,7 +365,7 @@ def vidln_conversion(options: BuildOptions, engines: Engines, *, narratives: Pat
 
 
 def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) -> Conversion:
-    """A VNG dataset whose objects have points (a point version) -> the same with pseudo-masks made from them."""
+    """A VNG dataset whose objects have points -> the same dataset with pseudo-masks made from the points."""
     dataset = VngDataset(source)
     places = {name: index for index, name in enumerate(dataset.video_ids)}
 
@@ -389,7 +396,7 @@ def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bo
         if not wanted(video.video_id):
             continue
         if not spool.add(NARRATIVES, video.video_id, Item(video.video_id, video.line, vidln.as_json(video))):
-            spool.problem(video.problem("video_id", "this video has a line already: the first one is used"))
+            spool.problem(video.problem("video_id", "this video repeats: its first line is used"))
 
 
 def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
@@ -401,7 +408,7 @@ def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
         elif not spool.has(NARRATIVES, record.video_id):
             spool.problem(record.problem("video_name", f"no narrative of video {record.video_id!r}"))
         elif not spool.add(POINTS, record.video_id, Item(record.key, record.place, point_vos.as_json(record))):
-            spool.problem(record.problem("", "this key repeats: the first record of it is used"))
+            spool.problem(record.problem("", "this key repeats: its first record is used"))
 
 
 def _video(item: Item, file: Path) -> vidln.VidLN:

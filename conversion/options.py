@@ -1,4 +1,4 @@
-"""What a conversion is told beside its inputs, and the engines it works with."""
+"""Settings of a conversion, and the engines that it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEGMENTING = ("segmenter", "checkpoint", "settings", "propagator", "use_trace",
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What a conversion is told beside its inputs; all but `progress` can change the result."""
+    """Settings of a conversion; all but `progress` can change the result."""
 
     segmenter: str = DEFAULT_SEGMENTER
     checkpoint: str | None = None  # of the segmenter
@@ -32,14 +32,14 @@ class BuildOptions:
     nouns: str = "auto"
     use_trace: bool = True
     pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
-    min_agreement: float = 0.0  # objects whose point agreement is lower are left out
+    min_agreement: float = 0.0  # leave out objects with a lower point agreement
     link_frames: bool = False  # refer to frames by path instead of embedding them
-    dataset: str = ""  # name of the rows; "" takes the annotations' own
+    dataset: str = ""  # name of the dataset in its rows; "" takes it from the annotations
     split: str = ""
-    only: tuple[str, ...] = ()  # these videos; () takes all
+    only: tuple[str, ...] = ()  # videos to convert; () takes all
     subset: Path | None = None  # a list of object keys or videos (conversion.wanted); None takes all
     limit: int | None = None  # most videos
-    threads: int = 1  # of each process: more of them change the last digits, so processes are what scales
+    threads: int = 1  # per process; they change masks in the last digits, so more processes are better
     progress: bool = True
 
     @staticmethod
@@ -54,10 +54,10 @@ class BuildOptions:
         link: str = "name+trace",
         **more: Any,
     ) -> BuildOptions:
-        """Options as the command line and `conversion.convert` name them (`conversion.kinds`).
+        """The settings, from options as the command line and `conversion.convert` name them (`conversion.kinds`).
 
         Raises:
-            UsageError: a value out of range, options that do not go together.
+            UsageError: a value out of range, options that exclude each other.
         """
         options = BuildOptions(
             dataset=name,
@@ -69,54 +69,55 @@ class BuildOptions:
             **more,
         )
         if options.propagator_checkpoint is not None and options.propagator is None:
-            raise UsageError("--propagator-checkpoint goes with --propagator NAME")
+            raise UsageError("--propagator-checkpoint requires --propagator NAME")
         if not 0 <= held_out < 1:
-            raise UsageError(f"--held-out {held_out}: a share in [0, 1)")
+            raise UsageError(f"--held-out {held_out}: expected a share in [0, 1)")
         if not 0 <= options.min_agreement <= 1:
-            raise UsageError(f"--min-agreement {options.min_agreement}: a share in [0, 1]")
+            raise UsageError(f"--min-agreement {options.min_agreement}: expected a share in [0, 1]")
         if options.min_agreement and not held_out:
-            raise UsageError("--min-agreement needs held-out points to measure agreement on; raise --held-out")
+            raise UsageError("--min-agreement requires held-out points to measure agreement on; raise --held-out")
         return options
 
     def as_settings(self, engines: Engines | None) -> dict[str, Any]:
-        """What the manifest keeps; of weights and lists their content, wherever they lie.
+        """Settings for the manifest; weights and lists by content, not by path.
 
         Args:
-            engines: those of the conversion; None where it makes no masks.
+            engines: engines of the conversion; None where it makes no masks.
         """
-        kept = asdict(self)
+        values = asdict(self)
         for key in ("progress", "nouns", "propagator_checkpoint"):
-            kept.pop(key)
+            values.pop(key)
         if engines is None:
             for key in _SEGMENTING:
-                kept.pop(key)
+                values.pop(key)
         else:
-            kept["checkpoint"] = getattr(engines.segmenter, "fingerprint", None)
+            values["checkpoint"] = getattr(engines.segmenter, "fingerprint", None)
             if (weights := getattr(engines.propagator, "fingerprint", None)) is not None:
-                kept["propagator_checkpoint"] = weights
-        kept["subset"] = None if self.subset is None else content_hash(self.subset)
-        return kept
+                values["propagator_checkpoint"] = weights
+        values["subset"] = None if self.subset is None else content_hash(self.subset)
+        return values
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What makes masks in a conversion: made once, for all its videos."""
+    """Engines that make the masks of a conversion, loaded once for all its videos."""
 
     segmenter: Segmenter
     propagator: Propagator | None = None  # None: only annotated frames get masks
 
 
 def load_engines(options: BuildOptions) -> Engines:
-    """The engines that options name.
+    """Load the engines that the options name.
 
     Raises:
-        UsageError: an unknown engine or setting. DataError: weights that are not there or do not fit.
+        UsageError: an unknown engine or setting. DataError: weights that do not exist or do not fit.
     """
-    current_processes()  # a launcher's processes learn which accelerator is theirs before weights are loaded onto it
-    given: dict[str, Any] = {} if options.checkpoint is None else {"checkpoint": options.checkpoint}
-    given |= {"settings": dict(options.settings)} if options.settings else {}
+    # Assigns each process of a launcher its accelerator before weights are loaded onto it.
+    current_processes()
+    segmenter_options: dict[str, Any] = {} if options.checkpoint is None else {"checkpoint": options.checkpoint}
+    segmenter_options |= {"settings": dict(options.settings)} if options.settings else {}
     weights = options.propagator_checkpoint
     propagator = None
     if options.propagator is not None:
         propagator = load_propagator(options.propagator, **({} if weights is None else {"checkpoint": weights}))
-    return Engines(load_segmenter(options.segmenter, **given), propagator)
+    return Engines(load_segmenter(options.segmenter, **segmenter_options), propagator)

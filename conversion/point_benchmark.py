@@ -1,16 +1,17 @@
 """A dataset with points -> the form of the PV-Oops benchmark (Point-VOS, App. B): a reference frame and few true masks.
 
-Of each object, in this order:
+Rules for each object, in this order:
 
-1. The reference frame is the first with at least 7 positive points; frames before it go. None: the object is dropped.
+1. The reference frame is the first with at least 7 positive points; earlier frames are removed. Without such a frame,
+   the object is dropped.
 2. Some later frame has at least 3 positive points and 1 negative; else the object is dropped.
 3. The frame with the mouse trace, where it is known, comes after the reference frame; else the object is dropped.
-4. 3 frames, evenly spaced over those after the reference frame, are for evaluation; the one nearest to the trace frame
-   gives way to it where it is not among them.
+4. 3 frames, evenly spaced over those after the reference frame, are for evaluation; where the trace frame is not among
+   them, it replaces the one nearest to it.
 
-Kept are the points of the reference frame and the true masks of the evaluation frames; all else is not annotated. The
-paper's videos have one object each. Here a video keeps its frames from its earliest reference frame on, every object has
-its own, and a video goes when no object is left.
+The points of the reference frame and the true masks of the evaluation frames are kept; all else is unannotated. The
+paper's videos have one object each. Here a video keeps its frames from its earliest reference frame on, every object
+has its own reference frame, and a video without any object left is dropped.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ OnProblem = Callable[[Problem], None]
 
 @dataclass(frozen=True)
 class BenchmarkRules:
-    """The paper's numbers."""
+    """Thresholds of the benchmark; the defaults are the paper's."""
 
     reference_positives: int = 7
     later_positives: int = 3
@@ -52,18 +53,18 @@ PAPER = BenchmarkRules()
 
 @dataclass(frozen=True)
 class Placement:
-    """Which frames of a video an object is given and scored on, as indices."""
+    """Frame indices at which an object is prompted and scored."""
 
     reference: int
     evaluation: tuple[int, ...]  # after the reference, in time order
 
 
 def place(points: Points, frames: int, trace: int | None, rules: BenchmarkRules = PAPER) -> Placement | str:
-    """Where one object is given and scored, or why it is dropped.
+    """Returns the placement of one object, or the reason why it is dropped.
 
     Args:
-        points: of the object over a video of `frames` frames.
-        trace: the frame with its mouse trace; None where that is not known, and the rule about it is left out.
+        points: points of the object over a video of `frames` frames.
+        trace: the frame with its mouse trace; None where that is unknown, and the rule about it is skipped.
     """
     positives, negatives = (Counter(points.of(label).frame.tolist()) for label in (POSITIVE, NEGATIVE))
     reference = min((t for t, count in positives.items() if count >= rules.reference_positives), default=None)
@@ -91,10 +92,10 @@ def benchmark_video(
     """A video in the benchmark's form; None where no object is left.
 
     Args:
-        video: with points, and true masks where there are any. Masks that an engine made are no truth and go.
-        traces: object id -> name of the frame with its mouse trace; None leaves the rule about it out.
-        on_problem: takes every object dropped with its reason, the video too, and evaluation frames without a true mask.
-        file: shown in problems.
+        video: with points, and true masks where there are any. Pseudo-masks are not ground truth and are removed.
+        traces: object id -> name of the frame with its mouse trace; None skips the rule about it.
+        on_problem: receives dropped objects and videos with the reason, and evaluation frames without a true mask.
+        file: file named in problems.
     """
 
     def note(where: str, reason: str) -> None:
@@ -105,22 +106,22 @@ def benchmark_video(
         where = f"objects.{item.object_id}"
         trace = _trace_index(video, item.object_id, traces)
         if traces is not None and trace is None:
-            note(where, "its frame with the mouse trace is not known, or not here: the rule about it is left out")
-        found = place(item.points, len(video.frame_names), trace, rules)
-        if isinstance(found, str):
-            note(where, f"dropped: {found}")
+            note(where, "the frame with its mouse trace is unknown or missing: the rule about it is skipped")
+        placement = place(item.points, len(video.frame_names), trace, rules)
+        if isinstance(placement, str):
+            note(where, f"dropped: {placement}")
             continue
-        placed[item.object_id] = found
+        placed[item.object_id] = placement
     if not placed:
         note("", "dropped: no object of this video is left")
         return None
-    made = _cut(video, placed)
-    for item in made.objects:
+    cropped = _cut(video, placed)
+    for item in cropped.objects:
         own = placed[item.object_id].evaluation
         lacking = [video.frame_names[t] for t in own if item.segmentations[t - _start(placed)] is None]
         if lacking:
             note(f"objects.{item.object_id}", f"no true mask in frames to be evaluated ({', '.join(lacking)})")
-    return made
+    return cropped
 
 
 def _start(placed: Mapping[str, Placement]) -> int:
@@ -128,9 +129,9 @@ def _start(placed: Mapping[str, Placement]) -> int:
 
 
 def _cut(video: Video, placed: Mapping[str, Placement]) -> Video:
-    """The video from the earliest reference frame on, with the objects that are placed."""
+    """The video from the earliest reference frame on, with the placed objects only."""
     kept = range(_start(placed), len(video.frame_names))
-    objects = tuple(_given(item, placed[item.object_id], kept) for item in video.objects if item.object_id in placed)
+    objects = tuple(_cropped(item, placed[item.object_id], kept) for item in video.objects if item.object_id in placed)
     return replace(
         video,
         frame_names=tuple(video.frame_names[t] for t in kept),
@@ -140,7 +141,7 @@ def _cut(video: Video, placed: Mapping[str, Placement]) -> Video:
     )
 
 
-def _given(item: VideoObject, where: Placement, kept: Sequence[int]) -> VideoObject:
+def _cropped(item: VideoObject, where: Placement, kept: Sequence[int]) -> VideoObject:
     points = item.points.in_frame(where.reference)
     truth = not item.has_pseudo_masks
     masks = tuple(item.segmentations[t] if truth and t in where.evaluation else None for t in kept)
@@ -176,9 +177,9 @@ def narrated_trace_frames(video: Video, vidln: VidLN) -> dict[str, str]:
         narrative = vidln.narratives[expression.narrative]
         if narrative.caption != video.narratives[expression.narrative].description:
             continue
-        found = by_keyframe(trace_segment(narrative, expression.start, expression.end))
+        positions = by_keyframe(trace_segment(narrative, expression.start, expression.end))
         own = boxes.setdefault(expression.object_id, {})
-        for index, xy in found.items():
+        for index, xy in positions.items():
             if index not in own or np.ptp(xy, axis=0).prod() > np.ptp(own[index], axis=0).prod():
                 own[index] = xy
     best = {name: best_keyframe(positions) for name, positions in boxes.items()}
@@ -191,20 +192,20 @@ def benchmark_conversion(
     """A VNG dataset with points -> one in the benchmark's form.
 
     Args:
-        options: as for every conversion.
+        options: settings common to all conversions.
         source: folder of the dataset.
-        narratives: the VidLN narratives it was converted from, or
-        trace_frames: a JSON object {object id: frame name}: where the mouse trace of an object lies. With neither, the
-            rule about it is left out.
+        narratives: the VidLN narratives that the dataset was converted from.
+        trace_frames: a JSON object {object id: name of the frame with its mouse trace}, instead of `narratives`.
+            Without both, the rule about the mouse trace is skipped.
     """
     if narratives is not None and trace_frames is not None:
-        raise UsageError("--narratives and --trace-frames both say where the mouse traces lie: give one")
+        raise UsageError("--narratives and --trace-frames both give the mouse traces: use one of them")
     if options.link_frames:
-        raise UsageError("--link-frames: a benchmark embeds its frames; leave it out")
+        raise UsageError("--link-frames: a benchmark embeds its frames; omit this option")
     dataset = source
     videos = VngDataset(dataset)
     index = {name: i for i, name in enumerate(videos.video_ids)}
-    given = None if trace_frames is None else read_trace_frames(trace_frames)
+    listed_traces = None if trace_frames is None else read_trace_frames(trace_frames)
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
@@ -218,13 +219,13 @@ def benchmark_conversion(
                 spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
-        traces = given
+        traces = listed_traces
         if narratives is not None:
             traces = {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
         video = videos[index[name]]
         renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
-        made = benchmark_video(renamed, traces, problems.append, str(dataset))
-        return [] if made is None else [made]
+        row = benchmark_video(renamed, traces, problems.append, str(dataset))
+        return [] if row is None else [row]
 
     inputs = {"dataset": dataset / DATA_FOLDER}
     inputs |= {"narratives": narratives} if narratives is not None else {}

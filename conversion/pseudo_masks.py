@@ -1,7 +1,7 @@
 """Points or a mouse trace -> masks of the objects of one video, with their measured quality.
 
-A share of the verified points is held out before the segmenter sees any; the share of them that the finished mask puts
-on the right side is the object's *point agreement*.
+A share of the verified points is held out from the segmenter; the share of these points that the finished mask puts on
+the right side is the object's *point agreement*.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class PointedObject:
-    """An object that is known by points only."""
+    """An object with points and no masks."""
 
     object_id: str
     name: str
     points: Points  # frames are indices into the video's frames
-    trace: bool = False  # points are a mouse trace: positions nobody verified
+    trace: bool = False  # points are a mouse trace, which nobody verified
     link: str = ""
 
 
 @dataclass(frozen=True)
 class PseudoMaskSettings:
-    """How masks are made; part of the manifest."""
+    """Settings of pseudo-masks; part of the manifest."""
 
-    held_out: float = 0.2  # share of verified points kept from the segmenter
+    held_out: float = 0.2  # share of verified points held out from the segmenter
     seed: int = 0
 
 
@@ -51,14 +51,14 @@ def make_pseudo_masks(
     engine: str,
     propagator: Propagator | None = None,
 ) -> tuple[VideoObject, ...]:
-    """Masks for all objects of a video; each annotated frame is looked at once for all of them.
+    """Masks of all objects of a video; each annotated frame is segmented once for all of them.
 
-    A frame in which an object has negatives only becomes an empty mask; one with no verified point, or with ambiguous
-    points and no positive, stays null. Where an object has positives and the segmenter finds nothing, the frame stays
-    null as well: the object is not absent. With a propagator the frames between get masks too.
+    A frame in which an object has only negatives gets an empty mask; one with no verified point, or with ambiguous
+    points and no positive, stays null. Where an object has positives and the segmenter returns an empty mask, the frame
+    stays null as well: the object is not absent. With a propagator, the frames between get masks too.
 
     Args:
-        frames: the video's frames. objects: what is known of them.
+        frames: the video's frames. objects: its objects with their points.
         segmenter: points -> masks in one frame. engine: its name, for the objects' `source`.
         propagator: carries masks to frames without points; None leaves these null.
 
@@ -80,8 +80,9 @@ def make_pseudo_masks(
 def _check_inside(frames: Frames, objects: Sequence[PointedObject]) -> None:
     height, width = frames.size
     for item in objects:
+        # A pointer may leave the frame for a moment; verified points may not.
         if item.trace or not len(item.points):
-            continue  # a pointer may leave the frame for a moment; verified points may not
+            continue
         x, y = item.points.xy.T
         outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
         if outside.any():
@@ -96,9 +97,9 @@ def _check_inside(frames: Frames, objects: Sequence[PointedObject]) -> None:
 
 
 def _held_out(item: PointedObject, settings: PseudoMaskSettings) -> np.ndarray:
-    """Which points the segmenter never sees, bool [P]: a share of each label in each frame, never its only positive.
+    """Points held out from the segmenter, bool [P]: a share of each label in each frame, never its only positive.
 
-    Drawn from (seed, object id), so that it depends neither on other objects nor on the order of work.
+    Drawn from (seed, object id), so that it depends neither on other objects nor on the order of processing.
     """
     points = item.points
     out = np.zeros(len(points), bool)
@@ -120,22 +121,26 @@ def _segment_frames(
 ) -> list[list[RLE | None]]:
     rles: list[list[RLE | None]] = [[None] * len(frames) for _ in objects]
     for t in sorted({int(t) for item in objects for t in item.points.frame}):
-        seen = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]
-        # Negatives beside an ambiguous point do not say that the object is absent: such a frame stays null.
+        prompt_points = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]
+        # Negatives beside an ambiguous point do not mean that the object is absent: such a frame stays null.
         verified = [
             i
-            for i, points in enumerate(seen)
+            for i, points in enumerate(prompt_points)
             if (points.label == POSITIVE).any() or (len(points) and (points.label == NEGATIVE).all())
         ]
         if not verified:
             continue
-        prompts = [PointPrompts(seen[i].of(POSITIVE).xy, seen[i].of(NEGATIVE).xy, objects[i].trace) for i in verified]
+        prompts = [
+            PointPrompts(prompt_points[i].of(POSITIVE).xy, prompt_points[i].of(NEGATIVE).xy, objects[i].trace)
+            for i in verified
+        ]
         if any(len(prompt.positive) for prompt in prompts):
             probabilities = segmenter(frames[t], prompts)
         for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):
             if not len(prompt.positive):
                 rles[i][t] = empty(*frames.size)
-            elif (mask := probabilities[row] > THRESHOLD).any():  # the object is there: nothing found is not absence
+            # An object with positives is present: an empty result stays null.
+            elif (mask := probabilities[row] > THRESHOLD).any():
                 rles[i][t] = encode(mask)
     return rles
 
@@ -159,12 +164,12 @@ def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propaga
 def _finish(
     item: PointedObject, held: np.ndarray, row: list[RLE | None], conflict: float | None, engine: str
 ) -> VideoObject:
-    share, asked = point_agreement(row, item.points[held])
+    share, n_held_out = point_agreement(row, item.points[held])
     verified = 0 if item.trace else int((item.points.label != AMBIGUOUS).sum())
     quality = Quality(
         point_agreement=share,
         n_points=verified,
-        n_held_out=asked,
+        n_held_out=n_held_out,
         mask_area=mask_area(row),
         stability=stability(row),
         conflict=conflict,

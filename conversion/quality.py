@@ -1,6 +1,6 @@
-"""How far pseudo-masks can be trusted: measured on what the segmenter never saw, and on the masks themselves.
+"""Quality of pseudo-masks, measured on held-out points and on the masks themselves.
 
-No published set carries such figures; they are what `--min-agreement`, `data.min_agreement` and `vng inspect` stand on.
+No published set has such figures; `--min-agreement`, `data.min_agreement` and `vng inspect` use them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def point_agreement(row: Row, held: Points) -> tuple[float | None, int]:
     """Share of held-out points that the masks put on the right side, and their number; None where there are none.
 
     Args:
-        row: one mask a frame, None where not annotated: points there do not count.
+        row: one mask per frame; None where unannotated: points there do not count.
         held: the held-out points, `frame` an index into `row`.
     """
     right, total = 0, 0
@@ -34,15 +34,15 @@ def point_agreement(row: Row, held: Points) -> tuple[float | None, int]:
 
 
 def mask_area(row: Row) -> float | None:
-    """Mean share of the frame that the masks cover where the object is there; None where it never is."""
+    """Mean share of the frame that the masks cover where the object is present; None where it never is."""
     shares = [size / (rle.size[0] * rle.size[1]) for rle in row if rle is not None and (size := area(rle))]
     return float(np.mean(shares)) if shares else None
 
 
 def stability(row: Row) -> float | None:
-    """How steady the masks' size is: mean of smaller over larger area of neighbouring masks, in (0, 1].
+    """Stability of the masks' size: mean ratio of smaller to larger area of successive masks, in (0, 1].
 
-    Neighbours are successive annotated frames in which the object is there; None where there is no such pair.
+    Pairs are successive annotated frames in both of which the object is present; None where there is no such pair.
     """
     areas = [area(rle) for rle in row if rle is not None]
     ratios = [min(a, b) / max(a, b) for a, b in pairwise(areas) if a and b]
@@ -50,14 +50,14 @@ def stability(row: Row) -> float | None:
 
 
 def conflicts(rows: Sequence[Row]) -> list[float | None]:
-    """Per object, the share of its masks that other objects' masks claim too, mean over its frames; None for no mask.
+    """Per object, the share of its masks that other objects' masks cover too, mean over its frames; None for no mask.
 
-    What narratives name may well overlap (a man, his costume): a conflict is a hint, not a fault.
+    Objects of narratives may overlap (a man, his costume): a conflict is a hint, not an error.
     """
     shares: list[list[float]] = [[] for _ in rows]
     for frame in zip(*rows, strict=True):
-        there = [(k, rle) for k, rle in enumerate(frame) if rle is not None and area(rle)]
-        for k, rle in there:
-            others = [other for j, other in there if j != k]
+        present = [(k, rle) for k, rle in enumerate(frame) if rle is not None and area(rle)]
+        for k, rle in present:
+            others = [other for j, other in present if j != k]
             shares[k].append(covered(rle, union(others)) if others else 0.0)
     return [float(np.mean(values)) if values else None for values in shares]

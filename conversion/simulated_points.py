@@ -1,7 +1,7 @@
-"""Points simulated from true masks (Point-VOS, Sec. 3.1 and App. A): a VOS dataset's point version.
+"""Points simulated from true masks (Point-VOS, Sec. 3.1 and App. A): the point version of a VOS dataset.
 
-Every draw depends on the seed and on the names of video, object and frame alone, so neither the order of the work nor
-other objects change it, and fewer points of a kind are the first ones of more.
+Every draw depends only on the seed and on the names of video, object and frame, so neither the order of processing nor
+other objects change it, and a smaller number of points is the start of a larger one.
 Shapes: H x W pixels, P points.
 """
 
@@ -21,37 +21,37 @@ from vng.points import NEGATIVE, POSITIVE, Points, sample_in_mask
 
 SAMPLING = ("random", "farthest")
 FRAME_SAMPLING = ("even", "random")
-ROWS = 480  # the height that distances are given for
+ROWS = 480  # image height to which distances refer
 FRAMES = 10  # the paper's choice
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
-    """How points are drawn; raises UsageError for values out of range."""
+    """Settings of simulated points; raises UsageError for values out of range."""
 
-    positives: int  # most of an object in a frame
+    positives: int  # most per object and frame
     negatives: int
     frames: int | None = FRAMES  # evenly spaced; None takes all
     sampling: str = "random"
-    distance: float = 20.0  # least, between points of one label; pixels at 480 rows, in proportion at others
+    distance: float = 20.0  # least between points of one label; pixels at 480 rows, scaled with the image height
     seed: int = 0
     keep_masks: bool = False
-    shared_negatives: bool = False  # one draw a frame, on the background its objects have in common, for all of them
-    frame_sampling: str = "even"  # which `frames` of a video: evenly spaced, or a random draw (App. A, Figure 7)
+    shared_negatives: bool = False  # one draw per frame for all objects, on their common background
+    frame_sampling: str = "even"  # how `frames` are chosen: evenly spaced, or at random (App. A, Figure 7)
 
     def __post_init__(self) -> None:
         if self.positives < 1:
-            raise UsageError(f"--simulate {self.positives}: at least one positive point")
+            raise UsageError(f"--simulate {self.positives}: expected at least one positive point")
         if self.negatives < 0:
-            raise UsageError(f"--negatives {self.negatives}: a number of points, 0 or more")
+            raise UsageError(f"--negatives {self.negatives}: expected 0 or more points")
         if self.frames is not None and self.frames < 1:
-            raise UsageError(f"--point-frames {self.frames}: at least one frame, or all")
+            raise UsageError(f"--point-frames {self.frames}: expected at least one frame, or all")
         if self.sampling not in SAMPLING:
             raise UsageError(f"--sampling {self.sampling}: choose one of: {', '.join(SAMPLING)}")
         if self.frame_sampling not in FRAME_SAMPLING:
             raise UsageError(f"--frame-sampling {self.frame_sampling}: choose one of: {', '.join(FRAME_SAMPLING)}")
         if not self.distance >= 0 or not np.isfinite(self.distance):
-            raise UsageError(f"--distance {self.distance}: pixels, 0 or more")
+            raise UsageError(f"--distance {self.distance}: expected 0 or more pixels")
 
     def as_settings(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
@@ -61,14 +61,14 @@ class SimulationSettings:
 def simulate_points(video: Video, void: Sequence[RLE | None], settings: SimulationSettings) -> Video:
     """The video with points in place of its masks, or beside them with `keep_masks`.
 
-    Frames are evenly spaced over those where any object is annotated, or drawn from them, and the first frame that
-    annotates an object is always among them. An object gets points in those of them where it is annotated itself:
-    negatives alone where it is absent.
+    Frames are evenly spaced over those where any object is annotated, or drawn from them, and always include the first
+    annotated frame of each object. An object gets points in those frames where it is annotated itself: only negatives
+    where it is absent.
 
     Args:
-        video: with true masks.
-        void: per frame, the pixels that nobody has labelled; None where there are none.
-        settings: how to draw.
+        video: a video with true masks.
+        void: per frame, the unlabelled pixels; None where there are none.
+        settings: settings of the points.
     """
     points: dict[str, list[Points]] = {item.object_id: [] for item in video.objects}
     for t in point_frames(video, settings.frames, settings.seed if settings.frame_sampling == "random" else None):
@@ -86,18 +86,19 @@ def simulate_points(video: Video, void: Sequence[RLE | None], settings: Simulati
 
 
 def point_frames(video: Video, count: int | None, seed: int | None = None) -> list[int]:
-    """The frames that get points: `count` of those annotated, and the first one of each object.
+    """The frames that get points: `count` of the annotated ones, and the first annotated frame of each object.
 
-    Evenly spaced; with a seed drawn at random, by the seed and the video's name (fewer are the first ones of more).
+    Evenly spaced; with a seed, drawn at random from the seed and the video's name (a smaller count is the start of a
+    larger one).
     """
-    annotated = [[t for t, rle in enumerate(item.segmentations) if rle is not None] for item in video.objects]
-    known = sorted({t for frames in annotated for t in frames})
+    per_object = [[t for t, rle in enumerate(item.segmentations) if rle is not None] for item in video.objects]
+    annotated = sorted({t for frames in per_object for t in frames})
     if seed is None or count is None:
-        chosen = evenly_spaced(known, count)
+        chosen = evenly_spaced(annotated, count)
     else:
         rng = np.random.default_rng([seed, zlib.crc32(video.video_id.encode())])
-        chosen = [int(t) for t in rng.permutation(known)[:count]]
-    return sorted({*chosen, *(frames[0] for frames in annotated if frames)})
+        chosen = [int(t) for t in rng.permutation(annotated)[:count]]
+    return sorted({*chosen, *(frames[0] for frames in per_object if frames)})
 
 
 def _draw(region: np.ndarray, label: int, t: int, names: tuple[str, ...], settings: SimulationSettings) -> Points:
@@ -117,7 +118,7 @@ def _pointed(item: VideoObject, points: Points, settings: SimulationSettings) ->
 
 
 def evenly_spaced(frames: Sequence[int], count: int | None) -> list[int]:
-    """`count` of the frames from the first to the last, evenly spaced, in order; all where there are no more (or None)."""
+    """`count` frames from first to last, evenly spaced, in order; all where there are fewer or `count` is None."""
     if count is None or len(frames) <= count:
         return list(frames)
     return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
@@ -126,7 +127,8 @@ def evenly_spaced(frames: Sequence[int], count: int | None) -> list[int]:
 def farthest_in_mask(mask: np.ndarray, count: int, min_distance: float) -> np.ndarray:
     """Up to `count` foreground pixels, each farthest from those before it, at least `min_distance` pixels apart.
 
-    Point-VOS, App. A: the first is the maximum of the distance transform. No randomness; ties go to the first in rows.
+    Point-VOS, App. A: the first is the maximum of the distance transform. Deterministic; ties go to the first in row
+    order.
 
     Returns:
         float32 [P, 2] of (x, y), P <= count; empty for an empty mask.
@@ -147,5 +149,5 @@ def farthest_in_mask(mask: np.ndarray, count: int, min_distance: float) -> np.nd
 
 
 def simulation_settings(simulation: SimulationSettings | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a conversion from masks, for the manifest, with those of simulated points."""
+    """Settings of a conversion from masks and of its simulated points, for the manifest."""
     return settings | {"simulation": None if simulation is None else simulation.as_settings()}

@@ -1,7 +1,7 @@
-"""Annotations sorted by video, on disk: read once whatever their format, then looked up video by video.
+"""Annotations on disk, indexed by video: read once from any format, then looked up video by video.
 
-Annotation files say things about videos in any order, and the published ones hold gigabytes. One pass checks them and
-writes what they say into a scratch SQLite file; memory stays flat, and every process reads only the videos it works on.
+Annotation files list records in any order of videos, and the published ones hold gigabytes. One pass checks the records
+and writes them to a scratch SQLite file; memory stays constant, and every process reads only the videos it converts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INDEX = "create index by_video on item (kind, video)"
 
 @dataclass(frozen=True)
 class Item:
-    """What an annotation file says in one record: `body` is its JSON, `place` where it stood, for messages."""
+    """One record of an annotation file: `body` is its JSON, `place` its position in the file, for messages."""
 
     key: str
     place: str
@@ -35,34 +35,34 @@ class Item:
 
 
 class SpoolWriter:
-    """Takes records in the order of their file; see `make_spool`."""
+    """Writes records in the order of their file; see `make_spool`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def add(self, kind: str, video: str, item: Item) -> bool:
-        """Keep one record about a video; False where one of this kind and key is there already."""
+        """Add one record about a video; returns False where one of this kind and key exists already."""
         body = zlib.compress(json.dumps(item.body).encode(), 1)
         row = (kind, item.key, video, item.place, body)
         return self._connection.execute("insert or ignore into item values (?, ?, ?, ?, ?)", row).rowcount == 1
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether a record of this kind and key is there."""
-        found = self._connection.execute("select 1 from item where kind = ? and key = ?", (kind, key))
-        return found.fetchone() is not None
+        """Whether a record of this kind and key exists."""
+        matches = self._connection.execute("select 1 from item where kind = ? and key = ?", (kind, key))
+        return matches.fetchone() is not None
 
     def has_video(self, kind: str, video: str) -> bool:
-        """Whether a record of this kind is about a video; looks at all of them."""
-        found = self._connection.execute("select 1 from item where kind = ? and video = ? limit 1", (kind, video))
-        return found.fetchone() is not None
+        """Whether a record of this kind is about a video; scans all records."""
+        matches = self._connection.execute("select 1 from item where kind = ? and video = ? limit 1", (kind, video))
+        return matches.fetchone() is not None
 
     def problem(self, problem: Problem) -> None:
-        """Keep a problem met while reading."""
+        """Add a problem found while reading."""
         self._connection.execute("insert into problem values (?)", (json.dumps(asdict(problem)),))
 
 
 def make_spool(path: Path, fill: Callable[[SpoolWriter], None]) -> None:
-    """Write a spool whole or not at all; `fill` adds all records to the writer it is given."""
+    """Write a spool completely or not at all; `fill` adds all records to the writer passed to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
@@ -78,8 +78,8 @@ def make_spool(path: Path, fill: Callable[[SpoolWriter], None]) -> None:
     temporary.replace(path)
 
 
-def whole(path: Path) -> bool:
-    """Whether a spool is there and undamaged; a power cut can leave one that is not."""
+def is_intact(path: Path) -> bool:
+    """Whether a spool exists and is undamaged; a power cut can leave a damaged one."""
     if not path.exists():
         return False
     try:
@@ -90,7 +90,7 @@ def whole(path: Path) -> bool:
 
 
 class Spool:
-    """A spool that `make_spool` wrote, for reading; any number of processes may have it open."""
+    """A spool written by `make_spool`, opened for reading; any number of processes may have it open."""
 
     def __init__(self, path: Path) -> None:
         uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
@@ -103,13 +103,13 @@ class Spool:
         self._connection.close()
 
     def check(self) -> bool:
-        """Whether every page can be read and the tables are there; raises sqlite3.DatabaseError for no spool at all."""
+        """Whether all pages can be read and the tables exist; raises sqlite3.DatabaseError for other files."""
         self._connection.execute("select count(*) from problem").fetchone()
         return bool(self._connection.execute("pragma quick_check(1)").fetchone()[0] == "ok")
 
     def videos(self, kind: str, having: str | None = None, limit: int | None = None) -> Iterator[str]:
-        """Videos with a record of `kind`, in the order of their first one; with `having`, only those that have a
-        record of that kind too."""
+        """Videos with a record of `kind`, in the order of their first one; with `having`, only those that also have a
+        record of that kind."""
         also = "and video in (select video from item where kind = ?2)" if having else "and ?2 is null"
         query = f"select video from item where kind = ?1 {also} group by video order by min(rowid) limit ?3"
         for (name,) in self._connection.execute(query, (kind, having, -1 if limit is None else limit)):
@@ -125,7 +125,7 @@ class Spool:
         return int(self._connection.execute("select count(*) from item where kind = ?", (kind,)).fetchone()[0])
 
     def problems(self) -> list[Problem]:
-        """The problems met while reading, in order."""
+        """The problems found while reading, in order."""
         rows = self._connection.execute("select body from problem order by rowid")
         return [Problem(**json.loads(body)) for (body,) in rows]
 

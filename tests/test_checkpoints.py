@@ -49,7 +49,7 @@ class TestCheckpoints:
         with pytest.raises(DataError, match="holds list, not weights by name"):
             read_checkpoint(tmp_path / "list.pth")
         torch.save({"model": {"a": "text"}}, tmp_path / "text.pth")
-        with pytest.raises(DataError, match="a: is no tensor"):
+        with pytest.raises(DataError, match="a: is not a tensor"):
             read_checkpoint(tmp_path / "text.pth")
 
     def test_all_or_nothing(self) -> None:

@@ -205,7 +205,7 @@ class TestSimulation:
         image = rng.integers(0, 255, (50, 90, 3), dtype=np.uint8)
         mask = np.zeros((50, 90), bool)
         mask[15:35, 30:60] = True
-        settings = ClickDataSettings(paths=(Path("x"),), size=(64, 96))
+        settings = ClickDataSettings.model_validate({"path": "x", "size": (64, 96)})
         for _ in range(10):
             scene = moved(ObjectScene(image, [mask]), settings, rng)
             assert scene.image.shape == (64, 96, 3) and scene.masks[0].sum() > 40
@@ -223,7 +223,7 @@ class TestSimulation:
 
 class TestTraining:
     def sampler(self, path: Path, **changes: object) -> ClickSampler:
-        settings = ClickDataSettings(paths=(path,), size=(32, 64), prompts=3, **changes)  # type: ignore[arg-type]
+        settings = ClickDataSettings.model_validate({"path": path, "size": (32, 64), "prompts": 3, **changes})
         return ClickSampler([VngDataset(path)], settings, 5, 40)
 
     def test_a_sample_depends_on_seed_and_index_alone(self, dataset: Path) -> None:

@@ -198,12 +198,12 @@ class TestConversion:
         (video,) = VngDataset(coco.root / "out")
         assert [video.noun(e) for e in video.expressions] == ["the sky"] and len(video.narratives) == 1
         told = "\n".join(coco.problems)
-        assert "[1]: image_id: 'x7' is no id" in told
-        assert '[0]: image 000000000139: segments[2].utterance: "n\'t" is not found' in told
+        assert "[1]: image_id: expected a numeric id, got 'x7'" in told
+        assert '[0]: image 000000000139: segments[2].utterance: "n\'t" cannot be located' in told
         assert "segment 12 is not among the image's segments_info" in told
-        assert "2 segments of a noun that is said to be singular" in told
+        assert "2 segments of a noun that is marked as singular" in told
         assert "[2]: image 000000000139: caption: expected a string, got 5" in told
-        assert "'-3' is no id" in told and "segment id 16777216" in told and len(coco.problems) == 8
+        assert "expected a numeric id, got '-3'" in told and "got 16777216" in told and len(coco.problems) == 8
 
     def test_an_image_without_a_noun_is_a_note(self, coco: Coco, cli: Callable[..., Cli]) -> None:
         coco.narratives.append(narrative(segments=[segment("in", CAT)]))
@@ -217,7 +217,7 @@ class TestConversion:
         ("fault", "told"),
         [
             ("image", "no such folder or video file"),
-            ("png", "no panoptic PNG, or none that opens"),
+            ("png", "missing or unreadable panoptic PNG"),
             ("grey", "expected RGB of 8 bits, got uint8 [12, 20]"),
             ("size", "frames of 12x20, masks of 20x12"),
             ("pixels", f"segment {DOG}: no pixel has this id"),
@@ -253,7 +253,11 @@ class TestConversion:
     def test_files_of_other_splits_are_refused(self, coco: Coco, cli: Callable[..., Cli]) -> None:
         coco.panoptic["annotations"][0]["image_id"] = 8
         ended = coco.convert(cli)
-        assert ended.status == 1 and "none is about an image of" in ended.err and "give the panoptic file" in ended.err
+        assert (
+            ended.status == 1
+            and "no annotation belongs to an image of" in ended.err
+            and "give the panoptic file" in ended.err
+        )
 
     def test_choices(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         coco = Coco(tmp_path, (139, 7))
@@ -304,8 +308,8 @@ class TestStream:
         ("text", "told"),
         [
             ("{}", "expected a list, got '{'"),
-            ("[1 2]", "column 4: broken JSON: expected ',' or ']' behind an item, got '2'"),
-            ("[1,]", "a ',' stands before the closing ']'"),
+            ("[1 2]", "column 4: broken JSON: expected ',' or ']' after an item, got '2'"),
+            ("[1,]", "a ',' before the closing ']'"),
             ('[1, {"a":', "the file ends in the middle of an entry"),
             ("[1] [2]", "expected the end of the file, got '['"),
         ],
@@ -330,7 +334,7 @@ class TestStream:
             return number
 
         problems = list(iterate_json_list(tmp_path / "a.json", parse, lambda problem: told.append(str(problem))))
-        assert problems == [1, 2] and told == ["a.json: [1]: expected an object, got 5; mend this record"]
+        assert problems == [1, 2] and told == ["a.json: [1]: expected an object, got 5; fix this record"]
         with pytest.raises(DataError):
             list(iterate_json_list(tmp_path / "a.json", parse))
 

@@ -125,7 +125,7 @@ class TestVidln:
             (lambda d: d["actor_narratives"][0].update(noun_segments=[[6, 99]]), r"noun_segments\[0\]: span \[6, 99\)"),
             (
                 lambda d: d["actor_narratives"][0]["traces"][0][1].update(kf_idx=9),
-                r"traces\[0\]\[1\].kf_idx: key frame 9 of 2",
+                r"traces\[0\]\[1\].kf_idx: there is no key frame 9: the video has 2",
             ),
             (lambda d: d["actor_narratives"][0]["time_alignment"][0].pop("start_ms"), "start_ms: this key is missing"),
         ],
@@ -322,7 +322,7 @@ class TestOfficialTrio:
         [
             ("obj_id", 77, "object 77 is in neither mask file"),
             ("noun_phrase_end_idx", 99, r"span \[6, 99\)"),
-            ("narrative_actor_idx", 4, "narrative 4 of 1"),
+            ("narrative_actor_idx", 4, "there is no narrative 4: the video has 1"),
         ],
     )
     def test_bad_expressions(self, tmp_path: Path, key: str, value: int, words: str) -> None:
@@ -469,7 +469,7 @@ class TestConvertCommands:
             (["--segmenter", "magic"], 2, "unknown segmenter 'magic'; choose one of: classical, dynamite, embedded"),
             (["--propagator", "magic"], 2, "unknown propagator 'magic'"),
             (["--propagator", "sam2"], 2, "propagator 'sam2' has no weights of its own; name a checkpoint"),
-            (["--propagator-checkpoint", "x"], 2, "--propagator-checkpoint goes with --propagator NAME"),
+            (["--propagator-checkpoint", "x"], 2, "--propagator-checkpoint requires --propagator NAME"),
             (["--held-out", "1.5"], 2, "held-out"),
             (["--points", "none.json"], 1, "none.json: no such file"),
             (["--nouns", "no_pipe"], 2, "no_pipe"),
@@ -484,7 +484,7 @@ class TestConvertCommands:
     def test_nothing_left_is_an_error(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         self.make(tmp_path, [PointRecord(key="a", object_name="ball", video_name="train/../v", points=())])
         ended = cli(*self.args(tmp_path, tmp_path / "d"))
-        assert ended.status == 1 and "problems.jsonl: no video could be converted; this file says why" in ended.err
+        assert ended.status == 1 and "problems.jsonl: no video could be converted; see the reasons there" in ended.err
         (problem,) = read_problems(tmp_path / "d" / "problems.jsonl")
         assert problem.record == "a" and not (tmp_path / "d" / "data").exists()
 
@@ -639,7 +639,7 @@ class TestConvertCommands:
         (tmp_path / "n.jsonl").write_text(narratives * 2)
         assert cli(*self.args(tmp_path, tmp_path / "d")).status == 0
         reasons = [p.reason for p in read_problems(tmp_path / "d" / "problems.jsonl")]
-        assert len(reasons) == 2 and "has a line already" in reasons[0] and "this key repeats" in reasons[1]
+        assert len(reasons) == 2 and "this video repeats" in reasons[0] and "this key repeats" in reasons[1]
         assert len(VngDataset(tmp_path / "d")[0].objects) == 1
 
     def test_odd_line_separators_in_names(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:

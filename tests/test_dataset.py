@@ -87,9 +87,9 @@ def test_linked_frames(tmp_path: Path) -> None:
         ({"expressions": (Expression(0, 6, 10, "7"),)}, "'7' is not among"),
         ({"height": 21}, "mask of size"),
         ({"frame_names": ("0", "1")}, "3 segmentations for 2 frames"),
-        ({"frame_names": ("0", "../../evil", "2")}, "is no file name"),
+        ({"frame_names": ("0", "../../evil", "2")}, "is not a file name"),
         ({"frame_names": ("0", "0", "2")}, "frame names repeat"),
-        ({"split": "sparse-val"}, "is no split name"),
+        ({"split": "sparse-val"}, "is not a split name"),
     ],
 )
 def test_records_are_checked(change: dict, words: str) -> None:

@@ -66,7 +66,7 @@ def test_a_broken_clip_is_left_out_and_named(tmp_path: Path, cli: Callable[..., 
 
 def test_faults(tmp_path: Path, cli: Callable[..., Cli]) -> None:
     ended = cli("convert", "davis", "--root", tmp_path, "--out", tmp_path / "out")
-    assert ended.status == 1 and "no DAVIS clips here" in ended.err
+    assert ended.status == 1 and "no DAVIS clips in this folder" in ended.err
     Image.fromarray(labels(1)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="annotation of 12x20, the frame has 20x12"):
         read_labels(tmp_path / "a.png", (W, H))

@@ -38,10 +38,10 @@ class TestMasks:
         [
             ({"size": [2, 3], "counts": [1, 2]}, "sum to 3"),
             ({"size": [2, 3], "counts": "hb0"}, "fill"),
-            ({"size": [2, 3], "counts": "\x01"}, "never does"),
+            ({"size": [2, 3], "counts": "\x01"}, "does not allow"),
             ({"size": [2, 3], "counts": 5}, "a string or a list"),
-            ({"counts": "0"}, "needs size"),
-            ([1], "needs size"),
+            ({"counts": "0"}, "requires size"),
+            ([1], "requires size"),
         ],
     )
     def test_faults_are_named(self, value: object, words: str) -> None:
@@ -139,7 +139,7 @@ class TestFrames:
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "000000.jpg").write_bytes(b"no image")
         (tmp_path / "bad.mp4").write_bytes(b"no video")
-        for path, words in (("empty", "no .jpg"), ("none", "no such folder"), ("bad.mp4", "does not open")):
+        for path, words in (("empty", "no .jpg"), ("none", "no such folder"), ("bad.mp4", "cannot be opened")):
             with pytest.raises(DataError, match=words):
                 frames.open_frames(tmp_path / path)
         with pytest.raises(DataError, match=r"000000.jpg: this image cannot be decoded"):

@@ -223,10 +223,10 @@ class TestGolden:
         del state[f"{HEAD}query_embed"]
         message = (
             r"1 missing: transformer.query_embed; 1 unknown: surplus.weight; "
-            rf"1 of another size: {HEAD}layer_norm.bias \[7\], wanted \[256\]"
+            rf"1 of another size: {HEAD}layer_norm.bias \[7\], expected \[256\]"
         )
         with pytest.raises(DataError, match=message):
             from_reference(state)
         torch.save({"model": {"a": torch.zeros(2)}, "iteration": 3}, tmp_path / "other.pth")
-        with pytest.raises(DataError, match="no DynaMITe"):
+        with pytest.raises(DataError, match="not a DynaMITe"):
             from_file(tmp_path / "other.pth")

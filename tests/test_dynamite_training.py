@@ -88,7 +88,7 @@ def test_wrong_recipes(masks: Path, tmp_path: Path, cli: Callable[..., Cli]) -> 
     for override, status, words in (
         ("model.sizes.magic=1", 2, "unknown sizes"),
         ("task=magic", 2, "unknown task 'magic'; choose one of: clicks, dynamite, grounding"),
-        ("model.backbone=none/such", 1, "none/such: neither a folder nor to be had from the hub"),
+        ("model.backbone=none/such", 1, "none/such: neither a folder nor available from the hub"),
         (f"model.init={tmp_path}", 1, "no trained model here"),
     ):
         ended = cli("train", tmp_path / "recipe.yaml", override, "--quiet")

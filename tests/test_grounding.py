@@ -268,7 +268,7 @@ class TestEdges:
         images = [encode_jpeg(np.zeros((*size, 3), np.uint8)) for size in sizes]
         with pytest.raises(DataError, match=r"frame c: size: 72x108 pixels, the frames before it have 72x100"):
             grounder(EncodedFrames(images, ["a", "b", "c"], "clip"), NARRATIVE)
-        with pytest.raises(DataError, match="the text encoder reads 64"):
+        with pytest.raises(DataError, match="the text encoder takes at most 64"):
             grounder(np.zeros((1, H, W, 3), np.uint8), "A [ball] " * 60)
         with pytest.raises(UsageError, match="no noun span"):
             grounder.ground(ArrayFrames(np.zeros((1, H, W, 3), np.uint8)), "A ball.", [])
@@ -332,7 +332,7 @@ class TestCommand:
             (["--propagator-set", "fade=0.5"], "--propagator-set goes with --propagator"),
             (["--propagator", "nonsense"], "unknown propagator 'nonsense'"),
             (["--propagator", "flow", "--propagator-set", "fade=2"], "fade=2"),
-            (["--propagator", "flow", "--confidence", "2"], "confidence=2.0: a share"),
+            (["--propagator", "flow", "--confidence", "2"], "confidence=2.0: expected"),
             (["--window", "4", "--overlap", "4"], "overlap=4"),
             (["--attention", "nonsense"], "attention 'nonsense'"),
         ],

@@ -14,7 +14,7 @@ import yaml
 from tests.helpers import H, T, W, box, make_video
 from vng.dataset import Quality, Video, VngDataset
 from vng.dataset_writer import write_dataset
-from vng.errors import DataError, UsageError
+from vng.errors import DataError, UsageError, VngError
 from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.models.referformer.losses_points import DRAWN, NOISY, POINTS
@@ -75,7 +75,6 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("override", "words"),
         [
-            ("data.sources=[{path: x}]", "path and sources: give one of them"),
             ("data.crop_sides=[5, 3]", "crop_sides [5, 3]: above 0, least before most"),
             ("data.path=null", "data.sources: field required"),
             ("supervision=magic", "supervision"),
@@ -84,6 +83,30 @@ class TestSettings:
     def test_faults(self, override: str, words: str) -> None:
         with pytest.raises(UsageError) as error:
             load_settings(GroundingRecipe, Path("tiny"), [override])
+        assert words in str(error.value)
+
+    def test_path_and_sources(self, tmp_path: Path) -> None:
+        recipe = tmp_path / "both.yaml"
+        recipe.write_text("base: tiny\ndata: {path: a, sources: [{path: b}]}\n")
+        with pytest.raises(UsageError, match="path and sources: give one of them"):
+            load_settings(GroundingRecipe, recipe)
+        # An override replaces the other of the two that the recipe has.
+        data = load_settings(GroundingRecipe, Path("tiny"), ["data.sources=[{path: x}]"]).data
+        assert [source.path for source in data.sources] == [Path("x")]
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("base: own.yaml\n", "base: own.yaml is based on this recipe"),
+            ("base: [tiny]\n", "base: expected the name of a recipe, got ['tiny']"),
+            ("base: nowhere\n", "nowhere: no such recipe; shipped ones: demo/finetune.yaml"),
+        ],
+    )
+    def test_base_faults(self, tmp_path: Path, text: str, words: str) -> None:
+        recipe = tmp_path / "own.yaml"
+        recipe.write_text(text)
+        with pytest.raises(VngError) as error:
+            load_settings(GroundingRecipe, recipe)
         assert words in str(error.value)
 
     def test_the_mixture_of_the_docs(self) -> None:

@@ -166,7 +166,7 @@ def test_a_wrong_call_exits_with_2() -> None:
 
 def test_vng_alone_prints_help() -> None:
     ended = subprocess.run([sys.executable, "-m", "vng.cli"], capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 0 and "own points to own model" in ended.stdout
+    assert ended.returncode == 0 and "from your points to your model" in ended.stdout
 
 
 def documents() -> list[Path]:

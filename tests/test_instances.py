@@ -125,7 +125,7 @@ class TestDefinition:
         assert whole.compute()["AP"] > 0
         with pytest.raises(ValueError, match="0 was added to both"):
             whole.merge(second)
-        with pytest.raises(ValueError, match="the two score by different rules"):
+        with pytest.raises(ValueError, match="the two scores have different rules"):
             whole.merge(InstanceScore(class_agnostic=True))
 
     def test_wrong_calls(self) -> None:
@@ -133,9 +133,9 @@ class TestDefinition:
         score.add("v", [], [])
         with pytest.raises(ValueError, match="'v' was added before"):
             score.add("v", [], [])
-        with pytest.raises(ValueError, match="tracks of several lengths"):
+        with pytest.raises(ValueError, match="tracks of different lengths"):
             score.add("w", [Instance("a", (None,))], [Detection("a", 1, (None, None))])
-        with pytest.raises(ValueError, match="no finite number"):
+        with pytest.raises(ValueError, match="not a finite number"):
             score.add("w", [], [Detection("a", float("nan"), (None,))])
 
 
@@ -214,7 +214,7 @@ class TestFiles:
             results = read_results(write(tmp_path / "r.json", listed))
             score = evaluate_instances(truth, results, catalogue.categories)
             assert score.compute()["AP"] == pytest.approx(1.0) and score.categories == [1, 2]
-        with pytest.raises(DataError, match="video 'cats' is not in it"):
+        with pytest.raises(DataError, match="video 'cats' is not in this file"):
             list(dataset_videos([video("cats")], catalogue))
         with pytest.raises(DataError, match="no category 'cow' to compare with; use --class-agnostic"):
             list(dataset_videos([video(categories=("dog", "cow"))], catalogue))
@@ -248,13 +248,13 @@ class TestFiles:
         assert len(raised.value.problems) == 6
 
     def test_files_that_are_none(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="no JSON file that opens"):
+        with pytest.raises(DataError, match="not a readable JSON file"):
             read_results(tmp_path / "none.json")
         with pytest.raises(DataError, match=r"expected .* got dict"):
             read_results(write(tmp_path / "r.json", {}))
-        with pytest.raises(DataErrors, match=r"\[0\]: score: not there"):
+        with pytest.raises(DataErrors, match=r"\[0\]: score: missing"):
             read_results(write(tmp_path / "r.json", [{"video_id": 1, "category_id": 1, "segmentations": []}]))
-        with pytest.raises(DataError, match="no YouTube-VIS annotation file"):
+        with pytest.raises(DataError, match="not a YouTube-VIS annotation file"):
             read_annotations(write(tmp_path / "a.json", {"videos": [{}]}))
         with pytest.raises(DataErrors, match=r"annotations\[0\]: segmentations: expected a list of 3"):
             tree = annotations(video(), "acd")
@@ -266,7 +266,7 @@ class TestFiles:
         assert evaluate_instances(dataset_videos([video()]), read_results(path)).compute()["AP"] == 0
         with pytest.raises(DataErrors, match="no detection of video 'dogs'"):
             evaluate_instances(dataset_videos([video()]), read_results(path), missing="error")
-        with pytest.raises(DataError, match="the truth holds no instance"):
+        with pytest.raises(DataError, match="the ground truth has no instance"):
             evaluate_instances([], read_results(path))
 
 

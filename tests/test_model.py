@@ -96,7 +96,7 @@ def test_the_sentence_conditions_one_noun_at_a_time(batch: dict[str, torch.Tenso
         assert alone.masks.shape[:2] == (B, 1) and torch.equal(alone.masks, none.masks)
         with pytest.raises(UsageError, match=r"one noun of a narrative, not 3; give one at a time"):
             model(**batch, noun_tokens=nouns)
-        with pytest.raises(UsageError, match="say which tokens they are"):
+        with pytest.raises(UsageError, match="requires their tokens"):
             ReferFormerForVNG(tiny_config())(**batch)
     with pytest.raises(UsageError, match="'distilbert' has no pooler"):
         ReferFormerForVNG(
@@ -376,7 +376,7 @@ class TestProcessor:
 
     def test_no_nouns_and_long_text(self, processor: ReferFormerProcessor) -> None:
         assert processor.text(["A ball."], [[]])["noun_tokens"].shape[1] == 0
-        with pytest.raises(DataError, match="the text encoder reads 64"):
+        with pytest.raises(DataError, match="the text encoder takes at most 64"):
             processor.text(["ball " * 99], [[(0, 4)]])
 
     def test_sizes(self, processor: ReferFormerProcessor) -> None:

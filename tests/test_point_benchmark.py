@@ -137,7 +137,7 @@ class TestVideo:
         assert [(p.field, p.reason, p.kind) for p in told] == [
             (
                 "objects.b",
-                "its frame with the mouse trace is not known, or not here: the rule about it is left out",
+                "the frame with its mouse trace is unknown or missing: the rule about it is skipped",
                 "note",
             ),
             ("objects.b", "dropped: no frame has 7 positive points (at most 6)", "note"),
@@ -220,7 +220,7 @@ class TestCommand:
         write_dataset(data, a_video("v", a=(GOOD, "x")))
         (tmp_path / "t.json").write_text(json.dumps({"a": "000004"}))
         ended = cli(*call, "--narratives", tmp_path / "t.json", "--trace-frames", tmp_path / "t.json")
-        assert ended.status == 2 and "give one" in ended.err
+        assert ended.status == 2 and "use one of them" in ended.err
         assert cli(*call, "--link-frames").status == 2
         ended = cli(*call, "--trace-frames", tmp_path / "none.json")
         assert ended.status == 1 and "no such file" in ended.err

@@ -247,7 +247,7 @@ def test_a_segmenter_with_weights_begins_a_model_of_masks(static: Path, tmp_path
     video = moving_boxes()
     prompts = {0: FramePrompts(points=(PointPrompts([(12, 12)], []),))}
     for settings, words in (
-        ({"segmenter": "dynamite"}, "needs --checkpoint"),
+        ({"segmenter": "dynamite"}, "requires --checkpoint"),
         ({"segmenter": "dynamite", "segmenter_checkpoint": str(tmp_path / "nowhere.pth")}, "nowhere.pth"),
     ):
         engine = load_propagator("stcn", checkpoint=str(static), settings=settings)

@@ -17,7 +17,7 @@ from vng.points import Points
 
 
 def convert(cli: Callable[..., Cli], points: Path, out: Path, *more: str) -> Cli:
-    return cli("convert", "points", "--points", points, "--segmenter", "classical", "--out", out, "--quiet", *more)
+    return cli("convert", "points", "--source", points, "--segmenter", "classical", "--out", out, "--quiet", *more)
 
 
 def test_masks_are_made_where_points_are(tmp_path: Path, cli: Callable[..., Cli]) -> None:

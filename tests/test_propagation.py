@@ -118,8 +118,8 @@ class TestPointFiles:
                 "frame 000000: x: 30 is outside the frame of 30x20 pixels; x is in pixels of the video, from 0 to 29",
             ),
             ({"y": -0.6}, "y: -0.6 is outside the frame"),
-            ({"x": float("nan")}, "x: nan is no finite number"),
-            ({"y": 1e999}, "y: inf is no finite number"),
+            ({"x": float("nan")}, "x: nan is not a finite number"),
+            ({"y": 1e999}, "y: inf is not a finite number"),
             ({"x": "left"}, "x: expected a number, got 'left'"),
             ({"x": True}, "x: expected a number"),
             ({"x": None}, "x: expected a number"),
@@ -130,8 +130,8 @@ class TestPointFiles:
             ({"frame": -1}, "frame: frame '-1' is not in the video"),
             ({"frame": "img_7"}, "frame: frame 'img_7' is not in the video"),
             ({"frame": 1.5}, "frame: frame '1.5' is not in the video"),
-            ({"label": "good"}, "label: 'good' is no label: positive, negative or ambiguous"),
-            ({"label": True}, "label: True is no label"),
+            ({"label": "good"}, "label: 'good' is not a label: use positive, negative or ambiguous"),
+            ({"label": True}, "label: True is not a label"),
             ({"lable": "negative"}, "lable: unknown field; a point has frame, x, y, label; leave it out"),
         ],
     )
@@ -191,7 +191,7 @@ class TestPointFiles:
             ("p.json", "[]", 'objects: expected {"objects": {name: [point, ...]}}'),
             ("p.json", '{"objects": {"a": 3}}', "object 'a': expected a list of points"),
             ("p.json", '{"objects": {"a": [3]}}', "object 'a', point 0: expected {frame, x, y, label}"),
-            ("p.json", '{"objects": {"a": [], "a": []}}', "a: this key stands here twice"),
+            ("p.json", '{"objects": {"a": [], "a": []}}', "a: duplicate key"),
             ("p.json", '{"objects": {}}', "objects: no object has a point"),
             ("p.csv", "object,frame,x,y,label\n", "objects: no object has a point"),
             (
@@ -203,7 +203,7 @@ class TestPointFiles:
             ("p.csv", "object,frame,x,y\n,0,1,1\n", "object: an object needs a name"),
             ("p.csv", "object,frame,x,y\na,,1,1\n", "frame: this field is missing"),
             ("p.txt", "", "expected a .json or .csv file, got '.txt'"),
-            ("p.png", "", "masks, where a file of points was expected; give them with --masks"),
+            ("p.png", "", "expected a file of points, got masks; give them with --masks"),
         ],
     )
     def test_files_of_another_layout(self, tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -216,7 +216,7 @@ class TestPointFiles:
         with pytest.raises(DataError, match="no such file"):
             read_points(tmp_path / "none.json", FRAMES)
         (tmp_path / "p.csv").write_bytes(b"object,frame,x,y\n\xe4,0,1,1\n")
-        with pytest.raises(DataError, match="no UTF-8 text"):
+        with pytest.raises(DataError, match="not UTF-8 text"):
             read_points(tmp_path / "p.csv", FRAMES)
 
     def test_csv_frames_that_mean_two_things(self, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ class TestMaskFiles:
             ("000000.png", np.ones((W, H)), "000000.png: frame 000000: size: 30x20 pixels, the frames have 20x30"),
             ("000009.png", np.ones((H, W)), "the video has no frame of this name; name it by a frame, '000000' to"),
             ("000000.png", np.zeros((H, W)), "no object in the masks; paint each object with a value from 1 to 254"),
-            ("000000.png", np.ones((H, W, 3)), "expected a palette or grey PNG of 8 bits, got colours (mode RGB)"),
+            ("000000.png", np.ones((H, W, 3)), "expected an 8-bit palette or grey PNG, got colours (mode RGB)"),
         ],
     )
     def test_wrong_masks(self, tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
@@ -535,7 +535,7 @@ class TestAVideo:
             ),
             (["--propagator-set", "reach=far"], "reach='far'"),
             (["--device", "cpu"], "unknown setting of propagator 'flow' 'device'"),
-            (["--propagator-set", "reach=-1"], "reach=-1: a number of frames, 0 or more"),
+            (["--propagator-set", "reach=-1"], "reach=-1: expected a number of frames, 0 or more"),
         ):
             ended = self.run(cli, clip, tmp_path / "out", "--masks", mask, "--propagator", "flow", *more)
             assert ended.status == 2 and message in ended.err, ended.err

@@ -160,7 +160,7 @@ class TestUnsupervised:
             len(raised.value.problems) == 4 - 1 + 1 - 1
         )  # the number on frames 0 and 1 and 3 is hidden once; one lost
         for call, words in (
-            (lambda: Protocol("youtube-vos", void=tmp_path), "knows no void pixels"),
+            (lambda: Protocol("youtube-vos", void=tmp_path), "--void requires"),
             (lambda: Protocol("youtube-vos", official=True), "davis-unsupervised"),
         ):
             with pytest.raises(UsageError, match=words):
@@ -467,12 +467,12 @@ class TestTraces:
         assert reasons == [
             "prediction of 5x6, the frame has 40x50",
             "the trace has no pixel",
-            "there is none",
+            "no trace",
             "this prediction cannot be read",
         ]
         for text in ("{", '{"v": [{}]}', "[]"):
             file.write_text(text)
-            with pytest.raises(DataError, match="no file of location questions"):
+            with pytest.raises(DataError, match="not a readable file of location questions"):
                 evaluate_questions(file, tmp_path)
         file.write_text("{}")
         with pytest.raises(DataError, match="no question"):

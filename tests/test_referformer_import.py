@@ -223,11 +223,11 @@ def test_what_is_refused() -> None:
         DataError, match=r"Video-Swin, which transformers does not have; use the checkpoint with a ResNet"
     ):
         from_reference({**weights, "backbone.0.body.patch_embed.proj.weight": patches[:, :, None]})
-    with pytest.raises(DataError, match=r"class_embed\.0\.weight: tells 65 classes apart; .*--binary"):
+    with pytest.raises(DataError, match=r"class_embed\.0\.weight: has 65 classes; .*--binary"):
         from_reference({**weights, "class_embed.0.weight": torch.zeros(65, 32)})
-    with pytest.raises(DataError, match=r"query_embed\.weight: is missing: no ReferFormer"):
+    with pytest.raises(DataError, match=r"query_embed\.weight: is missing: not a ReferFormer"):
         from_reference({"a": torch.zeros(1)})
-    with pytest.raises(DataError, match="250 parameters of a dynamic mask head fit no number of layers"):
+    with pytest.raises(DataError, match="250 parameters of a dynamic mask head match no known number of layers"):
         from_reference({**weights, "controller.layers.2.weight": torch.zeros(250, 32)})
     with pytest.raises(DataError, match="neither a ResNet with bottlenecks nor a Swin"):
         from_reference({k: v for k, v in weights.items() if not k.startswith("backbone")})
@@ -262,10 +262,10 @@ def test_import_from_a_shell(tmp_path: Path, cli: Callable[..., Cli]) -> None:
     assert processor.text(TEXTS, [[(6, 10)], []])["noun_tokens"].any()
     assert load_strictly(ReferFormerForVNG, tmp_path / "sentence").config.conditioning == "sentence"
     again = cli(*given, "--out", tmp_path / "noun")
-    assert again.status == 2 and "is there already and is not an empty folder; choose another --out" in again.err
+    assert again.status == 2 and "exists and is not an empty folder; choose another --out" in again.err
     wrong = cli("import", file, "--model", "stcn", "--out", tmp_path / "x", "--conditioning", "noun")
     assert wrong.status == 2 and "--conditioning goes with --model referformer" in wrong.err
     lost = cli("import", file, "--model", "referformer", "--tokenizer", tmp_path / "none", "--out", tmp_path / "x")
     assert lost.status == 1 and "give --tokenizer" in lost.err and not (tmp_path / "x").exists()
     other = cli("import", file, "--model", "dynamite", "--out", tmp_path / "x")
-    assert other.status == 1 and "no DynaMITe" in other.err
+    assert other.status == 1 and "not a DynaMITe" in other.err

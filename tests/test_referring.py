@@ -146,14 +146,14 @@ class TestRefYoutubeVos:
             "annotation of 20x12, the frame has 12x20",
             "got colours (mode RGB)",
             "gap: frames: no frame '00005'",
-            "numbers: expressions.1: keys must run 0..1, this one is missing",
+            "numbers: expressions.1: expected keys 0..1, this one is missing",
             "blank: expressions.1.exp: this expression is blank",
             "mute: expressions: no expression of this video",
             "this name leads out of its folder",
             "none: frames: no frame of this video",
             "twice: frames: frame names repeat",
             "list: expressions: expected an object, got []",
-            "object: expressions.0.obj_id: an id is a whole number or text, got True",
+            "object: expressions.0.obj_id: expected an integer or a string as id, got True",
         ):
             assert sum(reason in one for one in told) == 1, (reason, told)
 
@@ -240,11 +240,11 @@ class TestMevis:
         told = [str(problem) for problem in mevis.problems]
         for reason in (
             "20: 1 masks for 3 frames of the video",
-            "21[1]: a mask of 20x12, the frames have 12x20",
+            "21[1]: got a mask of 20x12, the frames have 12x20",
             "22[2]: counts",
             "23: expected a list, got 5",
             "objects without any mask: 20, 21, 12+22, 23, 99; their",
-            "mixed: frames: these names are not in order",
+            "mixed: frames: frame names are not sorted",
         ):
             assert sum(reason in one for one in told) == 1, (reason, told)
 
@@ -324,9 +324,9 @@ class TestRefDavis:
 
     def test_faults(self, root: Path, cli: Callable[..., Cli]) -> None:
         ended = self.convert(root, cli, list(TEXT), "--image-set", "2016/val")
-        assert ended.status == 2 and "there are: 2017/val" in ended.err
+        assert ended.status == 2 and "available: 2017/val" in ended.err
         ended = self.convert(root, cli, list(TEXT), "--annotations", "Annotations_unsupervised")
-        assert ended.status == 1 and "no such folder of label images; there are: Annotations" in ended.err
+        assert ended.status == 1 and "no such folder of label images; available: Annotations" in ended.err
         ended = self.convert(root, cli, list(TEXT), "--annotations", "../x")
         assert ended.status == 1 and "this name leads out of its folder" in ended.err
 

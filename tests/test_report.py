@@ -75,7 +75,7 @@ def view(shown: Case, frames: Sequence[str]) -> list[View]:
 
 class TestRecord:
     def test_a_value_for_each_frame(self) -> None:
-        with pytest.raises(ValueError, match=r"case k: values for 1 frames are wanted, got \[2, 1\]"):
+        with pytest.raises(ValueError, match=r"case k: expected values for 1 frames, got \[2, 1\]"):
             Case(
                 key="k",
                 video="v",
@@ -100,7 +100,7 @@ class TestRecord:
     def test_other_cases_are_an_error(self) -> None:
         ours, theirs = report([case(1, [0.9]), case(3, [0.5])]), report([case(1, [0.9]), case(2, [0.2])], "theirs")
         with pytest.raises(
-            DataError, match="theirs: v/3: 2 objects are scored in one of ours and theirs only; compare"
+            DataError, match="theirs: v/3: 2 objects are scored in only one of ours and theirs; compare"
         ):
             pair(ours, theirs)
 
@@ -363,7 +363,7 @@ class TestCommands:
         found = tables((vos / "page" / "index.html").read_text())["cases"]
         assert {row[found["group"]] for row in found["rows"]} == {"1 points, seed 0", "2 points, seed 0"}
         other = cli(*call, vos / "runs2", "--against", vos / "shift0")
-        assert other.status == 1 and "are scored in one of" in other.err
+        assert other.status == 1 and "are scored in only one of" in other.err
 
     def test_proposals(self, vos: Path, cli: Callable[..., Cli]) -> None:
         """Proposals have numbers of their own; pictures show the one that lies on the object."""
@@ -430,7 +430,7 @@ class TestCommands:
         ended = cli(*call, vos / "ref2", "--against", vos / "ref0", "--html", vos / "page")
         assert ended.status == 0 and "diff." in ended.out and (vos / "page" / "index.html").exists(), ended.err
         ended = cli(*call, vos / "ref2", "--against", vos / "runs0")
-        assert ended.status == 1 and "no folder anno_<k> here" in ended.err
+        assert ended.status == 1 and "expected folders anno_<k>" in ended.err
 
     def test_an_archive_has_no_report(self, vos: Path, cli: Callable[..., Cli]) -> None:
         ended = cli(

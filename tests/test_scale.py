@@ -167,7 +167,7 @@ class TestDamage:
         path.write_bytes(b"PAR1")
         (broken,) = writer.broken_shards()
         assert (broken.file, list(broken.parts)) == (path.name, [1])
-        with pytest.raises(DataError, match="made again it differs from what it was"):
+        with pytest.raises(DataError, match="written again it differs from the original"):
             writer.mend(broken, [(1, [make_video("other", 7).as_row()], [])])
         assert path.read_bytes() == b"PAR1"  # the rest of the dataset is left as it is
         writer.mend(broken, [(1, [make_video("1", 1).as_row()], [Problem("f", record="1", reason="odd")])])
@@ -337,8 +337,8 @@ class TestChoices:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--min-agreement", "2"], "--min-agreement 2.0: a share in"),
-            (["--min-agreement", "0.5", "--held-out", "0"], "needs held-out points"),
+            (["--min-agreement", "2"], "--min-agreement 2.0: expected a share in"),
+            (["--min-agreement", "0.5", "--held-out", "0"], "requires held-out points"),
         ],
     )
     def test_wrong_calls(

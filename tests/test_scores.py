@@ -79,14 +79,14 @@ class TestFrameScores:
     def test_nothing_and_what_does_not_fit(self) -> None:
         assert [v.shape for v in frame_scores([], [])] == [(0,), (0,)]
         assert [v.shape for v in pairwise_frame_scores([], [empty(3, 4)])] == [(0, 1), (0, 1)]
-        with pytest.raises(ValueError, match="as many true as predicted masks are scored, got 1 and 0"):
+        with pytest.raises(ValueError, match="expected as many predicted as true masks, got 0 and 1"):
             frame_scores([empty(3, 4)], [])
         for bad in (empty(4, 3), np.zeros((4, 3), bool)):
             with pytest.raises(ValueError, match=r"must all be of one size, got \[4, 3\] and \[3, 4\]"):
                 frame_scores([empty(3, 4)], [bad])
-        with pytest.raises(ValueError, match=r"a mask has shape \[H, W\], got \[1, 3, 4\]"):
+        with pytest.raises(ValueError, match=r"expected a mask \[H, W\], got \[1, 3, 4\]"):
             frame_scores([np.zeros((1, 3, 4))], [empty(3, 4)])
-        with pytest.raises(ValueError, match="label maps are uint8"):
+        with pytest.raises(ValueError, match="expected label maps uint8"):
             label_scores(np.zeros((3, 4), np.int64), np.zeros((3, 4), np.uint8), [])
 
 
@@ -151,9 +151,9 @@ def planted_vos(root: Path) -> list[tuple[str, str]]:
         ("a/00015.png", "cannot be read"),
         ("a/00020.png", "prediction of 18x26, the frame has 18x25"),
         ("b/00005.png", "mode RGB"),
-        ("b/00010.png", "numbers [255], which no object has (known: 1, 2)"),
-        ("r/c", "no prediction of this video (4 frames wanted)"),
-        ("r/d", "wanted 00005.png, found x00000.png"),
+        ("b/00010.png", "numbers [255], which no object has (objects: 1, 2)"),
+        ("r/c", "no prediction of this video (4 frames expected)"),
+        ("r/d", "expected 00005.png, got x00000.png"),
         ("e/objects.json", "expected {object id: number"),
         ("note: ", "a/00030.png: no frame of the video has this name"),
         ("note: ", "b/notes.txt: no frame of the video has this name"),
@@ -190,9 +190,9 @@ def planted_vng(root: Path) -> list[tuple[str, str]]:
         ("two words/0/000001.png", "prediction of 20x31, the frame has 20x30"),
         ("two words/0/000002.png", "cannot be read"),
         ("two words/1/000000.png", "got colours (mode RGB)"),
-        ("three/0", "wanted 000000.png, found x.png"),
-        ("three/1", "no prediction of this expression (2 frames wanted)"),
-        ("r/four", "no prediction of this video (2 expressions wanted)"),
+        ("three/0", "expected 000000.png, got x.png"),
+        ("three/1", "no prediction of this expression (2 frames expected)"),
+        ("r/four", "no prediction of this video (2 expressions expected)"),
         ("note: ", "one/7: no expression of the video has this name"),
         ("note: ", "one/0/000003.png: no frame of the expression has this name"),
         ("note: ", "r/five: no video of the dataset has this name"),
@@ -340,8 +340,10 @@ class TestNoHang:
         ]
         pipe = subprocess.PIPE
         # where the tests run in the background of a shell, Ctrl-C is ignored, which children would inherit
-        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        process = subprocess.Popen(call, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heard)
+        restore = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(
+            call, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=restore
+        )
         for _ in range(600):
             family = psutil.Process(process.pid).children(recursive=True)
             workers = [child for child in family if child.ppid() != process.pid]
@@ -362,7 +364,7 @@ class TestNoHang:
             os.killpg(process.pid, signal.SIGINT)  # Ctrl-C in a terminal
         out, err = process.communicate(timeout=60)
         assert process.returncode == (1 if how == "worker" else 130) and out == ""
-        assert ("a process was killed" if how == "worker" else "vng: stopped") in err and "Traceback" not in err
+        assert ("a process was killed" if how == "worker" else "vng: interrupted") in err and "Traceback" not in err
         assert not (tmp_path / "s.json").exists()
         assert not psutil.wait_procs(workers, timeout=20)[1]
 

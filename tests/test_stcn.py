@@ -87,7 +87,7 @@ def test_training_pass(reads: bool) -> None:
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"decoder_dims \[10, 8\]: 3 of them"):
+    with pytest.raises(ValueError, match=r"decoder_dims \[10, 8\]: expected 3"):
         tiny(decoder_dims=[10, 8])
     model = tiny(-2)
     model.value_encoder = tiny(-1).value_encoder  # ends at stride 16
@@ -291,11 +291,11 @@ def test_memory_of_a_long_video_is_that_of_a_short_one(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"every": 0}, "every=0: 1 or more"),
-        ({"top_k": 0}, "top_k=0: 1 or more"),
-        ({"budget": 0}, "budget=0: 1 or more"),
-        ({"short_side": -1}, "short_side=-1: 0 or more"),
-        ({"dtype": "int8"}, "dtype=int8: float32, bfloat16 or float16"),
+        ({"every": 0}, "every=0: expected 1 or more"),
+        ({"top_k": 0}, "top_k=0: expected 1 or more"),
+        ({"budget": 0}, "budget=0: expected 1 or more"),
+        ({"short_side": -1}, "short_side=-1: expected 0 or more"),
+        ({"dtype": "int8"}, "dtype=int8: expected float32, bfloat16 or float16"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], text: str) -> None:

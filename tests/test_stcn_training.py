@@ -211,7 +211,7 @@ def test_a_model_of_another_type_is_named(tmp_path: Path, recipe: Path, cli: Cal
     from vng.models.clicknet.modeling_clicknet import ClickNet
     from vng.models.loading import load_strictly
 
-    with pytest.raises(DataError, match="holds a model of the type stcn, clicknet is wanted"):
+    with pytest.raises(DataError, match="holds a model of type stcn, expected clicknet"):
         load_strictly(ClickNet, tmp_path / "run")
 
 

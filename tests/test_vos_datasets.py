@@ -219,7 +219,7 @@ class TestDavisPoints:
     ) -> None:
         write_clip(tmp_path / "davis", "two", [labels(1)])
         ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", *option)
-        assert ended.status == 2 and f"{option[0]} goes with --simulate" in ended.err
+        assert ended.status == 2 and f"{option[0]} requires --simulate" in ended.err
 
 
 class TestDavisSets:
@@ -259,7 +259,7 @@ class TestDavisSets:
     def test_faults(self, root: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         call = ["convert", "davis", "--root", root, "--out", tmp_path / "out", "--quiet"]
         ended = cli(*call, "--image-set", "2016/val")
-        assert ended.status == 2 and "there are: 2017/test-dev, 2017/val" in ended.err
+        assert ended.status == 2 and "available: 2017/test-dev, 2017/val" in ended.err
         write_clip(root, "empty", [labels(0), labels(0)])
         write_clip(root, "deep", [labels(1)])
         Image.fromarray(labels(1).astype(np.uint16)).save(root / "Annotations" / "240p" / "deep" / "00000.png")
@@ -404,11 +404,11 @@ class TestYoutubeVos:
         [
             ({}, "objects", "this key is missing"),
             ({"objects": {}}, "objects", "no object in this video"),
-            ({"objects": {"x": {"frames": ["0"]}}}, "objects.x", "object id 'x': a number in 1..254 is expected"),
-            ({"objects": {"255": {"frames": ["0"]}}}, "objects.255", "object id '255'"),
+            ({"objects": {"x": {"frames": ["0"]}}}, "objects.x", "expected an object id in 1..254, got 'x'"),
+            ({"objects": {"255": {"frames": ["0"]}}}, "objects.255", "expected an object id in 1..254, got '255'"),
             ({"objects": {"1": {"frames": []}}}, "objects.1.frames", "no frame of this object"),
             ({"objects": {"1": {"frames": [5]}}}, "objects.1.frames[0]", "expected a string, got 5"),
-            ({"objects": {"1": {"frames": ["0"]}, "01": {"frames": ["0"]}}}, "objects", "two ids are one number"),
+            ({"objects": {"1": {"frames": ["0"]}, "01": {"frames": ["0"]}}}, "objects", "two ids have the same number"),
         ],
     )
     def test_faults_of_an_entry(self, tmp_path: Path, entry: object, field: str, reason: str) -> None:

@@ -125,7 +125,7 @@ class TestObjectNumbers:
     def test_said_by_the_predictions(self, tmp_path: Path) -> None:
         video = make("v", {"a": TWO["1"], "b": TWO["2"]})
         predict(video, tmp_path, numbers={"a": 7, "b": 3})
-        with pytest.raises(DataErrors, match=r"numbers \[3, 7\], which no object has \(known: 1, 2\)"):
+        with pytest.raises(DataErrors, match=r"numbers \[3, 7\], which no object has \(objects: 1, 2\)"):
             score(video, tmp_path)
         (tmp_path / "v" / "objects.json").write_text('{"b": 3, "a": 7}')
         assert score(video, tmp_path).summary().jf == 1.0
@@ -136,8 +136,8 @@ class TestObjectNumbers:
             ("[1]", "expected {object id: number"),
             ('{"a": 1, "b": 255}', "expected {object id: number"),
             ('{"a": 1, "b": true}', "expected {object id: number"),
-            ('{"a": 1, "b": 1}', "two objects have one number"),
-            ('{"a": 1, "c": 2}', "'b' is in one of them only"),
+            ('{"a": 1, "b": 1}', "two objects have the same number"),
+            ('{"a": 1, "c": 2}', "'b' is in only one of them"),
             ("{", "expected {object id: number"),
         ],
     )
@@ -185,7 +185,7 @@ class TestDavis:
         scores = score(video, tmp_path)
         assert [s.object_id for s in scores.objects] == ["1"]
         assert [(o.object_id, o.reason) for o in scores.left_out] == [("2", "not in the first frame")]
-        with pytest.raises(DataErrors, match=r"numbers \[2\], which no object has \(known: 1\)"):
+        with pytest.raises(DataErrors, match=r"numbers \[2\], which no object has \(objects: 1\)"):
             score(video, tmp_path, official=True)  # the official program leaves here
 
     def test_numbers_with_a_gap(self, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ class TestYoutubeVos:
         (tmp_path / "s").write_text(text)
         with pytest.raises(DataError, match=words):
             read_seen(tmp_path / "s")
-        with pytest.raises(DataError, match="no list of categories"):
+        with pytest.raises(DataError, match="cannot read the list of categories"):
             read_seen(tmp_path / "none")
 
 
@@ -326,7 +326,7 @@ class TestPointVos:
         as_youtube = score(video, tmp_path, "point-vos", truth="youtube-vos").objects
         assert as_youtube == score(video, tmp_path, "youtube-vos").objects and len(as_youtube[0].frames) == 5
         assert len(score(video, tmp_path, "point-vos", truth="sparse").objects[0].frames) == 6
-        with pytest.raises(UsageError, match="--truth goes with point-vos"):
+        with pytest.raises(UsageError, match="--truth requires protocol point-vos"):
             Protocol("davis", truth="dense")
 
     def test_an_object_without_points_is_left_out(self, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ class TestPointVos:
             plain_run(tmp_path, ["v"])
         assert find_runs(tmp_path, ["points-2", "points-10"]) == (Run(tmp_path),)  # videos of that name
         (tmp_path / "points-02").mkdir()
-        with pytest.raises(DataError, match="points-2 and points-02 are the same number"):
+        with pytest.raises(DataError, match="points-2 and points-02 have the same number"):
             find_runs(tmp_path, ["v"])
 
 
@@ -391,9 +391,9 @@ class TestFaults:
             ("a/00015.png", "cannot be read"),
             ("a/00020.png", "prediction of 18x26, the frame has 18x25"),
             ("b/00005.png", "mode RGB"),
-            ("b/00010.png", "numbers [255], which no object has (known: 1, 2)"),
-            ("r/c", "no prediction of this video (4 frames wanted)"),
-            ("r/d", "wanted 00005.png, found x00000.png"),
+            ("b/00010.png", "numbers [255], which no object has (objects: 1, 2)"),
+            ("r/c", "no prediction of this video (4 frames expected)"),
+            ("r/d", "expected 00005.png, got x00000.png"),
         ]
         assert len(lines) == len(expected)
         for line, (place, words) in zip(lines, expected, strict=True):
@@ -513,7 +513,7 @@ class TestCommand:
             tmp_path / "seen",
             "--quiet",
         )
-        assert ended.status == 1 and "v: 2: objects.name: 1 objects name no category" in ended.err
+        assert ended.status == 1 and "v: 2: objects.name: 1 objects have no category" in ended.err
 
     def test_point_vos(self, data: Path, cli: Callable[..., Cli]) -> None:
         ended = cli(
@@ -558,12 +558,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (("--protocol", "youtube-vos", "--official"), "--official goes with"),
-            (("--truth", "dense"), "--truth goes with point-vos"),
-            (("--seen", "x"), "--seen goes with"),
-            (("--meta", "x"), "--meta goes with --archive"),
-            (("--archive", "x.zip", "--protocol", "point-vos"), "--archive goes with"),
-            (("--archive", "x.zip", "--meta", "x"), "--meta goes with --protocol youtube-vos"),
+            (("--protocol", "youtube-vos", "--official"), "--official requires"),
+            (("--truth", "dense"), "--truth requires protocol point-vos"),
+            (("--seen", "x"), "--seen requires"),
+            (("--meta", "x"), "--meta requires --archive"),
+            (("--archive", "x.zip", "--protocol", "point-vos"), "--archive requires"),
+            (("--archive", "x.zip", "--meta", "x"), "--meta requires --protocol youtube-vos"),
             (("--archive", "x.zip", "--json", "x"), "--archive does not score"),
             (("--protocol", "davis-2018"), "invalid choice"),
         ],
@@ -630,8 +630,8 @@ class TestArchive:
         with zipfile.ZipFile(tmp_path / "out" / "a.zip") as archive:
             assert archive.namelist() == [f"Annotations/v/{n}.png" for n in ("00010", "00020", "00025")]
         for said, words in (
-            ({"videos": {"w": {"objects": {}}}}, "meta.json does not name this video"),
-            ({"videos": {"v": {"objects": {"2": {"frames": ["9"]}}}}}, "asks for frame '9', which the dataset lacks"),
+            ({"videos": {"w": {"objects": {}}}}, "meta.json does not list this video"),
+            ({"videos": {"v": {"objects": {"2": {"frames": ["9"]}}}}}, "requires frame '9', which the dataset lacks"),
             ({"videos": 3}, "expected {videos"),
         ):
             (tmp_path / "meta.json").write_text(json.dumps(said))
@@ -662,7 +662,7 @@ class TestArchive:
         write_dataset(tmp_path / "d", [make("v", {"cat": TWO["1"]})], "t")
         predict(make("v", {"cat": TWO["1"]}), tmp_path / "r")
         ended = self.call(cli, tmp_path)
-        assert ended.status == 1 and "object ids are no numbers in 1..254" in ended.err
+        assert ended.status == 1 and "object ids are not numbers in 1..254" in ended.err
         assert self.call(cli, tmp_path, "--protocol", "davis-2016").status == 0
 
 

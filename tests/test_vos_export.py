@@ -63,8 +63,8 @@ class TestDavis:
         assert ended.status == 0
         told = [p.reason for p in read_problems(tmp_path / "out" / "problems.jsonl") if p.record == "one"]
         assert told == [
-            "1 frames annotate some of the objects: the others look absent there",
-            "1 narratives and 3 points are not written: this format has none",
+            "1 frames annotate only some of the objects: the others appear absent there",
+            "1 narratives and 3 points are not written: this format does not support them",
         ]
         folder = tmp_path / "out" / "Annotations" / "480p" / "one"
         numbers = json.loads((folder / "objects.json").read_text())
@@ -85,10 +85,10 @@ class TestDavis:
         assert (labels[:5] == 1).all() and (labels[5:, :4] == 7).all() and not labels[5:, 4:].any()
         assert not np.array(Image.open(folder / "000002.png")).any()  # absent
         assert [problem.reason.split(":")[0] for problem in export.problems] == [
-            "this video carries no frames",
+            "this video has no frames",
             "1 frames without any mask have no label image",
-            "1 frames annotate some of the objects",
-            "20 pixels of several objects went to the first of them",
+            "1 frames annotate only some of the objects",
+            "20 pixels of several objects are assigned to the first of them",
         ]
 
     def test_videos_that_are_no_clips_are_left_out(self, tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ class TestYoutubeVis:
         other = json.loads((tmp_path / "out" / "val.json").read_text())
         assert other["categories"][0]["name"] == "object" and other["annotations"][0]["areas"] == [None, 0, None]
         assert [problem.reason for problem in export.problems] == [
-            "2 object ids are numbered anew; `object_id` has the old ones",
-            "1 object ids are numbered anew; `object_id` has the old ones",
+            "2 object ids are renumbered; `object_id` has the original ones",
+            "1 object ids are renumbered; `object_id` has the original ones",
         ]
         assert not (tmp_path / "out" / "JPEGImages").exists()
 
@@ -174,7 +174,7 @@ class TestYoutubeVis:
             "categories": [],
         }
         ended = cli("export", dataset, "--format", "davis", "--with-frames", "--out", tmp_path / "davis")
-        assert ended.status == 2 and "--with-frames goes with --format coco" in ended.err
+        assert ended.status == 2 and "--with-frames requires --format coco" in ended.err
 
 
 def test_bounding_box() -> None:

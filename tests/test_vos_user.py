@@ -33,7 +33,7 @@ class TestArchive:
     def test_numbers_that_a_server_would_mistake(self, predicted: Path, cli: Callable[..., Cli]) -> None:
         (predicted / "r" / "walk" / "objects.json").write_text(json.dumps({"1": 2, "2": 1}))
         ended = evaluate(cli, predicted, "--archive", predicted / "a.zip")
-        assert ended.status == 1 and "objects.json: numbers other than the object ids" in ended.err
+        assert ended.status == 1 and "objects.json: numbers differ from the object ids" in ended.err
         assert not (predicted / "a.zip").exists()
         (predicted / "r" / "walk" / "objects.json").write_text(json.dumps({"2": 2, "1": 1}))
         assert evaluate(cli, predicted, "--archive", predicted / "a.zip").status == 0
@@ -66,7 +66,7 @@ class TestTraining:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "config.json").write_text("{}")
         ended = cli("train", recipe, "--quiet")
-        assert ended.status == 1 and "holds a model that no run here has trained" in ended.err
+        assert ended.status == 1 and "holds a model that was not trained here" in ended.err
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
     def test_quiet_is_quiet(self, recipe: Path, cli: Callable[..., Cli]) -> None:  # noqa: F811

@@ -134,7 +134,7 @@ class TestOvis:
         assert found[12].reason == "no mask in any frame"
         assert (found[13].field, found[13].reason) == (
             "segmentations[1]",
-            "a mask of 30x20, the frames have 20x30",
+            "got a mask of 30x20, the frames have 20x30",
         )
         assert found[14].reason == "uncompressed counts sum to 3, size 20x30 needs 600"
         assert found[15].reason == "expected a list, got null"
@@ -144,11 +144,11 @@ class TestOvis:
             "annotation id 1 repeats: the first one is used",
             "note",
         )
-        assert told["annotations[8]"].reason == "no video of id 99 in this file"
+        assert told["annotations[8]"].reason == "no video with id 99 in this file"
         assert told["annotations[9]"].reason == "this id is empty"
         assert told["annotations[12]"].reason == 'expected an object, got "no object"'
-        assert told["annotations[13]"].reason == "an id is a whole number or text, got 1.5"
-        assert told["annotations[14]"].reason == "this key is missing, or null"
+        assert told["annotations[13]"].reason == "expected an integer or a string as id, got 1.5"
+        assert told["annotations[14]"].reason == "this key is missing or null"
 
     def test_bad_videos_do_not_lose_good_ones(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         bad: dict[int, tuple[list[str], dict[str, Any]]] = {
@@ -176,9 +176,9 @@ class TestOvis:
             "this name leads out of its folder",
             "videos[3]: file_names: frames of one video in several folders: a, b",
             "videos[4]: file_names: frame names repeat",
-            "videos[5]: height: 0: a number of pixels is expected",
+            "videos[5]: height: expected a positive number of pixels, got 0",
             "videos[6]: width: expected an integer, got null",
-            "videos[7]: file_names: video '2fb5a55b' is there already",
+            "videos[7]: file_names: video '2fb5a55b' repeats",
             "gap: video_name: no folder of frames",
             "small: size: frames of 20x30, masks of 19x30",
             "nobody: annotations: no object of this video can be used",
@@ -188,7 +188,10 @@ class TestOvis:
     def test_a_file_without_annotations_is_refused(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         ovis.content["annotations"] = None  # as YouTube-VIS's valid.json
         ended = ovis.convert(cli, "youtube-vis")
-        assert ended.status == 1 and "no annotations in this file; publishers keep the masks" in ended.err
+        assert (
+            ended.status == 1
+            and "no annotations in this file; masks of validation and test sets are not published" in ended.err
+        )
 
     def test_choices(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         ovis.video(5, ovis_files("b c"))

@@ -1,6 +1,6 @@
 """vng: Video Narrative Grounding. Given a video and a narrative with marked nouns, segment what each noun means.
 
-What stands in `__all__` is what users may call; each name is imported when it is first used, so that `import vng` is quick.
+`__all__` lists the public names; each is imported on first use, so that `import vng` is quick.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from vng.propagation.video import propagate
     from vng.training.tasks import train
 
-_HOMES = {  # public name -> the module it lives in; a module's own name stands for the module
+# public name -> the module that defines it; a module maps to itself
+_HOMES = {
     "GroundingResult": "grounding.result",
     "InstanceScore": "evaluation.instances",
     "NarrativeGrounder": "grounding.grounder",
@@ -80,7 +81,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # torch is imported only when it is really wanted: `import vng` and `vng --help` stay quick.
+    # Imported on first use, so that `import vng` and `vng --help` do not import torch.
     if name not in _HOMES:
         raise AttributeError(f"module 'vng' has no attribute {name!r}")
     module = import_module(f"vng.{_HOMES[name]}")

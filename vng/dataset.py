@@ -1,15 +1,15 @@
-"""The one schema of a VNG dataset: one row is one video. Load it and iterate typed records (`dataset_writer` writes).
+"""The schema of a VNG dataset, one row per video, and a reader that yields typed records (writer: `dataset_writer`).
 
 On disk:
 
     DATASET/
       README.md            dataset card (YAML header: splits and files)
-      manifest.json        what made it: settings, versions, counts
-      problems.jsonl       what was left out and why (absent when nothing was)
+      manifest.json        settings, versions and counts of the conversion
+      problems.jsonl       records left out, with reasons (absent when there are none)
       data/<split>-00000-of-00003.parquet
 
 `datasets.load_dataset("DATASET")` and `load_dataset("parquet", data_files="DATASET/data/*.parquet")` both open it.
-`data/` appears only when everything is written, so a dataset is whole or not there.
+`data/` appears only when everything is written, so a dataset is complete or absent.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from datasets import Features
 
 DATA_FOLDER, CARD, MANIFEST = "data", "README.md", "manifest.json"
-PARTIAL = ".partial"  # parts of a dataset that is not finished
+PARTIAL = ".partial"  # parts of an unfinished dataset
 CHECK_PATH = "check the path, or make one with `vng convert`"
 SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
 
 
-# The fields of an object's quality that are shares, in [0, 1] or null.
+# The fields of an object's quality that are shares: in [0, 1], or null.
 MEASURES = ("point_agreement", "mask_area", "stability", "conflict")
 
 
@@ -51,13 +51,13 @@ def features() -> Features:
     string, int32, float32 = Value("string"), Value("int32"), Value("float32")
     point = {"frame": int32, "x": float32, "y": float32, "label": Value("int8")}
     quality = {
-        "point_agreement": float32,  # share of held-out points on the right side; null where none was held out
-        "n_points": int32,  # verified points of the object, held-out ones included; 0 for a trace
+        "point_agreement": float32,  # share of held-out points on the right side; null without held-out points
+        "n_points": int32,  # verified points of the object, including held-out ones; 0 for a trace
         "n_held_out": int32,
-        "mask_area": float32,  # mean share of the frame; null where no mask has a pixel
-        "stability": float32,  # smaller over larger area of neighbouring masks, mean; null for fewer than two
-        "conflict": float32,  # mean share of a mask that other objects' masks claim too; null where not measured
-        "link": string,  # how the object was tied to its nouns: "name", "name+trace", "" where given
+        "mask_area": float32,  # mean share of the frame; null if all masks are empty
+        "stability": float32,  # mean ratio of smaller to larger area of consecutive masks; null for fewer than two
+        "conflict": float32,  # mean share of a mask that other objects' masks also cover; null where not measured
+        "link": string,  # how nouns were linked to the object: "name", "name+trace"; "" where the source links them
     }
     return Features(
         {
@@ -88,7 +88,7 @@ def features() -> Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How far an object's masks can be trusted; see `features` for the fields."""
+    """Measures of how reliable an object's masks are; see `features` for the fields."""
 
     point_agreement: float | None = None
     n_points: int = 0
@@ -101,24 +101,24 @@ class Quality:
 
 @dataclass(frozen=True)
 class VideoObject:
-    """One object of a video: its masks over `frame_names` (None where not annotated) and its points."""
+    """One object of a video: its masks over `frame_names` (None where unannotated) and its points."""
 
     object_id: str
     name: str
-    source: str  # who made the masks: "orig_masks", "extra_masks", "points/<segmenter>", "trace/<segmenter>"
+    source: str  # origin of the masks: "orig_masks", "extra_masks", "points/<segmenter>", "trace/<segmenter>"
     segmentations: tuple[RLE | None, ...]
     points: Points = field(default_factory=Points.none)
     quality: Quality = Quality()
 
     @property
     def has_pseudo_masks(self) -> bool:
-        """Whether an engine made the masks from points or a trace."""
+        """Whether the masks were computed from points or a trace."""
         return self.source.startswith(("points/", "trace/"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """One row of a VNG dataset, checked when made."""
+    """One row of a VNG dataset, validated on construction."""
 
     video_id: str
     dataset: str
@@ -130,7 +130,7 @@ class Video:
     narratives: tuple[Narrative, ...]
     expressions: tuple[Expression, ...]
     objects: tuple[VideoObject, ...]
-    frames: Frames | None = None  # None where a record is made without pixels
+    frames: Frames | None = None  # None: a record without pixels
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -139,13 +139,13 @@ class Video:
             raise DataError(self.dataset, record=self.video_id, field=field, reason=reason)
 
     def _problem(self) -> tuple[str, str] | None:
-        for name in self.frame_names:  # they become names of prediction files
+        for name in self.frame_names:  # prediction files are named by them
             if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
-                return "frame_names", f"frame name {name!r} is no file name"
+                return "frame_names", f"frame name {name!r} is not a file name"
         if len(set(self.frame_names)) != len(self.frame_names):
             return "frame_names", "frame names repeat"
         if not re.fullmatch(r"\w+", self.split):
-            return "split", f"{self.split!r} is no split name: letters, digits and _ only"
+            return "split", f"{self.split!r} is not a split name: use letters, digits and _ only"
         ids = [item.object_id for item in self.objects]
         if len(set(ids)) != len(ids):
             return "objects", f"object ids repeat: {sorted({i for i in ids if ids.count(i) > 1})}"
@@ -155,9 +155,9 @@ class Video:
                 return where, f"{len(item.segmentations)} segmentations for {len(self.frame_names)} frames"
             for name, rle in zip(self.frame_names, item.segmentations, strict=True):
                 if rle is not None and rle.size != (self.height, self.width):
-                    return f"{where}.{name}", f"mask of size {rle.size}, the frames have {(self.height, self.width)}"
+                    return f"{where}.{name}", f"mask of size {rle.size}, expected {(self.height, self.width)}"
             if len(item.points) and not 0 <= item.points.frame.min() <= item.points.frame.max() < len(self.frame_names):
-                return f"{where}.points", f"a point names frame {item.points.frame.max()} of {len(self.frame_names)}"
+                return f"{where}.points", f"a point in frame {item.points.frame.max()} of {len(self.frame_names)}"
         for index, expression in enumerate(self.expressions):
             where = f"expressions.{index}"
             if not 0 <= expression.narrative < len(self.narratives):
@@ -180,7 +180,7 @@ class Video:
         return expression.noun(self.narratives[expression.narrative].description)
 
     def opened_frames(self) -> Frames:
-        """The frames, or DataError where this record was made without them."""
+        """The frames; raises DataError for a record without pixels."""
         if self.frames is None:
             raise DataError(
                 self.dataset,
@@ -192,7 +192,7 @@ class Video:
         return self.frames
 
     def as_row(self, embed: bool = True, frames_path: str = "") -> dict[str, Any]:
-        """The row as plain values of the schema; `embed` puts the images into it, else `frames_path` says where."""
+        """The row as plain values of the schema; with `embed` it holds the images, otherwise `frames_path`."""
         images = []
         if embed and self.frames is not None:
             images = [{"bytes": self.frames.encoded(i), "path": None} for i in range(len(self.frames))]
@@ -228,7 +228,7 @@ def _object_row(item: VideoObject) -> dict[str, Any]:
 
 
 def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None = None) -> Video:
-    """The typed record of a row; `folder` is the dataset's, `frames_root` overrides where linked frames are looked for."""
+    """The typed record of a row; `folder` is the dataset's, `frames_root` the folder of linked frames if they moved."""
     objects = tuple(
         VideoObject(
             item["object_id"],
@@ -285,12 +285,12 @@ def _frames_of(row: dict[str, Any], folder: Path, frames_root: Path | None) -> F
 
 
 class VngDataset(Sequence[Video]):
-    """A VNG dataset on disk (or on the hub), as a sequence of `Video` records read when asked for.
+    """A VNG dataset on disk or on the hub: a sequence of `Video` records, read on access.
 
     Args:
-        path: a folder that `DatasetWriter` made, or a hub id.
-        split: only rows of this split; None takes all.
-        frames_root: where linked frames lie now, if they moved.
+        path: a folder written by `DatasetWriter`, or a hub id.
+        split: only rows of this split; None: all rows.
+        frames_root: folder of linked frames, if they moved.
     """
 
     def __init__(self, path: str | Path, split: str | None = None, frames_root: Path | None = None) -> None:
@@ -301,25 +301,25 @@ class VngDataset(Sequence[Video]):
 
     @classmethod
     def from_dataset(cls, dataset: Any, name: str = "", frames_root: Path | None = None) -> VngDataset:
-        """A `datasets.Dataset` of this schema, as `load_dataset` opens it and its user filtered, mapped or selected it.
+        """A VNG dataset from a `datasets.Dataset` of this schema, which may have been filtered, mapped or selected.
 
         Args:
             dataset: rows with the columns of `features()`; further columns are ignored.
-            name: what messages call it; linked frames are looked for relative to the folder of this name.
-            frames_root: where linked frames lie, if not there.
+            name: its name in messages; paths of linked frames are relative to the folder of this name.
+            frames_root: folder of linked frames, if they lie elsewhere.
 
         Raises:
-            DataError: columns that are missing or of another type.
+            DataError: columns are missing or have another type.
         """
-        made = cls.__new__(cls)
-        made.path, made._frames_root = Path(name or "datasets.Dataset"), frames_root
-        made._table = _checked_table(dataset, made.path)
-        made.video_ids = list(made._table["video_id"])
-        return made
+        opened = cls.__new__(cls)
+        opened.path, opened._frames_root = Path(name or "datasets.Dataset"), frames_root
+        opened._table = _checked_table(dataset, opened.path)
+        opened.video_ids = list(opened._table["video_id"])
+        return opened
 
     @property
     def content(self) -> str:
-        """What changes when the rows do: the hash of the manifest beside them, or the fingerprint of the table."""
+        """A hash that changes with the rows: that of the manifest, or the fingerprint of a table without one."""
         manifest = self.path / MANIFEST
         return file_hash(manifest) if manifest.is_file() else str(self._table._fingerprint)
 
@@ -347,10 +347,10 @@ class VngDataset(Sequence[Video]):
 
 
 def as_dataset(dataset: VngDataset | Any, split: str | None = None, frames_root: Path | None = None) -> VngDataset:
-    """An opened dataset: the one given, a folder's or hub id's, or that of a `datasets.Dataset`.
+    """Open a dataset: a folder, a hub id, a `datasets.Dataset`, or a dataset that is open already.
 
     Raises:
-        DataError: no dataset there, or rows of another schema.
+        DataError: there is no dataset, or its rows have another schema.
     """
     if isinstance(dataset, VngDataset):
         return dataset
@@ -360,12 +360,12 @@ def as_dataset(dataset: VngDataset | Any, split: str | None = None, frames_root:
 
 
 def check_datasets(paths: Iterable[Path]) -> None:
-    """Raise DataErrors naming every dataset that is not there or not finished; nothing of their content is read."""
+    """Raise DataErrors naming every dataset that is missing or unfinished; their contents are not read."""
     problems, offline = [], False
     for path in dict.fromkeys(paths):
         try:
             if _local_files(path, None) is None:
-                if offline:  # the hub's client tries for half a minute each time
+                if offline:  # each attempt of the hub's client takes half a minute
                     raise DataError(path, reason="no such dataset folder, and the hub is out of reach", cure=CHECK_PATH)
                 _on_hub(path, "load_dataset_builder")
         except DataError as error:
@@ -376,9 +376,9 @@ def check_datasets(paths: Iterable[Path]) -> None:
 
 
 def _local_files(folder: Path, split: str | None) -> list[Path] | None:
-    """The Parquet files of a dataset's folder; None where the path can only be a hub id; DataError where it is neither.
+    """The Parquet files of a dataset's folder; None for a hub id; raises DataError for a path that is neither.
 
-    A hub id is `owner/name` where no folder `owner` lies here.
+    A hub id is `owner/name`, provided there is no local folder `owner`.
     """
     if folder.exists():
         files = sorted((folder / DATA_FOLDER).glob(f"{split or '*'}-*.parquet"))
@@ -398,31 +398,31 @@ def _local_files(folder: Path, split: str | None) -> list[Path] | None:
 
 
 def _on_hub(path: Path, function: str) -> Any:
-    """What a function of `datasets` says of a hub id."""
+    """Call a function of `datasets` on a hub id; raises DataError where it fails."""
     import datasets
 
     try:
         return getattr(datasets, function)(str(path))
-    except Exception as error:  # whatever the hub's client raises, the user's path is not there
+    except Exception as error:  # whatever the hub's client raises, there is no dataset for the user
         reason = f"no such dataset folder, and none on the hub ({type(error).__name__})"
         raise DataError(path, reason=reason, cure=CHECK_PATH) from error
 
 
 def _checked_table(dataset: Any, path: Path) -> Any:
-    """A table with the columns of the schema, images undecoded."""
+    """The table with the columns of the schema; images stay encoded."""
     from datasets import Dataset, Features, Image, List
 
     if not isinstance(dataset, Dataset):
         cure = "give a datasets.Dataset (a split of a DatasetDict), a folder or a hub id"
         raise DataError(path, reason=f"expected a datasets.Dataset, got {type(dataset).__name__}", cure=cure)
-    wanted = features()
-    if missing := sorted(set(wanted) - set(dataset.column_names)):
+    schema = features()
+    if missing := sorted(set(schema) - set(dataset.column_names)):
         raise DataError(
             path, field=missing[0], reason=f"columns are missing: {', '.join(missing)}", cure="see docs/formats.md"
         )
-    table = dataset.select_columns(list(wanted)).with_format(None)
+    table = dataset.select_columns(list(schema)).with_format(None)
     try:
-        return table.cast(Features({**wanted, "frames": List(Image(decode=False))}))
+        return table.cast(Features({**schema, "frames": List(Image(decode=False))}))
     except (TypeError, ValueError) as error:
         raise DataError(path, reason=f"columns of another type ({error})", cure="see docs/formats.md") from error
 
@@ -441,6 +441,6 @@ def _load_table(path: str | Path, split: str | None) -> Any:
 
 
 def reference_frame(item: VideoObject) -> int | None:
-    """The first frame on which an object has a positive point; None where it has none."""
+    """The first frame in which an object has a positive point; None if it has none."""
     frames = item.points.frame[np.asarray(item.points.label) == POSITIVE]
     return int(frames.min()) if len(frames) else None

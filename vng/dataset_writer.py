@@ -1,4 +1,4 @@
-"""Writing a VNG dataset: part by part, by one process or many, resumable to the byte, whole or not there."""
+"""Writing a VNG dataset part by part, by one or several processes; interrupted runs resume with identical output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
-GROUP_BYTES = 4 << 20  # of a row group: what a reader of one row reads, and a writer holds
+GROUP_BYTES = 4 << 20  # of a row group: read to get one row, held in memory to write one
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of one written part; its file beside the rows says that the part is whole."""
+    """The record of one written part; its file beside the rows marks the part as complete."""
 
     sha256: str
     size: int  # bytes
@@ -43,27 +43,27 @@ class Shard:
     split: str
     first: int
     last: int
-    sha256: str = ""  # once written
+    sha256: str = ""  # set once it is written
 
     @property
     def parts(self) -> range:
-        """Its parts; those between without rows of its split add nothing."""
+        """Indices of its parts, including any without rows of its split."""
         return range(self.first, self.last + 1)
 
 
 class DatasetWriter:
-    """Writes a dataset so that a killed run can go on and end in the same bytes, whatever the number of processes.
+    """Writes a dataset; an interrupted run resumes with identical output, whatever the number of processes.
 
-    Each video is first a part of its own below `OUT/.partial/`, with its hash beside it; `finish` joins the parts, in
-    order, into shards and moves them into place last. Parts of a run with other settings are refused, never mixed;
-    a part that is cut short or damaged is not `done`, and so is made again.
+    Each video is first written as a part below `OUT/.partial/`, with its hash beside it; `finish` joins the parts, in
+    order, into shards and moves them into place at the end. Parts of a run with other settings are refused;
+    a truncated or damaged part is not `done` and is written again.
 
     Args:
         out: the dataset folder.
-        settings: everything the result depends on; kept as `manifest.json`.
-        shard_bytes: start a new shard once one holds this much.
-        processes: which process this is; all of them make a writer, and all call `finish`.
-        read_only: look at what is there, and write nothing.
+        settings: everything the result depends on; saved in `manifest.json`.
+        shard_bytes: size from which a shard is closed and a new one started.
+        processes: this process among all; each creates a writer and calls `finish`.
+        read_only: inspect the folder only, write nothing.
 
     Raises:
         DataError: `out` is a file, holds the result of other settings, or is being written by another run.
@@ -85,15 +85,15 @@ class DatasetWriter:
             self.processes.on_main(lambda: _lock(out))
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
-            raise DataError(out, reason="this folder holds a dataset without manifest", cure="choose another --out")
+            raise DataError(out, reason="this folder holds a dataset without a manifest", cure="choose another --out")
         check_same(out / MANIFEST, settings, out)
         check_same(self.partial / MANIFEST, settings, out)
         if read_only:
             return
-        self.processes.wait()  # nobody changes the folder before all have looked
+        self.processes.wait()  # no process changes the folder before all have checked it
         if self.processes.is_main:
             if self.complete:
-                shutil.rmtree(self.partial, ignore_errors=True)  # killed in its very last step
+                shutil.rmtree(self.partial, ignore_errors=True)  # left by a run killed in its last step
             else:
                 write_atomic(self.partial / MANIFEST, to_json({"settings": settings}))
         self.processes.wait()
@@ -102,16 +102,16 @@ class DatasetWriter:
         return self.partial / f"{index:08d}.parquet"
 
     def _part(self, index: int) -> Part | None:
-        """The record of a part that was written whole; None where there is none or it cannot be read."""
+        """The record of a complete part; None if it is missing or unreadable."""
         try:
             return Part(**json.loads(self._rows(index).with_suffix(".json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
     def done(self, index: int) -> bool:
-        """Whether part `index` is there and undamaged.
+        """Whether part `index` exists and is undamaged.
 
-        A part that came to nothing but errors is tried again: its cause, frames that were missing, say, may be mended.
+        A part with errors only is tried again: their cause, such as missing frames, may have been fixed.
         """
         part, rows = self._part(index), self._rows(index)
         if part is None or not rows.exists() or rows.stat().st_size != part.size:
@@ -121,19 +121,19 @@ class DatasetWriter:
         return file_hash(rows) == part.sha256
 
     def size(self, index: int) -> int:
-        """Bytes of part `index`; 0 where it is not there."""
+        """Bytes of part `index`; 0 if it does not exist."""
         part = self._part(index)
         return 0 if part is None else part.size
 
     def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Problem] = ()) -> None:
-        """Write part `index`: zero or more rows of the schema, and the problems met on the way."""
+        """Write part `index`: zero or more rows of the schema, and the problems found with it."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self._rows(index)
         record = path.with_suffix(".json")
-        record.unlink(missing_ok=True)  # the part counts once its record is there
-        # A name of its own: a process that outlived its launcher may be at the same part.
+        record.unlink(missing_ok=True)  # a part without its record counts as missing
+        # A unique name: a process that outlived its launcher may be writing the same part.
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         table = pa.Table.from_pylist(list(rows), schema=features().arrow_schema)
         pq.write_table(table, temporary, compression=COMPRESSION)
@@ -152,7 +152,7 @@ class DatasetWriter:
         self.processes.wait()
         shards, totals = self._plan(count)
         final = self.partial / "final" / DATA_FOLDER
-        if self.processes.is_main and final.exists():  # an earlier run may have had another plan
+        if self.processes.is_main and final.exists():  # an earlier run may have planned other shards
             planned = {shard.file for shard in shards}
             for path in final.iterdir():
                 if path.with_suffix(".parquet").name not in planned:
@@ -166,7 +166,7 @@ class DatasetWriter:
         return totals
 
     def _plan(self, count: int) -> tuple[list[Shard], dict[str, int]]:
-        """Which part goes into which shard; depends on the parts alone, so every process comes to the same plan."""
+        """Assign parts to shards, and sum their totals; depends on the parts only, so all processes agree."""
         totals = dict.fromkeys((*COUNTED, "problems"), 0)
         filled: dict[str, list[list[int]]] = {}  # split -> parts of each shard
         sizes: dict[str, int] = {}
@@ -195,17 +195,17 @@ class DatasetWriter:
         return shards, totals
 
     def _join(self, shard: Shard, path: Path) -> None:
-        """Write one shard; what an earlier run made whole of the same parts stays."""
+        """Write one shard, unless an earlier run completed it from the same parts."""
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        record, made_of = path.with_suffix(".sha256"), self._made_of(shard)
-        if path.exists() and record.exists() and record.read_text().split() == [file_hash(path), made_of]:
+        record, source_hash = path.with_suffix(".sha256"), self._source_hash(shard)
+        if path.exists() and record.exists() and record.read_text().split() == [file_hash(path), source_hash]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        # Without statistics: a file's footer, which is held until it is written, would carry images as least and greatest.
+        # No statistics: the footer, held in memory until the end, would contain images as minima and maxima.
         with pq.ParquetWriter(
             temporary, features().arrow_schema, compression=COMPRESSION, write_statistics=False
         ) as writer:
@@ -224,10 +224,10 @@ class DatasetWriter:
             if group:
                 writer.write_table(pa.concat_tables(group))
         os.replace(temporary, path)
-        write_atomic(record, f"{file_hash(path)} {made_of}")
+        write_atomic(record, f"{file_hash(path)} {source_hash}")
 
-    def _made_of(self, shard: Shard) -> str:
-        """A hash of the parts a shard is made of: parts that came to nothing are tried again, and so may change."""
+    def _source_hash(self, shard: Shard) -> str:
+        """A hash of the parts of a shard: parts that failed are tried again, and may change."""
         digest = hashlib.sha256()
         for index in shard.parts:
             part = self._part(index)
@@ -236,18 +236,20 @@ class DatasetWriter:
         return digest.hexdigest()
 
     def _seal(self, shards: list[Shard], count: int, totals: dict[str, int], title: str, description: str) -> None:
-        """Write what goes beside the shards, then move them into place: from then on there is a dataset."""
+        """Write the files beside the shards, then move the shards into place, which completes the dataset."""
         lines = self._problem_lines(count)
         if not totals["videos"]:
             write_atomic(self.out / PROBLEMS_FILE, lines)
-            raise DataError(self.out / PROBLEMS_FILE, reason="no video could be converted", cure="this file says why")
+            raise DataError(
+                self.out / PROBLEMS_FILE, reason="no video could be converted", cure="see the reasons there"
+            )
         final = self.partial / "final" / DATA_FOLDER
         hashes = [(final / shard.file).with_suffix(".sha256") for shard in shards]
-        told = [
+        entries = [
             asdict(replace(shard, sha256=path.read_text().split()[0]))
             for shard, path in zip(shards, hashes, strict=True)
         ]
-        manifest = {"settings": self.settings, "totals": totals, "versions": versions(), "shards": told}
+        manifest = {"settings": self.settings, "totals": totals, "versions": versions(), "shards": entries}
         write_atomic(self.out / MANIFEST, to_json(manifest))
         write_atomic(self.out / CARD, dataset_card(title, description, totals, _count(s.split for s in shards)))
         (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
@@ -263,33 +265,33 @@ class DatasetWriter:
         return as_lines(Problem(**problem) for part in parts if part is not None for problem in part.problems)
 
     def broken_shards(self, progress: bool = False) -> Iterator[Shard]:
-        """The shards of a finished dataset that are missing or no longer have the bytes its manifest tells of."""
-        told_of = read_manifest(self.out / MANIFEST).get("shards", ())
-        for told in tqdm(told_of, desc="verify", unit="shard", disable=not progress):
-            shard = Shard(**told)
+        """The shards of a finished dataset that are missing or differ from their hash in the manifest."""
+        entries = read_manifest(self.out / MANIFEST).get("shards", ())
+        for entry in tqdm(entries, desc="verify", unit="shard", disable=not progress):
+            shard = Shard(**entry)
             path = self.out / DATA_FOLDER / shard.file
             if not path.exists() or file_hash(path) != shard.sha256:
                 yield shard
 
     def mend(self, shard: Shard, parts: Iterable[tuple[int, Sequence[dict[str, Any]], Sequence[Problem]]]) -> None:
-        """Make a broken shard of a finished dataset again from its parts: (index, rows, problems) as `write` takes them.
+        """Repair a broken shard of a finished dataset from its parts: (index, rows, problems) as `write` takes them.
 
-        Raises DataError where other bytes come out: what it was made from has changed meanwhile.
+        Raises DataError where its hash differs afterwards: its sources have changed meanwhile.
         """
         shutil.rmtree(self.partial, ignore_errors=True)  # of an earlier attempt
         self.partial.mkdir()
         for index, rows, problems in parts:
             self.write(index, rows, problems)
-        made = self.partial / shard.file
-        self._join(shard, made)
-        if file_hash(made) != shard.sha256:
+        rewritten = self.partial / shard.file
+        self._join(shard, rewritten)
+        if file_hash(rewritten) != shard.sha256:
             reason = (
-                "this shard is damaged, and made again it differs from what it was: "
+                "this shard is damaged, and written again it differs from the original: "
                 "frames or programs have changed, or linked frames lie elsewhere"
             )
             raise DataError(self.out / DATA_FOLDER / shard.file, reason=reason, cure="convert into another --out")
         (self.out / DATA_FOLDER).mkdir(exist_ok=True)
-        os.replace(made, self.out / DATA_FOLDER / shard.file)
+        os.replace(rewritten, self.out / DATA_FOLDER / shard.file)
         shutil.rmtree(self.partial)
 
     @property
@@ -303,20 +305,20 @@ _locks: dict[Path, int] = {}  # folders this process writes
 
 
 def _lock(out: Path) -> None:
-    """Make a folder this process's own until it ends; the system gives the lock back however that comes about."""
+    """Lock a folder for this process; the system releases the lock when the process ends, for whatever reason."""
     out.mkdir(parents=True, exist_ok=True)
     if out.resolve() in _locks:
         return
     try:
         import fcntl
-    except ImportError:  # not on this system: then nobody looks
+    except ImportError:  # not on this system: no locking
         return
     folder = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(folder)
-        reason = "another run is writing here, or processes of a killed one still are"
+        reason = "another run is writing here, or a process that is left of a killed run"
         raise DataError(out, reason=reason, cure="wait for it or stop it") from error
     except OSError:  # a file system without locks
         os.close(folder)
@@ -325,10 +327,10 @@ def _lock(out: Path) -> None:
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in names:
-        found[name] = found.get(name, 0) + 1
-    return found
+        counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -344,7 +346,7 @@ def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int]) -> str:
-    """The dataset card: YAML header that `load_dataset` reads, then what is inside and how to read it."""
+    """The dataset card: the YAML header that `load_dataset` reads, then contents and usage."""
     files = "".join(f"  - split: {split}\n    path: {DATA_FOLDER}/{split}-*.parquet\n" for split in sorted(shards))
     figures = "\n".join(f"| {name} | {value:,} |" for name, value in totals.items())
     return f"""---

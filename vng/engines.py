@@ -1,4 +1,4 @@
-"""Engines by name: a table of "module:class", imported only when asked for."""
+"""Engines by name, from tables of "module:class"; a module is imported when its engine is made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vng.errors import UsageError, one_of
 def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """Make the engine `name` of a table with options.
 
-    `settings` among the options may be a mapping of texts, as they stand on a command line: they become the engine's
-    settings, checked.
+    The option `settings` may be a mapping of strings, as on a command line: it is validated and converted to the
+    engine's settings.
 
     Raises:
-        UsageError: an unknown name, an option or setting the engine does not take, or a value that is none.
+        UsageError: an unknown name, option or setting, or an invalid value.
     """
     import inspect
 
@@ -32,7 +32,7 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
 
 
 def setting_names(table: Mapping[str, str], name: str) -> list[str]:
-    """The settings that an engine of a table takes; its module is imported."""
+    """Names of the settings of an engine; imports its module."""
     module, _, attribute = table[name].partition(":")
     return [field.name for field in fields(_settings_kind(getattr(import_module(module), attribute)))]
 
@@ -42,16 +42,16 @@ def _settings_kind(engine: Any) -> Any:
     return next(choice for choice in get_args(hint) if is_dataclass(choice))
 
 
-def _settings(engine: Any, what: str, values: Mapping[str, Any]) -> Any:
-    """The engine's settings dataclass from values by name."""
+def _settings(engine: Any, label: str, values: Mapping[str, Any]) -> Any:
+    """The engine's settings as its dataclass, from values by name."""
     from pydantic import TypeAdapter, ValidationError
 
     kind = _settings_kind(engine)
     for key in values:
-        one_of(key, [field.name for field in fields(kind)], f"setting of {what}")
+        one_of(key, [field.name for field in fields(kind)], f"setting of {label}")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{what}: {place}={first['input']!r}: {first['msg']}") from error
+        raise UsageError(f"{label}: {place}={first['input']!r}: {first['msg']}") from error

@@ -1,7 +1,7 @@
 """Frames of a video: a folder of images, a video file, an array or encoded images, read lazily by exact index.
 
-Every source gives RGB uint8 [H, W, 3] and names its frames by file stem; a video file's frames are named by their
-0-based index in six digits, as Point-VOS names them.
+Every source returns RGB uint8 [H, W, 3]. Frames are named by file stem; those of a video file by their 0-based index
+in six digits, as in Point-VOS.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MOST_HELD = 32  # frames of a video file that a subset keeps in memory
 class Frames(ABC):
     """A video's frames, read one at a time.
 
-    `frames[i]` is the i-th frame; iteration streams in time order and never holds more than one. Frames of one video
-    have one size: a frame of another size raises DataError naming it.
+    `frames[i]` is the i-th frame; iteration streams in time order and holds one frame at a time. All frames of a video
+    have one size; a frame of another size raises DataError naming it.
     """
 
     def __init__(self, names: Sequence[str], source: str, fps: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class Frames(ABC):
             yield self[index]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """RGB uint8 [H, W, 3]; raises IndexError outside the video, DataError for a frame that cannot be read."""
+        """RGB uint8 [H, W, 3]; raises IndexError outside the video, DataError for an unreadable frame."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.source}: frame {index} of {len(self)}")
         image = self._read(index)
@@ -52,7 +52,7 @@ class Frames(ABC):
                 self.source,
                 record=f"frame {self.names[index]}",
                 field="size",
-                reason=f"{image.shape[0]}x{image.shape[1]} pixels, the frames before it have {self.size[0]}x{self.size[1]}",
+                reason="{}x{} pixels, the frames before it have {}x{}".format(*image.shape[:2], *self.size),
                 cure="re-extract the frames of this video at one size",
             )
         return image
@@ -61,7 +61,7 @@ class Frames(ABC):
     def _read(self, index: int) -> np.ndarray: ...
 
     def encoded(self, index: int) -> bytes:
-        """The frame as image-file bytes (JPEG unless the source already has an encoded file)."""
+        """The frame as image-file bytes: as the source stores it, else JPEG."""
         return encode_jpeg(self[index])
 
     @cached_property
@@ -71,14 +71,14 @@ class Frames(ABC):
         return height, width
 
     def subset(self, indices: Sequence[int]) -> Frames:
-        """A view on some of the frames, in the order given."""
+        """A view of some frames, in the order of `indices`."""
         return _Subset(self, indices)
 
     def index_of(self, name: str) -> int | None:
-        """The index of a frame by an annotation's name for it; None where it is not there.
+        """The index of the frame that an annotation names; None if there is none.
 
-        By name, else by number where prefixes agree ("21" is "000021"). Names of OVIS ("img_0000001") count from 1 and
-        are found among decoded frames, which count from 0.
+        Matched by name, else by number if the prefixes agree ("21" is "000021"). Names of OVIS ("img_0000001") count
+        from 1; they also match decoded frames, which count from 0.
         """
         prefix, number = _split_name(name)
         if name in self._position or number is None:
@@ -117,7 +117,7 @@ class _Subset(Frames):
 
 
 class _HeldSubset(_Subset):
-    """A few frames of a source that reads forwards only: one pass finds them all, and they stay in memory."""
+    """A few frames of a source that reads forwards only: read in one pass and kept in memory."""
 
     @cached_property
     def _held(self) -> dict[int, np.ndarray]:
@@ -191,9 +191,9 @@ class ArrayFrames(Frames):
 class VideoFile(Frames):
     """A video file, decoded with PyAV by exact frame index.
 
-    Reading forwards is streaming; reading backwards starts again from the first frame, which is slow but never wrong:
-    seeking by time stamp is inexact in files with variable frame rate. Stepping backwards does so for every `MOST_HELD`th
-    frame only, and holds those between.
+    Reading forwards streams. Reading backwards starts again from the first frame, which is slow but exact: seeking by
+    time stamp is inexact in files with variable frame rate. Stepping backwards restarts at every `MOST_HELD`th frame
+    only, and holds the frames in between.
     """
 
     def __init__(self, path: Path) -> None:
@@ -204,28 +204,30 @@ class VideoFile(Frames):
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 rate = float(stream.average_rate or 0)
-                # Packets an edit list discards are never shown: cut clips and phone videos have them.
+                # Packets discarded by an edit list are never shown; cut clips and phone videos have them.
                 count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
         except (av.error.FFmpegError, IndexError) as error:
-            raise DataError(path, reason=f"this video does not open ({error})", cure="check that it plays") from error
+            raise DataError(
+                path, reason=f"this video cannot be opened ({error})", cure="check that it plays"
+            ) from error
         if count == 0:
             raise DataError(path, reason="this video has no frames", cure="check that it plays")
         super().__init__([f"{i:06d}" for i in range(count)], str(path), rate)
         self._decoder: Iterator[np.ndarray] | None = None
         self._next = 0
         self._last: tuple[int, np.ndarray] | None = None
-        self._held: dict[int, np.ndarray] = {}  # frames before the last one asked for, when going backwards
+        self._held: dict[int, np.ndarray] = {}  # frames before the last one read, when reading backwards
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the first frame; the file is closed again."""
+        """(height, width) of the first frame; closes the file again."""
         for image in (decoder := self._decode()):
             decoder.close()
             return int(image.shape[0]), int(image.shape[1])
-        raise DataError(self.path, reason="this video has no frame that decodes", cure="check that it plays")
+        raise DataError(self.path, reason="no frame of this video can be decoded", cure="check that it plays")
 
     def subset(self, indices: Sequence[int]) -> Frames:
-        """As for every source; few frames are held in memory, so that the file is decoded once."""
+        """As in `Frames`; up to `MOST_HELD` frames are kept in memory, so that the file is decoded once."""
         return _HeldSubset(self, indices) if len(indices) <= MOST_HELD else super().subset(indices)
 
     def _decode(self) -> Generator[np.ndarray]:
@@ -264,13 +266,13 @@ class VideoFile(Frames):
         raise DataError(
             self.path,
             record=f"frame {index}",
-            reason=f"the video ends after {self._next} frames, its container announced {len(self)}",
+            reason=f"the video ends after {self._next} frames, its container lists {len(self)}",
             cure="re-encode the video",
         )
 
 
 def open_frames(path: Path) -> Frames:
-    """Open a folder of images, a video file or one image; raises DataError naming what is wrong."""
+    """Open a folder of images, a video file or one image; raises DataError if none can be opened."""
     if path.is_dir():
         return ImageFolder(path)
     if path.is_file():
@@ -279,16 +281,16 @@ def open_frames(path: Path) -> Frames:
 
 
 def as_frames(video: str | Path | np.ndarray | Frames) -> Frames:
-    """A video as users give it: a file, a folder of frames, uint8 [T, H, W, 3], or frames already."""
+    """The frames of a video file, a folder of frames or uint8 [T, H, W, 3]; `Frames` are returned as they are."""
     if isinstance(video, np.ndarray):
         return ArrayFrames(video)
     return video if isinstance(video, Frames) else open_frames(Path(video))
 
 
 def find_frames(root: Path, video: str) -> Path:
-    """Where a video's frames lie below `root`: `root/video/` or `root/video.mp4` (or another video suffix).
+    """The path of a video's frames: `root/video/` or `root/video.mp4` (or another video suffix).
 
-    The name is data from an annotation file: one that leads out of `root` is refused.
+    The name comes from an annotation file; raises DataError if it leads out of `root`.
     """
     folder = inside(root, video)
     if folder.is_dir():
@@ -307,7 +309,7 @@ def find_frames(root: Path, video: str) -> Path:
 
 
 def inside(root: Path, name: str) -> Path:
-    """`root / name`, refused with DataError when `name` leads out of `root` or is no usable name."""
+    """`root / name`; raises DataError if `name` leads out of `root` or is not usable."""
     path = root / name
     parts = Path(name).parts
     if not parts or "\0" in name or Path(name).is_absolute() or ".." in parts:
@@ -335,7 +337,7 @@ def _decode(data: bytes, source: str) -> np.ndarray:
 
 
 def frame_number(name: str) -> int | None:
-    """The number at the end of a frame's name; None where there is none."""
+    """The number at the end of a frame's name; None if there is none."""
     return _split_name(name)[1]
 
 

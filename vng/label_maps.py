@@ -1,7 +1,7 @@
-"""Label maps: images whose pixel values are object numbers. The only owner of that format.
+"""Reading and writing label maps: images whose pixel values are object numbers.
 
-Eight bits, palette or grey: 0 is background, 1 to 254 are objects, 255 is void (nothing is known of the pixel).
-Which number means which object is said by the ids themselves, where all are such numbers, or by `objects.json` beside.
+8 bits, palette or grey: 0 is background, 1 to 254 are objects, 255 is void (unannotated). Object ids are the numbers
+themselves if all are in that range; otherwise `objects.json` beside the images maps ids to numbers.
 Shapes: K objects, H x W pixels.
 """
 
@@ -23,8 +23,8 @@ from vng.errors import DataError
 VOID = 255
 MAX_NUMBER = 254
 NUMBERS_FILE = "objects.json"  # {object id: number}
-MODES = ("P", "L", "1")  # Pillow's: palette, grey of 8 bits, of one bit
-THRESHOLD = 0.5  # of a probability
+MODES = ("P", "L", "1")  # of Pillow: palette, 8-bit grey, 1-bit
+THRESHOLD = 0.5  # probability above which a pixel is foreground
 
 
 def read_label_map(
@@ -34,22 +34,22 @@ def read_label_map(
     noun: str = "label map",
     cure: str = "write it again",
 ) -> np.ndarray:
-    """The pixels of a label map, [H, W]: of a palette the numbers, not the colours.
+    """The pixels of a label map, [H, W]; of a palette image the indices, not the colours.
 
     Args:
         path: the image.
-        size: height and width it must have; None takes any.
-        modes: Pillow's names of the kinds of image that are taken. `MODES` give uint8 (or bool for one bit).
-        noun: what a message calls the file.
-        cure: what to do where it is missing or broken.
+        size: required height and width; None: any.
+        modes: accepted image modes of Pillow. `MODES` give uint8 (or bool for 1-bit images).
+        noun: name of the file in messages.
+        cure: how to fix a missing or broken file, for messages.
 
     Raises:
-        DataError: the file does not open, has another size, or is of another kind.
+        DataError: the file cannot be read, or has another size or mode.
     """
     try:
-        plain = None if size is None else _plain_pixels(path.read_bytes(), size)
-        if plain is not None:
-            return plain
+        unfiltered = None if size is None else _plain_pixels(path.read_bytes(), size)
+        if unfiltered is not None:
+            return unfiltered
         with Image.open(path) as image:
             mode, bands, shape = image.mode, len(image.getbands()), (image.height, image.width)
             fits = mode in modes and size in (None, shape)
@@ -63,22 +63,22 @@ def read_label_map(
         raise DataError(path, reason=reason, cure=f"give each {noun} the size of its frame")
     if pixels is None:
         reason = (
-            f"expected a palette or grey PNG of 8 bits, got {'colours' if bands > 1 else 'another kind'} (mode {mode})"
+            f"expected an 8-bit palette or grey PNG, got {'colours' if bands > 1 else 'another kind'} (mode {mode})"
         )
         raise DataError(
-            path, reason=reason, cure="a pixel's value is its object's number; a copy in colours has lost it"
+            path, reason=reason, cure="pixel values must be object numbers, which a copy in colours has lost"
         )
     return pixels
 
 
 def has_palette(path: Path) -> bool:
-    """Whether an image that opens stores a palette, as some evaluation servers ask."""
+    """Whether a readable image has a palette, as some evaluation servers require."""
     with Image.open(path) as image:
         return image.mode == "P"
 
 
 def write_label_map(path: Path, masks: np.ndarray, numbers: Sequence[int]) -> None:
-    """Write masks [K, H, W] that do not overlap as a palette PNG of object numbers, in the colours of overlays."""
+    """Write disjoint masks [K, H, W] as a palette PNG of object numbers, in the colours of overlays."""
     labels = np.zeros(masks.shape[1:], np.uint8)
     for mask, number in zip(masks, numbers, strict=True):
         labels[mask] = number
@@ -89,7 +89,7 @@ def write_label_map(path: Path, masks: np.ndarray, numbers: Sequence[int]) -> No
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """The colour of the index-th object or noun, RGB; neighbours in order are far apart in hue."""
+    """The colour of the index-th object or noun, RGB; consecutive indices are far apart in hue."""
     hue = (0.0 + index * 0.61803398875) % 1.0
     lightness = (0.55, 0.66, 0.48)[index % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.9)
@@ -97,22 +97,22 @@ def colour(index: int) -> tuple[int, int, int]:
 
 
 def exclusive(probabilities: np.ndarray) -> np.ndarray:
-    """Masks bool [K, H, W] of probabilities [K, H, W]: the most probable object of a pixel, where above 0.5.
+    """Masks bool [K, H, W] of probabilities [K, H, W]: each pixel's most probable object, if above 0.5.
 
-    Of equally probable objects the first has the pixel.
+    Ties go to the first object.
     """
     best = probabilities.argmax(0)
     return (probabilities > THRESHOLD) & (best == np.arange(len(probabilities))[:, None, None])
 
 
 def object_numbers(video: Video) -> dict[str, int]:
-    """Object id -> the pixel value that stands for it, in the dataset's order.
+    """Object id -> its pixel value, in the dataset's order.
 
-    The ids themselves where all are plain integers in 1..254 ("7", not "07": two ids never share a number); else 1, 2,
-    ... in the dataset's order, and whoever writes label maps says so in `objects.json` beside them.
+    The ids themselves if all are plain integers in 1..254 ("7", not "07": no two ids share a number); otherwise 1, 2,
+    ... in the dataset's order, and writers of label maps must save the mapping in `objects.json` beside them.
 
     Raises:
-        DataError: more objects than a label map has numbers for.
+        DataError: more objects than a label map can hold.
     """
     ids = [item.object_id for item in video.objects]
     if len(ids) > MAX_NUMBER:
@@ -128,16 +128,16 @@ def object_numbers(video: Video) -> dict[str, int]:
 
 
 def numbers_of(ids: Sequence[str]) -> dict[str, int]:
-    """As `object_numbers`, of at most `MAX_NUMBER` ids that differ."""
+    """As `object_numbers`, for at most `MAX_NUMBER` distinct ids."""
     if all(re.fullmatch(r"[1-9][0-9]{0,2}", i) and int(i) <= MAX_NUMBER for i in ids):
         return {i: int(i) for i in ids}
     return {i: number for number, i in enumerate(ids, start=1)}
 
 
 def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """Pixels of a PNG of 8 bits whose rows are stored unfiltered, as those of palettes are; None for any other file.
+    """Pixels of an 8-bit PNG with unfiltered rows, as palette PNGs usually have; None for any other file.
 
-    Half the time of Pillow, which is left to say what is wrong with a file.
+    Takes half the time of Pillow, which reads all other files and reports errors.
     """
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
         return None
@@ -152,14 +152,15 @@ def _plain_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
         if content[place + 4 : place + 8] == b"IDAT":
             streams.append(content[place + 8 : end])
         place = end + 4
-    wanted, packed = height * (width + 1), b"".join(streams)
-    if len(packed) > wanted:
+    expected, packed = height * (width + 1), b"".join(streams)
+    if len(packed) > expected:
         return None
     try:
-        rows = zlib.decompress(packed, bufsize=wanted)  # at once: a buffer that grows costs half as much again
+        # Full size at once: a growing buffer takes half as long again.
+        rows = zlib.decompress(packed, bufsize=expected)
     except zlib.error:
         return None
-    if len(rows) != wanted:
+    if len(rows) != expected:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     return None if table[:, 0].any() else table[:, 1:]

@@ -1,4 +1,4 @@
-"""What a long run writes beside its result: settings and versions, and the rule that runs of other settings never mix."""
+"""Manifests: settings and versions saved beside a result, and a check that runs with other settings never mix."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PACKAGES = ("vng", "torch", "transformers", "accelerate", "datasets", "pyarrow"
 
 
 def to_json(value: Any) -> str:
-    """Stable, readable JSON: sorted keys, one value a line."""
+    """Stable, readable JSON: sorted keys, one value per line."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically: completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -27,16 +27,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what a result depends on."""
+    """Installed versions of the packages that results depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    installed = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def file_hash(path: Path) -> str:
@@ -46,7 +46,7 @@ def file_hash(path: Path) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder; DataError where there is neither."""
+    """SHA-256 of a file, or of the names and contents of a folder's files; raises DataError if there is neither."""
     if path.is_file():
         return file_hash(path)
     if not path.is_dir():
@@ -59,13 +59,13 @@ def content_hash(path: Path) -> str:
 
 
 def check_folder(out: Path) -> None:
-    """Raise DataError where `out` cannot become a folder."""
+    """Raise DataError if `out` is a file."""
     if out.exists() and not out.is_dir():
-        raise DataError(out, reason="this is a file, a folder is to be written", cure="choose another --out")
+        raise DataError(out, reason="expected a folder, got a file", cure="choose another --out")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest as it was written; DataError for one that is damaged."""
+    """The content of a manifest; raises DataError if it is damaged."""
     try:
         manifest = json.loads(path.read_bytes())
     except ValueError:
@@ -76,17 +76,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:
-    """Raise DataError naming the first setting in which an earlier run in `out` differs; no manifest, no complaint."""
+    """Raise DataError naming the first setting in which an earlier run in `out` differs, if there was one."""
     if not manifest.exists():
         return
     earlier = read_manifest(manifest)["settings"]
-    wanted = json.loads(to_json(settings))
-    different = [key for key in sorted({*earlier, *wanted}) if earlier.get(key) != wanted.get(key)]
+    current = json.loads(to_json(settings))
+    different = [key for key in sorted({*earlier, *current}) if earlier.get(key) != current.get(key)]
     if different:
         key = different[0]
         raise DataError(
             out,
             field=key,
-            reason=f"an earlier run wrote here with {earlier.get(key)!r}, now {wanted.get(key)!r}",
+            reason=f"an earlier run wrote here with {earlier.get(key)!r}, now {current.get(key)!r}",
             cure="delete the folder or choose another one",
         )

@@ -1,7 +1,7 @@
-"""The one mask codec: COCO compressed RLE.
+"""Masks as COCO compressed RLE.
 
-Two facts are never mixed up: `None` means *not annotated*, an RLE without foreground means *the object is absent*.
-Masks stay RLE until pixels are needed.
+`None` means *unannotated*, an RLE without foreground means *the object is absent*; these are never confused.
+Masks stay encoded until pixels are needed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 
 BoolArray = np.ndarray
 
-MOST_DIGITS = 10  # of a run, five bits each: more than any frame has pixels
-BROKEN = "counts are cut short or hold a negative run"
+MOST_DIGITS = 10  # of a run, five bits each: enough for more pixels than any frame has
+BROKEN = "counts are truncated or hold a negative run"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def decode(rle: RLE) -> BoolArray:
 def decode_many(rles: Sequence[RLE]) -> BoolArray:
     """Decode N masks of one size to bool [N, H, W]."""
     if not rles:
-        raise ValueError("decode_many needs at least one mask: the size of none is unknown")
+        raise ValueError("decode_many requires at least one mask: without one the size is unknown")
     return np.moveaxis(coco_mask.decode([rle._coco() for rle in rles]), -1, 0).astype(bool)
 
 
@@ -60,12 +60,12 @@ def area(rle: RLE) -> int:
 
 
 def bounding_box(rle: RLE) -> list[float]:
-    """[x, y, width, height] in pixels, as COCO has it; all 0 for an empty mask."""
+    """[x, y, width, height] in pixels, as in COCO; all 0 for an empty mask."""
     return [float(side) for side in coco_mask.toBbox(rle._coco())]
 
 
 def empty(height: int, width: int) -> RLE:
-    """The mask of an object that is absent from a frame."""
+    """The empty mask, for an object that is absent from a frame."""
     return encode(np.zeros((height, width), bool))
 
 
@@ -85,14 +85,14 @@ def intersection_over_union(first: RLE, second: RLE) -> float:
 def covered(mask: RLE, by: RLE) -> float:
     """Share of a mask's pixels that another mask covers, in [0, 1]; raises ValueError for an empty mask."""
     if not area(mask):
-        raise ValueError("no share of an empty mask")
+        raise ValueError("an empty mask has no covered share")
     return float(coco_mask.iou([mask._coco()], [by._coco()], [1])[0, 0])
 
 
 def from_json(value: Mapping[str, Any] | None) -> RLE | None:
-    """Read a segmentation as annotation files carry it.
+    """Read a segmentation of an annotation file.
 
-    Null stays None. `counts` may be a string (compressed) or a list (uncompressed RLE, as older YouTube-VIS files have).
+    Null gives None. `counts` may be a string (compressed) or a list (uncompressed RLE, as in older YouTube-VIS files).
     Raises ValueError for anything else, and for counts that do not fill `size`.
     """
     if value is None:
@@ -101,10 +101,10 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
         height, width = (int(side) for side in value["size"])
         counts = value["counts"]
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"a segmentation needs size [h, w] and counts, got {str(value)[:80]}") from error
+        raise ValueError(f"a segmentation requires size [h, w] and counts, got {str(value)[:80]}") from error
     if isinstance(counts, list):
         if not all(isinstance(run, int) and run >= 0 for run in counts):
-            raise ValueError(f"uncompressed counts are whole numbers, got {str(counts)[:40]}")
+            raise ValueError(f"uncompressed counts must be whole numbers, got {str(counts)[:40]}")
         if sum(counts) != height * width:
             raise ValueError(f"uncompressed counts sum to {sum(counts)}, size {height}x{width} needs {height * width}")
         coco = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
@@ -120,13 +120,13 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
 
 
 def _compressed_length(counts: str) -> int:
-    """Number of pixels a compressed count string covers.
+    """Number of pixels that a compressed count string covers.
 
-    pycocotools writes past its buffer on counts that are too long, so files are checked before it sees them.
+    pycocotools writes past its buffer if counts are too long, so they are checked before it reads them.
     """
     digits = _digits(counts)
-    if (strange := np.flatnonzero(digits >= 64)).size:
-        raise ValueError(f"counts hold {counts[strange[0]]!r}, which compressed RLE never does")
+    if (invalid := np.flatnonzero(digits >= 64)).size:
+        raise ValueError(f"counts hold {counts[invalid[0]]!r}, which compressed RLE does not allow")
     if not len(digits):
         return 0
     ends = np.flatnonzero(digits & 32 == 0)
@@ -140,12 +140,12 @@ def _compressed_length(counts: str) -> int:
 
 
 def _digits(counts: str) -> np.ndarray:
-    """Five bits a character and what it says of the next, uint8 [N]; 64 and more is no digit."""
+    """Digits of five bits with a continuation bit, uint8 [N]; values of 64 and more are invalid."""
     return np.frombuffer(counts.encode("ascii", "replace"), np.uint8) - np.uint8(48)
 
 
 def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The numbers that end at `ends`, int64: of 16 and 32 in a digit, 32 means that more follow, 16 in the last a sign."""
+    """The numbers that end at `ends`, int64; 32 in a digit means that more follow, 16 in the last is the sign."""
     lengths = np.diff(ends, prepend=-1)
     begins = ends - lengths + 1
     shift = 5 * (np.arange(len(digits)) - np.repeat(begins, lengths))
@@ -154,11 +154,12 @@ def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
-    """Where masks change along their columns, without decoding them to pixels.
+    """Positions where masks change along their columns, without decoding them to pixels.
 
     Returns:
-        which mask, and the place in it (x * height + y), int64 [N] each, ascending: from an even change of a mask to the
-        next lies foreground, from an odd one background. A mask has an even number of them; a run may be empty.
+        mask index and position in the mask (x * height + y), int64 [N] each, ascending. Foreground lies between an even
+        change of a mask and the next, background after an odd one. Each mask has an even number of changes; runs may be
+        empty.
     """
     texts = [rle.counts for rle in rles]
     digits = _digits("".join(texts))
@@ -170,16 +171,18 @@ def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(len(rles)), counts)
     first = np.cumsum(counts) - counts
     index = np.arange(len(values)) - first[owner]
-    # from the third on, a run is told as the difference from the last but one
-    told, odd = np.where(index == 0, 0, values), index % 2 == 1
-    chains = np.where(odd, _summed(np.where(odd, told, 0), first, owner), _summed(np.where(odd, 0, told), first, owner))
+    # From the third on, a run is stored as the difference from the last but one.
+    deltas, odd = np.where(index == 0, 0, values), index % 2 == 1
+    chains = np.where(
+        odd, _summed(np.where(odd, deltas, 0), first, owner), _summed(np.where(odd, 0, deltas), first, owner)
+    )
     place = _summed(np.where(index == 0, values, chains), first, owner)
-    closed = index < counts[owner] - counts[owner] % 2  # a last run of background ends nothing
+    closed = index < counts[owner] - counts[owner] % 2  # a final run of background has no end
     return owner[closed], place[closed]
 
 
 def _summed(values: np.ndarray, first: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Cumulative sums that start anew with each mask."""
+    """Cumulative sums within each mask."""
     sums = np.cumsum(values)
     return sums - (sums - values)[first][owner]
 
@@ -194,9 +197,9 @@ def resize(mask: BoolArray, height: int, width: int) -> BoolArray:
 
 
 def depth(mask: BoolArray) -> np.ndarray:
-    """Distance of each pixel [H, W] from the nearest one that is not of the mask, in pixels; beyond the frame is outside.
+    """Distance of each pixel from the nearest one outside the mask [H, W], in pixels; beyond the frame is outside.
 
-    float32 [H, W], 0 outside the mask.
+    Returns float32 [H, W], 0 outside the mask.
     """
     import cv2
 
@@ -210,10 +213,10 @@ def areas(rles: Sequence[RLE]) -> np.ndarray:
 
 
 def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
-    """Number of pixels that masks of one size share, exact and without decoding: int64 [N, M].
+    """Number of pixels that masks of one size have in common, exact and without decoding: int64 [N, M].
 
     Raises:
-        ValueError: masks of several sizes.
+        ValueError: the masks have several sizes.
     """
     shared = np.zeros((len(first), len(second)), np.int64)
     if len({rle.size for rle in (*first, *second)}) > 1:
@@ -221,6 +224,6 @@ def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
     if not shared.size:
         return shared
     ious = coco_mask.iou([a._coco() for a in first], [b._coco() for b in second], [0] * len(second))
-    # iou = i / (a + b - i); the quotient is exact to far less than half a pixel
+    # iou = i / (a + b - i), solved for i; the error is far below half a pixel.
     shared[:] = np.rint(ious * (areas(first)[:, None] + areas(second)) / (1 + ious))
     return shared

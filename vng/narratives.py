@@ -1,6 +1,6 @@
 """Narratives, noun spans and the `[noun]` mark-up.
 
-A noun span is [start, end) in the *raw* description: characters are never collapsed, so offsets keep their meaning.
+A noun span is [start, end) in the *raw* description: whitespace is never collapsed, so offsets stay valid.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Expression:
     narrative: int  # index into the video's narratives
     start: int  # first character of the noun in the description
     end: int  # one past its last character
-    object_id: str = ""  # "" where the object is not known (a user's own narrative)
+    object_id: str = ""  # "" if unknown (a user's own narrative)
 
     def noun(self, description: str) -> str:
         """The words of the span."""
@@ -45,7 +45,7 @@ def check_span(description: str, start: int, end: int) -> None:
 def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
     """Split "A [parrot] plays" into the description and the spans of its marked nouns.
 
-    A literal bracket is written `\\[` or `\\]`. Raises UsageError for brackets that do not pair or hold nothing.
+    A literal bracket is written `\\[` or `\\]`. Raises UsageError for unpaired or empty brackets.
     """
     plain: list[str] = []
     spans: list[tuple[int, int]] = []
@@ -76,7 +76,7 @@ def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def mark(description: str, spans: list[tuple[int, int]]) -> str:
-    """The inverse of `parse_marked`: brackets round each span, literal brackets escaped."""
+    """The inverse of `parse_marked`: brackets around each span, literal brackets escaped."""
     text = []
     starts, ends = {s for s, _ in spans}, {e for _, e in spans}
     for index, character in enumerate(description + "\0"):
@@ -92,7 +92,7 @@ _OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left
 
 
 def mirror(description: str, spans: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
-    """The narrative of the mirrored video: "left" and "right" change places, spans move with their words."""
+    """The narrative of the mirrored video: "left" and "right" swapped, spans moved with their words."""
     pieces: list[str] = []
     moves: list[tuple[int, int]] = []  # (position in the old text, shift from there on)
     last, shift = 0, 0
@@ -114,18 +114,18 @@ def mirror(description: str, spans: list[tuple[int, int]]) -> tuple[str, list[tu
 DEFAULT_PIPELINE = "en_core_web_sm"
 
 
-MARK = "put brackets round the nouns to ground, as in 'A [man] throws a [ball]'"
+MARK = "put brackets around the nouns to ground, as in 'A [man] throws a [ball]'"
 
 
 def load_pipeline(name: str = DEFAULT_PIPELINE) -> Any:
-    """A spaCy pipeline by name or path; raises OSError for one that is not there."""
+    """A spaCy pipeline by name or path; raises OSError if there is none."""
     import spacy
 
     return spacy.load(name)
 
 
 def spacy_nouns(document: Any) -> list[tuple[int, int]]:
-    """Noun spans of a parsed caption; neighbouring nouns form one span ("clown costume"), as VidLN marks them."""
+    """Noun spans of a parsed caption; adjacent nouns form one span ("clown costume"), as in VidLN."""
     spans: list[tuple[int, int]] = []
     previous_end = -1
     for token in document:
@@ -141,10 +141,10 @@ def spacy_nouns(document: Any) -> list[tuple[int, int]]:
 
 
 def nouns_in(narrative: str, pipeline: str = DEFAULT_PIPELINE) -> tuple[str, list[tuple[int, int]]]:
-    """The description and the noun spans of a narrative to be grounded: the [bracketed] ones, else all that spaCy finds.
+    """The description and noun spans of a narrative: the [bracketed] nouns, else all that spaCy finds.
 
     Raises:
-        UsageError: brackets that do not pair; none at all, and no pipeline of this name, or one that finds no noun.
+        UsageError: unpaired brackets; or no brackets, and no such pipeline, or one that finds no noun.
     """
     description, spans = parse_marked(narrative)
     if spans:

@@ -1,7 +1,7 @@
-"""Options by name: what a command and the Python function of its name both take, declared once.
+"""Options shared by a command and the Python function of the same name, declared once.
 
-The command line makes arguments of them (`vng.cli.options`), the Python functions check their keywords with `checked`.
-Nothing heavy is imported here, so that `--help` answers at once.
+The command line turns them into arguments (`vng.cli.options`); the Python functions validate keywords with `checked`.
+No heavy imports here, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def frame_count(value: Any) -> int | str:
 def split_name(value: Any) -> str:
     """Letters, digits and _."""
     if not re.fullmatch(r"\w*", str(value)):
-        raise UsageError(f"{value!r} is no split name: letters, digits and _ only")
+        raise UsageError(f"{value!r} is not a split name: use letters, digits and _ only")
     return str(value)
 
 
@@ -83,20 +83,21 @@ def setting(value: Any) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One thing that may be said to a command or a function.
+    """One option of a command or function.
 
     Attributes:
-        name: as a Python keyword; `point_frames` is `--point-frames` on the command line.
+        name: the Python keyword; `point_frames` is `--point-frames` on the command line.
         help: one line.
-        type: makes the value of a text, or raises UsageError.
-        default: where it is not given.
+        type: converts a text to a value, or raises UsageError.
+        default: the value if the option is not given.
         required: whether it must be given.
-        choices: the values that exist; () takes any.
+        choices: the allowed values; (): any.
         flag: true or false, without a value on the command line.
-        many: several values; on the command line behind one another, or with `repeated` each behind its own `--name`.
-        without: the value where the command line names the option and gives it no value; None wants a value.
-        metavar: what help calls the value.
-        group: the title of the group of options that help shows it in.
+        many: several values after one `--name` on the command line.
+        repeated: several values, each after its own `--name`.
+        without: the value of `--name` given alone on the command line; None: a value is required.
+        metavar: name of the value in help.
+        group: title of its group of options in help.
     """
 
     name: str
@@ -112,48 +113,48 @@ class Option:
     metavar: str | None = None
     group: str = ""
 
-    def value(self, given: Any) -> Any:
-        """What was given, checked and converted; raises UsageError naming the option."""
-        if given is None or given == self.default:
+    def value(self, raw: Any) -> Any:
+        """A value, validated and converted; raises UsageError naming the option."""
+        if raw is None or raw == self.default:
             return self.default
         if self.flag:
-            return bool(given)
-        values = list(given) if self.many or self.repeated else [given]
-        made = []
+            return bool(raw)
+        values = list(raw) if self.many or self.repeated else [raw]
+        converted = []
         for item in values:
             try:
-                made.append(self.type(item))
+                converted.append(self.type(item))
             except UsageError as error:
                 raise UsageError(f"{self.name}: {error}") from error
-            if self.choices and made[-1] not in self.choices:
+            if self.choices and converted[-1] not in self.choices:
                 raise UsageError(f"{self.name}: {item!r}; choose one of: {', '.join(self.choices)}")
-        return made if self.many or self.repeated else made[0]
+        return converted if self.many or self.repeated else converted[0]
 
 
-def checked(options: Iterable[Option], given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The values of all options by name, defaults where nothing is given.
+def checked(options: Iterable[Option], keywords: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The values of all options by name, with defaults for those not given.
 
     Args:
-        options: those there are.
-        given: values by name; None is as good as not given.
-        what: what takes them, for messages.
+        options: all options.
+        keywords: values by name; None counts as not given.
+        label: the command, for messages.
 
     Raises:
-        UsageError: an unknown name, a required one missing, a value that is none; all of them in one message.
+        UsageError: unknown options, missing required ones and invalid values, all in one message.
     """
-    known = {option.name: option for option in options}
-    faults = [f"unknown option {name!r}" for name in given if name not in known]
+    by_name = {option.name: option for option in options}
+    faults = [f"unknown option {name!r}" for name in keywords if name not in by_name]
     if faults:
-        faults.append(f"known ones: {', '.join(known)}")
+        faults.append(f"known ones: {', '.join(by_name)}")
     values: dict[str, Any] = {}
-    for name, option in known.items():
-        if option.required and given.get(name) is None:
+    for name, option in by_name.items():
+        if option.required and keywords.get(name) is None:
             faults.append(f"{name} is required: {option.help}")
             continue
         try:
-            values[name] = option.value(given.get(name))
+            values[name] = option.value(keywords.get(name))
         except UsageError as error:
             faults.append(str(error))
     if faults:
-        raise UsageError(f"{what}: " + "; ".join(faults))
+        raise UsageError(f"{label}: " + "; ".join(faults))
     return values

@@ -1,4 +1,4 @@
-"""HTML pages that stand alone: images are part of the page, nothing is asked of a network."""
+"""Self-contained HTML pages: images are embedded, no network is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
-    """A caption as HTML with coloured nouns; everything else escaped."""
+    """A caption as HTML with coloured nouns; all text is escaped."""
     from html import escape
 
     starts = {start: (end, colours[i]) for i, (start, end) in enumerate(spans)}
@@ -30,7 +30,7 @@ def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Seq
 
 
 def render_page(path: Path, **content: Any) -> None:
-    """Write an HTML page from `templates/page.html`; it stands alone, without network."""
+    """Write a self-contained HTML page from `templates/page.html`."""
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     environment = Environment(
@@ -41,9 +41,9 @@ def render_page(path: Path, **content: Any) -> None:
 
 
 def embed_image(image: np.ndarray | Path | bytes, quality: int = 85, webp: bool = False) -> str:
-    """An image, an image file, or the bytes of a PNG as a data URL, for pages that stand alone.
+    """A data URL of an image (RGB array), an image file, or the bytes of a PNG.
 
-    Pixels become a JPEG, or with `webp` a WebP of about two thirds its size.
+    Arrays are encoded as JPEG, or with `webp` as WebP of about two thirds the size.
     """
     import base64
     import mimetypes

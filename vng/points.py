@@ -1,6 +1,6 @@
-"""Points: places in frames with a verdict, and how to draw them from masks.
+"""Labelled points in frames, and sampling of points in masks.
 
-A point is (x, y) with the pixel centre at integer coordinates, in one frame, with a label.
+A point is (x, y) in one frame, with pixel centres at integer coordinates, and a label.
 Shapes: P points.
 """
 
@@ -26,7 +26,7 @@ class Points:
 
     @staticmethod
     def of_lists(frame: Sequence[int], xy: Sequence[tuple[float, float]], label: Sequence[int]) -> Points:
-        """Points from plain lists of one length."""
+        """Points from lists of equal length."""
         return Points(np.array(frame), np.array(xy), np.array(label))
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Points:
         return len(self.frame)
 
     def __getitem__(self, index: np.ndarray) -> Points:
-        """The points a mask or index array [P] selects."""
+        """The points selected by a mask or index array [P]."""
         return Points(self.frame[index], self.xy[index], self.label[index])
 
     def in_frame(self, frame: int) -> Points:
@@ -48,7 +48,7 @@ class Points:
         return self[self.frame == frame]
 
     def of(self, label: int) -> Points:
-        """The points of one label."""
+        """The points with one label."""
         return self[self.label == label]
 
     @staticmethod
@@ -58,7 +58,7 @@ class Points:
 
     @staticmethod
     def concatenate(parts: list[Points]) -> Points:
-        """All points of the parts, in order."""
+        """The points of all parts, in order."""
         if not parts:
             return Points.none()
         return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("frame", "xy", "label")))
@@ -66,18 +66,18 @@ class Points:
 
 @dataclass(frozen=True)
 class PointPrompts:
-    """What a segmenter is told of one object in one frame.
+    """Prompts of a segmenter for one object in one frame.
 
-    `trace` marks positives that come from a mouse trace: pointer positions nobody verified, about a quarter of them
-    off the object (FIELD.md, trace quality). `box` and `mask` are for engines that take them; others leave them out of
-    account. Raises ValueError for a box or mask that is none.
+    `trace` marks positives from a mouse trace: unverified pointer positions, about a quarter of them off the object
+    (FIELD.md, trace quality). `box` and `mask` are used by engines that support them and ignored by others.
+    Raises ValueError for an invalid box or mask.
     """
 
     positive: np.ndarray  # float32 [P, 2], (x, y) pixels
     negative: np.ndarray  # float32 [N, 2]
     trace: bool = False
-    box: np.ndarray | None = None  # float32 [4], (x0, y0, x1, y1): centres of its first and last pixels
-    mask: np.ndarray | None = None  # float32 [H, W] in [0, 1]: a first guess, as probability; bool is taken too
+    box: np.ndarray | None = None  # float32 [4], (x0, y0, x1, y1): centres of the first and last pixels
+    mask: np.ndarray | None = None  # float32 [H, W] in [0, 1]: probabilities of a first guess; bool is accepted too
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positive", np.asarray(self.positive, np.float32).reshape(-1, 2))
@@ -104,7 +104,7 @@ def _checked_mask(value: object) -> np.ndarray:
 
 
 def trim_trace(points: np.ndarray, keep: float) -> np.ndarray:
-    """The share `keep` of a mouse trace's points [P, 2] nearest its median, in order; all if they are fewer than four."""
+    """The share `keep` of a mouse trace's points [P, 2] nearest its median, in order; all if fewer than four."""
     if len(points) < 4:
         return points
     distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
@@ -112,10 +112,10 @@ def trim_trace(points: np.ndarray, keep: float) -> np.ndarray:
 
 
 def medoids(points: np.ndarray, count: int, iterations: int = 10) -> np.ndarray:
-    """At most `count` of the points [P, 2], each nearest the middle of a part of them, in order.
+    """At most `count` of the points [P, 2], each nearest the mean of a cluster, in order.
 
-    k-means from starts evenly spread over the order (for a mouse trace: over time), so no randomness. Unlike points
-    farthest apart, which seek out strays, these lie where the points do.
+    k-means, started at points evenly spread over the order (for a mouse trace: over time), so deterministic. Unlike
+    farthest points, which select outliers, these follow the density of the points.
     """
     if len(points) <= count:
         return points
@@ -128,23 +128,23 @@ def medoids(points: np.ndarray, count: int, iterations: int = 10) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Click:
-    """One click of an interaction over all objects of an image."""
+    """One click in an interaction that covers all objects of an image."""
 
     y: float  # pixels
     x: float
-    time: int  # how many clicks, on whatever object, came before
-    owner: int  # index of the object it was set for, or BACKGROUND
+    time: int  # number of earlier clicks, on any object
+    owner: int  # index of its object, or BACKGROUND
 
 
 def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:
     """Draw up to `count` random foreground pixels at least `min_distance` pixels apart.
 
-    Point-VOS, Sec. 3.1: random positions, d = 20 pixels; when that many do not fit, as many as do.
+    Point-VOS, Sec. 3.1: random positions, d = 20 pixels; fewer points where not all fit.
 
     Args:
         mask: bool [H, W].
-        count: how many points at the most.
-        min_distance: pixels, Euclidean; 0 draws without replacement only.
+        count: maximum number of points.
+        min_distance: pixels, Euclidean; 0: distinct pixels only.
         rng: the source of randomness.
 
     Returns:
@@ -174,12 +174,12 @@ def read_at(mask: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 
 def agreement(mask: np.ndarray, xy: np.ndarray, label: np.ndarray) -> tuple[int, int]:
-    """How many positive and negative points a mask [H, W] puts on the right side, and of how many.
+    """Numbers of positive and negative points: those that a mask [H, W] puts on the right side, and all.
 
-    Ambiguous points do not count. Returns (right, all).
+    Ambiguous points are not counted.
     """
-    known = np.asarray(label) != AMBIGUOUS
-    if not known.any():
+    decided = np.asarray(label) != AMBIGUOUS
+    if not decided.any():
         return 0, 0
-    inside = read_at(mask, np.asarray(xy)[known]).astype(bool)
-    return int((inside == (np.asarray(label)[known] == POSITIVE)).sum()), int(known.sum())
+    inside = read_at(mask, np.asarray(xy)[decided]).astype(bool)
+    return int((inside == (np.asarray(label)[decided] == POSITIVE)).sum()), int(decided.sum())

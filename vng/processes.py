@@ -1,6 +1,6 @@
-"""Which of several processes this one is: `torchrun` and `accelerate launch` start them, Accelerate knows them.
+"""This process among those started by `torchrun` or `accelerate launch`, and its number of threads.
 
-Work that needs no gradients (conversion) is dealt out by index: process i of n takes items i, i + n, i + 2n, ...
+Work without gradients (conversion) is distributed by index: process i of n takes items i, i + n, i + 2n, ...
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from datetime import timedelta
 
 from vng.errors import VngError
 
-# Processes wait for the slowest one at the end of a conversion; torch's own patience of 30 minutes is too short for that.
+# At the end of a conversion processes wait for the slowest one; torch's default of 30 minutes is too short.
 _PATIENCE = timedelta(days=7)
 
 
 class StoppedElsewhere(VngError):  # noqa: N818
-    """The main process has failed and said why."""
+    """The main process failed and reported the error."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes what exists once."""
+        """Whether this is the process that writes shared files."""
         return self.index == 0
 
     def on_main(self, action: Callable[[], object]) -> None:
-        """Run something on the main process while the others wait; if it fails, all stop, and main alone says why.
+        """Run `action` on the main process while the others wait; if it fails, all stop and main reports the error.
 
-        Raises what `action` raises, on main; StoppedElsewhere on the others.
+        Raises what `action` raises on main, StoppedElsewhere on the others.
         """
         failure: VngError | None = None
         if self.is_main:
@@ -55,7 +55,7 @@ class Processes:
             raise failure
 
     def wait(self) -> None:
-        """Return once all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             from accelerate import PartialState
 
@@ -63,21 +63,21 @@ class Processes:
 
 
 def current_processes() -> Processes:
-    """The processes a launcher started; one where there was no launcher, and then without importing torch."""
+    """This process among those of a launcher; without a launcher it is the only one, and torch is not imported."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()
     import torch
     from accelerate import PartialState
 
-    # without cpu=True, processes that torchrun starts on a machine without accelerator never learn of each other
+    # Without cpu=True, processes of torchrun on a machine without an accelerator are not connected.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
     return Processes(state.process_index, state.num_processes)
 
 
 def leave_processes() -> None:
-    """End the connections to the other processes, as the last thing a process does.
+    """Close the connections to the other processes; to be called last in a process.
 
-    A process that ends while gloo's threads still run is aborted by the C++ library now and then, after its work was done.
+    The C++ library sometimes aborts a process that ends while threads of gloo are still running.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -86,9 +86,9 @@ def leave_processes() -> None:
 
 @contextlib.contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Run the body on `count` threads a process (0 leaves the libraries their own choice).
+    """Run the body with `count` threads per process; 0 leaves the choice to the libraries.
 
-    Float sums depend on how they are split over threads, so equal bytes need an equal number of threads.
+    Float sums depend on how they are split over threads, so identical output requires the same number of threads.
     """
     if not count:
         yield

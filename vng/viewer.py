@@ -1,4 +1,4 @@
-"""Seeing: overlays with every noun in its own colour, contact sheets, MP4 that browsers play, and HTML pages.
+"""Visualisation: overlays with a colour per noun, captions, contact sheets, and MP4 that browsers play.
 
 Shapes: N nouns or objects, T frames, H x W pixels.
 """
@@ -23,17 +23,17 @@ from vng.masks import RLE, decode
 from vng.points import NEGATIVE, POSITIVE, Points
 
 OPACITY = 0.45
-_POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous ones are white
+_POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous points are white
 
 
 def overlay(
     image: np.ndarray, masks: Sequence[np.ndarray | None], colours: Sequence[tuple[int, int, int]] | None = None
 ) -> np.ndarray:
-    """Paint masks over an image: tint inside, a solid outline; None paints nothing.
+    """Paint masks over an image: a tint inside and a solid outline; None is skipped.
 
     Args:
         image: uint8 [H, W, 3]. masks: N of bool [H, W] or None.
-        colours: RGB a mask; None takes `colour(i)`.
+        colours: RGB per mask; None: `colour(i)`.
     """
     result = image.copy()
     for index, mask in enumerate(masks):
@@ -68,7 +68,7 @@ def caption_strip(
     width: int,
     colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
-    """The caption as an image uint8 [h, width, 3], its nouns in their colours."""
+    """A caption with coloured nouns, as an image uint8 [h, width, 3]."""
     size = max(11, min(20, width // 34))
     font, line_height = _font(size), round(size * 1.5)
     colour_at: dict[int, tuple[int, int, int]] = {}
@@ -89,7 +89,7 @@ def caption_strip(
 
 
 def _wrap(text: str, width: int) -> list[tuple[int, str]]:
-    """Lines with the position of their first character in the text."""
+    """Wrapped lines, each with the position of its first character in the text."""
     lines, position = [], 0
     for line in textwrap.wrap(text, width, break_on_hyphens=False, expand_tabs=False, replace_whitespace=False) or [""]:
         position = max(0, text.find(line, position))
@@ -105,7 +105,7 @@ def overlay_frames(
     spans: Sequence[tuple[int, int]],
     least_width: int = 480,
 ) -> Iterator[np.ndarray]:
-    """Frames with overlays, the caption below; small videos are enlarged so that the caption can be read."""
+    """Frames with overlays and the caption below; small videos are enlarged so that the caption is readable."""
     factor = max(1, -(-least_width // frames.size[1]))
     strip = caption_strip(description, spans, frames.size[1] * factor)
     for t, image in enumerate(frames):
@@ -120,14 +120,14 @@ def _enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
 
 
 def write_video(frames: Iterator[np.ndarray], path: Path, fps: float = 10.0) -> None:
-    """Write RGB frames as H.264 in MP4, playable in browsers (yuv420p, index in front); written whole or not at all."""
+    """Write RGB frames as H.264 in MP4 that browsers play (yuv420p, index in front); atomic."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        # Without mbtree, whose result varied: the same frames did not always give the same bytes.
+        # Without mbtree: with it, output of the same frames varied.
         options = {"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"}
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.pix_fmt = "yuv420p"
@@ -145,7 +145,7 @@ def write_video(frames: Iterator[np.ndarray], path: Path, fps: float = 10.0) -> 
 def write_overlay_video(
     frames: Frames, rles: Sequence[Sequence[RLE | None]], description: str, spans: Sequence[tuple[int, int]], path: Path
 ) -> None:
-    """An MP4 of the video with every noun in its colour and its word in the caption."""
+    """Write an MP4 of the video with coloured nouns and the caption below."""
     write_video(overlay_frames(frames, rles, description, spans), path, frames.fps or 8.0)
 
 
@@ -158,7 +158,7 @@ def contact_sheet(
     columns: int = 4,
     count: int = 8,
 ) -> None:
-    """A PNG of `count` frames spread over the video, with overlays and the caption."""
+    """Write a PNG of `count` frames spread over the video, with overlays and the caption."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     tiles = []
     for t in chosen.tolist():
@@ -171,7 +171,7 @@ def contact_sheet(
 
 
 def tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
-    """An image scaled to a width, with a label in its corner; uint8 [h, width, 3]."""
+    """An image scaled to `width`, with a label in its corner; uint8 [h, width, 3]."""
     height = round(image.shape[0] * width / image.shape[1])
     interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     scaled = cv2.resize(image, (width, height), interpolation=interpolation)
@@ -184,7 +184,7 @@ def tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
 
 
 def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles of one size in rows; missing ones are dark."""
+    """Tiles of one size arranged in rows; missing tiles are dark."""
     columns = min(columns, len(tiles))
     blank = np.full_like(tiles[0], 24)
     padded = [*tiles, *[blank] * (-len(tiles) % columns)]
@@ -192,9 +192,9 @@ def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = True) -> np.ndarray:
-    """Frames of a dataset's video with all its objects' masks and points, as a sheet uint8 [h, w, 3].
+    """A sheet, uint8 [h, w, 3], of frames of a dataset's video with the masks and points of all objects.
 
-    Frames are those in which most objects are annotated, in time order.
+    Shows frames in which most objects are annotated, in time order.
     """
     frames = video.opened_frames()
     annotated = np.array([[rle is not None for rle in item.segmentations] for item in video.objects])
@@ -207,7 +207,7 @@ def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = 
 def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = True, label: str = "") -> np.ndarray:
     """One frame of a dataset's video with the masks and points of some of its objects, by index; uint8 [h, 380, 3].
 
-    `label` stands in the corner; "" takes the frame's name.
+    `label` is drawn in the corner; "": the frame's name.
     """
     frames = video.opened_frames()
     colours = [colour(index) for index in objects]

@@ -1,1 +1,1 @@
-"""Published formats, one file each: how to read it, write it, and convert it."""
+"""Published formats, one file each: reader, writer and conversion."""

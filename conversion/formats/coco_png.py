@@ -1,11 +1,12 @@
 """COCO Panoptic Narrative Grounding (ICCV 2021) -> a VNG dataset: an image is a video of one frame.
 
-png_coco_train2017.json    [{caption, image_id, segments: [{utterance, noun, plural, segment_ids}]}], a narrative an entry
+png_coco_train2017.json    [{caption, image_id, segments: [{utterance, noun, plural, segment_ids}]}], one narrative each
 panoptic_train2017.json    COCO's panoptic annotations: images, annotations (segments_info), categories (isthing)
 panoptic_train2017/        <image id in 12 digits>.png, a pixel's segment is R + 256 G + 65536 B
 
-The utterances of a narrative are its caption cut into pieces, with other spaces; nothing says where in the caption they
-stand. `utterance_spans` finds them. VNG has singular, concrete nouns only, so plurals and stuff are left out unless asked for.
+The utterances of a narrative are its caption cut into pieces, with different spaces and without positions;
+`utterance_spans` locates them in the caption. VNG has only singular, concrete nouns, so plurals and stuff are left out
+by default.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class PngFiles:
-    """Where the set lies."""
+    """Files and folders of the set."""
 
     narratives: Path
     panoptic: Path
@@ -51,7 +52,7 @@ class PngFiles:
 
 @dataclass(frozen=True)
 class PngSettings:
-    """Which nouns are kept beside singular things."""
+    """Kinds of nouns that are kept besides singular things."""
 
     keep_plurals: bool = False  # nouns of several segments, as one object, and of crowds
     keep_stuff: bool = False
@@ -62,30 +63,30 @@ class Noun:
     """A noun of a narrative and the segments it means."""
 
     piece: Reader  # its place in the file
-    span: Span | None  # [start, end) in the caption; None where it is not found for certain
+    span: Span | None  # [start, end) in the caption; None where it is uncertain
     segments: tuple[str, ...]  # panoptic ids
     plural: bool
 
 
 def utterance_spans(caption: str, utterances: Sequence[str]) -> list[Span | None]:
-    """Where the pieces of a caption stand in it: [start, end), or None where that is not certain.
+    """Spans [start, end) of the pieces of a caption; None where the span is uncertain.
 
-    Pieces and caption are compared letter by letter without spaces, case and accents, so that "is", "n't" is found in
-    "isn't". Where they differ somewhere, pieces before the first and behind the last difference are found; those between are
-    not, nor are those that could be both, as when one of two "a dog" is lost.
+    Pieces and caption are compared letter by letter without spaces, case and accents, so that "is", "n't" match
+    "isn't". Where they differ, pieces before the first and after the last difference are located. Pieces between are
+    not, nor are those with two possible places, as when one of two "a dog" is missing.
     """
     letters = [(index, letter) for index, character in enumerate(caption) for letter in _letters(character)]
-    theirs: list[str] = []
-    ends = []  # of the pieces, in letters
+    piece_letters: list[str] = []
+    ends = []  # ends of the pieces, counted in letters
     for utterance in utterances:
-        theirs += [letter for character in utterance for letter in _letters(character)]
-        ends.append(len(theirs))
-    ours = [letter for _, letter in letters]
-    shift = len(ours) - len(theirs)
-    ahead, behind = _common(ours, theirs), _common(ours[::-1], theirs[::-1])
+        piece_letters += [letter for character in utterance for letter in _letters(character)]
+        ends.append(len(piece_letters))
+    caption_letters = [letter for _, letter in letters]
+    shift = len(caption_letters) - len(piece_letters)
+    prefix, suffix = _common(caption_letters, piece_letters), _common(caption_letters[::-1], piece_letters[::-1])
     spans: list[Span | None] = []
     for start, end in zip([0, *ends], ends, strict=False):
-        from_start, from_end = end <= ahead, start >= len(theirs) - behind
+        from_start, from_end = end <= prefix, start >= len(piece_letters) - suffix
         if start == end or not (from_start or from_end) or (from_start and from_end and shift):
             spans.append(None)
             continue
@@ -100,14 +101,14 @@ def _letters(character: str) -> str:
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the common start of two lists."""
+    """Length of the common prefix of two sequences."""
     return next(
         (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
     )
 
 
 def narrative_nouns(reader: Reader) -> list[Noun]:
-    """The nouns of one narrative that mean segments; raises DataError for a narrative that is none."""
+    """The nouns of one narrative that mean segments; raises DataError for an invalid narrative."""
     pieces = reader.children("segments")
     spans = utterance_spans(reader.get("caption", str), [piece.get("utterance", str) for piece in pieces])
     nouns = []
@@ -130,7 +131,7 @@ def coco_png_conversion(
     keep_plurals: bool = False,
     keep_stuff: bool = False,
 ) -> Conversion:
-    """COCO-PNG -> a VNG dataset of one-frame videos; all narratives of an image are one row."""
+    """COCO-PNG -> a VNG dataset of one-frame videos; all narratives of an image share one row."""
     files = PngFiles(narratives, panoptic, panoptic_masks, images)
     settings = PngSettings(keep_plurals, keep_stuff)
     name, split = options.dataset or NAME, options.split or split_of(files.panoptic)
@@ -142,8 +143,8 @@ def coco_png_conversion(
 
     def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
         image = _ImageReader(files, settings, _Panoptic.of(spool, video, files.panoptic), problems.append)
-        made = image.video(video, spool.items(NARRATIVES, video), name, split)
-        return [] if made is None else [made]
+        row = image.video(video, spool.items(NARRATIVES, video), name, split)
+        return [] if row is None else [row]
 
     inputs = {key: path for key, path in asdict(files).items() if key != "images"}
     return Conversion(
@@ -152,7 +153,7 @@ def coco_png_conversion(
 
 
 def _spool_narratives(spool: SpoolWriter, file: Path, wanted: Wanted) -> set[str]:
-    """Spool what is asked for; the names of its images."""
+    """Spool the selected narratives; returns the names of their images."""
 
     def parse(value: Any, place: str) -> tuple[str, Item]:
         return image_name(Reader(value, file, place), "image_id"), Item(place, place, value)
@@ -174,21 +175,21 @@ def segment_id(reader: Reader, field: str = "segment_ids") -> int:
     """A panoptic id, below 2^24."""
     number = _number(reader, field)
     if not 0 < number < 1 << 24:
-        raise reader.error(field, f"segment id {number}: a number in 1..{(1 << 24) - 1} is expected")
+        raise reader.error(field, f"expected a segment id in 1..{(1 << 24) - 1}, got {number}")
     return number
 
 
 def _number(reader: Reader, field: str) -> int:
-    """An id, which the files write as number or as text."""
+    """A numeric id, which the files write as a number or a string."""
     text = any_id(reader, field)
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise reader.error(field, f"{text!r} is no id: a number is expected")
+        raise reader.error(field, f"expected a numeric id, got {text!r}")
     return int(text)
 
 
 def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> None:
-    """Images and segments of the images that narratives are about, and all categories."""
-    found = 0
+    """Spool image entries and segments of the images that have narratives, and all categories."""
+    n_annotations = 0
     categories = {}
     for section, place, value in iterate_json_sections(files.panoptic, ("images", "annotations", "categories")):
         try:
@@ -199,20 +200,23 @@ def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> Non
             name = image_name(reader, "id" if section == "images" else "image_id")
             if name in names:
                 spool.add(IMAGES if section == "images" else SEGMENTS, name, Item(name, place, value))
-                found += section == "annotations"
+                n_annotations += section == "annotations"
         except DataError as error:
             spool.problem(error.problem)
     spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
-    if not found and names:
-        cure = "give the panoptic file of the split that the narratives are about"
+    if not n_annotations and names:
+        cure = "give the panoptic file of the same split as the narratives"
         raise DataError(
-            files.panoptic, field="annotations", reason=f"none is about an image of {files.narratives}", cure=cure
+            files.panoptic,
+            field="annotations",
+            reason=f"no annotation belongs to an image of {files.narratives}",
+            cure=cure,
         )
 
 
 @dataclass(frozen=True)
 class _Panoptic:
-    """What COCO says of one image."""
+    """COCO's panoptic annotation of one image."""
 
     image_file: str
     mask_file: str
@@ -220,7 +224,7 @@ class _Panoptic:
     categories: Mapping[str, Reader]
 
     def category(self, segment: Reader) -> Reader:
-        """The category of a segment; raises DataError for one that is not there."""
+        """The category of a segment; raises DataError where it does not exist."""
         key = any_id(segment, "category_id")
         if key not in self.categories:
             raise segment.error("category_id", f"category {key} is not among the categories", LEFT_OUT)
@@ -228,10 +232,10 @@ class _Panoptic:
 
     @staticmethod
     def of(spool: Spool, name: str, file: Path) -> _Panoptic:
-        (told,) = spool.items(CATEGORIES, "")
-        categories = {key: Reader(value, file, told.place) for key, value in told.body.items()}
-        found = spool.items(SEGMENTS, name)
-        if not found:
+        (stored,) = spool.items(CATEGORIES, "")
+        categories = {key: Reader(value, file, stored.place) for key, value in stored.body.items()}
+        annotations = spool.items(SEGMENTS, name)
+        if not annotations:
             raise DataError(
                 file,
                 record=name,
@@ -239,7 +243,7 @@ class _Panoptic:
                 reason="no panoptic annotation of this image",
                 cure="check --panoptic",
             )
-        annotation = Reader(found[0].body, file, name)
+        annotation = Reader(annotations[0].body, file, name)
         segments = {str(segment_id(child, "id")): child for child in annotation.children("segments_info")}
         image = [Reader(item.body, file, item.place) for item in spool.items(IMAGES, name)]
         image_file = image[0].get("file_name", str) if image else f"{name}.jpg"
@@ -248,7 +252,7 @@ class _Panoptic:
 
 @dataclass(frozen=True)
 class _ImageReader:
-    """Makes the row of one image; nouns that cannot be used are told and left out, the others stay."""
+    """Makes the row of one image; nouns that cannot be used are reported and left out."""
 
     files: PngFiles
     settings: PngSettings
@@ -257,23 +261,23 @@ class _ImageReader:
 
     def video(self, name: str, narratives: Sequence[Item], dataset: str, split: str) -> Video | None:
         """The row; None where no noun is left."""
-        told: list[Narrative] = []
+        kept_narratives: list[Narrative] = []
         expressions: list[Expression] = []
         for item in narratives:
             reader = Reader(item.body, self.files.narratives, f"{item.place}: image {name}")
             try:
-                expressions += self._expressions(reader, len(told))
+                expressions += self._expressions(reader, len(kept_narratives))
             except DataError as error:
                 self.on_problem(error.problem)
             else:
-                told.append(Narrative("", reader.value["caption"]))
+                kept_narratives.append(Narrative("", reader.value["caption"]))
         if expressions:
             frames = open_frames(inside(self.files.images, self.panoptic.image_file))
             objects = self._objects(dict.fromkeys(e.object_id for e in expressions), frames)
-            known = {item.object_id for item in objects}
-            expressions = [expression for expression in expressions if expression.object_id in known]
+            object_ids = {item.object_id for item in objects}
+            expressions = [expression for expression in expressions if expression.object_id in object_ids]
         if not expressions:
-            reason = "no noun of this image is kept: it is left out"
+            reason = "no noun of this image is kept: the image is left out"
             self.on_problem(
                 Problem(str(self.files.narratives), record=name, field="segments", reason=reason, kind="note")
             )
@@ -287,7 +291,7 @@ class _ImageReader:
             width=width,
             fps=0.0,
             frame_names=tuple(frames.names),
-            narratives=tuple(told),
+            narratives=tuple(kept_narratives),
             expressions=tuple(expressions),
             objects=objects,
             frames=frames,
@@ -295,27 +299,27 @@ class _ImageReader:
 
     def _expressions(self, reader: Reader, number: int) -> list[Expression]:
         """The expressions of one narrative, the `number`-th of its image."""
-        made = []
+        expressions = []
         for noun in narrative_nouns(reader):
             try:
                 if not self._kept(noun):
                     continue
                 if noun.span is None:
-                    reason = f"{noun.piece.value['utterance']!r} is not found in the caption for certain"
+                    reason = f"{noun.piece.value['utterance']!r} cannot be located with certainty in the caption"
                     raise noun.piece.error("utterance", reason, LEFT_OUT)
             except DataError as error:
                 self.on_problem(error.problem)
                 continue
-            made.append(Expression(number, *noun.span, JOIN.join(noun.segments)))
-        return made
+            expressions.append(Expression(number, *noun.span, JOIN.join(noun.segments)))
+        return expressions
 
     def _kept(self, noun: Noun) -> bool:
-        """Whether a noun is of the kind that is asked for; raises DataError for one that is at odds with itself."""
+        """Whether the settings keep a noun; raises DataError for an inconsistent one."""
         if not self.settings.keep_plurals:
             if noun.plural:
                 return False
             if len(noun.segments) > 1:
-                reason = f"{len(noun.segments)} segments of a noun that is said to be singular"
+                reason = f"{len(noun.segments)} segments of a noun that is marked as singular"
                 raise noun.piece.error("segment_ids", reason, LEFT_OUT)
         for key in noun.segments:
             segment = self.panoptic.segments.get(key)
@@ -332,7 +336,7 @@ class _ImageReader:
         path = inside(self.files.panoptic_masks, self.panoptic.mask_file)
         ids = read_panoptic(path)
         check_size(frames, frames.names[0], *ids.shape)
-        made = []
+        objects = []
         for key in keys:
             parts = key.split(JOIN)
             mask = np.isin(ids, [int(part) for part in parts])
@@ -343,18 +347,18 @@ class _ImageReader:
                 continue
             segment = self.panoptic.segments[parts[0]]
             name = self.panoptic.category(segment).get("name", str)
-            made.append(VideoObject(key, name, SOURCE, (encode(mask),)))
-        return tuple(made)
+            objects.append(VideoObject(key, name, SOURCE, (encode(mask),)))
+        return tuple(objects)
 
 
 def read_panoptic(path: Path) -> np.ndarray:
-    """Segment ids int32 [H, W] of a panoptic PNG; raises DataError for an image that is missing, broken or of another kind."""
+    """Segment ids int32 [H, W] of a panoptic PNG; raises DataError for an image that is missing, broken or not RGB."""
     try:
         with Image.open(path) as image:
             pixels = np.array(image)
     except OSError as error:
         raise DataError(
-            path, reason="no panoptic PNG, or none that opens", cure="fetch it, or check --panoptic-masks"
+            path, reason="missing or unreadable panoptic PNG", cure="fetch it, or check --panoptic-masks"
         ) from error
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         reason = f"expected RGB of 8 bits, got {pixels.dtype} {list(pixels.shape)}"

@@ -1,8 +1,8 @@
 """Folders of frames and label images -> videos with true masks; DAVIS's layout (YouTube-VOS: `youtube_vos`).
 
 ROOT/JPEGImages/<resolution>/<clip>/00000.jpg
-ROOT/Annotations/<resolution>/<clip>/00000.png   object ids; 0 is background, 255 says nothing
-ROOT/ImageSets/<year>/<set>.txt                  one clip a line
+ROOT/Annotations/<resolution>/<clip>/00000.png   object ids; 0 is background, 255 is void
+ROOT/ImageSets/<year>/<set>.txt                  one clip per line
 """
 
 from __future__ import annotations
@@ -34,51 +34,51 @@ NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
 
 @dataclass(frozen=True)
 class DavisSettings:
-    """Which clips of a DAVIS folder are taken, and as what."""
+    """Clips of a DAVIS folder to convert, and how their objects are read."""
 
     image_set: str = ""  # below ImageSets/, such as "2017/val"; "" takes every clip
-    merge_objects: bool = False  # all objects become one, as DAVIS 2016 has them
+    merge_objects: bool = False  # merge all objects into one, as in DAVIS 2016
 
     @property
     def split(self) -> str:
-        """The split of the rows: the set's own name."""
+        """The split of the rows, named after the image set."""
         return re.sub(r"\W", "_", Path(self.image_set).stem) if self.image_set else SPLIT
 
     @property
     def first_only(self) -> bool:
-        """Whether the publisher keeps all annotations but the first frame's to himself (test-dev, test-challenge)."""
+        """Whether only the first frame's annotations are published (test-dev, test-challenge)."""
         return self.split.startswith("test")
 
 
 def davis_clips(root: Path) -> dict[str, Path]:
-    """Clip -> its folder of frames, by name; raises DataError where there are none, or one has several resolutions."""
+    """Clip -> its folder of frames, sorted by name; raises DataError for no clips, or a clip in several resolutions."""
     folders = sorted((root / "JPEGImages").glob("*/*/"))
     if not folders:
         raise DataError(
-            root, reason="no DAVIS clips here", cure="give the folder that holds JPEGImages/ and Annotations/"
+            root, reason="no DAVIS clips in this folder", cure="give the folder that holds JPEGImages/ and Annotations/"
         )
     clips: dict[str, Path] = {}
     for folder in folders:
         if folder.name in clips:
-            reason = f"this clip is there twice: in {clips[folder.name].parent.name} and in {folder.parent.name}"
+            reason = f"this clip exists twice: in {clips[folder.name].parent.name} and in {folder.parent.name}"
             raise DataError(root, record=folder.name, reason=reason, cure="keep one resolution below JPEGImages/")
         clips[folder.name] = folder
     return dict(sorted(clips.items()))
 
 
 def image_set_file(root: Path, image_set: str) -> Path:
-    """The list of an image set; raises UsageError for one that is not there, naming those that are."""
+    """The list file of an image set; raises UsageError for a missing one, naming those available."""
     sets = root / "ImageSets"
     file = sets / (image_set if image_set.endswith(".txt") else f"{image_set}.txt")
     if not file.is_file():
-        known = sorted(str(path.relative_to(sets).with_suffix("")) for path in sets.glob("*/*.txt"))
-        raise UsageError(f"--image-set {image_set}: not below {sets}; there are: {', '.join(known) or 'none'}")
+        available = sorted(str(path.relative_to(sets).with_suffix("")) for path in sets.glob("*/*.txt"))
+        raise UsageError(f"--image-set {image_set}: not in {sets}; available: {', '.join(available) or 'none'}")
     return file
 
 
 def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Problem], None]) -> list[str]:
-    """The clips that the list of an image set names, in its order; what is not among `clips` goes to `on_problem`."""
-    found = []
+    """The clips named in an image set's list, in its order; names that are not among `clips` go to `on_problem`."""
+    names = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not (name := line.strip()):
             continue
@@ -86,11 +86,11 @@ def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Probl
             inside(file.parent, name)
             if name not in clips:
                 reason = f"clip {name!r} is not below JPEGImages/"
-                raise DataError(file, record=f"line {number}", reason=reason, cure="fetch the clip, or mend the list")
-            found.append(name)
+                raise DataError(file, record=f"line {number}", reason=reason, cure="fetch the clip, or fix the list")
+            names.append(name)
         except DataError as error:
             on_problem(error.problem)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def read_davis_clip(
@@ -101,7 +101,7 @@ def read_davis_clip(
     settings: DavisSettings | None = None,
     annotations_folder: str = ANNOTATIONS,
 ) -> tuple[Video, Void]:
-    """One clip as a record, and its void; raises DataError for a missing, broken or wrongly sized annotation."""
+    """The record of one clip, and its void; raises DataError for a missing, broken or wrongly sized annotation."""
     settings = settings or DavisSettings()
     frames = ImageFolder(folder, FPS)
     annotations = root / annotations_folder / folder.parent.name / folder.name
@@ -111,7 +111,8 @@ def read_davis_clip(
         left_out = settings.first_only and index > 0 and not path.exists()
         labels.append(None if left_out else read_labels(path, frames.size))
     ids = object_ids(labels)
-    if not ids and any(VOID in label for label in labels if label is not None):  # DAVIS 2016: 0 and 255 alone
+    # DAVIS 2016 has only the values 0 and 255.
+    if not ids and any(VOID in label for label in labels if label is not None):
         labels, ids = [None if label is None else (label == VOID).astype(np.uint8) for label in labels], [1]
     if not ids:
         raise DataError(annotations, reason="no object in any annotation of this clip", cure="fetch the clip again")
@@ -168,14 +169,15 @@ def davis_conversion(
     return Conversion(kind="davis", title=name, inputs={"root": root}, options=options, read=read, make=make, more=more)
 
 
-RESOLUTION, YEAR = "480p", "2017"  # where DAVIS's own programs look, whatever the size of the frames
+RESOLUTION, YEAR = "480p", "2017"  # folders that DAVIS's own programs read, for frames of any size
 
 
 def write_davis(videos: Iterable[Video], out: Path) -> ExportResult:
-    """Write DAVIS folders: frames, a label image a frame, a list of videos a split.
+    """Write DAVIS folders: frames, one label image per frame, one list of videos per split.
 
-    A pixel of several objects goes to the first of them. A frame without any mask has no label image; where only some objects
-    are annotated the others look absent. Both are told. Raises DataError where `out` holds something else.
+    A pixel of several objects is assigned to the first of them. A frame without any mask has no label image; where only
+    some objects are annotated, the others appear absent. All three are reported. Raises DataError where `out` holds
+    other files.
     """
     sets: dict[str, list[str]] = {}
     with export_folder(out) as export:
@@ -200,7 +202,7 @@ def _check_clip(video: Video) -> None:
             video.dataset,
             record=video.video_id,
             field="video_id",
-            reason="this is no name of a clip's folder",
+            reason="this is not a valid folder name of a clip",
             cure="rename it",
         )
     if not video.objects:
@@ -209,33 +211,33 @@ def _check_clip(video: Video) -> None:
 
 def _write_clip(video: Video, numbers: dict[str, int], out: Path, export: ExportResult) -> None:
     if video.frames is None:
-        export.report(video, "frames", "this video carries no frames: its label images are written alone")
+        export.report(video, "frames", "this video has no frames: only its label images are written")
     else:
         write_frames(video.frames, video.frame_names, out / "JPEGImages" / RESOLUTION / video.video_id)
     folder = out / "Annotations" / RESOLUTION / video.video_id
     folder.mkdir(parents=True, exist_ok=True)
-    bare, partly, shared = 0, 0, 0
+    unlabelled, partial, shared = 0, 0, 0
     for index, name in enumerate(video.frame_names):
-        told = {item.object_id: rle for item in video.objects if (rle := item.segmentations[index]) is not None}
-        bare += not told
-        partly += 0 < len(told) < len(video.objects)
-        if told:
-            masks, doubled = _exclusive(list(told.values()))
+        annotated = {item.object_id: rle for item in video.objects if (rle := item.segmentations[index]) is not None}
+        unlabelled += not annotated
+        partial += 0 < len(annotated) < len(video.objects)
+        if annotated:
+            masks, doubled = _exclusive(list(annotated.values()))
             shared += doubled
-            write_label_map(folder / f"{name}.png", masks, [numbers[key] for key in told])
+            write_label_map(folder / f"{name}.png", masks, [numbers[key] for key in annotated])
     if any(str(number) != key for key, number in numbers.items()):
         write_atomic(folder / NUMBERS_FILE, to_json(numbers))
     for number, reason in (
-        (bare, "frames without any mask have no label image"),
-        (partly, "frames annotate some of the objects: the others look absent there"),
-        (shared, "pixels of several objects went to the first of them"),
+        (unlabelled, "frames without any mask have no label image"),
+        (partial, "frames annotate only some of the objects: the others appear absent there"),
+        (shared, "pixels of several objects are assigned to the first of them"),
     ):
         if number:
             export.report(video, "objects", f"{number} {reason}")
 
 
 def _exclusive(rles: list[RLE]) -> tuple[np.ndarray, int]:
-    """Masks bool [K, H, W] in which the first object has a pixel of several, and the number of such pixels."""
+    """Masks bool [K, H, W] in which pixels of several objects belong to the first, and the number of such pixels."""
     masks = decode_many(rles)
     before = np.cumsum(masks, 0) - masks
     return masks & (before == 0), int((masks.sum(0) > 1).sum())

@@ -1,7 +1,7 @@
-"""One JSON object or list of any size, read entry by entry; memory holds one entry and a read-ahead, never the file.
+"""Streaming reader of one JSON object or list of any size: memory holds one entry and a read-ahead, never the file.
 
-`json.loads` needs about ten times the file's size for the Point-VOS files. This is the standard library's decoder run over
-a moving window, which a streaming library would not better here: it can also find its feet again behind a broken entry.
+`json.loads` needs about ten times the file's size for the Point-VOS files. This runs the standard library's decoder
+over a moving window, and can also resume after a broken entry.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from vng.errors import DataError
 T = TypeVar("T")
 
 READ_AHEAD = 1 << 20  # bytes
-MOST_CHARACTERS = 1 << 26  # of one entry; a longer one is a brace that was never closed
-_NEAR_END = 12  # a literal, number or escape cut off by the window's end is reported at most this far before it
+MOST_CHARACTERS = 1 << 26  # of one entry; a longer one has a brace that was never closed
+_NEAR_END = 12  # errors in a literal, number or escape cut off by the window's end lie at most this far before it
 _LITERALS = ("true", "false", "null")
 _LONGEST_START = 1 << 12  # characters of a key and the first key of its record
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -39,12 +39,12 @@ def iterate_json_object(
     Args:
         path: the file.
         parse: makes a record of an entry's key and its value; raises DataError.
-        on_problem: takes each bad entry and the rest goes on; None raises at the first.
-        restart: what the start of an entry looks like, from its key's quote on; behind broken JSON reading goes on at
-            the next match.
+        on_problem: receives each bad entry, which is skipped; None raises at the first.
+        restart: pattern of the start of an entry, from its key's quote on; after broken JSON, reading resumes at the
+            next match.
 
     Raises:
-        DataError: always for a file that is cut short, and for one broken behind its last recognisable entry.
+        DataError: always for a file that is cut short, and for one broken after its last recognisable entry.
     """
     with _Window(path) as window:
         window.expect("{", "an object {key: record}")
@@ -52,7 +52,7 @@ def iterate_json_object(
             try:
                 key, value = window.entry()
             except DataError as error:
-                if on_problem is None or not window.go_on(restart):
+                if on_problem is None or not window.resume(restart):
                     raise
                 on_problem(error.problem)
                 continue
@@ -65,7 +65,7 @@ def iterate_json_object(
             try:
                 window.end_entry()
             except DataError as error:
-                if on_problem is None or not window.go_on(restart):
+                if on_problem is None or not window.resume(restart):
                     raise
                 on_problem(error.problem)
 
@@ -76,7 +76,7 @@ def iterate_json_list(path: Path, parse: Callable[[Any, str], T], on_problem: On
     Args:
         path: the file.
         parse: makes a record of an item and its name ("[7]", counted from 0); raises DataError.
-        on_problem: takes each bad item and the rest goes on; None raises at the first.
+        on_problem: receives each bad item, which is skipped; None raises at the first.
 
     Raises:
         DataError: always for broken JSON, and for a file that holds no list.
@@ -93,16 +93,16 @@ def iterate_json_list(path: Path, parse: Callable[[Any, str], T], on_problem: On
 
 
 def iterate_json_sections(path: Path, sections: Collection[str]) -> Iterator[tuple[str, str, Any]]:
-    """The items of the lists that a file's one JSON object holds under some of its keys, in file order.
+    """Items of the lists under some keys of a file's one JSON object, in file order.
 
-    COCO's files are such objects: {"images": [...], "annotations": [...], "categories": [...]}. A key that is not there, or
-    null, has no items.
+    COCO's files are such objects: {"images": [...], "annotations": [...], "categories": [...]}. A key that is missing
+    or null has no items.
 
     Yields:
         (key, the item's name such as "annotations[7]", the item).
 
     Raises:
-        DataError: broken JSON, or something else than a list under one of the keys.
+        DataError: broken JSON, or a value other than a list under one of the keys.
     """
     with _Window(path) as window:
         window.expect("{", f"an object with {', '.join(sections)}")
@@ -118,12 +118,12 @@ def iterate_json_sections(path: Path, sections: Collection[str]) -> Iterator[tup
 
 
 class _Window:
-    """A stretch of a text file: `text[at:]` is what was read ahead and not yet used."""
+    """A section of a text file: `text[at:]` has been read and not yet used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.text, self.at = "", 0
-        self._known, self._place = 0, _Place()  # where text[_known] lies in the file
+        self._placed, self._place = 0, _Place()  # `_place` is the position of text[_placed] in the file
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder()
         try:
@@ -131,7 +131,7 @@ class _Window:
         except FileNotFoundError as error:
             raise DataError(path, reason="no such file", cure="check the path") from error
         except IsADirectoryError as error:
-            raise DataError(path, reason="this is a folder, a file is expected", cure="check the path") from error
+            raise DataError(path, reason="expected a file, got a folder", cure="check the path") from error
 
     def __enter__(self) -> _Window:
         return self
@@ -140,7 +140,7 @@ class _Window:
         self._file.close()
 
     def next_entry(self) -> bool:
-        """Move to the next entry's key; False when the object is over."""
+        """Move to the next entry's key; returns False at the end of the object."""
         while self._peek() == "}":
             self.at += 1
             if not self._peek():
@@ -149,15 +149,15 @@ class _Window:
         return True
 
     def entry(self) -> tuple[str, Any]:
-        """The key and value that begin here; left at the value where that is broken."""
+        """The key and value that begin here; stays at the value where that is broken."""
         return self.key(), self.value()
 
     def key(self) -> str:
-        """The key that begins here; left at its value."""
+        """The key that begins here; moves to its value."""
         if self._peek() not in ('"', ""):
             raise self._error(f"expected a key in quotes, got {self.text[self.at]!r}", self.at)
         key: str = self.value()
-        self.expect(":", "':' behind a key")
+        self.expect(":", "':' after a key")
         self._peek()
         return key
 
@@ -166,33 +166,33 @@ class _Window:
         return self._peek() == "["
 
     def items(self) -> Iterator[Any]:
-        """The items of the list that begins here, each stepped over before it is given; left behind the list."""
+        """The items of the list that begins here; each is stepped over before it is yielded, the list at the end."""
         self.expect("[", "a list")
         while self._peek() != "]":
             yield self.value()
             if self._peek() != "]":
-                self.expect(",", "',' or ']' behind an item")
+                self.expect(",", "',' or ']' after an item")
                 if self._peek() == "]":
-                    raise self._error("a ',' stands before the closing ']'", self.at)
+                    raise self._error("a ',' before the closing ']'", self.at)
         self.at += 1
 
     def end_entry(self) -> None:
-        """Step over the comma behind an entry; a closing brace is left for `next_entry`."""
+        """Step over the comma after an entry; a closing brace is left for `next_entry`."""
         if self._peek() != "}":
-            self.expect(",", "',' or '}' behind an entry")
+            self.expect(",", "',' or '}' after an entry")
             if self._peek() == "}":
-                raise self._error("a ',' stands before the closing '}'", self.at)
+                raise self._error("a ',' before the closing '}'", self.at)
 
     def expect(self, character: str, what: str) -> None:
-        """Step over a character ("": the file's end), or raise DataError: `what` was expected."""
-        found = self._peek()
-        if found != character:
-            came = repr(found) if found else "the end of the file"
-            raise self._error(f"expected {what}, got {came}", self.at)
+        """Step over `character` ("": the end of the file); raises DataError where it differs: `what` was expected."""
+        character_here = self._peek()
+        if character_here != character:
+            actual = repr(character_here) if character_here else "the end of the file"
+            raise self._error(f"expected {what}, got {actual}", self.at)
         self.at += len(character)
 
-    def go_on(self, restart: re.Pattern[str] | None) -> bool:
-        """Move forward to the next match of `restart`; False where there is none."""
+    def resume(self, restart: re.Pattern[str] | None) -> bool:
+        """Move forward to the next match of `restart`; returns False where there is none."""
         while restart is not None:
             match = restart.search(self.text, self.at)
             if match:
@@ -204,7 +204,7 @@ class _Window:
         return False
 
     def value(self) -> Any:
-        """The JSON value that begins here, stepped over; left at its first character where it is broken."""
+        """The JSON value that begins here, which is stepped over; stays at its first character where it is broken."""
         while True:
             try:
                 value, end = self._json.raw_decode(self.text, self.at)
@@ -218,10 +218,11 @@ class _Window:
                     ended = error.msg.startswith("Unterminated string") or any(w.startswith(rest) for w in _LITERALS)
                     reason = "the file ends in the middle of an entry" if ended else error.msg
                     raise self._error(reason, len(self.text) if ended else position) from error
-            except (RecursionError, ValueError) as error:  # nested, or a number long, beyond sense
+            # Nested too deeply, or a number with too many digits.
+            except (RecursionError, ValueError) as error:
                 raise self._error(str(error), self.at) from error
             else:
-                # A number that ends where the window ends may go on behind it.
+                # A number that ends where the window ends may continue after it.
                 if end == len(self.text) and not isinstance(value, (dict, list, str)):
                     if self._more():
                         continue
@@ -230,10 +231,11 @@ class _Window:
                 return value
 
     def _peek(self) -> str:
-        """The next character that is no white space, moved to; "" at the file's end."""
+        """Move to the next character that is not white space, and return it; "" at the end of the file."""
         while True:
             space = _SPACE.match(self.text, self.at)
-            assert space is not None  # it matches nothing, too
+            # The pattern also matches the empty string.
+            assert space is not None
             self.at = space.end()
             if self.at < len(self.text):
                 return self.text[self.at]
@@ -241,41 +243,42 @@ class _Window:
                 return ""
 
     def _more(self) -> bool:
-        """Read further; what lies before `at` is forgotten. False at the file's end."""
+        """Read more and drop the text before `at`; returns False at the end of the file."""
         self._pass()
-        self.text, self.at, self._known = self.text[self.at :], 0, 0
-        data = self._file.read(max(READ_AHEAD, len(self.text)))  # doubling: a long entry is decoded a few times only
+        self.text, self.at, self._placed = self.text[self.at :], 0, 0
+        # Doubling: a long entry is decoded only a few times.
+        data = self._file.read(max(READ_AHEAD, len(self.text)))
         try:
             self.text += self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             place = f"byte {self._file.tell() - len(error.object) + error.start}"
-            raise DataError(
-                self.path, record=place, reason="this is not UTF-8 text", cure="fetch the file again"
-            ) from error
+            raise DataError(self.path, record=place, reason="not UTF-8 text", cure="fetch the file again") from error
         return bool(data)
 
     def _pass(self) -> _Place:
-        """Where text[at] lies in the file; it becomes the known place."""
-        self._place = self._place.behind(self.text[self._known : self.at])
-        self._known = self.at
+        """Update `_place` to the position of text[at] in the file, and return it."""
+        self._place = self._place.after(self.text[self._placed : self.at])
+        self._placed = self.at
         return self._place
 
     def _error(self, reason: str, position: int) -> DataError:
-        place = self._place.behind(self.text[self._known : position])
+        place = self._place.after(self.text[self._placed : position])
         where = f"line {place.line}, column {place.column}"
-        return DataError(self.path, record=where, reason=f"broken JSON: {reason}", cure="mend or fetch the file again")
+        return DataError(
+            self.path, record=where, reason=f"broken JSON: {reason}", cure="fix the file, or fetch it again"
+        )
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A place in a file: bytes from its start, line and column from 1."""
+    """A position in a file: bytes from its start, line and column from 1."""
 
     offset: int = 0
     line: int = 1
     column: int = 1
 
-    def behind(self, piece: str) -> _Place:
-        """The place after a piece of text that begins here."""
+    def after(self, piece: str) -> _Place:
+        """The position after a piece of text that begins here."""
         size = len(piece) if piece.isascii() else len(piece.encode())
         lines = piece.count("\n")
         column = len(piece) - piece.rfind("\n") if lines else self.column + len(piece)

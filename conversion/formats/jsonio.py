@@ -1,4 +1,4 @@
-"""Reading annotation files with errors that name file, record, field and cure; shared by every format of this package."""
+"""Reader of annotation files, with errors that name file, record, field and cure; shared by all formats."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _KINDS: dict[type, str] = {
     bool: "true or false",
 }
 _MISSING = object()
-MOST = 1e9  # larger numbers, NaN included, are faults of the file
+MOST = 1e9  # larger numbers, and NaN, are errors of the file
 
 
 class Reader:
-    """One JSON object of an annotation file, read field by field; every fault becomes a DataError naming the place."""
+    """One JSON object of an annotation file, read field by field; every error becomes a DataError naming the place."""
 
     def __init__(self, value: Any, file: Path | str, record: str, path: str = "") -> None:
         self.file, self.record, self.path = file, record, path
@@ -36,19 +36,19 @@ class Reader:
                 record=record,
                 field=path,
                 reason=f"expected an object, got {_show(value)}",
-                cure="mend this record",
+                cure="fix this record",
             )
         self.value = value
 
     def _at(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path and key else self.path or key
 
-    def error(self, key: str, reason: str, cure: str = "mend this record") -> DataError:
+    def error(self, key: str, reason: str, cure: str = "fix this record") -> DataError:
         """A DataError about one field of this object."""
         return DataError(self.file, record=self.record, field=self._at(key), reason=reason, cure=cure)
 
     def get(self, key: str, kind: type, default: Any = _MISSING) -> Any:
-        """The field `key`, which must be of `kind` (an int serves as float); `default` where it may be missing."""
+        """The field `key`, which must be of `kind` (float accepts an int); `default` where the key may be missing."""
         value = self.value.get(key, _MISSING)
         if value is _MISSING:
             if default is not _MISSING:
@@ -58,16 +58,16 @@ class Reader:
         if not right or (isinstance(value, bool) and kind is not bool):
             raise self.error(key, f"expected {_KINDS[kind]}, got {_show(value)}")
         if kind is float and not abs(value) < MOST:
-            raise self.error(key, f"expected a number of sensible size, got {_show(value)}")
+            raise self.error(key, f"expected a number between -1e9 and 1e9, got {_show(value)}")
         if kind is str and not value.isascii():
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                raise self.error(key, "half a character (a lone surrogate)") from error
+                raise self.error(key, "contains half a character (a lone surrogate)") from error
         return value
 
     def optional(self, key: str, kind: type) -> Any:
-        """As `get`, but null or missing gives None."""
+        """As `get`, but returns None for null or a missing key."""
         return None if self.value.get(key) is None else self.get(key, kind)
 
     def items(self, key: str, kind: type) -> list[Any]:
@@ -93,21 +93,21 @@ def _show(value: Any) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """A whole JSON file; DataError naming line and column where it is broken."""
+    """The value of a JSON file; raises DataError naming line and column where it is broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(path, reason="no such file", cure="check the path") from error
     except IsADirectoryError as error:
-        raise DataError(path, reason="this is a folder, a file is expected", cure="check the path") from error
+        raise DataError(path, reason="expected a file, got a folder", cure="check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(
-            path, record=f"byte {error.start}", reason="this is not UTF-8 text", cure="fetch the file again"
+            path, record=f"byte {error.start}", reason="not UTF-8 text", cure="fetch the file again"
         ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise DataError(
-            path, record=place, reason=f"broken JSON: {error.msg}", cure="mend or fetch the file again"
+            path, record=place, reason=f"broken JSON: {error.msg}", cure="fix the file, or fetch it again"
         ) from error
 
 
@@ -117,7 +117,7 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
     Args:
         path: the file; blank lines are skipped.
         parse: makes a record of the line's value and its name ("line 7"); raises DataError.
-        on_problem: takes each bad line and the rest goes on; None raises at the first.
+        on_problem: receives each bad line, which is skipped; None raises at the first.
     """
     try:
         lines = path.open("rb")
@@ -134,7 +134,7 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
                 except (ValueError, RecursionError) as error:
                     message = getattr(error, "msg", "not UTF-8 text" if isinstance(error, UnicodeError) else str(error))
                     raise DataError(
-                        path, record=record, reason=f"broken JSON: {message}", cure="mend or remove this line"
+                        path, record=record, reason=f"broken JSON: {message}", cure="fix or remove this line"
                     ) from error
                 yield parse(value, record)
             except DataError as error:
@@ -144,7 +144,7 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
 
 
 def write_json_lines(values: Iterable[Any], path: Path) -> None:
-    """Write one JSON value a line."""
+    """Write one JSON value per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for value in values:
@@ -158,12 +158,12 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def any_id(reader: Reader, field: str) -> str:
-    """An id as text: a whole number of any size, or a string that is not empty; raises DataError."""
+    """An id as a string, from an integer of any size or a non-empty string; raises DataError."""
     value = reader.value.get(field)
     if value is None:
-        raise reader.error(field, "this key is missing, or null")
+        raise reader.error(field, "this key is missing or null")
     if isinstance(value, bool | float | list | dict):
-        raise reader.error(field, f"an id is a whole number or text, got {str(value)[:40]}")
+        raise reader.error(field, f"expected an integer or a string as id, got {str(value)[:40]}")
     text: str = str(value) if isinstance(value, int) else reader.get(field, str)
     if not text:
         raise reader.error(field, "this id is empty")
@@ -179,6 +179,6 @@ def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, in
         except ValueError as error:
             raise reader.error(f"{field}[{index}]", str(error)) from error
         if rle is not None and rle.size != size:
-            reason = f"a mask of {rle.size[0]}x{rle.size[1]}, the frames have {size[0]}x{size[1]}"
+            reason = f"got a mask of {rle.size[0]}x{rle.size[1]}, the frames have {size[0]}x{size[1]}"
             raise reader.error(f"{field}[{index}]", reason)
     return masks

@@ -1,4 +1,4 @@
-"""Label images of VOS datasets: object ids of a frame -> masks, with what nobody has labelled."""
+"""Label images of VOS datasets: object ids of a frame -> masks, and void for unlabelled pixels."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import numpy as np
 from vng.label_maps import VOID, read_label_map
 from vng.masks import RLE, encode
 
-Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where not annotated
+Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where unannotated
 
 
-Void = tuple[RLE | None, ...]  # per frame, the pixels that nobody has labelled; None where there are none
+Void = tuple[RLE | None, ...]  # per frame, the unlabelled pixels; None where there are none
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Object ids of one frame, uint8 [H, W]; DataError for an image that is missing, broken, of another size or kind."""
+    """Object ids of one frame, uint8 [H, W]; raises DataError for a missing or broken image, another size or kind."""
     return read_label_map(path, size, noun="annotation", cure="fetch the clip again").astype(np.uint8)
 
 
 def object_ids(labels: Labels) -> list[int]:
-    """The object ids that any of the label images shows, ascending."""
-    seen = np.zeros(256, bool)
+    """The object ids that occur in any of the label images, ascending."""
+    occurs = np.zeros(256, bool)
     for label in labels:
         if label is not None:
-            seen[np.unique(label)] = True
-    seen[[0, VOID]] = False
-    return [int(i) for i in np.flatnonzero(seen)]
+            occurs[np.unique(label)] = True
+    occurs[[0, VOID]] = False
+    return [int(i) for i in np.flatnonzero(occurs)]
 
 
 def object_masks(labels: Labels, value: int, first_only: bool) -> tuple[RLE | None, ...]:
-    """One object's masks over the frames: None where not annotated, empty where it is absent.
+    """One object's masks over the frames: None where unannotated, empty where it is absent.
 
-    With `first_only`, a label image tells of the objects it shows and of no others: those are not annotated in it.
+    With `first_only`, a label image annotates only the objects it shows: the others are unannotated in that frame.
     """
     masks = [None if label is None else label == value for label in labels]
     return tuple(None if mask is None or (first_only and not mask.any()) else encode(mask) for mask in masks)
 
 
-def void_masks(labels: Labels, known: Sequence[int] | None = None) -> Void:
-    """Per frame the pixels that say nothing: VOID ones, and with `known` those of any other id."""
-    values = [VOID] if known is None else sorted(set(range(1, 256)) - set(known))
+def void_masks(labels: Labels, listed_ids: Sequence[int] | None = None) -> Void:
+    """Per frame, the void pixels: those with the value VOID, and with `listed_ids`, those of any other id."""
+    values = [VOID] if listed_ids is None else sorted(set(range(1, 256)) - set(listed_ids))
     void = [None if label is None else np.isin(label, values) for label in labels]
     return tuple(None if mask is None or not mask.any() else encode(mask) for mask in void)

@@ -1,7 +1,7 @@
-"""The official Video Narrative Grounding trio: meta_expressions.json, extra_masks.json and the data set's own masks.
+"""The official Video Narrative Grounding trio: meta_expressions.json, extra_masks.json, masks of the original dataset.
 
-OVIS-VNG and UVO-VNG in, `Video` records out, and back without loss of narratives, expressions or masks.
-UVO is sparse (about three annotated frames a video) and is known by `ytid`; its lists are padded with null.
+OVIS-VNG and UVO-VNG become `Video` records, and back without loss of narratives, expressions or masks.
+UVO is sparse (about three annotated frames per video) and recognised by `ytid`; its lists are padded with null.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OVIS_LEAK = (
 
 @dataclass(frozen=True)
 class TrioFiles:
-    """Where the three files of a VNG set lie."""
+    """The three files of a VNG set."""
 
     meta: Path
     extra_masks: Path
@@ -39,7 +39,7 @@ class TrioFiles:
 
     @staticmethod
     def of(folder: Path) -> TrioFiles:
-        """The trio as `write_trio` lays it out in a folder."""
+        """The trio in a folder written by `write_trio`."""
         return TrioFiles(folder / META, folder / EXTRA, folder / ORIG)
 
     @property
@@ -48,20 +48,20 @@ class TrioFiles:
         return self.meta
 
     def __iter__(self) -> Iterator[Video]:
-        """The videos of the trio, without pixels, read anew each time; raises DataError at the first bad one."""
+        """The videos of the trio, without pixels, read again each time; raises DataError at the first bad one."""
         return read_trio(self)
 
 
 def read_trio(
     files: TrioFiles, dataset: str = "VNG", split: str = "test", on_problem: OnProblem | None = None
 ) -> Iterator[Video]:
-    """Read a VNG set video by video, without pixels, in the order of their names as the official reader takes them.
+    """Read a VNG set video by video, without pixels, sorted by name as in the official reader.
 
     Args:
         files: the trio.
-        dataset, split: what the rows are called.
-        on_problem: takes every bad video and the rest goes on; None raises DataError at the first. A video with one bad
-            expression is left out whole: the numbers of its others, by which predictions are filed, would shift.
+        dataset, split: dataset and split of the rows.
+        on_problem: receives every bad video, which is skipped; None raises DataError at the first. One bad expression
+            skips its whole video: the numbers of the other expressions, by which predictions are stored, would shift.
     """
     masks = _MaskFiles(files)
     videos = Reader(load_json(files.meta), files.meta, "").child("videos")
@@ -83,22 +83,22 @@ class _MaskFiles:
     def __init__(self, files: TrioFiles) -> None:
         self.problems: list[Problem] = []
         self.annotations: dict[str, tuple[str, Reader]] = {}  # by id, as text: ids exceed 2^32
-        self.of_video: dict[str, list[str]] = {}  # video name -> ids, where the annotations say the name
+        self.of_video: dict[str, list[str]] = {}  # video name -> ids, where the annotations have the name
         self.infos: dict[tuple[str, Any], Reader] = {}
         for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
             top = Reader(load_json(path), path, "")
             for info in top.children("videos"):
                 self.infos.setdefault((source, info.value.get("id")), info)
-            seen = set()
+            ids = set()
             for annotation in top.children("annotations"):
                 key = str(annotation.value.get("id"))
-                if key in seen:
+                if key in ids:
                     reason = "this annotation id repeats: the first one is used"
                     self.problems.append(
                         Problem(str(path), record=f"annotation {key}", field="id", reason=reason, kind="note")
                     )
                     continue
-                seen.add(key)
+                ids.add(key)
                 if key in self.annotations:
                     raise DataError(
                         path,
@@ -112,7 +112,7 @@ class _MaskFiles:
         self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
 
     def info_of(self, source: str, annotation: Reader) -> Reader | None:
-        """The video entry an annotation points at; the other file's where its own has none."""
+        """The video entry of an annotation, from its own file or else from the other."""
         key = annotation.value.get("video_id")
         other = "extra_masks" if source == "orig_masks" else "orig_masks"
         return self.infos.get((source, key)) or self.infos.get((other, key))
@@ -128,10 +128,11 @@ def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> 
     expressions: list[Expression] = []
     for index in range(len(table := reader.child("expressions").value)):
         if str(index) not in table:
-            raise reader.error(f"expressions.{index}", f"keys must run 0..{len(table) - 1}, this one is missing")
+            raise reader.error(f"expressions.{index}", f"expected keys 0..{len(table) - 1}, this one is missing")
         child = Reader(table[str(index)], reader.file, reader.record, f"expressions.{index}")
         expressions.append(_read_expression(child, narratives, names, masks, objects))
-    for key in masks.of_video.get(reader.record, ()):  # objects no expression means
+    # Objects that no expression means.
+    for key in masks.of_video.get(reader.record, ()):
         if key not in objects:
             objects[key] = _read_object(key, "", names, masks)
     height, width = _size_of(objects.values(), masks)
@@ -152,7 +153,8 @@ def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> 
 
 def _read_object(key: str, noun: str, names: tuple[str, ...], masks: _MaskFiles) -> VideoObject:
     source, annotation = masks.annotations[key]
-    name = annotation.get("name", str, default=noun)  # our own export says it; the official files do not
+    # Our own export has names; the official files do not.
+    name = annotation.get("name", str, default=noun)
     return VideoObject(key, name, source, _segmentations(source, annotation, names, masks))
 
 
@@ -165,7 +167,7 @@ def _read_expression(
 ) -> Expression:
     actor = reader.get("narrative_actor_idx", int)
     if not 0 <= actor < len(narratives):
-        raise reader.error("narrative_actor_idx", f"narrative {actor} of {len(narratives)}")
+        raise reader.error("narrative_actor_idx", f"there is no narrative {actor}: the video has {len(narratives)}")
     start, end = reader.get("noun_phrase_start_idx", int), reader.get("noun_phrase_end_idx", int)
     description = narratives[actor].description
     try:
@@ -222,10 +224,10 @@ def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, in
 
 
 def with_frames(record: Video, frames_root: Path) -> Video:
-    """The record with its frames, found below `frames_root`.
+    """The record with its frames from `frames_root`.
 
     Raises:
-        DataError: a frame that is not there, or frames of another size than the masks.
+        DataError: a missing frame, or frames of another size than the masks.
     """
     frames = listed_frames(frames_root, record.video_id, record.frame_names)
     if record.height:
@@ -235,7 +237,7 @@ def with_frames(record: Video, frames_root: Path) -> Video:
 
 
 def listed_frames(frames_root: Path, video: str, names: Sequence[str]) -> Frames:
-    """The frames of a video that an annotation file names, found below `frames_root`; DataError for one not there."""
+    """The frames that an annotation file lists for a video, from `frames_root`; raises DataError for a missing one."""
     frames = open_frames(find_frames(frames_root, video))
     places = []
     for name in names:
@@ -253,7 +255,7 @@ def listed_frames(frames_root: Path, video: str, names: Sequence[str]) -> Frames
 
 
 def check_size(frames: Frames, video: str, height: int, width: int) -> None:
-    """Raise DataError unless frames have the size of the masks."""
+    """Raises DataError unless the frames have the size of the masks."""
     if frames.size != (height, width):
         reason = f"frames of {frames.size[0]}x{frames.size[1]}, masks of {height}x{width}"
         raise DataError(
@@ -262,7 +264,7 @@ def check_size(frames: Frames, video: str, height: int, width: int) -> None:
 
 
 def export_trio(videos: Iterable[Video], out: Path) -> ExportResult:
-    """Write the official trio into an empty folder; raises DataError where `out` holds something else."""
+    """Write the official trio into an empty folder; raises DataError where `out` holds other files."""
     with export_folder(out) as export:
         files = write_trio(_counted(videos, export), out)
         export.files += [files.meta, files.extra_masks, files.orig_masks]
@@ -298,7 +300,7 @@ def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
             content["videos"].append(info)
         for item in video.objects:
             if item.object_id in ids:
-                reason = f"object id is already used in video {ids[item.object_id]!r}; the trio needs ids that differ"
+                reason = f"object id is already used in video {ids[item.object_id]!r}; the trio requires unique ids"
                 raise DataError(video.dataset, record=video.video_id, field=f"objects.{item.object_id}", reason=reason)
             ids[item.object_id] = video.video_id
             source = "orig_masks" if item.source == "orig_masks" else "extra_masks"
@@ -344,14 +346,14 @@ def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, 
 
 
 def official_id(object_id: str) -> int | str:
-    """An id as the official files carry it: an integer wherever that loses nothing (ids exceed 2^32)."""
+    """An id as in the official files: an integer where that is lossless (ids exceed 2^32)."""
     return int(object_id) if object_id.isdecimal() and str(int(object_id)) == object_id else object_id
 
 
 def vng_conversion(
     options: BuildOptions, *, meta: Path, extra_masks: Path, orig_masks: Path, frames: Path | None = None
 ) -> Conversion:
-    """The official VNG trio -> a VNG dataset with its true masks; without `frames` the rows carry no pixels."""
+    """The official VNG trio -> a VNG dataset with its true masks; without `frames`, the rows have no images."""
     files = TrioFiles(meta, extra_masks, orig_masks)
     name, split = options.dataset or "VNG", options.split or "test"
 

@@ -1,13 +1,15 @@
 """Point-VOS points as PNGs, in the publisher's layout; read and write.
 
     ROOT/Annotations/<object key>/<frame>.png   8 bits: 0 unlabelled, 1 negative, 2 positive, 255 ambiguous
-    ROOT/objects.jsonl                          ours: {key: {object_name, video_name, question, question_hash}} a line
+    ROOT/objects.jsonl                          added by vng, one line per object:
+                                                {key: {object_name, video_name, question, question_hash}}
 
-`Annotations` is what the publisher's extraction writes (idilesenzulfikar/PointVOS, dataset_scripts/extract_frames.py); it leaves
-ambiguous points out unless told otherwise, here they are always written. `objects.jsonl` carries what pixels cannot, and
-its presence says that an export is whole; without it objects have neither names nor videos.
+`Annotations` has the layout of the publisher's extraction (idilesenzulfikar/PointVOS,
+dataset_scripts/extract_frames.py), which omits ambiguous points by default; here they are always written.
+`objects.jsonl` has what pixels cannot hold, and its presence means that an export is complete; without it, objects have
+neither names nor videos.
 
-What does not survive: positions between pixels (rounded), `is_fg_candidate`, the order of points, points without a frame.
+Lost in PNGs: positions between pixels (rounded), `is_fg_candidate`, the order of points, points without a frame.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ _PALETTE = [channel for value in range(256) for channel in _COLOURS.get(value, (
 
 
 def write_point_pngs(videos: Iterable[Video], out: Path) -> ExportResult:
-    """Write the verified points of a dataset's objects (mouse traces are none) into an empty folder.
+    """Write the verified points of a dataset's objects (mouse traces are not verified) into an empty folder.
 
-    A point outside its frame, two verdicts on one pixel and an id that is no file name are left out and reported, also
-    in `problems.jsonl` beside; a second point of one verdict on a pixel and positions between pixels are noted.
+    Points outside their frame, conflicting points on one pixel and ids that are not valid file names are left out and
+    reported, also in `problems.jsonl` in `out`; equal points on one pixel and positions between pixels are notes.
 
-    Raises DataError where `out` holds something else; an export that was stopped is begun again.
+    Raises DataError where `out` holds other files; an interrupted export starts again.
     """
-    seen: set[str] = set()
+    written_ids: set[str] = set()
     temporary = out / f"{OBJECTS}.tmp"
     with export_folder(out) as export, temporary.open("w", encoding="utf-8") as lines:
         export.totals = Counter(objects=0, frames=0, points=0)
@@ -53,24 +55,24 @@ def write_point_pngs(videos: Iterable[Video], out: Path) -> ExportResult:
         for video in videos:
             for item in video.objects:
                 if len(item.points) and not item.source.startswith("trace/"):
-                    fault = _key_fault(item.object_id, seen)
+                    fault = _key_fault(item.object_id, written_ids)
                     if fault:
                         export.problems.append(_problem(video, item, fault))
                         continue
-                    seen.add(item.object_id)
+                    written_ids.add(item.object_id)
                     _write_object(video, item, out / ANNOTATIONS / item.object_id, export)
-                    known = {"object_name": item.name, "video_name": f"{video.split}/{video.video_id}"}
-                    lines.write(json.dumps({item.object_id: known}, ensure_ascii=False) + "\n")
+                    entry = {"object_name": item.name, "video_name": f"{video.split}/{video.video_id}"}
+                    lines.write(json.dumps({item.object_id: entry}, ensure_ascii=False) + "\n")
         lines.close()
         temporary.replace(out / OBJECTS)
     return export
 
 
-def _key_fault(key: str, seen: set[str]) -> str:
-    if key in seen:
-        return "another object has this id already: the first one is written"
+def _key_fault(key: str, used_keys: set[str]) -> str:
+    if key in used_keys:
+        return "another object already has this id: the first one is written"
     if key in ("", ".", "..") or any(c in key for c in "/\\\0") or len(key.encode()) > 255:
-        return f"id {key!r} is no folder name"
+        return f"id {key!r} is not a valid folder name"
     return ""
 
 
@@ -92,14 +94,15 @@ def _write_object(video: Video, item: VideoObject, folder: Path, export: ExportR
         for reason, kind in _paint(values, item.points.in_frame(frame), name):
             export.problems.append(_problem(video, item, reason, kind))
         image = Image.fromarray(values)
-        image.putpalette(_PALETTE)  # makes it a palette image; the values stay
+        # Makes it a palette image without changing its values.
+        image.putpalette(_PALETTE)
         image.save(folder / f"{name}.png", optimize=False)
         export.totals["frames"] += 1
         export.totals["points"] += int(np.count_nonzero(values))
 
 
 def _paint(values: np.ndarray, points: Points, frame: str) -> Iterator[tuple[str, str]]:
-    """Put the points of one frame into a map uint8 [H, W]; gives (what is wrong and was done, kind of problem)."""
+    """Paint the points of one frame into a map uint8 [H, W]; yields problems as (reason, kind)."""
     height, width = values.shape
     verdicts: dict[tuple[int, int], list[int]] = {}
     for (x, y), label in zip(np.rint(points.xy).astype(int).tolist(), points.label.tolist(), strict=True):
@@ -112,23 +115,23 @@ def _paint(values: np.ndarray, points: Points, frame: str) -> Iterator[tuple[str
             )
     for (x, y), labels in verdicts.items():
         if len(set(labels)) > 1:
-            yield f"points of one pixel that disagree are left out (frame {frame}, pixel ({x}, {y}))", "error"
+            yield f"conflicting points on one pixel are left out (frame {frame}, pixel ({x}, {y}))", "error"
             continue
         values[y, x] = LABEL_TO_VALUE[labels[0]]
         if len(labels) > 1:
-            yield f"of points of one pixel that agree one is kept (frame {frame}, pixel ({x}, {y}))", "note"
+            yield f"of equal points on one pixel, one is kept (frame {frame}, pixel ({x}, {y}))", "note"
 
 
 def read_point_pngs(folder: Path, on_problem: OnProblem | None = None) -> Iterator[PointRecord]:
-    """Read a folder of PNGs object by object: those of `objects.jsonl` in its order, then the others by name.
+    """Read a folder of PNGs object by object: those in `objects.jsonl` in its order, then the others by name.
 
-    Objects that only their folder names have the name "" and no video.
+    Objects without an entry in `objects.jsonl` have the name "" and no video.
 
     Args:
-        folder: the one that holds `Annotations`, or `Annotations` itself.
-        on_problem: takes bad images (their frame is left out) and bad lines; None raises at the first.
+        folder: the folder that contains `Annotations`, or `Annotations` itself.
+        on_problem: receives bad images (their frame is skipped) and bad lines; None raises at the first.
 
-    Raises DataError for a folder that holds no `Annotations`.
+    Raises DataError for a folder without `Annotations`.
     """
     root = _root(folder)
     described: set[str] = set()
@@ -156,14 +159,14 @@ def _root(folder: Path) -> Path:
 
 
 def _described(root: Path, value: Any, line: str) -> list[PointRecord]:
-    made = []
-    whole = Reader(value, root / OBJECTS, line)
-    for key in whole.value:
-        reader = whole.child(key)
+    records = []
+    table = Reader(value, root / OBJECTS, line)
+    for key in table.value:
+        reader = table.child(key)
         fault = _key_fault(key, set())
         if fault:
             raise reader.error("", fault)
-        made.append(
+        records.append(
             PointRecord(
                 key=key,
                 object_name=reader.get("object_name", str),
@@ -175,7 +178,7 @@ def _described(root: Path, value: Any, line: str) -> list[PointRecord]:
                 place=f"{line}: {key}",
             )
         )
-    return made
+    return records
 
 
 def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | None = None) -> PointRecord:
@@ -183,7 +186,7 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
     images = _root(folder) / ANNOTATIONS / record.key
     if not images.is_dir():
         missing = DataError(
-            images, record=record.key, reason="no such folder of PNGs", cure=f"export again, or mend {OBJECTS}"
+            images, record=record.key, reason="no such folder of PNGs", cure=f"export again, or fix {OBJECTS}"
         )
         if on_problem is None:
             raise missing
@@ -194,7 +197,7 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
         try:
             values = read_label_map(file, modes=("P", "L"), noun="image", cure="fetch or export it again")
             if size is not None and size != values.shape:
-                reason = f"{values.shape[1]}x{values.shape[0]} pixels, the PNGs before it have {size[1]}x{size[0]}"
+                reason = f"got {values.shape[1]}x{values.shape[0]} pixels, the PNGs before it have {size[1]}x{size[0]}"
                 raise DataError(file, field="size", reason=reason, cure="export this object again")
             size = values.shape
             points += _points_of(values, file)
@@ -207,11 +210,13 @@ def read_png_points(folder: Path, record: PointRecord, on_problem: OnProblem | N
 
 def _points_of(values: np.ndarray, file: Path) -> list[AnnotatedPoint]:
     rows, columns = np.nonzero(values)
-    found = values[rows, columns].tolist()
+    pixel_values = values[rows, columns].tolist()
     points = []
-    for x, y, value in zip(columns.tolist(), rows.tolist(), found, strict=True):
+    for x, y, value in zip(columns.tolist(), rows.tolist(), pixel_values, strict=True):
         if value not in _VALUE_TO_LABEL:
-            reason = f"value {value}; known are 0 unlabelled, 1 negative, 2 positive, 255 ambiguous"
-            raise DataError(file, record=f"pixel ({x}, {y})", reason=reason, cure="this is no point annotation")
+            reason = f"got value {value}, expected 0 unlabelled, 1 negative, 2 positive or 255 ambiguous"
+            raise DataError(
+                file, record=f"pixel ({x}, {y})", reason=reason, cure="check that this is a point annotation"
+            )
         points.append(AnnotatedPoint(x, y, file.stem, _VALUE_TO_LABEL[value]))
     return points

@@ -1,8 +1,8 @@
 """Point-VOS points: Oops JSON, Kinetics JSON lines, and folders of PNGs. Read and write.
 
-A record is one object; its key is the object's id. `status` alone says whether a point is on the object: a confirmed
-background candidate is REJECTED too, so `is_fg_candidate` never decides a label. Reading holds one record at a time:
-Kinetics has 18 million points.
+A record is one object; its key is the object's id. `status` alone decides whether a point is on the object: a confirmed
+background candidate is REJECTED too, so `is_fg_candidate` never decides a label. Reading holds one record in memory at
+a time: Kinetics has 18 million points.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 STATUS_TO_LABEL = {"ACCEPTED": POSITIVE, "REJECTED": NEGATIVE, "AMBIGUOUS": AMBIGUOUS}
 LABEL_TO_STATUS = {label: status for status, label in STATUS_TO_LABEL.items()}
 
-# What an entry of the one-object file begins with, to find the next one behind broken JSON.
+# Start of an entry of the one-object file, to find the next entry after broken JSON.
 _ENTRY = re.compile(
     r'"[^"\\\n]{1,200}"\s*:\s*\{\s*"(?:question_hash|question|object_name|video_name|annotated_points)"\s*:'
 )
@@ -29,7 +29,7 @@ _ENTRY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedPoint:
-    """One verdict: pixel position, frame name ("000021"; None where the file has null), label, and how it was proposed."""
+    """One verified point: pixel position, frame name ("000021"; None for null), label, and how it was proposed."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class AnnotatedPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PointRecord:
-    """All verdicts about one object."""
+    """All points of one object."""
 
     key: str
     object_name: str
@@ -48,7 +48,7 @@ class PointRecord:
     points: tuple[AnnotatedPoint, ...]
     question: str | None = None
     question_hash: str | None = None
-    file: str = field(default="", compare=False)  # where it was read from, for messages
+    file: str = field(default="", compare=False)  # source file, for messages
     place: str = field(default="", compare=False)
 
     def problem(self, where: str, reason: str, cure: str = "") -> Problem:
@@ -68,7 +68,7 @@ class PointRecord:
 
 
 def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
-    """A record from the publisher's JSON object; `path` and `place` say in messages where it stood."""
+    """A record from the publisher's JSON object; `path` and `place` locate it in messages."""
     reader = Reader(value, path, place or key)
     points = _quick_points(reader.value.get("annotated_points"))
     return PointRecord(
@@ -84,7 +84,7 @@ def from_json(key: str, value: Any, path: Path, place: str = "") -> PointRecord:
 
 
 def _quick_points(values: Any) -> tuple[AnnotatedPoint, ...] | None:
-    """The points where nothing is odd about any of them; None where `_parse_points` has to look closer."""
+    """The points, parsed fast where all of them are regular; None where `_parse_points` must check them."""
     points = []
     try:
         for value in values:

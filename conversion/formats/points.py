@@ -1,4 +1,4 @@
-"""Point files of any published form: one JSON object, JSON lines, a folder of PNGs."""
+"""Reader of point files in any published form: one JSON object, JSON lines, or a folder of PNGs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LONGEST_LINE = 1 << 24  # bytes; a longer first line is a whole file without li
 
 
 def read_points(path: Path, on_problem: OnProblem | None = None) -> Iterator[PointRecord]:
-    """Read points record by record: Oops JSON, Kinetics JSON lines (told apart by content), or a folder of PNGs.
+    """Read points record by record: Oops JSON, Kinetics JSON lines (distinguished by content), or a folder of PNGs.
 
-    Bad records go to `on_problem`; DataError is raised where it is None, and always for a file that is broken as a whole
-    or cut short.
+    Bad records go to `on_problem`; DataError is raised where it is None, and always for a file that is broken as a
+    whole or cut short.
     """
     if path.is_dir():
         from conversion.formats.point_pngs import read_point_pngs
@@ -41,7 +41,7 @@ def _is_json_lines(path: Path) -> bool:
             second = next((line for line in lines if line.strip()), b"")
     except FileNotFoundError as error:
         raise DataError(path, reason="no such file", cure="check --points") from error
-    # A one-object-a-line file has lines that close themselves; a single-line Oops file has one such line only.
+    # In JSON lines, every line is a closed object; a single-line Oops file has only one such line.
     return first.rstrip().endswith(b"}") and second.lstrip().startswith(b"{")
 
 

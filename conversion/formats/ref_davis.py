@@ -1,7 +1,7 @@
-"""Ref-DAVIS17 (Khoreva et al., ACCV 2018): DAVIS folders and sentences -> a VNG dataset, one narrative a sentence.
+"""Ref-DAVIS17 (Khoreva et al., ACCV 2018): DAVIS folders and sentences -> a VNG dataset, one narrative per sentence.
 
-Sentences come as the published text files, one object a line, four files (two annotators, each shown the first frame and
-then the whole video), in UTF-8 and in Latin-1:
+Sentences come as the published text files, one object per line, in four files (two annotators, each shown the first
+frame and then the whole video), in UTF-8 and in Latin-1:
 
     dogs-jump 1 "a white dog with black patches"
 
@@ -36,7 +36,7 @@ from vng.errors import DataError, Problem
 from vng.frames import inside
 
 NAME = "Ref-DAVIS17"
-# Names that some lines of the text files have -> those of the clips.
+# Misspelt clip names in some lines of the text files -> names of the clips.
 MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
 _LINE = re.compile(r"(\S+)\s+(\d+)\s+(\S.*?)\s*")
 _QUOTES = '"“”'
@@ -44,17 +44,17 @@ _QUOTES = '"“”'
 
 @dataclass(frozen=True)
 class ClipSentences:
-    """What is said of one clip."""
+    """Sentences about one clip, and the names of its objects."""
 
     expressions: tuple[Referring, ...]
-    categories: dict[str, str]  # object id -> name, where the file tells
+    categories: dict[str, str]  # object id -> name, where the file has one
 
 
 def read_davis_expressions(files: Sequence[Path], on_problem: OnProblem) -> dict[str, ClipSentences]:
-    """Clip -> its sentences: of a JSON file in its order, of text files object by object, each in the order of the files.
+    """Clip -> its sentences: from a JSON file in its order, from text files by object and then in order of the files.
 
-    So with the four files in the order annot1, annot1_full_video, annot2, annot2_full_video the expressions have the numbers
-    that ReferFormer gives them. What cannot be read goes to `on_problem`; raises DataError for a file that is not there.
+    With the four files in the order annot1, annot1_full_video, annot2, annot2_full_video, the expressions have the same
+    numbers as in ReferFormer. Invalid lines and clips go to `on_problem`; raises DataError for a missing file.
     """
     if len(files) == 1 and files[0].suffix.lower() == ".json":
         return _from_json(files[0], on_problem)
@@ -67,11 +67,13 @@ def read_davis_expressions(files: Sequence[Path], on_problem: OnProblem) -> dict
                 lines.setdefault(clip, []).append((int(match[2]), place, text))
             elif line.strip():
                 reason = f'expected: clip, object number, "sentence", got {line.strip()[:40]!r}'
-                on_problem(Problem(str(file), record=f"line {number}", reason=reason, cure="mend or remove this line"))
-    ordered = {clip: sorted(said, key=lambda one: one[:2]) for clip, said in lines.items()}  # stable
+                on_problem(Problem(str(file), record=f"line {number}", reason=reason, cure="fix or remove this line"))
+    ordered = {
+        clip: sorted(sentences, key=lambda sentence: sentence[:2]) for clip, sentences in lines.items()
+    }  # stable
     return {
-        clip: ClipSentences(tuple(Referring(text, (str(key),)) for key, _, text in said), {})
-        for clip, said in ordered.items()
+        clip: ClipSentences(tuple(Referring(text, (str(key),)) for key, _, text in sentences), {})
+        for clip, sentences in ordered.items()
     }
 
 
@@ -92,29 +94,29 @@ def _text(file: Path) -> str:
 
 
 def _from_json(file: Path, on_problem: OnProblem) -> dict[str, ClipSentences]:
-    found = {}
+    clips = {}
     for clip, value in Reader(load_json(file), file, "").child("videos").value.items():
         try:
-            found[clip] = _clip_sentences(Reader(value, file, clip))
+            clips[clip] = _clip_sentences(Reader(value, file, clip))
         except DataError as error:
             on_problem(error.problem)
-    return found
+    return clips
 
 
 def _clip_sentences(reader: Reader) -> ClipSentences:
     if "expressions" in reader.value:
         return ClipSentences(read_expressions(reader.child("expressions"), "obj_id"), {})
     objects = reader.child("objects")
-    said = []
+    sentences = []
     for key in objects.value:
         for index, text in enumerate(objects.items(key, str)):
             if not text.strip():
                 raise objects.error(f"{key}[{index}]", "this sentence is blank")
-            said.append(Referring(text, (key,)))
-    if not said:
+            sentences.append(Referring(text, (key,)))
+    if not sentences:
         raise objects.error("", "no sentence about this clip")
     categories = reader.child("categories") if "categories" in reader.value else Reader({}, reader.file, reader.record)
-    return ClipSentences(tuple(said), {key: categories.get(key, str) for key in categories.value})
+    return ClipSentences(tuple(sentences), {key: categories.get(key, str) for key in categories.value})
 
 
 def ref_davis_conversion(
@@ -128,8 +130,8 @@ def ref_davis_conversion(
     """DAVIS folders and Ref-DAVIS17's sentences -> a VNG dataset with true masks.
 
     Args:
-        options: as for every conversion.
-        root: with JPEGImages/, the annotations and ImageSets/.
+        options: settings common to all conversions.
+        root: folder with JPEGImages/, the annotations and ImageSets/.
         expressions: see `read_davis_expressions`.
         image_set: below ImageSets/, such as "2017/val"; "" takes every clip with sentences.
         annotations: the folder of label images; ReferFormer reads "Annotations_unsupervised".
@@ -138,24 +140,24 @@ def ref_davis_conversion(
     name, split = options.dataset or NAME, options.split or davis.split
     clips = davis_clips(root)
     if not inside(root, annotations).is_dir():
-        there = ", ".join(sorted(path.name for path in root.glob("Annotations*")))
+        available = ", ".join(sorted(path.name for path in root.glob("Annotations*")))
         raise DataError(
-            root / annotations, reason="no such folder of label images", cure=f"there are: {there or 'none'}"
+            root / annotations, reason="no such folder of label images", cure=f"available: {available or 'none'}"
         )
     listed = image_set_file(root, image_set) if image_set else None
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
-        said = read_davis_expressions(expressions, spool.problem)
+        sentences = read_davis_expressions(expressions, spool.problem)
         for clip in clips if listed is None else listed_clips(listed, clips, spool.problem):
             if not (wanted.video(clip) and wanted.listed_video(clip)):
                 continue
-            if clip in said:
-                spool.add(NARRATIVES, clip, Item(clip, "", _as_json(said[clip])))
+            if clip in sentences:
+                spool.add(NARRATIVES, clip, Item(clip, "", _as_json(sentences[clip])))
             else:
                 reason = "no expression about this clip: it is left out"
                 spool.problem(Problem(str(expressions[0]), record=clip, reason=reason, kind="note"))
-        for clip in () if listed is not None else said.keys() - clips.keys():
+        for clip in () if listed is not None else sentences.keys() - clips.keys():
             if wanted.video(clip) and wanted.listed_video(clip):
                 reason = f"clip {clip!r} is not below JPEGImages/"
                 spool.problem(
@@ -167,9 +169,9 @@ def ref_davis_conversion(
         (item,) = spool.items(NARRATIVES, clip)
         record, _ = read_davis_clip(root, clips[clip], name, split, davis, annotations)
         names = item.body["categories"]
-        objects = tuple(replace(made, name=names.get(made.object_id, "")) for made in record.objects)
-        said = [Referring(text, None if ids is None else tuple(ids)) for text, ids in item.body["expressions"]]
-        return [with_expressions(replace(record, objects=objects), said, expressions[0], problems.append)]
+        objects = tuple(replace(entry, name=names.get(entry.object_id, "")) for entry in record.objects)
+        sentences = [Referring(text, None if ids is None else tuple(ids)) for text, ids in item.body["expressions"]]
+        return [with_expressions(replace(record, objects=objects), sentences, expressions[0], problems.append)]
 
     inputs = {"root": root} | {f"expressions {i}": file for i, file in enumerate(expressions)}
     more: dict[str, Any] = asdict(davis) | {"annotations": annotations}
@@ -177,5 +179,5 @@ def ref_davis_conversion(
 
 
 def _as_json(sentences: ClipSentences) -> dict[str, Any]:
-    said = [(expression.text, expression.object_ids) for expression in sentences.expressions]
-    return {"expressions": said, "categories": sentences.categories}
+    expressions = [(expression.text, expression.object_ids) for expression in sentences.expressions]
+    return {"expressions": expressions, "categories": sentences.categories}

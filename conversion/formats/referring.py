@@ -1,12 +1,12 @@
-"""Referring expressions over videos (Ref-YouTube-VOS, MeViS; Ref-DAVIS17: `referring_davis`) -> a VNG dataset.
+"""Referring expressions over videos (Ref-YouTube-VOS, MeViS; Ref-DAVIS17: `ref_davis`) -> a VNG dataset.
 
 META    {"videos": {<video>: {"frames": [...], "expressions": {"0": {"exp", "obj_id" and, in MeViS, "anno_id"}}}}}
 MASKS   Ref-YouTube-VOS: <folder>/<video>/<frame>.png of object ids; MeViS: one JSON object {<anno_id>: [RLE | null]}
 
-Each expression is a narrative of its own without an actor, and all of it is the noun span. `expressions[i]` is the
-publisher's i-th, so that predictions are filed under his numbers. An object that has no mask (all of a test set's; one that
-an expression means and the masks lack) is there with null masks: its expressions can be predicted, train nothing and are
-not scored.
+Each expression is a narrative of its own without an actor, and its whole text is the noun span. `expressions[i]` is the
+publisher's i-th, so that predictions are stored under the published numbers. An object without masks (all of a test
+set's; one that an expression means and the masks lack) is kept with null masks: its expressions can be predicted, but
+are neither used in training nor scored.
 """
 
 from __future__ import annotations
@@ -43,28 +43,27 @@ class Referring:
     """One published expression."""
 
     text: str
-    object_ids: (
-        tuple[str, ...] | None
-    )  # of the objects it means, in order: () for none at all, None where it is not told
+    # Ids of the objects it means, in order: () for no object, None where they are not published.
+    object_ids: tuple[str, ...] | None
 
     @property
     def object_id(self) -> str:
-        """The one object that they are together: MeViS's "3+7"; "" where it is not told."""
+        """The id of the object that they form together, "3+7" in MeViS; "" where it is not published."""
         return "" if self.object_ids is None else JOIN.join(self.object_ids) or NOTHING
 
 
 @dataclass(frozen=True)
 class ReferringVideo:
-    """What a file of expressions says of one video."""
+    """Frames and expressions of one video."""
 
     frame_names: tuple[str, ...]  # sorted
-    in_order: bool  # whether the file has them so
+    in_order: bool  # whether the file lists them sorted
     expressions: tuple[Referring, ...]  # in the publisher's order
 
 
 @dataclass(frozen=True)
 class ReferringFiles:
-    """Where a set lies."""
+    """Files and folders of a set."""
 
     meta: Path  # meta_expressions.json
     frames: Path  # folder of VIDEO/ folders
@@ -73,15 +72,16 @@ class ReferringFiles:
     categories: Path | None = None  # YouTube-VOS's meta.json, for the names of objects
 
     def inputs(self) -> dict[str, Path]:
-        """What the result depends on beside the frames."""
-        given = {"meta": self.meta, "masks": self.masks, "without": self.without, "categories": self.categories}
-        return {name: path for name, path in given.items() if path is not None}
+        """Files that the result depends on, besides the frames."""
+        paths = {"meta": self.meta, "masks": self.masks, "without": self.without, "categories": self.categories}
+        return {name: path for name, path in paths.items() if path is not None}
 
 
 def referring_video(name: str, value: Any, file: Path, ids: str) -> ReferringVideo:
-    """A video's entry of META; `ids` is the field that names the objects.
+    """The entry of one video in META; `ids` is the field with the object ids.
 
-    Raises DataError, for one bad expression too: the numbers of the others, by which predictions are filed, would shift.
+    Raises DataError, also for a single bad expression: the numbers of the others, by which predictions are stored,
+    would shift.
     """
     inside(file, name)
     reader = Reader(value, file, name)
@@ -96,52 +96,52 @@ def referring_video(name: str, value: Any, file: Path, ids: str) -> ReferringVid
 
 def read_expressions(table: Reader, ids: str) -> tuple[Referring, ...]:
     """The expressions {"0": {"exp", ids}, "1": ...}, by number; raises DataError."""
-    found = []
+    expressions = []
     for number in range(len(table.value)):
         if str(number) not in table.value:
-            raise table.error(str(number), f"keys must run 0..{len(table.value) - 1}, this one is missing")
+            raise table.error(str(number), f"expected keys 0..{len(table.value) - 1}, this one is missing")
         child = table.child(str(number))
         text = child.get("exp", str)
         if not text.strip():
             raise child.error("exp", "this expression is blank")
-        given = child.value.get(ids)
-        if given is None:
-            found.append(Referring(text, None))
+        value = child.value.get(ids)
+        if value is None:
+            expressions.append(Referring(text, None))
             continue
-        listed = given if isinstance(given, list) else [given]
+        listed = value if isinstance(value, list) else [value]
         names = {any_id(Reader({ids: one}, child.file, child.record, child.path), ids) for one in listed}
-        found.append(Referring(text, tuple(sorted(names, key=lambda name: (len(name), name)))))
-    if not found:
+        expressions.append(Referring(text, tuple(sorted(names, key=lambda name: (len(name), name)))))
+    if not expressions:
         raise table.error("", "no expression of this video")
-    return tuple(found)
+    return tuple(expressions)
 
 
 def with_expressions(record: Video, expressions: Sequence[Referring], file: Path, on_problem: OnProblem) -> Video:
-    """A record with narratives and expressions, and with an object of null masks for whatever it has no masks of.
+    """The record with narratives and expressions, and with null masks for objects that it has no masks of.
 
-    Narrative i, expression i and the i-th of `expressions` are one. Spaces around an expression are not of its span.
+    Narrative i and expression i belong to `expressions[i]`. Spaces around an expression are not part of its span.
     """
     objects = {item.object_id: item for item in record.objects}
     if any(expression.object_ids == () for expression in expressions):
         absent = (empty(record.height, record.width),) * len(record.frame_names)
         objects[NOTHING] = VideoObject(NOTHING, "", "expressions", absent)
-    untold, missing = 0, []
-    made = []
+    without_ids, missing = 0, []
+    linked = []
     for number, expression in enumerate(expressions):
         key = expression.object_id or f"expression {number}"
         if key not in objects:
             objects[key] = VideoObject(key, "", WITHHELD, (None,) * len(record.frame_names))
-            untold += not expression.object_id
+            without_ids += not expression.object_id
             missing += [key] if expression.object_id else []
         text = expression.text
-        made.append(Expression(number, len(text) - len(text.lstrip()), len(text.rstrip()), key))
+        linked.append(Expression(number, len(text) - len(text.lstrip()), len(text.rstrip()), key))
     if missing:
         reason = f"objects without any mask: {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
         _note(on_problem, file, record, f"{reason}; their expressions are kept, their masks are null")
-    if untold:
-        _note(on_problem, file, record, f"{untold} expressions without object ids are kept, their masks are null")
+    if without_ids:
+        _note(on_problem, file, record, f"{without_ids} expressions without object ids are kept, their masks are null")
     narratives = tuple(Narrative("", expression.text) for expression in expressions)
-    return replace(record, narratives=narratives, expressions=tuple(made), objects=tuple(objects.values()))
+    return replace(record, narratives=narratives, expressions=tuple(linked), objects=tuple(objects.values()))
 
 
 def _note(on_problem: OnProblem, file: Path, record: Video, reason: str) -> None:
@@ -169,7 +169,7 @@ def ref_youtube_vos_conversion(
                 spool.add(CATEGORIES, video, Item(video, "", names))
 
     def objects(
-        spool: Spool, name: str, said: ReferringVideo, frames: Frames, tell: OnProblem
+        spool: Spool, name: str, video: ReferringVideo, frames: Frames, on_problem: OnProblem
     ) -> Iterable[VideoObject]:
         if files.masks is None:
             return []
@@ -184,11 +184,11 @@ def _labelled_objects(annotations: Path, frames: Frames, names: Mapping[str, str
     labels = [read_labels(path, frames.size) if path.exists() else None for path in paths]
     if all(label is None for label in labels):
         raise DataError(annotations, reason="no label image of this video's frames", cure="fetch its annotations")
-    made = []
+    objects = []
     for value in object_ids(labels):
         key = str(value)
-        made.append(VideoObject(key, names.get(key, ""), "youtube-vos", object_masks(labels, value, False)))
-    return made
+        objects.append(VideoObject(key, names.get(key, ""), "youtube-vos", object_masks(labels, value, False)))
+    return objects
 
 
 def mevis_conversion(
@@ -200,10 +200,10 @@ def mevis_conversion(
     without: Path | None = None,
     null_means: str = "unknown",
 ) -> Conversion:
-    """MeViS -> a VNG dataset; the objects of an expression become one, the union of their masks.
+    """MeViS -> a VNG dataset; the objects of an expression become one, with the union of their masks.
 
-    The union is null where all its masks are. With `null_means` "absent", null is an empty mask, as the publisher's own score
-    has it.
+    The union is null where all its masks are. With `null_means` "absent", null is an empty mask, as in the publisher's
+    scoring.
     """
     one_of(null_means, NULL_MEANS, "value of null_means")
     files = ReferringFiles(meta, frames, masks, without)
@@ -215,20 +215,22 @@ def mevis_conversion(
                     spool.add(MASKS, owners[key], Item(key, "", value))
 
     def objects(
-        spool: Spool, name: str, said: ReferringVideo, frames: Frames, tell: OnProblem
+        spool: Spool, name: str, video: ReferringVideo, frames: Frames, on_problem: OnProblem
     ) -> Iterable[VideoObject]:
         if files.masks is None:
             return []
-        if not said.in_order:
-            reason = "these names are not in order: masks are told by their order alone"
-            raise DataError(files.meta, record=name, field="frames", reason=reason, cure="sort them as the masks are")
-        read = {}
+        if not video.in_order:
+            reason = "frame names are not sorted, but masks are matched to frames by order"
+            raise DataError(
+                files.meta, record=name, field="frames", reason=reason, cure="sort them in the order of the masks"
+            )
+        masks_by_id = {}
         for item in spool.items(MASKS, name):
             try:
-                read[item.key] = _mevis_masks(item, files.masks, len(said.frame_names), frames.size)
+                masks_by_id[item.key] = _mevis_masks(item, files.masks, len(video.frame_names), frames.size)
             except DataError as error:
-                tell(error.problem)
-        return _unions(read, said.expressions, empty(*frames.size) if null_means == "absent" else None)
+                on_problem(error.problem)
+        return _unions(masks_by_id, video.expressions, empty(*frames.size) if null_means == "absent" else None)
 
     return _conversion("mevis", "MeViS", "anno_id", files, options, fill, objects, null_means=null_means)
 
@@ -244,11 +246,13 @@ def _mevis_masks(item: Item, file: Path, length: int, size: tuple[int, int]) -> 
 def _unions(
     masks: Mapping[str, Sequence[RLE | None]], expressions: Sequence[Referring], null: RLE | None
 ) -> Iterator[VideoObject]:
-    """An object for each set of objects that expressions mean and whose masks are all there."""
-    for key, parts in {said.object_id: said.object_ids for said in expressions}.items():
+    """One object for each set of objects that an expression means and that all have masks."""
+    for key, parts in {expression.object_id: expression.object_ids for expression in expressions}.items():
         if parts and all(part in masks for part in parts):
-            told = [[rle for rle in of_frame if rle] for of_frame in zip(*(masks[part] for part in parts), strict=True)]
-            yield VideoObject(key, "", "mevis", tuple(union(rles) if rles else null for rles in told))
+            frame_masks = [
+                [rle for rle in of_frame if rle] for of_frame in zip(*(masks[part] for part in parts), strict=True)
+            ]
+            yield VideoObject(key, "", "mevis", tuple(union(rles) if rles else null for rles in frame_masks))
 
 
 def _conversion(
@@ -261,7 +265,7 @@ def _conversion(
     objects: ReadObjects,
     **more: Any,
 ) -> Conversion:
-    """A conversion of META and masks: `fill` spools them, given the video of each object id; `objects` makes objects."""
+    """A conversion of META and masks: `fill` spools masks, given each object id's video; `objects` makes objects."""
     folder = files.meta.resolve().parent.name
     name, split = options.dataset or title, options.split or (folder if folder in SPLITS else SPLITS[0])
 
@@ -274,20 +278,20 @@ def _conversion(
             if video in left_out or not (wanted.video(video) and wanted.listed_video(video)):
                 continue
             try:
-                said = referring_video(video, value, files.meta, ids)
+                entry = referring_video(video, value, files.meta, ids)
             except DataError as error:
                 spool.problem(error.problem)
                 continue
             spool.add(NARRATIVES, video, Item(video, "", value))
-            owners |= {key: video for expression in said.expressions for key in expression.object_ids or ()}
+            owners |= {key: video for expression in entry.expressions for key in expression.object_ids or ()}
         wanted.report_missing(spool, {NARRATIVES: files.meta})
         fill(spool, owners)
 
     def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
         (item,) = spool.items(NARRATIVES, video)
-        said = referring_video(video, item.body, files.meta, ids)
-        frames = listed_frames(files.frames, video, said.frame_names)
-        found = tuple(objects(spool, video, said, frames, problems.append))
+        entry = referring_video(video, item.body, files.meta, ids)
+        frames = listed_frames(files.frames, video, entry.frame_names)
+        video_objects = tuple(objects(spool, video, entry, frames, problems.append))
         height, width = frames.size
         record = Video(
             video_id=video,
@@ -296,13 +300,13 @@ def _conversion(
             height=height,
             width=width,
             fps=frames.fps,
-            frame_names=said.frame_names,
+            frame_names=entry.frame_names,
             narratives=(),
             expressions=(),
-            objects=found,
+            objects=video_objects,
             frames=frames,
         )
-        return [with_expressions(record, said.expressions, files.meta, problems.append)]
+        return [with_expressions(record, entry.expressions, files.meta, problems.append)]
 
     return Conversion(kind=kind, title=name, inputs=files.inputs(), options=options, read=read, make=make, more=more)
 

@@ -1,6 +1,6 @@
-"""Video Localized Narratives (VidLN): narratives with mouse traces, one video a JSON line. Read, write, and cut traces.
+"""Video Localized Narratives (VidLN): narratives with mouse traces, one video per JSON line. Read, write, cut traces.
 
-Format: FORMATS facts in docs/formats.md; publisher: google/video-localized-narratives.
+Format: docs/formats.md; publisher: google/video-localized-narratives.
 Trace coordinates are normalised to [0, 1] and may lie slightly outside.
 """
 
@@ -17,7 +17,7 @@ from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines, wri
 from vng.errors import Problem
 from vng.narratives import check_span
 
-# The publisher lets the last word's segment run on without end; this is "for ever" in milliseconds.
+# In the publisher's code, the last word's segment has no end; this many milliseconds stand for it.
 _FOREVER_MS = 99_999_999
 
 
@@ -44,7 +44,7 @@ class AlignedWord:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorNarrative:
-    """What one annotator says about one actor, with the mouse trace drawn meanwhile."""
+    """One annotator's description of one actor, with the mouse trace drawn while speaking."""
 
     actor_name: str
     caption: str
@@ -67,7 +67,7 @@ class VidLN:
     annotator_id: str | int
     keyframe_names: tuple[str, ...]
     narratives: tuple[ActorNarrative, ...]
-    file: str = field(default="", compare=False)  # where it was read from, for messages
+    file: str = field(default="", compare=False)  # source file, for messages
     line: str = field(default="", compare=False)
 
     def problem(self, where: str, reason: str, kind: str = "error") -> Problem:
@@ -87,7 +87,7 @@ def write_vidln(videos: list[VidLN], path: Path) -> None:
 
 
 def from_json(value: Any, path: Path, place: str) -> VidLN:
-    """A video from the publisher's JSON object; `path` and `place` say in messages where it stood."""
+    """A video from the publisher's JSON object; `path` and `place` locate it in messages."""
     return _parse(Reader(value, path, place))
 
 
@@ -119,7 +119,9 @@ def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
         spans.append((start, end))
     selection = tuple(reader.items("keyframe_selection_indices", int))
     if any(not 0 <= i < n_keyframes for i in selection):
-        raise reader.error("keyframe_selection_indices", f"{list(selection)} with {n_keyframes} key frames")
+        raise reader.error(
+            "keyframe_selection_indices", f"got {list(selection)}, but there are {n_keyframes} key frames"
+        )
     return ActorNarrative(
         actor_name=reader.get("actor_name", str),
         caption=caption,
@@ -146,7 +148,7 @@ def _parse_traces(reader: Reader, n_keyframes: int) -> tuple[tuple[TracePoint, .
                 child.get("kf_idx", int),
             )
             if not 0 <= point.kf_idx < n_keyframes:
-                raise child.error("kf_idx", f"key frame {point.kf_idx} of {n_keyframes}")
+                raise child.error("kf_idx", f"there is no key frame {point.kf_idx}: the video has {n_keyframes}")
             points.append(point)
         parts.append(tuple(points))
     return tuple(parts)
@@ -208,10 +210,10 @@ def trace_segment(narrative: ActorNarrative, start: int, end: int) -> Trace:
     """The part of the mouse trace drawn while caption[start:end] was spoken.
 
     From the start of the first overlapping word to the start of the word after the last one (both included); a trace
-    that leaves the interval and comes back is cut into parts.
+    that leaves the interval and returns is cut into parts.
 
     Returns:
-        Parts of one or more TracePoints in time order; empty where no word of the span was aligned or nothing drawn.
+        Parts of one or more TracePoints in time order; empty where no word of the span is aligned or nothing was drawn.
     """
     words = sorted(narrative.time_alignment, key=lambda word: word.start_ms)
     matching = [i for i, word in enumerate(words) if min(end, word.end) > max(start, word.start)]
@@ -248,12 +250,12 @@ def by_keyframe(segment: Trace) -> dict[int, np.ndarray]:
 
 
 def best_keyframe(positions: Mapping[int, np.ndarray]) -> int | None:
-    """The frame on which a trace covers the largest area (Point-VOS, Sec. 3.2); None for no frame at all.
+    """The frame on which a trace covers the largest area (Point-VOS, Sec. 3.2); None without frames.
 
     Args:
-        positions: frame index -> float [P, 2], as `by_keyframe` gives them; any unit that is one for all frames.
+        positions: frame index -> float [P, 2], as from `by_keyframe`; in any unit that is the same for all frames.
 
-    Area is that of the box round a frame's points; a tie goes to the earlier frame.
+    The area is that of the bounding box of a frame's points; ties go to the earlier frame.
     """
     boxes = {index: np.ptp(xy, axis=0).prod() for index, xy in positions.items()}
     return max(boxes, key=lambda index: (boxes[index], -index)) if boxes else None

@@ -2,9 +2,9 @@
 
 FILE.json         {"videos": [{id, height, width, file_names, ytid?}], "categories": [{id, name}],
                    "annotations": [{id, video_id, category_id, segmentations: [RLE | null]}]}
-FRAMES/<folder>/  as `file_names` say it: OVIS "<folder>/img_0000001.jpg", UVO "<ytid>/0.png"
+FRAMES/<folder>/  as in `file_names`: OVIS "<folder>/img_0000001.jpg", UVO "<ytid>/0.png"
 
-OVIS-VNG and UVO-VNG are these masks with narratives, in files of their own: `official_vng` reads those.
+OVIS-VNG and UVO-VNG add narratives to these masks, in separate files: `official_vng` reads those.
 """
 
 from __future__ import annotations
@@ -36,33 +36,32 @@ NULL_MEANS = ("unknown", "absent")
 ROW_FRAMES = ("all", "listed")
 SOURCE = "orig_masks"
 SPLITS = ("train", "val", "valid", "valid_u", "test")
-WITHHELD = "publishers keep the masks of validation and test sets: give a file with annotations"
+WITHHELD = "masks of validation and test sets are not published: give a file with annotations"
 
 
 @dataclass(frozen=True)
 class VisSet:
-    """What is particular to one data set of this layout."""
+    """Properties of one dataset of this layout."""
 
     name: str
     row_frames: str = "listed"
-    note: str = ""  # what everybody who converts it should read
+    note: str = ""  # reported at every conversion
 
 
 SETS = {
     "ovis": VisSet("OVIS", note=OVIS_LEAK),
-    "uvo": VisSet("UVO", row_frames="all"),  # three frames of a video are listed
+    "uvo": VisSet("UVO", row_frames="all"),  # lists only three frames per video
     "youtube-vis": VisSet("YouTube-VIS"),
 }
 
 
 @dataclass(frozen=True)
 class VisSettings:
-    """How a file is read."""
+    """Settings for reading a file."""
 
-    row_frames: str = (
-        ""  # of ROW_FRAMES: "all" pads the lists with null to all frames of the folder; "" goes by the set
-    )
-    null_means: str = "unknown"  # of NULL_MEANS: "absent" makes null in a listed frame an empty mask
+    # One of ROW_FRAMES: "all" pads the lists with null to all frames of the folder; "" takes the default of the set.
+    row_frames: str = ""
+    null_means: str = "unknown"  # one of NULL_MEANS: "absent" turns null in a listed frame into an empty mask
 
     def __post_init__(self) -> None:
         if self.row_frames:
@@ -74,7 +73,7 @@ class VisSettings:
 class VisVideo:
     """An entry of "videos"."""
 
-    name: str  # UVO's `ytid`, else the folder of its frames, else the id
+    name: str  # `ytid` (UVO), else the folder of its frames, else the id
     key: str  # its id
     folder: str
     frame_names: tuple[str, ...]
@@ -83,7 +82,7 @@ class VisVideo:
 
     @staticmethod
     def of(value: Any, file: Path, place: str) -> VisVideo:
-        """The entry at `place` of a file; raises DataError."""
+        """The entry at `place` of a file; raises DataError where it is invalid."""
         reader = Reader(value, file, place)
         key = any_id(reader, "id")
         paths = [PurePosixPath(name) for name in reader.items("file_names", str)]
@@ -104,7 +103,7 @@ class VisVideo:
             inside(file, part)
         for side in ("height", "width"):
             if reader.get(side, int) < 1:
-                raise reader.error(side, f"{reader.value[side]}: a number of pixels is expected")
+                raise reader.error(side, f"expected a positive number of pixels, got {reader.value[side]}")
         return VisVideo(name, key, folder, names, reader.value["height"], reader.value["width"])
 
 
@@ -119,16 +118,16 @@ def vis_conversion(
 ) -> Conversion:
     """A file in YouTube-VIS layout -> a VNG dataset with its true masks; `kind` is one of SETS.
 
-    Without `frames` the rows carry no pixels, and the frames that the file lists.
+    Without `frames`, the rows have no images, and only the frames that the file lists.
     """
     file, settings = masks, VisSettings(row_frames, null_means)
-    known = SETS[one_of(kind, SETS, "kind of masks")]
-    row_frames = settings.row_frames or known.row_frames
-    name, split = options.dataset or known.name, options.split or split_of(file)
+    vis_set = SETS[one_of(kind, SETS, "kind of masks")]
+    row_frames = settings.row_frames or vis_set.row_frames
+    name, split = options.dataset or vis_set.name, options.split or split_of(file)
 
     def read(spool: SpoolWriter) -> None:
-        if known.note:
-            spool.problem(Problem(str(file), reason=known.note, kind="note"))
+        if vis_set.note:
+            spool.problem(Problem(str(file), reason=vis_set.note, kind="note"))
         _spool_file(spool, file, Wanted(options))
 
     def make(spool: Spool, video: str, problems: list[Problem]) -> list[Video]:
@@ -136,8 +135,8 @@ def vis_conversion(
         entry = VisVideo.of(item.body, file, item.place)
         annotations = spool.items(ANNOTATIONS, entry.key)
         (names,) = (categories.body for categories in spool.items(CATEGORIES, ""))
-        read_ = _ObjectReader(file, entry, names, settings.null_means == "absent", problems.append)
-        objects = [made for item in annotations if (made := read_.object(item)) is not None]
+        object_reader = _ObjectReader(file, entry, names, settings.null_means == "absent", problems.append)
+        objects = [video_object for item in annotations if (video_object := object_reader.object(item)) is not None]
         if not objects:
             raise DataError(
                 file, record=video, field=ANNOTATIONS, reason="no object of this video can be used", cure=WITHHELD
@@ -158,14 +157,14 @@ def vis_conversion(
 
 
 def split_of(file: Path) -> str:
-    """The split that a file's name speaks of, as "UVO_sparse_val_video.json" does; "train" where it speaks of none."""
+    """The split in a file's name, such as "val" in "UVO_sparse_val_video.json"; "train" where there is none."""
     words = re.split(r"[^a-z]+", file.stem.lower())
     return next((word for word in words if word in SPLITS), SPLITS[0])
 
 
 def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
-    """Two passes, since annotations may stand before the videos they belong to."""
-    ids: dict[str, bool] = {}  # of videos -> whether it is asked for
+    """Spool a file in two passes, since annotations may come before their videos."""
+    ids: dict[str, bool] = {}  # video id -> whether it is selected
     categories: dict[str, str] = {}
     for section, place, value in iterate_json_sections(file, ("videos", CATEGORIES)):
         try:
@@ -180,8 +179,8 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
                     file,
                     record=place,
                     field="file_names",
-                    reason=f"video {entry.name!r} is there already",
-                    cure="the first is used",
+                    reason=f"video {entry.name!r} repeats",
+                    cure="the first one is used",
                 )
         except DataError as error:
             spool.problem(error.problem)
@@ -201,7 +200,7 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
 def _spool_annotation(spool: SpoolWriter, reader: Reader, ids: dict[str, bool]) -> None:
     key, video = any_id(reader, "id"), any_id(reader, "video_id")
     if video not in ids:
-        raise reader.error("video_id", f"no video of id {video} in this file")
+        raise reader.error("video_id", f"no video with id {video} in this file")
     if ids[video] and not spool.add(ANNOTATIONS, video, Item(key, reader.record, reader.value)):
         reason = f"annotation id {key} repeats: the first one is used"
         spool.problem(Problem(str(reader.file), record=reader.record, field="id", reason=reason, kind="note"))
@@ -209,7 +208,7 @@ def _spool_annotation(spool: SpoolWriter, reader: Reader, ids: dict[str, bool]) 
 
 @dataclass(frozen=True)
 class _ObjectReader:
-    """Makes objects of one video's annotations; a bad one is told and left out, the others stay."""
+    """Makes objects from one video's annotations; invalid ones are reported and left out."""
 
     file: Path
     video: VisVideo
@@ -255,7 +254,7 @@ class _ObjectReader:
 
 
 def _video(entry: VisVideo, name: str, split: str, objects: list[VideoObject], root: Path | None, pad: bool) -> Video:
-    """The row; with `pad`, over all frames of the video's folder, null where the file does not list one."""
+    """The row; with `pad`, over all frames of the video's folder, null in frames that the file does not list."""
     record = Video(
         video_id=entry.name,
         dataset=name,
@@ -302,9 +301,10 @@ NAMELESS = "object"  # the category of objects without a name
 
 
 def write_youtube_vis(videos: Iterable[Video], out: Path, with_frames: bool = False) -> ExportResult:
-    """Write one JSON file a split in YouTube-VIS layout: RLE or null a frame, an object's name as its category.
+    """Write one JSON file per split in YouTube-VIS layout: RLE or null per frame, object names as categories.
 
-    Ids stay where they are whole numbers that no earlier object has; others are numbered anew and told. Memory holds one video.
+    Ids that are integers and not used by an earlier object are kept; others are renumbered and reported. Memory holds
+    one video.
 
     Args:
         videos: the dataset.
@@ -325,7 +325,7 @@ def write_youtube_vis(videos: Iterable[Video], out: Path, with_frames: bool = Fa
                 continue
             if renumbered := files[video.split].add(video):
                 export.report(
-                    video, "objects", f"{renumbered} object ids are numbered anew; `object_id` has the old ones"
+                    video, "objects", f"{renumbered} object ids are renumbered; `object_id` has the original ones"
                 )
             export.count(video)
         for writer in files.values():
@@ -334,18 +334,18 @@ def write_youtube_vis(videos: Iterable[Video], out: Path, with_frames: bool = Fa
 
 
 class _VisWriter:
-    """One file; annotations are written as they come, the short lists at the end."""
+    """Writer of one file: annotations are written one by one, the short lists at the end."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._videos: list[dict[str, Any]] = []
         self._categories: dict[str, int] = {}
         self._ids: set[int] = set()
-        self._numbers = count(1)  # for ids that cannot stay
+        self._numbers = count(1)  # for ids that cannot be kept
         self._file.write('{"annotations": [')
 
     def add(self, video: Video) -> int:
-        """Write one video's objects; returns how many of them were numbered anew."""
+        """Write one video's objects; returns how many of them were renumbered."""
         files = [f"{video.video_id}/{name}.jpg" for name in video.frame_names]
         size = {"height": video.height, "width": video.width, "length": len(files)}
         self._videos.append({"id": len(self._videos) + 1, "file_names": files, **size})
@@ -371,7 +371,7 @@ class _VisWriter:
         return renumbered
 
     def finish(self) -> None:
-        """Write what belongs to the file as a whole."""
+        """Write the lists of videos and categories, and close the JSON object."""
         categories = [{"id": number, "name": name} for name, number in self._categories.items()]
         for key, value in (("videos", self._videos), ("categories", categories)):
             self._file.write(f'{"]," if key == "videos" else ","}\n"{key}": {json.dumps(value, ensure_ascii=False)}')

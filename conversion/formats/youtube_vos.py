@@ -4,8 +4,8 @@ ROOT/meta.json                           {"videos": {<video>: {"objects": {<id>:
 ROOT/JPEGImages/<video>/00005.jpg        every fifth frame; all of them in a folder of their own (`train_all_frames`)
 ROOT/Annotations/<video>/00005.png       object ids; 0 is background
 
-`train` annotates every fifth frame in full. `valid` and `test` annotate each object on its first frame alone, which need
-not be the video's first; what a label image there does not show is not annotated.
+`train` annotates all objects on every fifth frame. `valid` and `test` annotate each object on its first frame only,
+which need not be the video's first; objects that a label image there does not show are unannotated.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from vng.frames import ImageFolder, frame_number, inside
 from vng.label_maps import VOID
 from vng.masks import area
 
-CAMERA_FPS = 30.0  # of all frames
+CAMERA_FPS = 30.0  # frame rate of all frames
 NAME, META = "YouTube-VOS", "meta.json"
 ANNOTATED = ("all", "first")
 
 
 @dataclass(frozen=True)
 class YoutubeFolder:
-    """Where a split lies, and what its label images tell."""
+    """Folders of a split, and which objects its label images annotate."""
 
     root: Path
     frames: Path  # folder of <video>/<frame>.jpg
-    first_only: bool  # a label image tells of the objects that first appear in it, and of no others
+    first_only: bool  # a label image annotates only the objects that first appear in it
 
     @staticmethod
     def of(root: Path, frames: Path | None = None, annotated: str | None = None) -> YoutubeFolder:
-        """The folder; `annotated` None goes by its name: "first" for valid and test, "all" for others.
+        """The folder; `annotated` None is derived from its name: "first" for valid and test, "all" for others.
 
         Raises DataError where it has no meta.json.
         """
@@ -58,22 +58,22 @@ class YoutubeFolder:
 
     @property
     def split(self) -> str:
-        """The split of the rows: the folder's name where it is one of the publisher's."""
+        """The split of the rows: the folder's name where it is a published split, else "train"."""
         name = self.root.resolve().name
         return name if name in ("train", "valid", "test") else "train"
 
 
 @dataclass(frozen=True)
 class MetaObject:
-    """What meta.json says of one object."""
+    """The entry of one object in meta.json."""
 
     number: int  # its value in the label images
     category: str
-    frames: tuple[str, ...]  # where it is to be seen, in time order; the first one carries its mask
+    frames: tuple[str, ...]  # frames in which it is visible, in time order; the first one has its mask
 
 
 def meta_videos(folder: YoutubeFolder, on_problem: Callable[[Problem], None]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(video, its entry) of meta.json, by name; entries with a fault go to `on_problem`."""
+    """(video, its entry) of meta.json, by name; invalid entries go to `on_problem`."""
     file = folder.root / META
     videos = Reader(load_json(file), file, "").get("videos", dict)
     for video, entry in sorted(videos.items()):
@@ -87,7 +87,7 @@ def meta_videos(folder: YoutubeFolder, on_problem: Callable[[Problem], None]) ->
 
 
 def meta_categories(file: Path, on_problem: Callable[[Problem], None]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(video, {object id: category}) of a meta.json; entries with a fault go to `on_problem`."""
+    """(video, {object id: category}) of a meta.json; invalid entries go to `on_problem`."""
     for video, entry in Reader(load_json(file), file, "").get("videos", dict).items():
         try:
             objects = Reader(entry, file, video).child("objects")
@@ -99,47 +99,48 @@ def meta_categories(file: Path, on_problem: Callable[[Problem], None]) -> Iterat
 def meta_objects(entry: Any, file: Path, video: str) -> list[MetaObject]:
     """The objects of a video's entry, by number; raises DataError for a field that is missing or wrong."""
     objects = Reader(entry, file, video).child("objects")
-    found = []
+    items = []
     for key in objects.value:
         reader = objects.child(key)
         if not (key.isascii() and key.isdigit() and 0 < int(key) < VOID):
-            raise reader.error("", f"object id {key!r}: a number in 1..{VOID - 1} is expected")
+            raise reader.error("", f"expected an object id in 1..{VOID - 1}, got {key!r}")
         frames = reader.items("frames", str)
         if not frames:
             raise reader.error("frames", "no frame of this object")
-        found.append(MetaObject(int(key), reader.get("category", str, ""), tuple(sorted(frames))))
-    if not found:
+        items.append(MetaObject(int(key), reader.get("category", str, ""), tuple(sorted(frames))))
+    if not items:
         raise objects.error("", "no object in this video")
-    if len({item.number for item in found}) < len(found):
-        raise objects.error("", "two ids are one number")
-    return sorted(found, key=lambda item: item.number)
+    if len({item.number for item in items}) < len(items):
+        raise objects.error("", "two ids have the same number")
+    return sorted(items, key=lambda item: item.number)
 
 
 def read_youtube_video(
     folder: YoutubeFolder, video: str, entry: Any, name: str, split: str, on_problem: Callable[[Problem], None]
 ) -> tuple[Video, Void]:
-    """One video as a record, and its void.
+    """The record of one video, and its void.
 
-    An object without a mask is left out and goes to `on_problem`; so do pixels of an id that meta.json lacks, which become
-    void. Raises DataError for missing frames, missing, broken or wrongly sized annotations, and no object left.
+    Objects without a mask are left out and go to `on_problem`, as do ids that meta.json lacks, whose pixels become
+    void. Raises DataError for missing frames, for missing, broken or wrongly sized annotations, and where no object is
+    left.
     """
     file = folder.root / META
     objects = meta_objects(entry, file, video)
     frames = _frames(folder, video)
     labels = _labels(folder, video, frames, objects)
-    made = []
+    kept = []
     for item in objects:
         masks = object_masks(labels, item.number, folder.first_only)
         first = masks[frames.names.index(item.frames[0])]
         shown = (first,) if folder.first_only else masks
         if any(mask is not None and area(mask) for mask in shown):
-            made.append(VideoObject(str(item.number), item.category, "youtube-vos", masks))
+            kept.append(VideoObject(str(item.number), item.category, "youtube-vos", masks))
             continue
         where = f"in its first frame, {item.frames[0]}" if folder.first_only else "in any frame"
         on_problem(
             Problem(str(file), record=video, field=f"objects.{item.number}", reason=f"this object has no mask {where}")
         )
-    if not made:
+    if not kept:
         raise DataError(
             file,
             record=video,
@@ -147,8 +148,8 @@ def read_youtube_video(
             reason="no object of this video has a mask",
             cure="fetch its annotations again",
         )
-    known = [item.number for item in objects]
-    for value in set(object_ids(labels)) - set(known):
+    listed_ids = [item.number for item in objects]
+    for value in set(object_ids(labels)) - set(listed_ids):
         reason = f"label images show id {value}, which is not in {META}: its pixels count as void"
         on_problem(Problem(str(folder.root / "Annotations"), record=video, reason=reason, kind="note"))
     height, width = frames.size
@@ -162,10 +163,10 @@ def read_youtube_video(
         frame_names=tuple(frames.names),
         narratives=(),
         expressions=(),
-        objects=tuple(made),
+        objects=tuple(kept),
         frames=frames,
     )
-    return record, void_masks(labels, known)
+    return record, void_masks(labels, listed_ids)
 
 
 def _frames(folder: YoutubeFolder, video: str) -> ImageFolder:
@@ -182,24 +183,24 @@ def _frames(folder: YoutubeFolder, video: str) -> ImageFolder:
 
 
 def _labels(folder: YoutubeFolder, video: str, frames: ImageFolder, objects: list[MetaObject]) -> Labels:
-    """The label images by frame; None where there is none, which frames that meta.json counts on may not be."""
+    """Label images by frame, None where there is none; raises DataError for a missing one that meta.json requires."""
     annotations = inside(folder.root / "Annotations", video)
-    there = {path.stem for path in annotations.glob("*.png")}
+    annotated = {path.stem for path in annotations.glob("*.png")}
     needed = {frame for item in objects for frame in (item.frames[:1] if folder.first_only else item.frames)}
     for frames_of, reason in (
         (needed - set(frames.names), "of an object is not among the video's frames"),
-        (needed - there, "of an object has no annotation"),
-        (there - set(frames.names), "is annotated and is not among the video's frames"),
+        (needed - annotated, "of an object has no annotation"),
+        (annotated - set(frames.names), "is annotated and is not among the video's frames"),
     ):
         if frames_of:
             name = min(frames_of)
             raise DataError(
                 annotations, record=video, field=name, reason=f"frame {name} {reason}", cure="fetch the video again"
             )
-    read: list[np.ndarray | None] = []
+    labels: list[np.ndarray | None] = []
     for name in frames.names:
-        read.append(read_labels(annotations / f"{name}.png", frames.size) if name in there else None)
-    return read
+        labels.append(read_labels(annotations / f"{name}.png", frames.size) if name in annotated else None)
+    return labels
 
 
 def youtube_vos_conversion(

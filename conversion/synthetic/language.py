@@ -1,7 +1,7 @@
-"""What annotators say of a procedural scene: captions whose nouns only their words in context tell apart.
+"""Captions of a procedural scene, whose nouns can be distinguished only by the words around them.
 
-Two things of one noun are told apart by attribute (colour, pattern, size), place, motion or relation ("the other
-ball"), whatever is true and unique in the video.
+Two things with the same noun are distinguished by attribute (colour, pattern, size), place, motion or relation ("the
+other ball"), whichever is true and unique in the video.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Caption:
-    """One actor's narrative: text, its nouns that mean things, and all its nouns (things or not)."""
+    """One actor's narrative: text, its nouns that mean things of the scene, and all its nouns."""
 
     actor_name: str
     text: str
@@ -50,13 +50,15 @@ _LINKS = ("while", "and", "as")
 _SEES = ("past", "near", "in sight of")
 
 
-def describe(thing: int, scene: Scene, visible: np.ndarray, rng: np.random.Generator, said: set[int]) -> str | None:
-    """A phrase that is true of this thing alone among the things of its noun, with the noun as "{}"; None if none is.
+def describe(
+    thing: int, scene: Scene, visible: np.ndarray, rng: np.random.Generator, mentioned: set[int]
+) -> str | None:
+    """A phrase that is true only of this thing among those with its noun, with the noun as "{}"; None if there is none.
 
     Args:
         thing: index into scene.things.
         visible: bool [K, T].
-        said: things this narrative has already mentioned (for "the other ...").
+        mentioned: things that this narrative has already mentioned (for "the other ...").
     """
     things = scene.things
     me = things[thing]
@@ -73,7 +75,7 @@ def describe(thing: int, scene: Scene, visible: np.ndarray, rng: np.random.Gener
         options["motion"].append(f"{{article}} {{}} {_WHICH[me.motion]}")
     if twins:
         options["place"] += _by_place(thing, twins, scene, visible)
-    if len(twins) == 1 and twins[0] in said:
+    if len(twins) == 1 and twins[0] in mentioned:
         options["relation"].append("the other {}")
     if not twins:
         options["plain"] = ["{article} {}"]
@@ -84,16 +86,16 @@ def describe(thing: int, scene: Scene, visible: np.ndarray, rng: np.random.Gener
     shares = np.array([weights[cue] for cue in possible])
     cue = possible[int(rng.choice(len(possible), p=shares / shares.sum()))]
     phrase = str(rng.choice(options[cue]))
-    if thing in said or rng.random() < 0.5:
+    if thing in mentioned or rng.random() < 0.5:
         return phrase.replace("{article}", "the")
     following = phrase.split(" ", 1)[1].replace("{}", me.noun)
     return phrase.replace("{article}", "an" if following[0] in "aeiou" else "a")
 
 
 def _by_place(thing: int, twins: list[int], scene: Scene, visible: np.ndarray) -> list[str]:
-    """Place phrases that hold in every frame in which this thing and a twin are both seen, by a clear margin."""
+    """Phrases of place that are true, by a clear margin, in every frame that shows both this thing and a twin."""
     places = {"on the left": (0, -1), "on the right": (0, 1), "at the top": (1, -1), "at the bottom": (1, 1)}
-    found = []
+    phrases = []
     for words, (axis, sign) in places.items():
         margin = 0.18 * (scene.settings.width, scene.settings.height)[axis]
         clear = []
@@ -102,12 +104,12 @@ def _by_place(thing: int, twins: list[int], scene: Scene, visible: np.ndarray) -
             gap = sign * (scene.things[thing].centre[:, axis] - scene.things[twin].centre[:, axis])
             clear.append(bool(both.any()) and bool((gap[both] > margin).all()))
         if all(clear):
-            found.append(f"{{article}} {{}} {words}")
-    return found
+            phrases.append(f"{{article}} {{}} {words}")
+    return phrases
 
 
 def actor_name(thing: int, scene: Scene) -> str:
-    """The actor's name as annotators give it: "Ball", or "Ball one", "Ball two" among several."""
+    """The actor's name as annotators write it: "Ball", or "Ball one", "Ball two" among several."""
     noun = scene.things[thing].noun
     same = [i for i, other in enumerate(scene.things) if other.noun == noun]
     if len(same) == 1:
@@ -116,7 +118,7 @@ def actor_name(thing: int, scene: Scene) -> str:
 
 
 class _Text:
-    """Text under construction that knows where its nouns are."""
+    """Text under construction, with the positions of its nouns."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -124,7 +126,7 @@ class _Text:
         self.nouns: list[tuple[int, int]] = []
 
     def add(self, words: str) -> None:
-        """Append words; [brackets] mark nouns that mean no thing."""
+        """Append words; [brackets] mark nouns that do not mean a thing of the scene."""
         while "[" in words:
             before, rest = words.split("[", 1)
             noun, words = rest.split("]", 1)
@@ -144,12 +146,12 @@ class _Text:
 
 
 def narrate(scene: Scene, visible: np.ndarray, rng: np.random.Generator) -> list[Caption]:
-    """The narratives of a scene: one for each thing that can be told apart, and one of the background.
+    """The narratives of a scene: one for each thing that can be distinguished, and one for the background.
 
     Args:
         scene: the scene.
-        visible: bool [K, T], whether a thing shows enough of itself in a frame.
-        rng: the source of randomness.
+        visible: bool [K, T], whether enough of a thing is visible in a frame.
+        rng: random number generator.
     """
     captions = []
     for thing in range(len(scene.things)):
@@ -162,17 +164,17 @@ def narrate(scene: Scene, visible: np.ndarray, rng: np.random.Generator) -> list
 
 
 def _narrate_actor(actor: int, scene: Scene, visible: np.ndarray, rng: np.random.Generator) -> Caption | None:
-    said: set[int] = set()
-    phrase = describe(actor, scene, visible, rng, said)
+    mentioned: set[int] = set()
+    phrase = describe(actor, scene, visible, rng, mentioned)
     if phrase is None:
         return None
     text = _Text()
     text.add_mention(phrase, scene.things[actor].noun, actor)
-    said.add(actor)
+    mentioned.add(actor)
     text.add(" " + _verb(scene.things[actor], rng))
-    seen = [i for i in range(len(scene.things)) if i != actor and (visible[i] & visible[actor]).any()]
-    for count, other in enumerate(rng.permutation(seen)[:2].tolist()):
-        phrase = describe(other, scene, visible, rng, said)
+    companions = [i for i in range(len(scene.things)) if i != actor and (visible[i] & visible[actor]).any()]
+    for count, other in enumerate(rng.permutation(companions)[:2].tolist()):
+        phrase = describe(other, scene, visible, rng, mentioned)
         if phrase is None:
             continue
         if count == 0 and rng.random() < 0.4:
@@ -182,7 +184,7 @@ def _narrate_actor(actor: int, scene: Scene, visible: np.ndarray, rng: np.random
             text.add(f" {rng.choice(_LINKS)} ")
             text.add_mention(phrase, scene.things[other].noun, other)
             text.add(" " + _verb(scene.things[other], rng))
-        said.add(other)
+        mentioned.add(other)
     text.add(".")
     return Caption(
         actor_name(actor, scene), text.text[0].upper() + text.text[1:], tuple(text.mentions), tuple(sorted(text.nouns))

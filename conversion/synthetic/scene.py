@@ -1,6 +1,6 @@
-"""Scenes of the procedural world: textured shapes that move, hide each other, leave and come back, and a moving camera.
+"""Scenes of the procedural world: textured shapes that move, occlude each other, leave and return, and a moving camera.
 
-Exact truth: an object's mask is the set of pixels it won in the painter's order.
+Exact ground truth: an object's mask is the set of its visible pixels after all objects are painted back to front.
 Shapes: T frames, K objects, H x W pixels.
 """
 
@@ -58,7 +58,8 @@ _CROSS = np.array(
         *[(-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35)],
     ]
 )
-SHAPES: dict[str, np.ndarray] = {  # unit outlines float [V, 2], the nouns of this world
+# Unit outlines, float [V, 2], by noun.
+SHAPES: dict[str, np.ndarray] = {
     "ball": _regular(48),
     "box": _regular(4, np.pi / 4) * 1.15,
     "star": _star(5, 0.48) * 1.1,
@@ -72,7 +73,7 @@ SHAPES: dict[str, np.ndarray] = {  # unit outlines float [V, 2], the nouns of th
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings:
-    """What the world is like; `PRESETS` names those that are used."""
+    """Settings of the procedural world; see `PRESETS`."""
 
     height: int = 240
     width: int = 416
@@ -80,18 +81,19 @@ class WorldSettings:
     objects: tuple[int, int] = (3, 6)  # fewest and most
     radius: tuple[float, float] = (0.08, 0.17)  # of an object, as a share of the height
     same_noun: float = 0.8  # chance that an object repeats a noun of the video
-    same_colour: float = 0.5  # chance that an object of the same noun also repeats the colour: only place, motion
-    # or relation tell it apart
-    patterned: float = 0.5
-    leave: float = 0.35  # chance that an object leaves the frame, comes late or comes back
+    # Chance that an object of the same noun also repeats the colour: only place, motion or relation distinguish it.
+    same_colour: float = 0.5
+    patterned: float = 0.5  # chance that an object has a pattern
+    leave: float = 0.35  # chance that an object leaves the frame, enters late or returns
     camera: float = 0.08  # camera travel, as a share of the frame
     pillars: int = 1  # most foreground pillars that hide objects
     pillar_width: tuple[float, float] = (0.05, 0.09)  # as a share of the frame's width
-    paths: int = 12  # ways an object may choose from, to keep apart from the others; with 1 they cross
+    paths: int = 12  # candidate paths, of which the one farthest from other objects is used; with 1, paths cross
     clutter: float = 1.0  # contrast of the background texture
     noise: float = 4.0  # standard deviation of pixel noise, grey levels
     speed: float = 0.35  # most travel of an object over the video, as a share of the frame
-    cues: tuple[tuple[str, float], ...] = (  # how captions tell things of one noun apart, and how often
+    # Cues by which captions distinguish things with the same noun, and their weights.
+    cues: tuple[tuple[str, float], ...] = (
         ("colour", 1.0),
         ("pattern", 1.0),
         ("size", 1.0),
@@ -122,7 +124,8 @@ PRESETS = {
     "hard": WorldSettings(),
     "easy": _EASY,
     "stills": replace(_EASY, frames=1),
-    "varied": replace(  # between the two: videos as they come
+    # Between "easy" and "hard": videos of mixed difficulty.
+    "varied": replace(
         _EASY,
         objects=(2, 4),
         radius=(0.11, 0.2),
@@ -135,7 +138,8 @@ PRESETS = {
         speed=0.4,
         cues=(("colour", 8.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
     ),
-    "crowded": replace(  # easy's size in another look: more and smaller things, patterns, pillars that hide them
+    # The frame size of "easy" with another look: more and smaller things, patterns, pillars that occlude them.
+    "crowded": replace(
         _EASY,
         objects=(3, 5),
         radius=(0.1, 0.17),
@@ -148,9 +152,8 @@ PRESETS = {
         speed=0.45,
         cues=(("colour", 6.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
     ),
-    "occlusions": replace(  # the easy world's look, but things cross, pass behind pillars, leave and come back
-        _EASY, frames=24, pillars=2, pillar_width=(0.12, 0.22), paths=1, leave=0.4, speed=0.6
-    ),
+    # The look of "easy", but things cross, pass behind pillars, leave and return.
+    "occlusions": replace(_EASY, frames=24, pillars=2, pillar_width=(0.12, 0.22), paths=1, leave=0.4, speed=0.6),
 }
 
 
@@ -162,7 +165,7 @@ class Thing:
     colour: str
     pattern: str
     radius: float  # pixels
-    motion: str  # key of MOTIONS: how it moves over the ground
+    motion: str  # key of MOTIONS: its motion over the ground
     centre: np.ndarray  # float64 [T, 2], (x, y) in ground pixels
     angle: np.ndarray  # float64 [T], radians
     shade: float  # brightness factor
@@ -171,7 +174,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is drawn in one video; things later in the tuple are nearer to the camera."""
+    """All that is drawn in one video; things later in the tuple are closer to the camera."""
 
     settings: WorldSettings
     things: tuple[Thing, ...]
@@ -181,7 +184,7 @@ class Scene:
 
 
 def make_scene(settings: WorldSettings, rng: np.random.Generator) -> Scene:
-    """Draw a scene; the generator alone decides it."""
+    """Draw a random scene, determined by the settings and the generator."""
     camera = _camera_path(settings, rng)
     count = int(rng.integers(settings.objects[0], settings.objects[1] + 1))
     things: list[Thing] = []
@@ -243,13 +246,14 @@ def _path(
     camera: np.ndarray,
     others: list[Thing],
 ) -> np.ndarray:
-    """Ground positions [T, 2]: straight with a wobble; leavers cross the frame's edge and may come back."""
+    """Ground positions [T, 2]: straight with a wobble; things that leave cross the frame's edge and may return."""
     size = np.array([settings.width, settings.height], float)
     direction = np.array(MOTIONS[motion])
     travel = direction * size * settings.speed * rng.uniform(0.7, 1.0)
     steps = np.linspace(0, 1, settings.frames)[:, None]
     best, best_gap = None, -np.inf
-    for _ in range(settings.paths):  # the one that keeps farthest from the others, so that few things are hidden wholly
+    # The path farthest from the other things, so that few things are fully hidden.
+    for _ in range(settings.paths):
         low = np.maximum(radius, radius - travel)
         high = np.minimum(size - radius, size - radius - travel)
         start = rng.uniform(np.minimum(low, high), np.maximum(low, high))
@@ -274,15 +278,15 @@ def _absence(settings: WorldSettings, rng: np.random.Generator, radius: float, p
     far = max(settings.width, settings.height) + 2 * radius
     kind = rng.integers(3)
     middle = rng.uniform(0.4, 0.65)
-    if kind == 0:  # leaves for good
+    if kind == 0:  # leaves and does not return
         return far * np.clip((steps - middle) / 0.35, 0, None)
-    if kind == 1:  # comes late
+    if kind == 1:  # enters late
         return -far * np.clip((1 - middle - steps) / 0.35, 0, None)
-    return far * np.clip(1 - np.abs(steps - middle) / 0.28, 0, None)  # leaves and comes back
+    return far * np.clip(1 - np.abs(steps - middle) / 0.28, 0, None)  # leaves and returns
 
 
 def _ground(settings: WorldSettings, rng: np.random.Generator) -> np.ndarray:
-    """A dull textured ground, larger than the frame by the camera's travel."""
+    """A dull textured ground, larger than the frame by the travel of the camera."""
     height = int(settings.height * (1 + settings.camera)) + 2
     width = int(settings.width * (1 + settings.camera)) + 2
     base = rng.uniform(70, 170) + rng.uniform(-18, 18, 3)

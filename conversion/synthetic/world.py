@@ -1,13 +1,13 @@
-"""The procedural world on disk: videos with exact truth, written in the very formats of the real annotations.
+"""The procedural world on disk: videos with exact ground truth, written in the formats of the real annotations.
 
     OUT/
       frames/<video>/000000.jpg       frames
       vidln.jsonl                     Video Localized Narratives with noisy, time-aligned traces
       points.json                     Point-VOS points with wrong and ambiguous verdicts (Oops layout)
-      vng/{meta_expressions,extra_masks,orig_masks}.json      the truth as a VNG set
-      truth.json                      which point record and which spans mean which object, and the world's settings
+      vng/{meta_expressions,extra_masks,orig_masks}.json      the ground truth as a VNG set
+      truth.json                      the object that each point record and each span means, and the world's settings
 
-The same seed gives the same bytes, and video i does not depend on how many videos are made.
+The same seed gives identical output, and video i does not depend on the number of videos.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from vng.masks import decode, encode
 from vng.narratives import Expression, Narrative
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, sample_in_mask
 
-POINT_FRAMES = 10  # annotated frames a video, Point-VOS Sec. 3.2
+POINT_FRAMES = 10  # annotated frames per video, Point-VOS Sec. 3.2
 KEY_FRAMES = 10
-CANDIDATES = {"foreground": 7, "background": 10, "uncertain": 3}  # a frame and object, Point-VOS App. B
-EXTRA_ID_BASE = 4_850_600_790_000_000_000  # ids beyond 2^32, as the published extra masks have
-MIN_VISIBLE = 12  # pixels; less of a thing is as good as absent
+CANDIDATES = {"foreground": 7, "background": 10, "uncertain": 3}  # per frame and object, Point-VOS App. B
+EXTRA_ID_BASE = 4_850_600_790_000_000_000  # ids beyond 2^32, as in the published extra masks
+MIN_VISIBLE = 12  # pixels; a thing with fewer counts as absent
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorNoise:
-    """How annotators err."""
+    """Error rates of the simulated annotators."""
 
-    wrong_verdict: float = 0.05  # verdicts on the wrong side, on average; annotators differ (exponentially)
-    most_wrong: float = 0.25  # the most careless annotator's share
-    unsure_distance: float = 1.5  # pixels from the outline within which a person may say "unsure"
-    unsure: float = 0.5  # how often they do there
-    wrong_name: float = 0.02  # an object name that no caption has
-    trace_outside: float = 0.25  # trace points off the object (73 % of real ones are inside)
+    wrong_verdict: float = 0.05  # mean share of wrong verdicts; distributed exponentially over annotators
+    most_wrong: float = 0.25  # upper limit of an annotator's share
+    unsure_distance: float = 1.5  # distance to the outline, in pixels, within which a person may answer "unsure"
+    unsure: float = 0.5  # share of "unsure" answers there
+    wrong_name: float = 0.02  # share of object names that occur in no caption
+    trace_outside: float = 0.25  # share of trace points off the object (73 % of real ones are inside)
     trace_lag_ms: int = 40  # standard deviation of the lag between hand and voice
 
 
 @dataclass(frozen=True)
 class World:
-    """One procedural video with everything that is said and known of it."""
+    """One procedural video with its annotations and its ground truth."""
 
     record: Video
     frames: np.ndarray  # uint8 [T, H, W, 3]
@@ -73,7 +73,7 @@ class World:
 def make_world(
     index: int, seed: int, settings: WorldSettings, split: str = "train", noise: AnnotatorNoise | None = None
 ) -> World:
-    """Make procedural video `index` of the world `seed`."""
+    """Make procedural video `index` of the world with this seed."""
     noise = noise or AnnotatorNoise()
     rng = np.random.default_rng([seed, index])
     video_id = f"procedural {seed}_{index:05d}"
@@ -191,7 +191,7 @@ def _narrative_with_trace(
     noise: AnnotatorNoise,
     rng: np.random.Generator,
 ) -> ActorNarrative:
-    """Speak the caption word by word; over each noun of a thing the pointer scribbles on it, in one or two key frames."""
+    """Speak the caption word by word; at each noun of a thing, the pointer scribbles on it in one or two key frames."""
     start_ms = 1_700_000_000_000 + index * 1_000_000 + number * 60_000
     words = _speak(caption.text, rng)
     mention_of: dict[int, Mention] = {mention.start: mention for mention in caption.mentions}
@@ -201,13 +201,15 @@ def _narrative_with_trace(
         mention = mention_of.get(word.start)
         if mention is None:
             continue
-        seen = [k for k, t in enumerate(keyframes) if masks[mention.thing, t].any()]
-        if not seen:
+        visible_keys = [k for k, t in enumerate(keyframes) if masks[mention.thing, t].any()]
+        if not visible_keys:
             continue
         stop_ms = words[position + 1].start_ms if position + 1 < len(words) else word.end_ms
         lag = int(abs(rng.normal(0, noise.trace_lag_ms)))
         begin, end = start_ms + word.start_ms + lag, start_ms + stop_ms
-        chosen = sorted(rng.choice(seen, size=min(len(seen), 1 + int(rng.random() < 0.35)), replace=False).tolist())
+        chosen = sorted(
+            rng.choice(visible_keys, size=min(len(visible_keys), 1 + int(rng.random() < 0.35)), replace=False).tolist()
+        )
         for piece, key in enumerate(chosen):
             times = np.linspace(begin, end, len(chosen) + 1)[piece : piece + 2]
             parts.append(_scribble(masks[mention.thing, keyframes[key]], key, times, noise, rng))
@@ -240,12 +242,13 @@ def _speak(text: str, rng: np.random.Generator) -> list[AlignedWord]:
 def _scribble(
     mask: np.ndarray, key: int, times: np.ndarray, noise: AnnotatorNoise, rng: np.random.Generator
 ) -> tuple[TracePoint, ...]:
-    """A smooth pointer path over a mask; about `trace_outside` of it strays off."""
+    """A smooth pointer path over a mask; about a share `trace_outside` of it strays off the mask."""
     height, width = mask.shape
     corners = sample_in_mask(mask, 5, 0, rng)
     if not len(corners):
         return ()
-    count = max(4, int((times[1] - times[0]) / 17))  # a pointer reports about 60 positions a second
+    # A pointer reports about 60 positions per second.
+    count = max(4, int((times[1] - times[0]) / 17))
     along = np.linspace(0, len(corners) - 1, count)
     path = np.stack([np.interp(along, np.arange(len(corners)), corners[:, axis]) for axis in (0, 1)], 1)
     reach = np.sqrt(mask.sum() / np.pi)
@@ -270,7 +273,7 @@ def _annotate_points(
     rng: np.random.Generator,
 ) -> PointRecord:
     n_frames, height, _ = masks.shape
-    distance = 20 * height / 480  # Point-VOS's 20 pixels at its usual 480 rows
+    distance = 20 * height / 480  # Point-VOS: 20 pixels at 480 rows
     points: list[AnnotatedPoint] = []
     own = replace(noise, wrong_verdict=min(noise.most_wrong, float(rng.exponential(noise.wrong_verdict))))
     for t in _evenly(n_frames, POINT_FRAMES):
@@ -293,7 +296,7 @@ def _annotate_points(
 
 
 def _candidates(mask: np.ndarray, distance: float, rng: np.random.Generator) -> list[tuple[np.ndarray, str]]:
-    """Candidate positions of one frame: inside, outside, and near the outline; all at least `distance` apart by kind."""
+    """Candidate positions of one frame: inside, outside, near the outline; at least `distance` apart within a kind."""
     band = np.zeros_like(mask)
     if mask.any():
         kernel = np.ones((5, 5), np.uint8)
@@ -334,15 +337,15 @@ def write_world(
 
     Raises:
         UsageError: unknown preset.
-        DataError: `out` holds something else.
+        DataError: `out` holds other files.
     """
     settings = settings or PRESETS[one_of(preset, PRESETS, "preset")]
-    described = json.loads(json.dumps({"videos": videos, "seed": seed, "split": split, "settings": asdict(settings)}))
+    description = json.loads(json.dumps({"videos": videos, "seed": seed, "split": split, "settings": asdict(settings)}))
     truth_file = out / "truth.json"
     if truth_file.exists():
-        made = load_json(truth_file)
-        if made["world"] == described:
-            return made["totals"]
+        existing = load_json(truth_file)
+        if existing["world"] == description:
+            return existing["totals"]
         raise DataError(out, reason="this folder holds another procedural set", cure="choose another --out")
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / "frames").exists():
@@ -363,8 +366,9 @@ def write_world(
         "points": sum(len(item.points) for _, _, points, _ in worlds for item in points),
     }
     truth = {record.video_id: truth for record, _, _, truth in worlds}
-    write_json({"world": described, "totals": totals, "videos": truth}, out / "truth.tmp")
-    os.replace(out / "truth.tmp", truth_file)  # last: its presence says that the set is whole
+    write_json({"world": description, "totals": totals, "videos": truth}, out / "truth.tmp")
+    # Last: its presence means that the set is complete.
+    os.replace(out / "truth.tmp", truth_file)
     return totals
 
 
@@ -378,7 +382,7 @@ def _write_frames(world: World, folder: Path) -> None:
 
 
 def trace_share_inside(world: World) -> float:
-    """Share of trace points that fall inside the mask of the thing they were drawn for, to check the noise model."""
+    """Share of trace points inside the mask of the thing they were drawn for, to check the noise model."""
     from conversion.formats.vidln import by_keyframe, trace_segment
 
     inside, total = 0, 0

@@ -1,4 +1,4 @@
-"""The command line: one file a verb, and `app`, which collects them. The only room of `vng/` that imports `conversion/`."""
+"""The command line: one file per command, collected by `app`. Only this package of `vng/` imports `conversion/`."""
 
 from vng.cli.app import entry_point, main
 

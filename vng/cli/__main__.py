@@ -1,4 +1,4 @@
-"""`python -m vng.cli ...`: how `torchrun` and `accelerate launch` start commands."""
+"""`python -m vng.cli ...`: the entry point for `torchrun` and `accelerate launch`."""
 
 from vng.cli.app import entry_point
 

@@ -1,7 +1,7 @@
-"""`vng ...`: collects the commands, runs one, turns known errors into lines and an exit status.
+"""`vng ...`: collects the commands, runs one, and turns errors into messages and an exit status.
 
-Each command is a file beside this one with a function `add(commands)`, which makes its parser, and calls the Python function
-of the command's name. Heavy packages are imported inside the commands that use them, so that `--help` answers at once.
+Each command is a file in this folder; its function `add(commands)` creates the parser, its `run` calls the Python
+function of the same name. Commands import heavy packages inside functions, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = (
 )
 DESCRIPTION = "Video Narrative Grounding: given a video and a narrative, segment what each marked noun means."
 EPILOG = """\
-own points to own model in five commands:
+from your points to your model in five commands:
   vng convert point-vos --points P.json --narratives N.jsonl --frames FRAMES --out DATA
   vng inspect DATA --html PAGE
   vng train configs/grounder.yaml data.path=DATA out=RUN
@@ -44,11 +44,11 @@ exit status: 0 all done, 1 bad data, 2 wrong call.
 
 
 def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
-    """The command line.
+    """The parser of the command line.
 
     Args:
-        words: those that were typed; commands that are none of them get a line in help and no arguments, which saves half
-            of the start-up time. None: the whole command line.
+        words: the typed words; commands not among them are listed in help but get no arguments, which halves the
+            start-up time. None: all commands in full.
     """
     parser = Parser(
         prog="vng", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,13 +65,13 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status."""
+    """Run a command and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "transformers", "datasets", "absl", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         arguments = _parse(argv)
-    except SystemExit as stop:  # argparse has said what is wrong
+    except SystemExit as stop:  # argparse has printed the error
         return int(stop.code or 0)
     try:
         return arguments.run(arguments) or 0
@@ -81,16 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"vng: {line}", file=sys.stderr)
         return error.exit_status
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder without write permission
         print(f"vng: {error.filename or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("vng: interrupted; run the command again to resume it", file=sys.stderr)
+        print("vng: interrupted; run the same command again", file=sys.stderr)
         return 130
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """As argparse, but overrides may stand on both sides of an option (argparse takes one run of them only)."""
+    """Parse as argparse does, but allow overrides on both sides of an option, which argparse does not."""
     words = sys.argv[1:] if argv is None else argv
     parser = build_parser(words)
     arguments, rest = parser.parse_known_args(words)
@@ -106,7 +106,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def entry_point() -> None:
-    """The console script."""
+    """The console script `vng`."""
     try:
         status = main()
     finally:

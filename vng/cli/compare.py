@@ -1,4 +1,4 @@
-"""`vng compare`."""
+"""The command `vng compare`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vng.cli.options import JSON, Option, add_options, command, path
 
 NAME, SUMMARY = (
     "compare",
-    "two datasets of the same objects side by side: how alike their masks are, and which agree with the points",
+    "compare two datasets of the same objects: similarity of their masks, agreement with the points",
 )
 
 OPTIONS = (
-    Option(name="html", type=path, help="folder for index.html: the biggest disagreements"),
-    Option(name="frames", type=path, help="where linked frames lie now, if they moved"),
+    Option(name="html", type=path, help="folder for index.html, which shows the largest disagreements"),
+    Option(name="frames", type=path, help="folder of linked frames, if they moved"),
     JSON,
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng compare`."""
     parser = command(
         commands,
         NAME,
@@ -31,25 +31,25 @@ def add(commands: Any) -> None:
         "vng compare data/oops-classical data/oops-embedded --html page",
     )
     parser.add_argument("first", type=Path, metavar="DATASET_A", help="dataset folder")
-    parser.add_argument("second", type=Path, metavar="DATASET_B", help="dataset folder, of the same points")
+    parser.add_argument("second", type=Path, metavar="DATASET_B", help="dataset folder with the same points")
     add_options(parser, OPTIONS)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print how alike two datasets are; write their page."""
+    """Print the comparison of two datasets; write its page."""
     from vng import compare
     from vng.dataset import MEASURES
 
-    compared = compare(
+    comparison = compare(
         arguments.first, arguments.second, arguments.html, frames=arguments.frames, progress=not arguments.quiet
     )
-    figures = compared.as_json()
+    figures = comparison.as_json()
     if arguments.json:
         print(json.dumps(figures))
         return
-    alike = "no frame in common" if compared.iou is None else f"mean IoU {compared.iou:.3f}"
-    print(f"{len(compared.objects):,} objects in both, {alike}")
-    print(f"only in one: {len(compared.only_first):,} and {len(compared.only_second):,}")
+    similarity = "no frame in common" if comparison.iou is None else f"mean IoU {comparison.iou:.3f}"
+    print(f"{len(comparison.objects):,} objects in both, {similarity}")
+    print(f"only in one: {len(comparison.only_first):,} and {len(comparison.only_second):,}")
     for name in MEASURES:
         if (measure := figures[name]) is not None:
             interval = "{first:.3f} and {second:.3f}, difference {difference:+.3f} [{low:+.3f}, {high:+.3f}]"

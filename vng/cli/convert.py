@@ -1,4 +1,4 @@
-"""`vng convert KIND`: a parser for each entry of the table of conversions (`conversion.kinds`)."""
+"""The command `vng convert KIND`, with one KIND per entry of `conversion.kinds`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vng.cli.options import add_options, command, given
+from vng.cli.options import add_options, command, option_values
 from vng.cli.output import print_estimate, print_totals
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ NAME, SUMMARY = "convert", "make a VNG dataset from annotations"
 
 
 def add(commands: Any) -> None:
-    """The command's parser, with one for each kind of annotations."""
+    """Add the parser of `vng convert`, with one sub-parser per kind of annotations."""
     parser = commands.add_parser(
         NAME,
         help=SUMMARY,
@@ -34,19 +34,19 @@ def _add_kind(kinds: Any, kind: Kind) -> None:
     parser = command(kinds, kind.name, run, kind.summary, kind.example)
     add_options(parser, kind.all_options)
     parser.add_argument(
-        "--dry-run", action="store_true", help="report what would be done and how long it would take; write nothing"
+        "--dry-run", action="store_true", help="print what would be converted and how long it would take; write nothing"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 when anything was left out")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if anything was left out")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, print totals and a summary of the problems."""
+    """Convert; print totals and a summary of problems."""
     import conversion
     from conversion.kinds import KINDS
     from vng.processes import current_processes
 
-    options = given(arguments, KINDS[arguments.kind].all_options) | {"progress": not arguments.quiet}
+    options = option_values(arguments, KINDS[arguments.kind].all_options) | {"progress": not arguments.quiet}
     if arguments.dry_run:
         if current_processes().is_main:
             print_estimate(conversion.estimate(arguments.kind, **options), arguments.json)

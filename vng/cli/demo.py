@@ -1,7 +1,7 @@
-"""`vng demo`: the whole path on the procedural world, as the very commands a user would type.
+"""The command `vng demo`: the complete workflow on procedural videos, run with the same commands a user would type.
 
 synthesize -> convert points and narratives to pseudo-masks -> pre-train on them -> fine-tune on a few true masks ->
-predict -> evaluate -> a page. Everything is seeded and every figure is of held-out videos.
+predict -> evaluate -> a page. Everything is seeded; all figures are from held-out videos.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from vng.errors import VngError
 RunCommand = Callable[[Sequence[str]], int]
 
 
-NAME, SUMMARY = "demo", "the whole path on the procedural world, offline, in minutes"
+NAME, SUMMARY = "demo", "run the complete workflow on procedural videos, offline, in minutes"
 
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """How much of everything; the defaults fit ten minutes on two cores."""
+    """Sizes of the demo; the defaults take at most ten minutes on two cores."""
 
     pretrain_videos: int = 240
     finetune_videos: int = 80
@@ -39,9 +39,9 @@ class DemoSizes:
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng demo`."""
     parser = command(commands, NAME, run, SUMMARY, "vng demo --out out/demo")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where everything is written [out/demo]")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write [out/demo]")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 def run_demo(out: Path, run_command: RunCommand, sizes: DemoSizes | None = None) -> dict[str, Any]:
     """Run the demo into `out` and return its report (also `report.json` and `index.html` there).
 
-    A demo that was stopped goes on where it was: every command it runs does.
+    An interrupted demo resumes, as each of its commands does.
 
     Raises:
         VngError: one of its commands failed.
@@ -99,7 +99,7 @@ def _make_data(out: Path, run: RunCommand, sizes: DemoSizes) -> None:
     for name, (videos, seed) in worlds.items():
         _step(run, "synthesize", "--out", out / f"world_{name}", "--videos", videos, "--seed", seed, "--preset", "easy")
     world = out / "world_points"
-    # `classical` takes a third of the default's time on frames this small: the demo is to fit into ten minutes.
+    # `classical` takes a third of the default's time on such small frames; the demo must fit into ten minutes.
     _step(
         run,
         "convert",
@@ -205,9 +205,9 @@ def _peak_memory() -> int:
 
 
 def _pseudo_mask_quality(out: Path) -> dict[str, float]:
-    """True J of the pseudo-masks, and how well point agreement ranks objects by it.
+    """True J of the pseudo-masks, and its rank correlation with point agreement over objects.
 
-    J is a mean over the annotated frames in which the object is seen; where the segmenter found nothing it is 0.
+    J is the mean over annotated frames in which the object is visible; 0 in frames without a pseudo-mask.
     """
     from statistics import fmean
 
@@ -222,16 +222,16 @@ def _pseudo_mask_quality(out: Path) -> dict[str, float]:
     for video in VngDataset(out / "pseudo"):
         true_id = {item["point_record"]: item["object_id"] for item in world[video.video_id]["objects"]}
         full = truth[video.video_id]
-        place = {name: t for t, name in enumerate(full.frame_names)}
+        index = {name: t for t, name in enumerate(full.frame_names)}
         for item in video.objects:
-            true = full.object_by_id[true_id[item.object_id]].segmentations
-            seen = [
-                0.0 if rle is None else intersection_over_union(rle, truly)
+            true_masks = full.object_by_id[true_id[item.object_id]].segmentations
+            overlaps = [
+                0.0 if rle is None else intersection_over_union(rle, true_mask)
                 for name, rle in zip(video.frame_names, item.segmentations, strict=True)
-                if (truly := true[place[name]]) is not None and area(truly)
+                if (true_mask := true_masks[index[name]]) is not None and area(true_mask)
             ]
-            if item.quality.point_agreement is not None and seen:
-                scores.append(fmean(seen))
+            if item.quality.point_agreement is not None and overlaps:
+                scores.append(fmean(overlaps))
                 agreements.append(item.quality.point_agreement)
     correlation = spearmanr(agreements, scores).statistic if len(scores) > 1 else float("nan")
     return {"mean_J": fmean(scores), "agreement_rank_correlation": float(correlation)}
@@ -266,7 +266,7 @@ def _write_page(out: Path, report: dict[str, Any]) -> None:
 
 
 def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
-    """Narratives of the test set, best, middle and worst, as contact sheets with a film."""
+    """The best, middle and worst narratives of the test set, each with a contact sheet and an overlay video."""
     from statistics import fmean
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""`vng evaluate PROTOCOL`: a parser for each entry of the table of protocols (`vng.evaluation.protocols`)."""
+"""The command `vng evaluate PROTOCOL`, with one PROTOCOL per entry of `vng.evaluation.protocols`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vng.cli.options import Option, add_options, command, given, path
+from vng.cli.options import Option, add_options, command, option_values, path
 from vng.cli.output import print_notes
 from vng.errors import UsageError
 
@@ -17,7 +17,7 @@ NAME, SUMMARY = "evaluate", "score predictions"
 
 
 def add(commands: Any) -> None:
-    """The command's parser, with one for each protocol."""
+    """Add the parser of `vng evaluate`, with one sub-parser per protocol."""
     from vng.evaluation.protocols import PROTOCOLS
 
     parser = commands.add_parser(NAME, help=SUMMARY, description="Score predictions.")
@@ -32,7 +32,7 @@ def _options(entry: Entry) -> tuple[Option, ...]:
 
 
 def _trio() -> tuple[Option, ...]:
-    """The truth of `vng`, instead of a dataset."""
+    """Options of the official trio, the ground truth of `vng` where no dataset is given."""
     from dataclasses import replace
 
     from conversion.kinds import TRIO_OPTIONS
@@ -58,36 +58,36 @@ def _output_options(entry: Entry) -> tuple[Option, ...]:
     if entry.page:
         options.append(Option(name="html", type=path, metavar="DIR", help=entry.page))
     if entry.compares:
-        text = "other predictions of the same dataset, beside these: paired bootstrap test, cases that differ most"
+        text = "other predictions of the same dataset to compare with: paired bootstrap test, cases that differ most"
         options.append(Option(name="against", type=path, metavar="RESULTS", help=text))
     return tuple(options)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Score, print the table, write what was asked for."""
+    """Score, print the table, write the requested files."""
     from vng.evaluation.protocols import PROTOCOLS, make_evaluation, score
 
     entry = PROTOCOLS[arguments.protocol_name]
     outputs = {name: getattr(arguments, name, None) for name in ("json", "csv", "html", "against")}
-    asked = [f"--{name}" for name, value in outputs.items() if value is not None]
-    if getattr(arguments, "against_others", False) and (more := [name for name in asked if name != "--json"]):
-        raise UsageError(f"vng evaluate vng: --against-others is a control of one figure; leave out {more[0]}")
+    requested = [f"--{name}" for name, value in outputs.items() if value is not None]
+    if getattr(arguments, "against_others", False) and (others := [name for name in requested if name != "--json"]):
+        raise UsageError(f"vng evaluate vng: --against-others is a control of one figure; leave out {others[0]}")
     evaluation = make_evaluation(
         entry.name,
         _truth(arguments, entry),
         arguments.split,
         not arguments.quiet,
-        **given(arguments, entry.scoring_options),
+        **option_values(arguments, entry.scoring_options),
     )
-    if getattr(arguments, "archive", None) is not None and asked:
-        raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(asked)}")
+    if getattr(arguments, "archive", None) is not None and requested:
+        raise UsageError(f"vng evaluate vos: --archive does not score; leave out {', '.join(requested)}")
     if (line := evaluation.instead(arguments.results)) is not None:
         print(line)
         return
     evaluated = score(evaluation, arguments.results, outputs["against"])
     print_notes(evaluated.notes)
     if outputs["html"] is not None and not entry.several:
-        _ = evaluated.report  # what cannot be shown is an error before anything is written
+        _ = evaluated.report  # raises for what cannot be shown, before anything is written
     if outputs["json"] is not None:
         evaluated.write_json(outputs["json"])
     if outputs["csv"] is not None:
@@ -101,7 +101,7 @@ def _truth(arguments: argparse.Namespace, entry: Entry) -> Any:
     """The dataset, or the official trio."""
     if entry.name != "vng":
         return arguments.dataset
-    trio = given(arguments, _trio())
+    trio = option_values(arguments, _trio())
     if (arguments.dataset is None) == (None in trio.values()):
         raise UsageError("vng evaluate vng: give --dataset, or --meta, --extra-masks and --orig-masks")
     if arguments.dataset is not None:

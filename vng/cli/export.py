@@ -1,4 +1,4 @@
-"""`vng export`."""
+"""The command `vng export`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from vng.cli.options import SPLIT, Option, add_options, command, given, path
+from vng.cli.options import SPLIT, Option, add_options, command, option_values, path
 from vng.cli.output import print_totals
 
 NAME, SUMMARY = "export", "write a VNG dataset in another format"
@@ -17,18 +17,18 @@ OPTIONS = (
         choices=("official", "davis", "coco", "point-png"),
         default="official",
         help=(
-            "official: the VNG JSON trio; davis: frames, palette PNGs and image sets; coco: JSON in YouTube-VIS layout; "
+            "official: the VNG JSON trio; davis: frames, palette PNGs, image sets; coco: JSON in YouTube-VIS layout; "
             "point-png: verified points as Point-VOS PNGs [official]"
         ),
     ),
-    Option(name="with_frames", flag=True, help="with --format coco: write the frames too, as JPEGs"),
+    Option(name="with_frames", flag=True, help="with --format coco: also write the frames, as JPEGs"),
     SPLIT,
     Option(name="out", type=path, required=True, help="folder to write"),
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng export`."""
     parser = command(
         commands,
         NAME,
@@ -43,11 +43,11 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export; status 1 where nothing was written."""
+    """Export; returns 1 if nothing was written."""
     import conversion
     from vng.errors import PROBLEMS_FILE, summarise
 
-    export = conversion.export(arguments.dataset, **given(arguments, OPTIONS), progress=not arguments.quiet)
+    export = conversion.export(arguments.dataset, **option_values(arguments, OPTIONS), progress=not arguments.quiet)
     if export.files:
         print(*export.files, sep="\n")
     else:

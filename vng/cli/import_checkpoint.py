@@ -1,4 +1,4 @@
-"""`vng import`."""
+"""The command `vng import`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from vng.cli.options import Option, add_options, command, path
 from vng.errors import DataError, UsageError
 
-NAME, SUMMARY = "import", "turn a checkpoint of the authors' ReferFormer, DynaMITe or STCN into a model folder"
+NAME, SUMMARY = "import", "convert the authors' checkpoint of ReferFormer, DynaMITe or STCN to a model folder"
 
-DEFAULT_TOKENIZER = "FacebookAI/roberta-base"  # what the authors' ReferFormer was trained with
+DEFAULT_TOKENIZER = "FacebookAI/roberta-base"  # used to train the authors' ReferFormer
 OPTIONS = (
-    Option(name="model", choices=("referformer", "dynamite", "stcn"), required=True, help="whose it is"),
+    Option(name="model", choices=("referformer", "dynamite", "stcn"), required=True, help="network of the checkpoint"),
     Option(
         name="tokenizer",
         metavar="ID",
@@ -22,16 +22,14 @@ OPTIONS = (
     Option(
         name="conditioning",
         choices=("noun", "sentence"),
-        help=(
-            "what the grounder's queries start from: the marked noun (RF-VNG), or the sentence, as it was trained [noun]"
-        ),
+        help="input of the grounder's queries: the marked noun (RF-VNG), or the sentence, as in its training [noun]",
     ),
     Option(name="out", type=path, required=True, help="folder to write"),
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng import`."""
     parser = command(
         commands,
         NAME,
@@ -45,15 +43,15 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Turn a checkpoint of another program into a folder that `from_pretrained` loads."""
+    """Convert a checkpoint of the authors to a folder that `from_pretrained` loads."""
     grounds = arguments.model == "referformer"
     for option in ("tokenizer", "conditioning"):
         if not grounds and getattr(arguments, option) is not None:
             raise UsageError(f"vng import: --{option} goes with --model referformer")
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already and is not an empty folder; choose another --out")
-    for part in (_referformer if grounds else _alone)(arguments):
+        raise UsageError(f"{out} exists and is not an empty folder; choose another --out")
+    for part in (_referformer if grounds else _model_only)(arguments):
         part.save_pretrained(out)
     print(out)
 
@@ -62,24 +60,24 @@ def _referformer(arguments: argparse.Namespace) -> list[Any]:
     """The grounder and its processor."""
     from transformers import AutoTokenizer
 
-    from vng.models.loading import told
+    from vng.models.loading import load_or_raise
     from vng.models.referformer.import_checkpoint import from_file
     from vng.models.referformer.processing_referformer import ReferFormerProcessor
 
     name = arguments.tokenizer or DEFAULT_TOKENIZER
     cure = "give --tokenizer: a folder or hub id of the tokenizer it was trained with"
-    tokenizer = told(name, lambda: AutoTokenizer.from_pretrained(name), cure)
+    tokenizer = load_or_raise(name, lambda: AutoTokenizer.from_pretrained(name), cure)
     model = from_file(arguments.checkpoint, conditioning=arguments.conditioning or "noun")
-    known = model.config.text_config.vocab_size
-    if len(tokenizer) > known:
+    supported = model.config.text_config.vocab_size
+    if len(tokenizer) > supported:
         raise DataError(
-            name, reason=f"has {len(tokenizer)} tokens, the checkpoint's text encoder knows {known}", cure=cure
+            name, reason=f"has {len(tokenizer)} tokens, the checkpoint's text encoder supports {supported}", cure=cure
         )
     return [model, ReferFormerProcessor(tokenizer)]
 
 
-def _alone(arguments: argparse.Namespace) -> list[Any]:
-    """A model that needs nothing beside it."""
+def _model_only(arguments: argparse.Namespace) -> list[Any]:
+    """A model without a processor."""
     from importlib import import_module
 
     return [import_module(f"vng.models.{arguments.model}.import_checkpoint").from_file(arguments.checkpoint)]

@@ -1,4 +1,4 @@
-"""`vng inspect`: a dataset, or annotation files as published."""
+"""The command `vng inspect`: statistics of a dataset, or of published annotation files."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from vng.errors import UsageError
 
 NAME, SUMMARY = (
     "inspect",
-    "figures, quality and problems of a dataset or of published annotations, and a page to look at",
+    "statistics, quality and problems of a dataset or of published annotations, with an HTML page",
 )
 
 OPTIONS = (
     Option(
         name="points",
         type=path,
-        help="instead of a dataset: Point-VOS points as published (JSON, JSON lines, PNG folder)",
+        help="instead of a dataset: published Point-VOS points (JSON, JSON lines, PNG folder)",
     ),
-    Option(name="narratives", type=path, help="instead of, or beside --points: VidLN narratives as published"),
-    Option(name="subset", type=path, help="count only what this list names: an object key or video a line"),
-    Option(name="html", type=path, help="folder for index.html, which stands alone"),
-    Option(name="frames", type=path, help="where linked frames of a dataset lie now, if they moved"),
+    Option(name="narratives", type=path, help="instead of, or with --points: published VidLN narratives"),
+    Option(
+        name="subset",
+        type=path,
+        help="count only the objects or videos in this list, one object key or video name per line",
+    ),
+    Option(name="html", type=path, help="folder for index.html, which is self-contained"),
+    Option(name="frames", type=path, help="folder of a dataset's linked frames, if they moved"),
     JSON,
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng inspect`."""
     parser = command(
         commands,
         NAME,
@@ -44,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print figures, write the page."""
+    """Print the statistics; write the page."""
     published = arguments.points is not None or arguments.narratives is not None
     if published == (arguments.dataset is not None):
         raise UsageError("vng inspect: give a dataset folder, or --points, --narratives or both")
@@ -92,7 +96,7 @@ def _inspect_annotations(arguments: argparse.Namespace) -> None:
 
 
 def _print_points(points: Any, published: Any) -> None:
-    """Counts of points beside the published ones."""
+    """Print counts of points beside the published ones."""
     from vng.inspection.point_statistics import all_frames_text, table_rows
 
     if published is not None:
@@ -105,7 +109,7 @@ def _print_points(points: Any, published: Any) -> None:
 
 
 def _print_problems(problems: Any, html: Path | None) -> None:
-    """A summary of the problems, and where the page lies."""
+    """Print a summary of the problems, and the path of the page."""
     from vng.errors import summarise
 
     print(f"{len(problems)} problems and notes")

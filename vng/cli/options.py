@@ -1,4 +1,4 @@
-"""What commands share on the command line: a command's parser, and arguments made of options (`vng.options`)."""
+"""Parsers of commands, and command-line arguments made from options (`vng.options`)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = [
     "Parser",
     "add_options",
     "command",
-    "given",
     "natural",
+    "option_values",
     "path",
     "positive",
     "setting",
@@ -31,28 +31,28 @@ __all__ = [
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that names the neighbour of a mistyped command."""
+    """A parser that suggests the nearest command for a mistyped one."""
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2 and what is wrong."""
+        """Exit with status 2 and an error message."""
         _, invalid, rest = message.partition("invalid choice: '")
         if invalid:
-            word, _, known = rest.partition("' (choose from ")
-            names = [name.strip(" ')") for name in known.split(",")]
-            if near := get_close_matches(word, names, 1):
-                message = f"{message}; did you mean {near[0]!r}?"
+            word, _, choices = rest.partition("' (choose from ")
+            names = [name.strip(" ')") for name in choices.split(",")]
+            if nearest := get_close_matches(word, names, 1):
+                message = f"{message}; did you mean {nearest[0]!r}?"
         super().error(message)
 
 
 def command(commands: Any, name: str, run: Run, summary: str, example: str) -> Parser:
-    """A command's parser.
+    """Add a command's parser and return it.
 
     Args:
-        commands: what it is added to.
-        name: what is typed.
+        commands: the sub-parsers it is added to.
+        name: the command.
         run: called with the parsed arguments; returns an exit status, None for 0.
         summary: one line, without a full stop.
-        example: command lines.
+        example: one or more command lines.
     """
     parser = commands.add_parser(
         name,
@@ -67,7 +67,7 @@ def command(commands: Any, name: str, run: Run, summary: str, example: str) -> P
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
-    """Make an argument of each option."""
+    """Add an argument for each option."""
     groups: dict[str, Any] = {"": parser}
     for option in options:
         if option.group not in groups:
@@ -77,32 +77,32 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
 
 def _add(parser: Any, option: Option) -> None:
     name = f"--{option.name.replace('_', '-')}"
-    more: dict[str, Any] = {"help": option.help.replace("%", "%%")}
+    settings: dict[str, Any] = {"help": option.help.replace("%", "%%")}
     if option.flag:
-        parser.add_argument(name, action="store_true", **more)
+        parser.add_argument(name, action="store_true", **settings)
         return
-    more |= {"type": _parsed_by(option.type), "default": option.default, "required": option.required}
-    more |= {"metavar": option.metavar} if option.metavar else {}
-    more |= {"choices": option.choices} if option.choices else {}
+    settings |= {"type": _parsed_by(option.type), "default": option.default, "required": option.required}
+    settings |= {"metavar": option.metavar} if option.metavar else {}
+    settings |= {"choices": option.choices} if option.choices else {}
     if option.repeated:
-        more["action"] = "append"
+        settings["action"] = "append"
     elif option.many:
-        more["nargs"] = "+"
+        settings["nargs"] = "+"
     elif option.without is not None:
-        more |= {"nargs": "?", "const": option.without}
-    parser.add_argument(name, **more)
+        settings |= {"nargs": "?", "const": option.without}
+    parser.add_argument(name, **settings)
 
 
-def _parsed_by(make: Callable[[Any], Any]) -> Callable[[str], Any]:
+def _parsed_by(convert: Callable[[Any], Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
-            return make(text)
+            return convert(text)
         except UsageError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parse
 
 
-def given(arguments: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
+def option_values(arguments: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
     """The parsed values of options, by name."""
     return {option.name: getattr(arguments, option.name) for option in options}

@@ -1,4 +1,4 @@
-"""`vng predict`."""
+"""The command `vng predict`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vng.propagators import ENGINES as PROPAGATORS
 
 NAME, SUMMARY = "predict", "ground a narrative in a video, or every expression of a dataset"
 
-_SPREAD = "ground, then propagate"
+_GROUP = "ground, then propagate"
 PROPAGATION = (  # options -> fields of PropagationSettings
     Option(
         name="propagator_checkpoint",
         metavar="ID",
-        group=_SPREAD,
+        group=_GROUP,
         help="weights of the propagator: a folder or hub id",
     ),
     Option(
@@ -28,74 +28,78 @@ PROPAGATION = (  # options -> fields of PropagationSettings
         repeated=True,
         default=[],
         metavar="KEY=VALUE",
-        group=_SPREAD,
+        group=_GROUP,
         help="a setting of the propagator, such as every=10 (stcn); may be repeated",
     ),
     Option(
-        name="anchors", type=positive, metavar="N", group=_SPREAD, help="most frames that a noun is spread from [3]"
+        name="anchors",
+        type=positive,
+        metavar="N",
+        group=_GROUP,
+        help="maximum number of anchors, the frames from which a noun's masks are propagated [3]",
     ),
-    Option(name="confidence", type=real, metavar="P", group=_SPREAD, help="least class score of such a frame [0.5]"),
+    Option(name="confidence", type=real, metavar="P", group=_GROUP, help="minimum class score of an anchor [0.5]"),
     Option(
         name="presence",
         choices=("grounder", "propagator"),
-        group=_SPREAD,
-        help="who decides whether a thing is in a frame: the grounder, or also the propagator [grounder]",
+        group=_GROUP,
+        help="engine that decides whether an object is in a frame: the grounder, or the propagator too [grounder]",
     ),
     Option(
         name="direction",
         choices=("both", "forwards", "backwards"),
-        group=_SPREAD,
-        help="from them: both, forwards or backwards [both]",
+        group=_GROUP,
+        help="direction of propagation from the anchors: both, forwards or backwards [both]",
     ),
 )
 OPTIONS = (
     Option(name="model", required=True, help="run folder of `vng train`, or a hub id"),
     Option(name="video", type=path, help="a video file or a folder of frames"),
-    Option(name="narrative", help="text with its nouns in [brackets]; where none is marked, spaCy finds them"),
+    Option(name="narrative", help="text with its nouns in [brackets]; without brackets, spaCy finds the nouns"),
     Option(
         name="nouns",
         default="en_core_web_sm",
         metavar="PIPELINE",
-        help="the spaCy pipeline that finds them, by name or path [en_core_web_sm]",
+        help="the spaCy pipeline that finds nouns, by name or path [en_core_web_sm]",
     ),
     Option(name="dataset", type=path, help="ground all expressions of this dataset, in the official layout"),
     SPLIT,
     Option(name="out", type=path, required=True, help="folder to write"),
     Option(name="device", help="cpu, cuda, cuda:1, ... [cuda if there is one]"),
     Option(name="dtype", choices=("float32", "bfloat16", "float16"), help="precision [float32]"),
-    Option(name="compile", flag=True, help="torch.compile: slow to start, quicker then"),
+    Option(name="compile", flag=True, help="use torch.compile: slow to start, faster afterwards"),
     Option(
         name="attention",
         metavar="NAME",
-        help="of the text encoder and of backbones that have it: sdpa, eager, flash_attention_2, ... [sdpa]",
+        help="attention of the text encoder and of backbones that use it: sdpa, eager, flash_attention_2, ... [sdpa]",
     ),
     Option(
         name="window",
         type=positive,
         default=24,
         metavar="N",
-        help="frames that go through the network together; memory depends on it [24]",
+        help="number of frames the network processes together, which determines memory [24]",
     ),
     Option(
         name="overlap",
         type=natural,
         default=0,
         metavar="N",
-        help="frames a window sees again of the one before, to match queries by their masks [0: by their number]",
+        help="number of frames a window shares with the previous one, to match queries by masks [0: match by number]",
     ),
     Option(
         name="propagator",
         without=DEFAULT_PROPAGATOR,
         metavar="NAME",
-        group=_SPREAD,
-        help=f"spread the masks of the surest frames over the video: {', '.join(PROPAGATORS)}",
+        group=_GROUP,
+        help=f"propagate the masks of the most confident frames through the video: {', '.join(PROPAGATORS)}",
     ),
     *PROPAGATION,
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng predict`."""
     parser = command(
         commands,
         NAME,
@@ -108,7 +112,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Ground one narrative, or a dataset's."""
+    """Ground one narrative, or all expressions of a dataset."""
     alone = arguments.video is not None and arguments.narrative is not None
     if alone == (arguments.dataset is not None) or (arguments.video is None) != (arguments.narrative is None):
         raise UsageError("vng predict: give --video and --narrative, or --dataset")
@@ -134,7 +138,7 @@ def _predict_video(arguments: argparse.Namespace) -> None:
     from vng.frames import open_frames
     from vng.narratives import nouns_in
 
-    # A wrong call is reported before anything is loaded.
+    # Errors of the call are reported before the model is loaded.
     description, spans = nouns_in(arguments.narrative, arguments.nouns)
     frames = open_frames(arguments.video)
     grounder = _grounder(arguments)

@@ -1,4 +1,4 @@
-"""`vng propagate`."""
+"""The command `vng propagate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from vng.errors import UsageError
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 from vng.propagators import ENGINES as PROPAGATORS
 
-NAME, SUMMARY = "propagate", "carry points or masks of some frames to the whole video, or to every video of a dataset"
+NAME, SUMMARY = (
+    "propagate",
+    "propagate points or masks of some frames through a video, or through every video of a dataset",
+)
 
 EXAMPLES = """\
 vng propagate --video parrots.mp4 --points points.json --out result
@@ -24,7 +27,7 @@ vng propagate --video parrots.mp4 --points points.json --out result
 points, as JSON or CSV; x, y in pixels of the video, a frame by its index from 0 or its name:
   {"objects": {"parrot": [{"frame": 0, "x": 120, "y": 80, "label": "positive"}, ...], ...}}
   object,frame,x,y,label
-labels: positive (where none is given), negative, ambiguous. Every object needs a positive point in some frame."""
+labels: positive (default), negative, ambiguous. Every object needs a positive point in some frame."""
 
 OF_VIDEO = ("points", "masks")
 OF_DATASET = ("split", "start", "points_per_object", "seeds")
@@ -60,28 +63,28 @@ PROMPTS = (
     Option(name="dataset", type=path, help="all videos of this dataset, for `vng evaluate vos`"),
     SPLIT,
 )
-START = "with --dataset: what is known of an object in its first frame; write --start-from under torchrun [points]"
+START = "with --dataset: the prompt of an object in its first frame; under torchrun use --start-from [points]"
 OPTIONS = (
     Option(
         name="points_per_object",
         type=positive,
         many=True,
         metavar="N",
-        help="with --start points: positive points of an object, a run for each number [10]",
+        help="with --start points: numbers of positive points per object, one run for each [10]",
     ),
     Option(
         name="seeds",
         type=natural,
         many=True,
         metavar="S",
-        help="with --start points: which points are drawn, a run for each seed [0]",
+        help="with --start points: seeds for drawing points, one run for each [0]",
     ),
     *ENGINE,
     Option(
         name="threads",
         type=natural,
         default=1,
-        help="with --dataset: threads of each process; torchrun starts several processes [1]",
+        help="with --dataset: threads per process; torchrun starts several processes [1]",
     ),
     Option(
         name="out",
@@ -94,7 +97,7 @@ OPTIONS = (
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng propagate`."""
     parser = command(commands, NAME, run, SUMMARY, EXAMPLES)
     add_options(parser, PROMPTS)
     parser.add_argument("--start", "--start-from", choices=("points", "masks"), help=START)
@@ -102,7 +105,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carry prompts through one video, or a dataset's."""
+    """Propagate prompts through one video, or through the videos of a dataset."""
     alone = arguments.video is not None
     if alone == (arguments.dataset is not None):
         raise UsageError("vng propagate: give --video, or --dataset")
@@ -126,13 +129,13 @@ def _propagate_video(arguments: argparse.Namespace) -> None:
 
     check_out(arguments.out)
     frames = open_frames(arguments.video)
-    given: Path = arguments.points or arguments.masks
-    prompts = read_points(given, frames) if arguments.points else read_masks(given, frames)
+    source: Path = arguments.points or arguments.masks
+    prompts = read_points(source, frames) if arguments.points else read_masks(source, frames)
     engine, settings = _engine(arguments)
-    settings |= {"video": str(arguments.video), "prompts": str(given), "prompts_sha256": content_hash(given)}
+    settings |= {"video": str(arguments.video), "prompts": str(source), "prompts_sha256": content_hash(source)}
     for note in prompts.notes:
         print(f"note: {note}", file=sys.stderr)
-    total = 2 * len(frames)  # masks, then film
+    total = 2 * len(frames)  # masks, then overlay video
     with tqdm(total=total, desc="propagate", unit="frame", disable=arguments.quiet) as bar:
         objects = propagate_to_folder(frames, prompts, engine, arguments.out, settings, on_frame=bar.update)
     if arguments.json:
@@ -164,11 +167,12 @@ def _propagate_dataset(arguments: argparse.Namespace) -> None:
 
 
 def _engine(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """The engine, and what made it."""
+    """The engine, and its settings for the manifest."""
     from vng.processes import current_processes
     from vng.propagators import load
 
-    current_processes()  # a launcher's processes learn which accelerator is theirs before weights are loaded onto it
+    # Assigns each process of a launcher its accelerator, before weights are loaded onto it.
+    current_processes()
     settings = dict(arguments.propagator_set)
     settings |= {} if arguments.device is None else {"device": arguments.device}
     values = {"checkpoint": arguments.propagator_checkpoint, "settings": settings or None}

@@ -1,31 +1,31 @@
-"""`vng synthesize`."""
+"""The command `vng synthesize`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from vng.cli.options import Option, add_options, command, given, natural, path, positive
+from vng.cli.options import Option, add_options, command, natural, option_values, path, positive
 from vng.cli.output import print_totals
 from vng.options import split_name
 
-NAME, SUMMARY = "synthesize", "write a procedural set in the official formats, with exact truth"
+NAME, SUMMARY = "synthesize", "write a procedural dataset in the official formats, with exact ground truth"
 
 OPTIONS = (
     Option(name="out", type=path, required=True, help="folder to write"),
-    Option(name="videos", type=positive, required=True, help="how many videos"),
-    Option(name="seed", type=natural, default=0, help="the same seed gives the same bytes [0]"),
+    Option(name="videos", type=positive, required=True, help="number of videos"),
+    Option(name="seed", type=natural, default=0, help="the same seed gives identical output [0]"),
     Option(
         name="preset",
         default="hard",
-        help="what the world is like: hard, easy, varied, crowded, occlusions or stills [hard]",
+        help="kind of world: hard, easy, varied, crowded, occlusions or stills [hard]",
     ),
     Option(name="split", type=split_name, default="train", help="split prefix of the video names [train]"),
 )
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng synthesize`."""
     parser = command(
         commands,
         NAME,
@@ -38,8 +38,8 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the set, print its totals."""
+    """Write the dataset; print its totals."""
     import conversion
 
-    totals = conversion.synthesize(**given(arguments, OPTIONS), progress=not arguments.quiet)
+    totals = conversion.synthesize(**option_values(arguments, OPTIONS), progress=not arguments.quiet)
     print_totals(totals, arguments.json)

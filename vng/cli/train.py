@@ -1,4 +1,4 @@
-"""`vng train`."""
+"""The command `vng train`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME, SUMMARY = (
 
 
 def add(commands: Any) -> None:
-    """The command's parser."""
+    """Add the parser of `vng train`."""
     parser = command(
         commands,
         NAME,
@@ -25,17 +25,17 @@ def add(commands: Any) -> None:
         "  accelerate launch -m vng.cli train configs/grounder.yaml data.path=data/oops-vng out=out/run",
     )
     parser.add_argument("config", type=Path, help="recipe: a YAML file, or the name of a shipped one")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, dotted")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, by dotted name")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train, print the loss."""
+    """Train; print the loss."""
     from vng.training.tasks import load_recipe, train_recipe
 
     recipe = load_recipe(arguments.config, arguments.overrides)
     if arguments.quiet:
         from transformers.utils import logging as bars
 
-        bars.disable_progress_bar()  # of transformers, when it writes the weights
+        bars.disable_progress_bar()  # shown by transformers while it saves weights
     loss = train_recipe(recipe, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")

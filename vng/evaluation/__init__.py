@@ -1,1 +1,1 @@
-"""Scores: `metrics` has the measures, the other files one protocol each."""
+"""Evaluation: `metrics` has the measures, each other module a protocol or a shared part."""

@@ -1,9 +1,9 @@
-"""How sure a score is: bootstrap intervals over groups (videos), and the paired difference of two methods.
+"""Uncertainty of scores: bootstrap intervals over groups (videos), and the paired difference of two methods.
 
-Items of one video are alike, so whole videos are drawn, with replacement, and a figure is computed anew from all items of
-the videos drawn (the cluster bootstrap: Field and Welsh, Bootstrapping clustered data, JRSS B 69, 2007). Intervals are
-percentiles of those draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, Sec. 13.3). Few videos make
-them too narrow.
+Items of one video are correlated, so whole videos are drawn, with replacement, and a figure is recomputed from all
+items of the videos drawn (the cluster bootstrap: Field and Welsh, Bootstrapping clustered data, JRSS B 69, 2007).
+Intervals are percentiles of those draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, Sec. 13.3). With
+few videos they are too narrow.
 
 Shapes: R draws, V videos, K items, P parts of a figure.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
-BLOCK = 2_000_000  # drawn numbers held at a time
+BLOCK = 2_000_000  # random numbers held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ratio:
     """A figure that is a ratio of sums over items, or the mean of several such ratios.
 
     Attributes:
-        groups: of each item, the K of them: what is drawn together, a video.
+        groups: the group of each of the K items, drawn as a whole: its video.
         above, below: float [P, K]; the figure is the mean over P of sum(above) / sum(below).
     """
 
@@ -35,7 +35,7 @@ class Ratio:
 
     @staticmethod
     def of(groups: Sequence[Hashable], above: ArrayLike, below: ArrayLike | None = None) -> Ratio:
-        """sum(above) / sum(below); without `below` the mean of `above`."""
+        """The ratio sum(above) / sum(below); without `below` the mean of `above`."""
         top = np.asarray(above, np.float64).reshape(1, -1)
         bottom = np.ones_like(top) if below is None else np.asarray(below, np.float64).reshape(1, -1)
         return Ratio(tuple(groups), top, bottom)
@@ -47,29 +47,30 @@ class Ratio:
         return Ratio(ratios[0].groups, above, below)
 
     def of_items(self, chosen: np.ndarray) -> Ratio:
-        """The same figure over some of the items; bool [K]."""
+        """The same figure over the items where `chosen`, bool [K], is True."""
         return Ratio(self.groups, self.above * chosen, self.below * chosen)
 
     @property
     def items(self) -> int:
-        """Number of items that count for it."""
+        """Number of items that count."""
         return int((self.below != 0).any(0).sum())
 
     @property
     def value(self) -> float:
-        """The figure; NaN where one of its parts has nothing to divide by."""
+        """The figure; NaN where one of its parts divides by zero."""
         return float(_divided(self.above.sum(1), self.below.sum(1)).mean())
 
     @property
     def counted_groups(self) -> list[Hashable]:
-        """Groups of the items that count, each once."""
+        """Groups of the items that count, without repeats."""
         counts = (self.below != 0).any(0)
-        return list(dict.fromkeys(group for group, there in zip(self.groups, counts, strict=True) if there))
+        return list(dict.fromkeys(group for group, counted in zip(self.groups, counts, strict=True) if counted))
 
     def sums(self, order: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
         """Sums (above, below) [P, V] over the items of each of these groups, in this order."""
         place = {group: v for v, group in enumerate(order)}
-        index = np.array([place.get(group, len(order)) for group in self.groups], int)  # others are summed apart
+        # all other groups are summed in one extra column, cut off below
+        index = np.array([place.get(group, len(order)) for group in self.groups], int)
         summed = np.zeros((2, len(self.above), len(order) + 1))
         for rows, table in zip(summed, (self.above, self.below), strict=True):
             for row, values in zip(rows, table, strict=True):
@@ -79,7 +80,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure by name, and what it is in one line."""
+    """A named figure with a description of one line."""
 
     name: str
     ratio: Ratio
@@ -88,7 +89,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; NaN where it is not known."""
+    """A figure and its 95 % interval; NaN where undefined."""
 
     value: float
     low: float
@@ -97,9 +98,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two methods on the same videos: the difference first - second, its 95 % interval, and how likely chance gives it.
+    """Two methods on the same videos: the difference first - second, its 95 % interval and its p value.
 
-    `p` is two-sided: twice the share of draws on the smaller side of zero, counted (n + 1) / (R + 1), so never 0.
+    `p` is two-sided: twice the share of draws on the smaller side of zero, computed as (n + 1) / (R + 1), so never 0.
     """
 
     first: float
@@ -111,12 +112,12 @@ class PairedDifference:
 
 
 def drawn_groups(count: int, seed: int = 0) -> np.ndarray:
-    """How often each of `count` groups stands in each draw with replacement: int [R, count]."""
+    """Number of times each of `count` groups occurs in each draw with replacement: int [R, count]."""
     return np.concatenate(list(_draws(count, seed)))
 
 
 def _draws(count: int, seed: int) -> Iterator[np.ndarray]:
-    """The rows of `drawn_groups` in blocks that stay small however many groups there are."""
+    """The rows of `drawn_groups`, in blocks of bounded size."""
     rng = np.random.default_rng(seed)
     block = max(1, min(RESAMPLES, BLOCK // count))
     for start in range(0, RESAMPLES, block):
@@ -125,22 +126,22 @@ def _draws(count: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def weighted_means(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means [R, M] of a table [M, K] over its known entries (not NaN), for weights [R, K]."""
-    there = ~np.isnan(table)
-    return (weights @ np.where(there, table, 0).T) / np.maximum(weights @ there.T, 1)
+    """Weighted means [R, M] of a table [M, K] over its entries that are not NaN, for weights [R, K]."""
+    valid = ~np.isnan(table)
+    return (weights @ np.where(valid, table, 0).T) / np.maximum(weights @ valid.T, 1)
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of draws [R], those that are known; NaN where none is."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+    """Limits of the middle 95 % of draws [R] without NaN; NaN where there is none."""
+    valid = values[~np.isnan(values)]
+    if not len(valid):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(valid, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
 def bootstrap_interval(ratio: Ratio, seed: int = 0) -> Interval:
-    """A figure with its interval over draws of those groups that count for it."""
+    """A figure with its interval over draws of the groups that count for it."""
     return Interval(ratio.value, *percentile_interval(_resampled([ratio], seed)[0]))
 
 
@@ -157,7 +158,7 @@ def paired_difference(first: Ratio, second: Ratio, seed: int = 0) -> PairedDiffe
 
 
 def _resampled(ratios: Sequence[Ratio], seed: int) -> list[np.ndarray]:
-    """The figures [R] of each ratio over the same draws of all groups that count for one of them."""
+    """The figures [R] of each ratio over the same draws of all groups that count for at least one of them."""
     order = list(dict.fromkeys(group for ratio in ratios for group in ratio.counted_groups))
     if not order:
         return [np.full(0, np.nan) for _ in ratios]
@@ -170,5 +171,5 @@ def _resampled(ratios: Sequence[Ratio], seed: int) -> list[np.ndarray]:
 
 
 def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
+    """Quotient above / below, NaN where below is 0."""
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)

@@ -1,4 +1,4 @@
-"""What `vng evaluate NAME` and `vng.evaluate` ask of a protocol, and what they make of it."""
+"""The interface of a protocol for `vng evaluate NAME` and `vng.evaluate`, and the result of scoring with it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from vng.evaluation.report.record import Pairing, Report
 
 S = TypeVar("S")
-Truth = VngDataset | Iterable[Video]  # anything that can be gone through more than once
+Truth = VngDataset | Iterable[Video]  # anything that can be iterated more than once
 
 
 class Evaluation(Generic[S]):
-    """A protocol: scores a folder of predictions, and presents the scores. S is what it scores.
+    """A protocol: scores a folder of predictions, and presents the scores. S is the type of its scores.
 
-    A subclass takes its options as keywords, has `score`, `table` and `as_json`, and, where they make sense, `rows`, `report`
-    and more. It is named in `vng.evaluation.protocols.PROTOCOLS`.
+    A subclass takes its options as keywords, has `score`, `table` and `as_json`, and, where they make sense, `rows`,
+    `report` and more. It is listed in `vng.evaluation.protocols.PROTOCOLS`.
 
     Args:
-        dataset: the truth.
-        missing: whether a prediction that is not there is an error or empty.
-        strict: whether files and folders that belong to nothing are errors instead of notes.
-        processes: how many score, a video each; None: as many as are worth their start.
-        progress: whether a bar counts videos.
+        dataset: the ground truth.
+        missing: whether a missing prediction is an error or counts as empty.
+        strict: whether unexpected files and folders are errors instead of notes.
+        processes: number of processes, each scoring one video at a time; None: chosen by the number of videos.
+        progress: whether to show a progress bar over videos.
     """
 
     def __init__(
@@ -47,39 +47,39 @@ class Evaluation(Generic[S]):
         progress: bool = True,
     ) -> None:
         self.dataset, self.missing, self.strict, self.progress = dataset, missing, strict, progress
-        self.asked_processes = processes
+        self.requested_processes = processes
 
     @property
     def place(self) -> Path:
-        """Where the truth lies, for titles and messages."""
+        """Path of the ground truth, for titles and messages."""
         return getattr(self.dataset, "path", Path("memory"))
 
     @property
     def videos(self) -> Truth:
-        """The truth; an empty one where there is none."""
+        """The ground truth; empty where there is none."""
         return () if self.dataset is None else self.dataset
 
     @property
     def processes(self) -> int:
-        """How many processes score."""
+        """Number of processes that score."""
         from vng.evaluation.workers import known_length, processes_for
 
-        return processes_for(self.asked_processes, known_length(self.videos))
+        return processes_for(self.requested_processes, known_length(self.videos))
 
     def score(self, results: Any) -> S:
         """Score a folder (or file) of predictions; several folders where the protocol compares methods.
 
         Raises:
-            DataErrors: everything wrong with the predictions at once.
+            DataErrors: all problems of the predictions.
         """
         raise NotImplementedError
 
     def score_each(self, folders: Sequence[Path]) -> list[S]:
-        """The scores of several results; a protocol may go through the truth once for all of them."""
+        """The scores of several results; a protocol may read the ground truth once for all of them."""
         return [self.score(folder) for folder in folders]
 
     def table(self, scores: S) -> str:
-        """What is printed."""
+        """The text to print."""
         raise NotImplementedError
 
     def as_json(self, scores: S) -> dict[str, Any]:
@@ -87,21 +87,21 @@ class Evaluation(Generic[S]):
         raise NotImplementedError
 
     def rows(self, scores: S) -> list[dict[str, Any]]:
-        """A line each for `--csv`."""
+        """The rows for `--csv`."""
         raise NotImplementedError
 
     def notes(self, scores: S) -> Sequence[Problem]:
-        """What lies in the folder of predictions and belongs to nothing."""
+        """Notes on unexpected files and folders among the predictions."""
         return getattr(scores, "notes", ())
 
     def report(self, scores: S, results: Path, name: str, title: str) -> Report:
         """The record that a page is made from.
 
         Args:
-            scores: of `results`.
+            scores: the scores of `results`.
             results: the predictions, for pictures.
-            name: what they are called, beside others.
-            title: of the page.
+            name: the name of the results, shown beside others.
+            title: the title of the page.
         """
         raise NotImplementedError
 
@@ -112,20 +112,20 @@ class Evaluation(Generic[S]):
         return write_report(evaluated.report, folder, evaluated.pairing, footer)
 
     def instead(self, results: Path) -> str | None:
-        """Work that options ask for instead of scores; returns a line to print, None where there is none."""
+        """Do the work that options request instead of scoring; returns a line to print, None where there is none."""
         return None
 
 
 @dataclass
 class Evaluated(Generic[S]):
-    """The scores of some results under a protocol, and those of other results beside them.
+    """The scores of results under a protocol, optionally beside those of other results.
 
     Attributes:
         evaluation: the protocol with its options.
-        results: what was scored.
-        scores: what came out, as the protocol has it.
+        results: the predictions that were scored.
+        scores: their scores, of the protocol's type.
         against: other results, or None.
-        others: their scores.
+        others: the scores of `against`.
     """
 
     evaluation: Evaluation[S]
@@ -136,9 +136,9 @@ class Evaluated(Generic[S]):
 
     @property
     def notes(self) -> list[Problem]:
-        """What lies in the folders and belongs to nothing."""
-        found = list(self.evaluation.notes(self.scores))
-        return found + (list(self.evaluation.notes(self.others)) if self.others is not None else [])
+        """Notes on unexpected files and folders of all results."""
+        notes = list(self.evaluation.notes(self.scores))
+        return notes + (list(self.evaluation.notes(self.others)) if self.others is not None else [])
 
     @cached_property
     def report(self) -> Report:
@@ -165,7 +165,7 @@ class Evaluated(Generic[S]):
         return reports
 
     def table(self) -> str:
-        """The figures as a table for people, with the paired comparison where there is one."""
+        """The figures as a table to print, with the paired comparison where there is one."""
         table = self.evaluation.table(self.scores)
         return table if self.pairing is None else f"{table}\n\n{self.pairing.table()}"
 
@@ -175,7 +175,7 @@ class Evaluated(Generic[S]):
         return _plain(tree if self.pairing is None else {**tree, "against": self.pairing.as_json()})
 
     def rows(self) -> list[dict[str, Any]]:
-        """A line each of what the protocol lists: expressions, objects, questions, categories."""
+        """One row per item of the protocol: an expression, object, question or category."""
         return [_plain(row) for row in self.evaluation.rows(self.scores)]
 
     def write_json(self, path: str | Path) -> None:
@@ -191,12 +191,12 @@ class Evaluated(Generic[S]):
         write_atomic(Path(path), text.getvalue())
 
     def write_page(self, folder: str | Path, footer: str = "") -> Path:
-        """Write `index.html`, a page that stands alone, into a folder; returns its path."""
+        """Write `index.html`, a self-contained page, into a folder; returns its path."""
         return self.evaluation.write_page(self, Path(folder), footer)
 
 
 def _plain(value: Any) -> Any:
-    """NaN becomes null; paths and tuples become what JSON has."""
+    """Plain JSON values: None for NaN, lists for tuples."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -11,17 +11,17 @@ import numpy as np
 
 
 def percent(value: float, sign: str = "") -> str:
-    """A share as per cent, "-" where it is not known; `sign` "+" writes it always."""
+    """A share in per cent, "-" for NaN; `sign` "+" always writes the sign."""
     return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
 
 
-def known(value: float) -> float | None:
-    """A figure for JSON: NaN becomes null."""
+def none_if_nan(value: float) -> float | None:
+    """The value for JSON: None for NaN."""
     return None if math.isnan(value) else value
 
 
 def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """What tables call folders: their names, or what differs in their paths where names are the same."""
+    """Names of folders in tables: their own names, or the parts of their paths that differ where names are equal."""
     parts = [folder.resolve().parts for folder in folders]
     most = max(len(p) for p in parts)
     depth = next((d for d in range(1, most + 1) if len({p[-d:] for p in parts}) == len(parts)), most)
@@ -30,16 +30,16 @@ def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def span(low: float, high: float, sign: str = "") -> str:
-    """An interval in per cent."""
+    """An interval in per cent, "-" for NaN."""
     return "-" if np.isnan(low) else f"[{percent(low, sign)}, {percent(high, sign)}]"
 
 
 def p_value(p: float) -> str:
-    """As it is printed; the draws of the bootstrap tell nothing below 0.001."""
+    """A p value as printed; the bootstrap has too few draws to resolve values below 0.001."""
     return "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def percents(figures: Mapping[str, Any], *names: str) -> str:
-    """Shares as one line of per cents, "-" where one is not known; all of them unless names are given."""
-    known = {name: figures[name] for name in names or figures}
-    return "  ".join(f"{name} {'-' if math.isnan(value) else f'{100 * value:.2f}'}" for name, value in known.items())
+    """Shares as one line in per cent, "-" for NaN; only those of `names` where there are any."""
+    selected = {name: figures[name] for name in names or figures}
+    return "  ".join(f"{name} {'-' if math.isnan(value) else f'{100 * value:.2f}'}" for name, value in selected.items())

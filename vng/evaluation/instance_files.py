@@ -4,7 +4,7 @@
     annotations.json   {videos: [{id, height, width, file_names}], annotations: [{video_id, category_id, segmentations,
                        iscrowd}], categories: [{id, name}]}
 
-An annotation file is the truth, or with a dataset says what the ids of the results mean.
+An annotation file is the ground truth, or with a dataset defines the ids in the results.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ RESULT_FIELDS = ("video_id", "category_id", "segmentations", "score")
 
 @dataclass(frozen=True)
 class InstanceVideo:
-    """The truth of one video over the frames that count."""
+    """The ground truth of one video over the frames that count."""
 
     video_id: Key  # as results name it
     size: tuple[int, int]  # height, width
-    frames: tuple[str, ...]  # those of a result's list
+    frames: tuple[str, ...]  # frames that the lists of results cover
     truth: tuple[Instance, ...]
-    counting: tuple[int, ...]  # places of the frames that count
+    counting: tuple[int, ...]  # indices of the frames that count
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An annotation file: its videos with their instances, and the names behind its ids."""
+    """An annotation file: its videos with their instances, and the names of its ids."""
 
     path: Path
     videos: tuple[InstanceVideo, ...]
-    names: dict[Key, str]  # of videos: their folder
+    names: dict[Key, str]  # video id -> folder of its frames
     categories: dict[Key, str]
 
 
@@ -48,7 +48,7 @@ def read_annotations(path: Path) -> Catalogue:
     """Read a YouTube-VIS annotation file.
 
     Raises:
-        DataErrors: everything wrong with it at once.
+        DataErrors: all problems of the file.
     """
     tree = _load(path, dict, "{videos, annotations, categories}")
     problems: list[Problem] = []
@@ -64,64 +64,64 @@ def read_annotations(path: Path) -> Catalogue:
             track = Instance(item["category_id"], masks, bool(item.get("iscrowd", 0)))
             tracks.setdefault(key, []).append(track)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"no YouTube-VIS annotation file ({type(error).__name__}: {error})"
+        reason = f"not a YouTube-VIS annotation file ({type(error).__name__}: {error})"
         raise DataError(path, reason=reason, cure="give {videos, annotations, categories}") from error
     if problems:
         raise DataErrors(problems)
-    made = tuple(
+    videos = tuple(
         InstanceVideo(
             key, size, tuple(PurePosixPath(f).stem for f in files), tuple(tracks.get(key, ())), tuple(range(len(files)))
         )
         for key, (size, files) in sizes.items()
     )
     folders = {key: PurePosixPath(files[0]).parent.name if files else "" for key, (_, files) in sizes.items()}
-    return Catalogue(path, made, folders, categories)
+    return Catalogue(path, videos, folders, categories)
 
 
 def dataset_videos(
     videos: Iterable[Video], catalogue: Catalogue | None = None, class_agnostic: bool = False
 ) -> Iterator[InstanceVideo]:
-    """Videos of a dataset as truth: objects are instances, their names categories.
+    """Videos of a dataset as ground truth: objects are instances, their names categories.
 
-    Without an annotation file results name videos and categories, and the frames on which an object is annotated count.
-    With one they hold its ids and the frames are its. On a frame that counts, null means absent, as in these files.
+    Without an annotation file, results name videos and categories, and the frames on which an object is annotated
+    count. With one, its ids and its frames are used. On a frame that counts, null means absent, as in these files.
 
     Raises:
-        DataError: a video, a frame or an object's name that the annotation file does not know, an object without a name.
+        DataError: a video, a frame or an object's name is not in the annotation file, or an object has no name.
     """
-    known: Mapping[str, Key]
+    categories: Mapping[str, Key]
     key: Key
     for video in videos:
         if catalogue is None:
-            known = {item.name: item.name for item in video.objects}
+            categories = {item.name: item.name for item in video.objects}
             count, key, frames = len(video.frame_names), video.video_id, video.frame_names
             places = [t for t in range(count) if any(o.segmentations[t] is not None for o in video.objects)]
             counting = places
         else:
             listed, places = _listed(video, catalogue)
-            known = {name: i for i, name in catalogue.categories.items()}
+            categories = {name: i for i, name in catalogue.categories.items()}
             key, frames, counting = listed.video_id, listed.frames, list(range(len(places)))
         truth = [
-            Instance(_category(video, o, known, class_agnostic), tuple(o.segmentations[t] for t in places))
+            Instance(_category(video, o, categories, class_agnostic), tuple(o.segmentations[t] for t in places))
             for o in video.objects
         ]
         yield InstanceVideo(key, (video.height, video.width), tuple(frames), tuple(truth), tuple(counting))
 
 
-def _category(video: Video, item: VideoObject, known: Mapping[str, Key], class_agnostic: bool) -> Key:
+def _category(video: Video, item: VideoObject, categories: Mapping[str, Key], class_agnostic: bool) -> Key:
     if class_agnostic:
         return ANY
-    if not item.name or item.name not in known:
+    if not item.name or item.name not in categories:
         place, reason = f"{video.video_id}: {item.object_id}", f"no category {item.name!r} to compare with"
         raise DataError(video.dataset, record=place, field="objects.name", reason=reason, cure="use --class-agnostic")
-    return known[item.name]
+    return categories[item.name]
 
 
 def _listed(video: Video, catalogue: Catalogue) -> tuple[InstanceVideo, list[int]]:
-    """What an annotation file calls a dataset's video, and the dataset's frames it lists."""
-    found = [item for item in catalogue.videos if catalogue.names[item.video_id] == video.video_id]
-    if not found:
-        reason = f"the dataset's video {video.video_id!r} is not in it"
+    """The entry of a dataset's video in an annotation file, and the indices of the frames it lists."""
+    matches = [item for item in catalogue.videos if catalogue.names[item.video_id] == video.video_id]
+    if not matches:
+        reason = f"the dataset's video {video.video_id!r} is not in this file"
         raise DataError(
             catalogue.path,
             record="videos",
@@ -130,9 +130,9 @@ def _listed(video: Video, catalogue: Catalogue) -> tuple[InstanceVideo, list[int
             cure="give the dataset's own annotation file",
         )
     place = {name: t for t, name in enumerate(video.frame_names)}
-    strange = [name for name in found[0].frames if name not in place]
-    if strange:
-        reason = f"frame {strange[0]!r} of video {video.video_id!r} is not in the dataset"
+    unknown = [name for name in matches[0].frames if name not in place]
+    if unknown:
+        reason = f"frame {unknown[0]!r} of video {video.video_id!r} is not in the dataset"
         raise DataError(
             catalogue.path,
             record="videos",
@@ -140,43 +140,43 @@ def _listed(video: Video, catalogue: Catalogue) -> tuple[InstanceVideo, list[int
             reason=reason,
             cure="give the dataset's own annotation file",
         )
-    return found[0], [place[name] for name in found[0].frames]
+    return matches[0], [place[name] for name in matches[0].frames]
 
 
 @dataclass
 class Results:
-    """A results file, and what turned out to be wrong with it."""
+    """A results file, and the problems met while scoring it."""
 
     path: Path
-    records: dict[Key, list[tuple[int, dict[str, Any]]]]  # video -> (place in the file, record)
+    records: dict[Key, list[tuple[int, dict[str, Any]]]]  # video -> (index in the file, record)
     problems: list[Problem] = field(default_factory=list)
 
-    def of(self, video: InstanceVideo, known: Mapping[Key, str] | None) -> list[Detection]:
-        """A video's detections over the frames that count; what is wrong with one goes to `problems`.
+    def of(self, video: InstanceVideo, categories: Mapping[Key, str] | None) -> list[Detection]:
+        """A video's detections over the frames that count; problems are added to `problems`.
 
         Args:
-            video: the truth.
-            known: categories by id, None where they are names; `{}` takes whatever there is as one category.
+            video: the ground truth.
+            categories: categories by id, None where they are names; `{}` accepts any category.
         """
-        found = []
+        detections = []
         for place, item in self.records.pop(video.video_id, []):
             where, category, score = f"[{place}]", item["category_id"], item["score"]
             before = len(self.problems)
-            if known and category not in known:
+            if categories and category not in categories:
                 self._problem(where, "category_id", f"no category {category!r}", "use the annotation file's ids")
-            elif known is None and not isinstance(category, str):
+            elif categories is None and not isinstance(category, str):
                 self._problem(
                     where,
                     "category_id",
                     f"category {category!r} is a number, the dataset has names",
-                    "write names, or say with --annotations what the ids mean",
+                    "write names, or give the annotation file with --annotations",
                 )
             if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < float("inf"):
                 self._problem(where, "score", f"expected a finite number, got {score!r}", "write the track's score")
             masks = _masks(item, where, self.path, video.size, len(video.frames), self.problems)
             if len(self.problems) == before:
-                found.append(Detection(category, float(score), tuple(masks[t] for t in video.counting)))
-        return found
+                detections.append(Detection(category, float(score), tuple(masks[t] for t in video.counting)))
+        return detections
 
     def _problem(self, record: str, field_: str, reason: str, cure: str) -> None:
         self.problems.append(Problem(str(self.path), record=record, field=field_, reason=reason, cure=cure))
@@ -186,16 +186,16 @@ def read_results(path: Path) -> Results:
     """Read a results file.
 
     Raises:
-        DataErrors: no list, or records without one of `RESULT_FIELDS`, all of them at once.
+        DataErrors: not a list, or records without one of `RESULT_FIELDS`; all problems together.
     """
     problems: list[Problem] = []
     records: dict[Key, list[tuple[int, dict[str, Any]]]] = {}
     for place, item in enumerate(_load(path, list, "[{video_id, category_id, segmentations, score}]")):
-        lacking = [name for name in RESULT_FIELDS if not isinstance(item, dict) or name not in item]
-        if lacking:
+        missing = [name for name in RESULT_FIELDS if not isinstance(item, dict) or name not in item]
+        if missing:
             problems.append(
                 Problem(
-                    str(path), record=f"[{place}]", field=lacking[0], reason="not there", cure="write all four fields"
+                    str(path), record=f"[{place}]", field=missing[0], reason="missing", cure="write all four fields"
                 )
             )
         elif not isinstance(item["video_id"], int | str) or not isinstance(item["category_id"], int | str):
@@ -222,14 +222,14 @@ def evaluate_instances(
     """Score a results file.
 
     Args:
-        videos: the truth.
-        results: what `read_results` gives; its records are used up.
-        categories: what ids may stand for; None where results name categories.
-        class_agnostic: whether categories do not count.
-        missing: whether a video without a detection is an error (the official program takes it as empty).
+        videos: the ground truth.
+        results: from `read_results`; its records are consumed.
+        categories: names of category ids; None where results name categories.
+        class_agnostic: whether categories are ignored.
+        missing: whether a video without a detection is an error (the official program counts it as empty).
 
     Raises:
-        DataErrors: everything wrong with the results at once.
+        DataErrors: all problems of the results.
         DataError: nothing to score.
     """
     score, count = InstanceScore(class_agnostic), 0
@@ -237,20 +237,22 @@ def evaluate_instances(
         if missing == "error" and video.video_id not in results.records:
             reason = f"no detection of video {video.video_id!r}"
             results.problems.append(
-                Problem(str(results.path), field="video_id", reason=reason, cure="or use --missing empty")
+                Problem(
+                    str(results.path), field="video_id", reason=reason, cure="add detections, or use --missing empty"
+                )
             )
-        known = {} if class_agnostic and categories is None else categories
-        score.add(video.video_id, video.truth, results.of(video, known))
+        accepted = {} if class_agnostic and categories is None else categories
+        score.add(video.video_id, video.truth, results.of(video, accepted))
         count += len(video.truth)
     for key, items in results.records.items():
-        reason = f"no video {key!r} in the truth ({len(items)} detections)"
+        reason = f"no video {key!r} in the ground truth ({len(items)} detections)"
         results.problems.append(
             Problem(str(results.path), record=f"[{items[0][0]}]", field="video_id", reason=reason, cure="use its ids")
         )
     if results.problems:
         raise DataErrors(results.problems)
     if not count:
-        raise DataError(results.path, reason="the truth holds no instance", cure="give a dataset with true masks")
+        raise DataError(results.path, reason="the ground truth has no instance", cure="give a dataset with true masks")
     return score
 
 
@@ -258,7 +260,7 @@ def _load(path: Path, kind: type, expected: str) -> Any:
     try:
         tree = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError(path, reason="no JSON file that opens", cure="check the path") from error
+        raise DataError(path, reason="not a readable JSON file", cure="check the path") from error
     if not isinstance(tree, kind):
         raise DataError(
             path, reason=f"expected {expected}, got {type(tree).__name__}", cure="give the published layout"
@@ -269,22 +271,22 @@ def _load(path: Path, kind: type, expected: str) -> Any:
 def _masks(
     item: Mapping[str, Any], where: str, path: Path, size: tuple[int, int], total: int, problems: list[Problem]
 ) -> tuple[RLE | None, ...]:
-    """The masks of a record; empty where something is wrong, which goes to `problems`."""
+    """The masks of a record; empty where they are invalid, which is added to `problems`."""
     values = item["segmentations"]
-    wrong = ""
+    reason = ""
     if not isinstance(values, list) or len(values) != total:
         count = len(values) if isinstance(values, list) else type(values).__name__
-        wrong = f"expected a list of {total} masks or nulls, got {count}"
+        reason = f"expected a list of {total} masks or nulls, got {count}"
     else:
         try:
             masks = tuple(from_json(value) for value in values)
             sizes = {rle.size for rle in masks if rle is not None} - {size}
-            wrong = f"masks of {sorted(sizes)}, the video has {size}" if sizes else ""
+            reason = f"masks of {sorted(sizes)}, the video has {size}" if sizes else ""
         except ValueError as error:
-            wrong = str(error)
-    if wrong:
+            reason = str(error)
+    if reason:
         problems.append(
-            Problem(str(path), record=where, field="segmentations", reason=wrong, cure="one RLE or null a frame")
+            Problem(str(path), record=where, field="segmentations", reason=reason, cure="one RLE or null a frame")
         )
         return ()
     return masks

@@ -1,7 +1,7 @@
 """Interactive segmentation of all objects of an image, with simulated clicks (protocol of DynaMITe, ICCV 2023, Sec. 4).
 
-Each object gets a click in its middle. Then, until every object reaches the IoU wanted or 10 clicks an object are spent, a
-strategy chooses an object that has not, and the deepest place of its error is clicked.
+Each object gets a click in its middle. Then, until every object reaches the target IoU or 10 clicks per object are
+spent, a strategy chooses an object below the target, and the deepest place of its error is clicked.
 Shapes: K objects, H x W image.
 """
 
@@ -18,7 +18,7 @@ from vng.points import BACKGROUND, Click
 
 Predict = Callable[[Sequence[Click]], np.ndarray]  # all clicks so far -> bool [K, H, W]
 
-RADIUS = 5  # pixels round a click in which none follows
+RADIUS = 5  # pixels around a click in which no other click is placed
 STRATEGIES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "worst": lambda iou, rng: np.argsort(iou, kind="stable"),
     "best": lambda iou, rng: np.argsort(-iou, kind="stable"),
@@ -28,7 +28,7 @@ STRATEGIES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] =
 
 @dataclass(frozen=True)
 class Interaction:
-    """What it took to segment one image, and how well it went."""
+    """Clicks spent to segment one image, and the IoU reached."""
 
     clicks: tuple[Click, ...]
     iou: np.ndarray  # float64 [K], at the end
@@ -38,29 +38,29 @@ class Interaction:
 class InteractiveScores:
     """Scores over images; the names are the paper's."""
 
-    nci: float  # clicks an object, averaged over images
+    nci: float  # clicks per object, averaged over images
     nfo: int  # objects below the threshold at the end
     nfi: int  # images with such an object
     mean_iou: float  # averaged over an image's objects, then over images
 
 
 def first_clicks(truth: np.ndarray) -> list[Click]:
-    """A click at the deepest place of each of the masks bool [K, H, W], none of them empty."""
+    """One click at the deepest place of each mask; bool [K, H, W], none empty."""
     return [_deepest(depth(mask), k, k) for k, mask in enumerate(truth)]
 
 
 def next_click(
     predicted: np.ndarray, truth: np.ndarray, chosen: int, clicks: Sequence[Click], radius: float = RADIUS
 ) -> Click | None:
-    """A click at the deepest error of one object, for whatever object lies there; None where no place is left.
+    """A click at the deepest error of one object, for the object at that place; None where no place is left.
 
-    What was missed counts if it is strictly deeper than what was taken wrongly. Discs round old clicks are left out.
+    Missed pixels are used if they are strictly deeper than wrong ones. Discs around earlier clicks are excluded.
 
     Args:
         predicted, truth: bool [K, H, W].
-        chosen: the object.
-        clicks: those so far.
-        radius: of the discs, pixels.
+        chosen: index of the object.
+        clicks: the clicks so far.
+        radius: radius of the discs in pixels.
     """
     y, x = np.mgrid[: truth.shape[1], : truth.shape[2]]
     free = np.ones(truth.shape[1:], bool)
@@ -71,13 +71,13 @@ def next_click(
     error = missed if missed.max() > wrong.max() else wrong
     if not error.any():
         return None
-    found = _deepest(error, len(clicks), BACKGROUND)
-    there = truth[:, int(found.y), int(found.x)]
-    return Click(found.y, found.x, found.time, int(there.argmax()) if there.any() else BACKGROUND)
+    deepest = _deepest(error, len(clicks), BACKGROUND)
+    owners = truth[:, int(deepest.y), int(deepest.x)]
+    return Click(deepest.y, deepest.x, deepest.time, int(owners.argmax()) if owners.any() else BACKGROUND)
 
 
 def _deepest(value: np.ndarray, time: int, owner: int) -> Click:
-    """A click on the first of the greatest values of a map [H, W]."""
+    """A click on the maximum of a map [H, W], the first one where there are several."""
     row, column = np.unravel_index(int(value.argmax()), value.shape)
     return Click(int(row), int(column), time, owner)
 
@@ -93,12 +93,12 @@ def interact(
     """Segment an image by simulated clicks.
 
     Args:
-        predict: asked again after each click.
+        predict: called after each click.
         truth: bool [K, H, W], K >= 1, none empty, without overlaps.
-        strategy: which of the objects below the threshold is clicked on: "worst", "best" or "random".
-        threshold: the IoU every object should reach.
-        most: clicks an object at the most, on average.
-        rng: for "random"; None: the same each time.
+        strategy: which object below the threshold is clicked: "worst", "best" or "random".
+        threshold: the IoU that every object should reach.
+        most: maximal number of clicks per object, on average.
+        rng: for "random"; None: a fixed seed.
 
     Raises:
         UsageError: an unknown strategy.
@@ -107,23 +107,23 @@ def interact(
     order = STRATEGIES[one_of(strategy, STRATEGIES, "strategy")]
     truth = np.asarray(truth, bool)
     if not len(truth) or not truth.any((1, 2)).all() or truth.sum(0).max() > 1:
-        raise ValueError(f"truth {list(truth.shape)}: at least one mask, none empty, without overlaps")
+        raise ValueError(f"truth {list(truth.shape)}: expected at least one mask, none empty, without overlaps")
     rng = rng or np.random.default_rng(0)
     clicks = first_clicks(truth)
-    predicted = _asked(predict, clicks, truth)
+    predicted = _checked_prediction(predict, clicks, truth)
     iou = _iou(predicted, truth)
     while len(clicks) < most * len(truth) and (iou < threshold).any():
         below = [int(k) for k in order(iou, rng) if iou[k] < threshold]
-        found = next((c for k in below if (c := next_click(predicted, truth, k, clicks)) is not None), None)
-        if found is None:
+        click = next((c for k in below if (c := next_click(predicted, truth, k, clicks)) is not None), None)
+        if click is None:
             break
-        clicks.append(found)
-        predicted = _asked(predict, clicks, truth)
+        clicks.append(click)
+        predicted = _checked_prediction(predict, clicks, truth)
         iou = _iou(predicted, truth)
     return Interaction(tuple(clicks), iou)
 
 
-def _asked(predict: Predict, clicks: Sequence[Click], truth: np.ndarray) -> np.ndarray:
+def _checked_prediction(predict: Predict, clicks: Sequence[Click], truth: np.ndarray) -> np.ndarray:
     predicted = np.asarray(predict(tuple(clicks)), bool)
     if predicted.shape != truth.shape:
         raise ValueError(f"the prediction has shape {list(predicted.shape)}, the truth {list(truth.shape)}")
@@ -131,7 +131,7 @@ def _asked(predict: Predict, clicks: Sequence[Click], truth: np.ndarray) -> np.n
 
 
 def _iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """float64 [K]."""
+    """IoU of each object, float64 [K]."""
     return (predicted & truth).sum((1, 2)) / (predicted | truth).sum((1, 2))
 
 

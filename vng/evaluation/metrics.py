@@ -1,12 +1,12 @@
 """Region and boundary measures of video object segmentation (Perazzi et al., CVPR 2016), equal to the DAVIS program.
 
-Masks are [T, H, W], any non-zero pixel is foreground. Empty cases are decisions, not epsilons:
+Masks are [T, H, W], any non-zero pixel is foreground. Empty masks are treated explicitly, without epsilons:
 
 * both empty: J = 1, F = 1; one empty: J = 0.
 * F compares boundary maps. A mask without boundary (an empty one, but also one that fills the frame) has an empty map,
-  and two empty maps score 1: a full frame against nothing has J = 0 and F = 1, as in the official program.
+  and two empty maps score 1: a full frame against an empty mask has J = 0 and F = 1, as in the official program.
 
-All of it is counting: masks and boundaries are packed bits (`shapes`), so no value depends on how a mask was given.
+All values are counts: masks and boundaries are packed bits (`shapes`), so an array and its RLE give the same values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def jaccard(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None = None) ->
 
     Args:
         gt, pred: [T, H, W].
-        void: [T, H, W], pixels to leave out, or None.
+        void: [T, H, W], pixels to exclude, or None.
 
     Returns:
         float64 [T] in [0, 1].
@@ -56,8 +56,8 @@ def frame_scores(
     """J and F of K pairs of masks, as `jaccard` and `boundary_f` give them.
 
     Args:
-        gt, pred: K masks each, all of one size, of one frame or several; a mask may stand in both, or many times.
-        void: [H, W], pixels to leave out of all of them, or None.
+        gt, pred: K masks each, all of one size, of one frame or several; a mask may occur in both, or several times.
+        void: [H, W], pixels to exclude from all of them, or None.
 
     Returns:
         J and F, float64 [K] each, in [0, 1].
@@ -66,7 +66,7 @@ def frame_scores(
         ValueError: numbers or sizes differ.
     """
     if len(gt) != len(pred):
-        raise ValueError(f"as many true as predicted masks are scored, got {len(gt)} and {len(pred)}")
+        raise ValueError(f"expected as many predicted as true masks, got {len(pred)} and {len(gt)}")
     if not len(gt):
         return np.zeros(0), np.zeros(0)
     return _scores(gt, pred, void, [(k, k) for k in range(len(gt))])
@@ -75,7 +75,7 @@ def frame_scores(
 def pairwise_frame_scores(
     gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """J and F of every true with every predicted mask of a frame; args and errors as `frame_scores`.
+    """J and F of every true mask with every predicted mask of a frame; args and errors as `frame_scores`.
 
     Returns:
         J and F, float64 [G, P] each, in [0, 1].
@@ -89,42 +89,43 @@ def pairwise_frame_scores(
 def label_scores(
     gt: np.ndarray, pred: np.ndarray, pairs: Sequence[tuple[int, int]], void: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """J and F of pairs of numbers in two label maps of one frame, as `frame_scores` gives them of their masks.
+    """J and F of pairs of numbers in two label maps of one frame, as `frame_scores` of their masks.
 
     Args:
         gt, pred: uint8 [H, W].
-        pairs: a number in each of them, 0..255.
-        void: [H, W], pixels to leave out, or None.
+        pairs: (number in gt, number in pred), 0..255.
+        void: [H, W], pixels to exclude, or None.
     """
     if gt.ndim != 2 or gt.shape != pred.shape or gt.dtype != np.uint8 or pred.dtype != np.uint8:
         raise ValueError(
-            f"label maps are uint8 [H, W] of one size, got {gt.dtype} {gt.shape}, {pred.dtype} {pred.shape}"
+            f"expected label maps uint8 [H, W] of one size, got {gt.dtype} {gt.shape}, {pred.dtype} {pred.shape}"
         )
-    wanted = list(dict.fromkeys([(0, a) for a, _ in pairs] + [(1, b) for _, b in pairs]))
-    both = of_labels([gt, pred], wanted, tolerance(*gt.shape), void)
-    return paired_scores(both, both, [(wanted.index((0, a)), wanted.index((1, b))) for a, b in pairs])
+    masks = list(dict.fromkeys([(0, a) for a, _ in pairs] + [(1, b) for _, b in pairs]))
+    both = of_labels([gt, pred], masks, tolerance(*gt.shape), void)
+    return paired_scores(both, both, [(masks.index((0, a)), masks.index((1, b))) for a, b in pairs])
 
 
 def _scores(
     gt: Sequence[Mask], pred: Sequence[Mask], void: np.ndarray | None, pairs: Sequence[tuple[int, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
     size = frame_size(gt[0])
-    if isinstance(gt[0], RLE) == isinstance(pred[0], RLE):  # made ready in one go, which costs half of two
+    # packing both in one call costs half as much
+    if isinstance(gt[0], RLE) == isinstance(pred[0], RLE):
         both = shapes_of([*gt, *pred], size, void)
         return paired_scores(both, both, [(a, len(gt) + b) for a, b in pairs])
     return paired_scores(shapes_of(gt, size, void), shapes_of(pred, size, void), pairs)
 
 
 def frame_size(mask: Mask) -> tuple[int, int]:
-    """Height and width; ValueError for an array that is no [H, W]."""
+    """Height and width; raises ValueError for an array that is not [H, W]."""
     size = mask.size if isinstance(mask, RLE) else mask.shape
     if len(size) != 2:
-        raise ValueError(f"a mask has shape [H, W], got {list(size)}")
+        raise ValueError(f"expected a mask [H, W], got {list(size)}")
     return int(size[0]), int(size[1])
 
 
 def shapes_of(masks: Sequence[Mask], size: tuple[int, int], void: np.ndarray | None = None) -> Shapes:
-    """Masks of one frame made ready for `paired_scores`; raises ValueError where one, or `void`, has another size."""
+    """Masks of one frame packed for `paired_scores`; raises ValueError where a mask or `void` has another size."""
     for mask in masks if void is None else [*masks, void]:
         if frame_size(mask) != size:
             raise ValueError(
@@ -137,14 +138,14 @@ def shapes_of(masks: Sequence[Mask], size: tuple[int, int], void: np.ndarray | N
 
 
 def paired_scores(gt: Shapes, pred: Shapes, pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """J and F, float64 [K] each, of pairs (index of a true, of a predicted mask) of one frame."""
-    made = [(_jaccard(gt, pred, a, b), _boundary_f(gt, pred, a, b)) for a, b in pairs]
-    j, f = np.array(made, float).reshape(-1, 2).T
+    """J and F, float64 [K] each, of pairs (index of a true mask, of a predicted mask) of one frame."""
+    scores = [(_jaccard(gt, pred, a, b), _boundary_f(gt, pred, a, b)) for a, b in pairs]
+    j, f = np.array(scores, float).reshape(-1, 2).T
     return j, f
 
 
 def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:
-    """Radius in pixels within which a boundary counts as found."""
+    """Radius in pixels within which boundary pixels match."""
     return int(bound_th) if bound_th >= 1 else int(np.ceil(bound_th * np.linalg.norm((height, width))))
 
 
@@ -157,8 +158,8 @@ def _each(
     size = (gt.shape[1], gt.shape[2])
     radius = tolerance(*size, bound_th)
     for t in range(len(gt)):
-        hidden = None if void is None else void[t]
-        yield of_arrays([gt[t]], size, radius, hidden), of_arrays([pred[t]], size, radius, hidden)
+        excluded = None if void is None else void[t]
+        yield of_arrays([gt[t]], size, radius, excluded), of_arrays([pred[t]], size, radius, excluded)
 
 
 def _jaccard(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
@@ -180,7 +181,10 @@ def _boundary_f(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
 def _common(
     gt: Shapes, gt_bits: np.ndarray, a: int, gt_reach: int, pred: Shapes, pred_bits: np.ndarray, b: int, reach: int
 ) -> int:
-    """Pixels two maps of masks a and b share; each reaches so many columns over its mask, and one more to the left."""
+    """Pixels that maps of masks a and b share.
+
+    Each map extends its reach, in columns, beyond its mask, and one more column to the left.
+    """
     first = max(gt.columns[a][0] - gt_reach, pred.columns[b][0] - reach) - 1
     last = min(gt.columns[a][1] + gt_reach, pred.columns[b][1] + reach)
     if first >= last:
@@ -216,5 +220,5 @@ def statistics(values: np.ndarray, official: bool = False) -> Statistics:
 
 
 def _nanmean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    valid = values[~np.isnan(values)]
+    return float(valid.mean()) if len(valid) else float("nan")

@@ -1,7 +1,7 @@
-"""Agreement of predicted masks with points that people verified: positives belong inside, negatives outside.
+"""Agreement of predicted masks with verified points: positives belong inside, negatives outside.
 
-Where no mask is known this is what can be measured (Point-VOS, 2402.05917). Ambiguous points never count, nor do those
-of mouse traces, which nobody verified.
+It can be measured without true masks (Point-VOS, 2402.05917). Ambiguous points never count, nor do those of mouse
+traces, which are not verified.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectAgreement:
-    """Points of one object: how many there are of a kind, and how many of them the prediction has on the right side."""
+    """Points of one object: the number of each kind, and how many of them the prediction puts on the right side."""
 
     video: str
     object_id: str
     name: str
-    frames: int  # with a point that counts
+    frames: int  # number of frames with a point that counts
     positives: int
     positives_inside: int
     negatives: int
     negatives_outside: int
-    frame_names: tuple[str, ...] = ()  # of those frames; their numbers where no names are known
-    frame_agreement: tuple[float, ...] = ()  # share of each one's points on the right side
+    frame_names: tuple[str, ...] = ()  # names of those frames, or their numbers where names are not given
+    frame_agreement: tuple[float, ...] = ()  # share of each frame's points on the right side
 
     @property
     def agreement(self) -> float:
-        """Share of its points on the right side."""
+        """Share of the points on the right side."""
         return (self.positives_inside + self.negatives_outside) / (self.positives + self.negatives)
 
 
 @dataclass
 class PointScore(Accumulator[ObjectAgreement]):
-    """Point agreement of what is added, object by object.
+    """Point agreement, accumulated object by object.
 
     Attributes:
-        notes: files and folders of no frame or video, of predictions that were read from files.
+        notes: notes on unexpected files and folders, for predictions read from files.
     """
 
     _parts: dict[tuple[str, str], ObjectAgreement] = field(default_factory=dict)
@@ -68,13 +68,13 @@ class PointScore(Accumulator[ObjectAgreement]):
         """Add an object.
 
         Args:
-            video_id, object_id: which one, once.
-            points: its points; an object without one that counts is left out.
-            prediction: masks [H, W] or RLE by frame; None shows nothing. Frames without points are not looked at.
-            name, frame_names: for tables; frames are the video's, by number.
+            video_id, object_id: the object; it can be added only once.
+            points: its points; an object without a point that counts is skipped.
+            prediction: masks [H, W] or RLE by frame; None is an empty mask. Frames without points are ignored.
+            name, frame_names: for tables; names of the video's frames, by number.
 
         Raises:
-            ValueError: an object twice, a point outside its frame.
+            ValueError: an object added twice, a point outside its frame.
         """
         self._check_new((video_id, object_id), f"object {object_id!r} of video {video_id!r}")
         counting = points[points.label != AMBIGUOUS]
@@ -102,23 +102,23 @@ class PointScore(Accumulator[ObjectAgreement]):
 
     @property
     def objects(self) -> tuple[ObjectAgreement, ...]:
-        """By video and object."""
+        """Agreement of each object, sorted by video and object."""
         return tuple(self._parts[key] for key in sorted(self._parts))
 
     def compute(self) -> dict[str, float]:
-        """Shares in [0, 1], NaN where there is no such point.
+        """Shares in [0, 1]; NaN where there is no such point.
 
         "agreement" of all points pooled, "positives-inside", "negatives-outside", and "object-agreement", the mean over
-        objects of their own agreement.
+        objects of their agreement.
         """
         items = self.objects
         totals = {
             name: sum(getattr(item, name) for item in items)
             for name in ("positives", "positives_inside", "negatives", "negatives_outside")
         }
-        right = totals["positives_inside"] + totals["negatives_outside"]
+        correct = totals["positives_inside"] + totals["negatives_outside"]
         return {
-            "agreement": share(right, totals["positives"] + totals["negatives"]),
+            "agreement": share(correct, totals["positives"] + totals["negatives"]),
             "positives-inside": share(totals["positives_inside"], totals["positives"]),
             "negatives-outside": share(totals["negatives_outside"], totals["negatives"]),
             "object-agreement": share(sum(item.agreement for item in items), len(items)),
@@ -126,13 +126,13 @@ class PointScore(Accumulator[ObjectAgreement]):
 
     def as_json(self) -> dict[str, Any]:
         """`compute` (null for NaN) and {"points", "objects": [...]}."""
-        made: dict[str, Any] = {k: None if np.isnan(v) else v for k, v in self.compute().items()}
-        made["points"] = sum(item.positives + item.negatives for item in self.objects)
-        return made | {"objects": [{**asdict(item), "agreement": item.agreement} for item in self.objects]}
+        result: dict[str, Any] = {k: None if np.isnan(v) else v for k, v in self.compute().items()}
+        result["points"] = sum(item.positives + item.negatives for item in self.objects)
+        return result | {"objects": [{**asdict(item), "agreement": item.agreement} for item in self.objects]}
 
 
 def share(part: float, whole: int) -> float:
-    """part / whole, NaN where there is nothing to divide by."""
+    """Quotient part / whole, NaN where `whole` is 0."""
     return part / whole if whole else float("nan")
 
 
@@ -145,25 +145,25 @@ def evaluate_points(
     processes: int = 1,
     progress: bool = False,
 ) -> PointScore:
-    """Score a folder of label maps, `<results>/<video>/<frame>.png`; only frames with points need be there.
+    """Score a folder of label maps, `<results>/<video>/<frame>.png`; only frames with points are required.
 
     Args:
         videos: a dataset with verified points.
         run: the predictions (`plain_run`).
-        missing: whether a prediction that is not there is an error or an empty mask.
-        strict: whether files and folders of no frame or video are errors; else they are `PointScore.notes`.
-        processes: how many score, a video each; no figure depends on it.
-        progress: a bar that counts videos.
+        missing: whether a missing prediction is an error or an empty mask.
+        strict: whether unexpected files and folders are errors; otherwise they are `PointScore.notes`.
+        processes: number of processes, each scoring one video at a time; scores do not depend on it.
+        progress: whether to show a progress bar over videos.
 
     Raises:
-        DataErrors: every missing, unreadable, mis-sized or mis-numbered prediction at once.
+        DataErrors: all missing, unreadable, mis-sized or mis-numbered predictions.
         DataError: no verified point in the dataset.
         WorkerDied: one of several processes was killed.
     """
-    score, problems, known = PointScore(), list[Problem](), set[str]()
+    score, problems, video_ids = PointScore(), list[Problem](), set[str]()
     work = partial(_evaluate_video, run=run, missing=missing)
-    found = score_videos(work, videos, problems, known, processes, progress)
-    dataset, score.notes = gather(found, score.merge, problems, run.folder, known, strict)
+    outcomes = score_videos(work, videos, problems, video_ids, processes, progress)
+    dataset, score.notes = gather(outcomes, score.merge, problems, run.folder, video_ids, strict)
     if not score.objects:
         raise DataError(
             dataset, field="objects.points", reason="no verified point", cure="give a dataset made from points"
@@ -172,34 +172,36 @@ def evaluate_points(
 
 
 def _evaluate_video(task: tuple[Video, bool], run: Run, missing: Missing) -> VideoOutcome[PointScore]:
-    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    """The outcome of one video, given without its pixels; where scoring is off, predictions are only checked."""
     video, scoring = task
-    made = VideoOutcome(PointScore(), video.dataset)
+    outcome = VideoOutcome(PointScore(), video.dataset)
     verified = [item for item in video.objects if len(counting_points(item))]
     frames = {int(t) for item in verified for t in counting_points(item).frame}
     try:
         reader = VideoPredictions(run, video, missing)
-    except DataError as error:  # a name that leads out of the folder, too many objects
-        made.problems.append(error.problem)
-        return made
+    except DataError as error:  # a name that points outside the folder, or too many objects
+        outcome.problems.append(error.problem)
+        return outcome
     reader.missing(frames)
     labels = {t: reader.read(t, reader.numbers.values()) for t in sorted(frames)}
-    made.problems, made.notes = reader.problems, reader.extras()
-    if made.problems or not scoring:
-        return made
+    outcome.problems, outcome.notes = reader.problems, reader.extras()
+    if outcome.problems or not scoring:
+        return outcome
     for item in verified:
         number = reader.numbers[item.object_id]
-        masks = {t: None if shown is None else shown == number for t, shown in labels.items()}
+        masks = {t: None if label_map is None else label_map == number for t, label_map in labels.items()}
         names = video.frame_names
-        made.score.add(video.video_id, item.object_id, counting_points(item), masks, name=item.name, frame_names=names)
-    return made
+        outcome.score.add(
+            video.video_id, item.object_id, counting_points(item), masks, name=item.name, frame_names=names
+        )
+    return outcome
 
 
 def counting_points(item: VideoObject) -> Points:
-    """The points of an object that somebody verified: none of a mouse trace, none that is ambiguous."""
+    """The verified points of an object: none of a mouse trace, none that is ambiguous."""
     return Points.none() if is_traced(item.source) else item.points[item.points.label != AMBIGUOUS]
 
 
 def is_traced(source: str) -> bool:
-    """Whether an object's points are those of a mouse trace."""
+    """Whether an object with this source has the points of a mouse trace."""
     return source.startswith("trace/")

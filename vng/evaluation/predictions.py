@@ -1,4 +1,4 @@
-"""A folder of predicted frames, one PNG a frame: read one at a time, with every fault kept."""
+"""Folders of predicted frames, one PNG per frame: read one at a time, with all problems collected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREDICT = "predict it, or use --missing empty"
 
 
 def check_results(results: Path, command: str = "vng predict") -> None:
-    """DataError where the folder of all predictions is not there; `command` makes such."""
+    """Raise DataError where the folder of all predictions does not exist; `command` is the one that writes it."""
     if not results.is_dir():
         raise DataError(results, reason="no such folder of predictions", cure=f"check --results, or run `{command}`")
 
@@ -24,15 +24,15 @@ def check_results(results: Path, command: str = "vng predict") -> None:
 class FrameFolder:
     """The PNGs of one video, or of one expression of it.
 
-    Whatever is wrong is added to `problems`, so that the caller can tell all of it at once.
+    Problems are added to `problems`, so that the caller can report all of them together.
 
     Args:
-        folder: may be absent.
-        names: of the video's frames.
+        folder: may not exist.
+        names: names of the video's frames.
         size: height and width of its frames.
-        missing: whether a frame that is not there is a problem or empty.
-        what: how a message calls that of which nothing is there.
-        extra: names of files that belong there beside PNGs of frames.
+        missing: whether a missing frame is a problem or counts as empty.
+        unit: the word for the video or expression in messages.
+        extra: names of further files that belong in the folder.
     """
 
     def __init__(
@@ -41,53 +41,53 @@ class FrameFolder:
         names: Sequence[str],
         size: tuple[int, int],
         missing: Missing,
-        what: str = "video",
+        unit: str = "video",
         extra: Collection[str] = (),
     ) -> None:
         self.folder, self.names, self.size = folder, names, size
         self.problems: list[Problem] = []
-        self._missing, self._what = missing, what
+        self._missing, self._unit = missing, unit
         self._files = sorted(folder.iterdir()) if folder.is_dir() else []
         self._extra = extra
-        self._there = self.found({path.stem: path for path in self._files if path.suffix.lower() == ".png"})
+        self._paths = self.paths_by_frame({path.stem: path for path in self._files if path.suffix.lower() == ".png"})
 
-    def found(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
-        """Index of a frame -> its file, given all PNGs by name without suffix."""
+    def paths_by_frame(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
+        """Frame index -> its file, from all PNGs by name without suffix."""
         return {t: pngs[name] for t, name in enumerate(self.names) if name in pngs}
 
     def path(self, t: int) -> Path | None:
         """The file of frame t, or None."""
-        return self._there.get(t)
+        return self._paths.get(t)
 
     def missing(self, frames: Collection[int], cure: str = PREDICT) -> None:
-        """Report what is not there of these frames; where none of the video's frames is there, that is one problem.
+        """Add problems for those of these frames that are missing; a single one where the video has no frame at all.
 
-        A single frame is named by its file.
+        A single missing frame is named by its file.
         """
-        absent = sorted(t for t in frames if t not in self._there)
-        if not absent or self._missing == "empty":
+        missing_frames = sorted(t for t in frames if t not in self._paths)
+        if not missing_frames or self._missing == "empty":
             return
         pngs = [path.name for path in self._files if path.suffix.lower() == ".png"]
-        if self._there or (len(absent) == 1 and not pngs):
-            for t in absent:
+        if self._paths or (len(missing_frames) == 1 and not pngs):
+            for t in missing_frames:
                 self._problem(self.folder / f"{self.names[t]}.png", "this prediction is missing", cure)
             return
-        reason = f"no prediction of this {self._what} ({len(absent)} frames wanted)"
+        reason = f"no prediction of this {self._unit} ({len(missing_frames)} frames expected)"
         if pngs:
-            reason = f"no file has the name of a frame: wanted {self.names[absent[0]]}.png, found {pngs[0]}"
-            cure = "name predictions as the frames are named"
+            reason = f"no file has the name of a frame: expected {self.names[missing_frames[0]]}.png, got {pngs[0]}"
+            cure = "name predictions after the frames"
         self._problem(self.folder, reason, cure)
 
     def extras(self) -> list[Problem]:
-        """Notes of what lies here and belongs to no frame; none where all files are misnamed, which `missing` tells."""
-        if not self._there and self._missing == "error":
+        """Notes on files that belong to no frame; none where all files are misnamed, which `missing` reports."""
+        if not self._paths and self._missing == "error":
             return []
-        used = set(self._there.values())
-        strange = [path for path in self._files if path not in used and path.name not in self._extra]
-        return notes(strange, f"no frame of the {self._what} has this name; it is not read")
+        used = set(self._paths.values())
+        unexpected = [path for path in self._files if path not in used and path.name not in self._extra]
+        return notes(unexpected, f"no frame of the {self._unit} has this name; skipped")
 
     def pixels(self, t: int, modes: Collection[str] = MODES) -> np.ndarray | None:
-        """What the PNG of frame t holds, [H, W]; zeros for a missing frame, None for one with a problem."""
+        """The pixels [H, W] of frame t's PNG; zeros for a missing frame, None for one with a problem."""
         path = self.path(t)
         if path is None:
             return np.zeros(self.size, np.uint8) if self._missing == "empty" else None
@@ -102,19 +102,20 @@ class FrameFolder:
 
 
 def notes(paths: Iterable[Path], reason: str) -> list[Problem]:
-    """A note on each path that is not hidden."""
+    """One note for each path that is not hidden."""
     return [Problem(str(path), reason=reason, kind="note") for path in paths if not path.name.startswith(".")]
 
 
-def strange_folders(folder: Path, known: Collection[str], what: str) -> list[Problem]:
-    """Notes on folders that are not `known`, and on PNGs, which belong deeper."""
+def unexpected_folders(folder: Path, expected: Collection[str], unit: str) -> list[Problem]:
+    """Notes on folders that are not `expected`, and on PNGs, which belong in one of them."""
     if not folder.is_dir():
         return []
-    found = [p for p in sorted(folder.iterdir()) if p.name not in known and (p.is_dir() or p.suffix.lower() == ".png")]
-    return notes(found, f"no {what} has this name; it is not read")
+    paths = [path for path in sorted(folder.iterdir()) if path.name not in expected]
+    unexpected = [path for path in paths if path.is_dir() or path.suffix.lower() == ".png"]
+    return notes(unexpected, f"no {unit} has this name; skipped")
 
 
 def raise_problems(problems: Sequence[Problem], extra: Sequence[Problem], strict: bool) -> None:
-    """Raise DataErrors of all of both where there is a problem, or, if `strict`, anything extra."""
+    """Raise DataErrors of both lists where there is a problem or, with `strict`, anything extra."""
     if problems or (strict and extra):
         raise DataErrors([*problems, *extra])

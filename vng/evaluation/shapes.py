@@ -1,12 +1,12 @@
-"""Masks made ready to be compared: packed 64 pixels to a word, with their boundaries.
+"""Masks packed for comparison, 64 pixels to a word, with their boundaries.
 
-Masks of a frame, or of a few, lie in one array of words, one below the other, each cut to the columns it has pixels in
-and with empty space around it. So a step of morphology is one bit operation on all of them, and a boundary is made once
-however many masks it is compared with.
+Masks of one or several frames lie in one array of words, one below the other, each cropped to the columns with its
+pixels and with empty space around it. So a step of morphology is one bit operation on all of them, and a boundary is
+computed once however many masks it is compared with.
 
-Layout: pixel (y, x) of mask k is bit y of row `starts[k] + x - columns[k][0]`; a row is one *column* of the frame, because
-COCO RLE runs down the columns. Rows hold at least `radius` bits more than the frame is high, and `radius` + 1 rows stand
-before and after each mask: what is shifted over the edge of a mask falls into empty space.
+Layout: pixel (y, x) of mask k is bit y of row `starts[k] + x - columns[k][0]`; a row is one *column* of the frame,
+because COCO RLE runs down the columns. Rows hold at least `radius` bits more than the frame is high, and `radius` + 1
+rows lie before and after each mask: pixels shifted over the edge of a mask fall into empty space.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ class Shapes:
     """K masks of one size, of one frame or several; made by `of_rles`, `of_labels` and `of_arrays`."""
 
     size: tuple[int, int]  # height and width of the frame
-    radius: int  # within which a boundary pixel counts as found
-    columns: tuple[
-        tuple[int, int], ...
-    ]  # first column and the one after the last of each mask; (0, 0) where it is empty
+    radius: int  # distance in pixels within which boundary pixels match
+    # first column of each mask and the one after its last; (0, 0) where it is empty
+    columns: tuple[tuple[int, int], ...]
     starts: tuple[int, ...]  # the row of its first column
     bits: np.ndarray  # WORD [rows * words]
 
@@ -41,7 +40,7 @@ class Shapes:
 
     @property
     def words(self) -> int:
-        """Words of a row."""
+        """Words per row."""
         return _words(self.size[0], self.radius)
 
     @cached_property
@@ -53,12 +52,12 @@ class Shapes:
     def edges(self) -> np.ndarray:
         """Boundary maps, as `bits`: pixels that differ from their right, lower or diagonal neighbour.
 
-        The contour sits half a pixel up and left, and the frame's last row and column are compared with themselves.
+        The contour lies half a pixel up and left, and the frame's last row and column are compared with themselves.
         """
         n, (height, width) = self.words, self.size
         masks = self.bits.reshape(-1, n).copy()
         beyond = [s + b - a for s, (a, b) in zip(self.starts, self.columns, strict=True) if b == width]
-        masks[beyond] = masks[[row - 1 for row in beyond]]  # the frame's last column, once more
+        masks[beyond] = masks[[row - 1 for row in beyond]]  # repeat the frame's last column
         below = _down(masks.ravel(), 1).reshape(-1, n) | (masks & _row(height - 1, height, n))
         some, all_ = (masks | below).ravel(), (masks & below).ravel()
         edges = some.copy()
@@ -76,13 +75,13 @@ class Shapes:
 
     @cached_property
     def grown(self) -> np.ndarray:
-        """As `edges`, grown by the disk of `radius`: pixels (dx, dy) away with dx^2 + dy^2 <= radius^2."""
+        """Boundary maps dilated by the disk of `radius`: offsets (dx, dy) with dx^2 + dy^2 <= radius^2."""
         n, radius = self.words, self.radius
         spread, height = self.edges, 0
         grown = np.zeros_like(spread)
         for dx in range(radius, -1, -1):
             while height < isqrt(radius * radius - dx * dx):
-                # a run of 2 * height + 1 pixels, moved by no more than that, leaves no gap
+                # a run of 2 * height + 1 pixels leaves no gap when it moves by at most its length
                 step = min(isqrt(radius * radius - dx * dx) - height, 2 * height + 1, 63)
                 spread = spread | _up(spread, step) | _down(spread, step)
                 height += step
@@ -91,7 +90,7 @@ class Shapes:
         return grown
 
     def rows(self, k: int, first: int, last: int) -> slice:
-        """Words of mask k in the frame's columns [first, last), which are in it or in the space around it."""
+        """Words of mask k in the frame's columns [first, last), which lie in the mask or the space around it."""
         shift = self.starts[k] - self.columns[k][0]
         return slice((shift + first) * self.words, (shift + last) * self.words)
 
@@ -104,7 +103,7 @@ class Shapes:
 
 
 def of_rles(rles: Sequence[RLE], size: tuple[int, int], radius: int, void: np.ndarray | None = None) -> Shapes:
-    """RLEs of one size, never decoded to pixels."""
+    """Shapes of RLEs of one size, never decoded to pixels."""
     height, n = size[0], _words(size[0], radius)
     owner, place = changes(rles)
     ends = np.searchsorted(owner, np.arange(len(rles)), side="right")
@@ -118,30 +117,30 @@ def of_rles(rles: Sequence[RLE], size: tuple[int, int], radius: int, void: np.nd
     first = np.array(shapes.starts, np.int64) - np.array([a for a, _ in columns], np.int64)
     at = (first[owner] + x) * (64 * n) + y
     _fill(shapes.bits, at)
-    shapes.bits.reshape(-1, n)[:] &= _row(0, height, n)  # runs that go on in the next column
+    shapes.bits.reshape(-1, n)[:] &= _row(0, height, n)  # clears runs that continue in the next column
     return _without(shapes, void)
 
 
 def of_labels(
-    maps: Sequence[np.ndarray], wanted: Sequence[tuple[int, int]], radius: int, void: np.ndarray | None = None
+    maps: Sequence[np.ndarray], masks: Sequence[tuple[int, int]], radius: int, void: np.ndarray | None = None
 ) -> Shapes:
-    """Masks of label maps, uint8 [H, W] of one size; wanted are (which map, number in it)."""
+    """Shapes of masks in label maps, uint8 [H, W] of one size; each mask is (index of the map, number in it)."""
     turned = [_turned(labels) for labels in maps]
     texts, height = [labels.tobytes() for labels in turned], maps[0].shape[0]
     columns = []
-    for place, number in wanted:
-        first = texts[place].find(number)  # at the speed of memchr
-        columns.append((first // height, texts[place].rfind(number) // height + 1) if first >= 0 else (0, 0))
+    for index, number in masks:
+        first = texts[index].find(number)  # as fast as memchr
+        columns.append((first // height, texts[index].rfind(number) // height + 1) if first >= 0 else (0, 0))
     shapes = _empty(columns, (height, maps[0].shape[1]), radius)
-    for k, ((place, number), (a, b)) in enumerate(zip(wanted, columns, strict=True)):
-        _pack(shapes, k, turned[place][a:b] == number)
+    for k, ((index, number), (a, b)) in enumerate(zip(masks, columns, strict=True)):
+        _pack(shapes, k, turned[index][a:b] == number)
     return _without(shapes, void)
 
 
 def of_arrays(
     masks: Sequence[np.ndarray], size: tuple[int, int], radius: int, void: np.ndarray | None = None
 ) -> Shapes:
-    """Masks [H, W] of one size; any non-zero pixel is foreground."""
+    """Shapes of masks [H, W] of one size; any non-zero pixel is foreground."""
     turned = [_turned((mask != 0).view(np.uint8)) for mask in masks]
     columns = []
     for mask in turned:
@@ -177,18 +176,18 @@ def _turned(array: np.ndarray) -> np.ndarray:
 
 
 def _without(shapes: Shapes, void: np.ndarray | None) -> Shapes:
-    """Without the pixels of `void` [H, W]."""
+    """The shapes without the pixels of `void` [H, W]."""
     if void is not None:
-        kept = _turned((void == 0).view(np.uint8))
+        valid = _turned((void == 0).view(np.uint8))
         for k, (a, b) in enumerate(shapes.columns):
             one = _empty([(a, b)], shapes.size, shapes.radius)
-            _pack(one, 0, kept[a:b])
+            _pack(one, 0, valid[a:b])
             shapes.bits[shapes.rows(k, a, b)] &= one.bits[one.rows(0, a, b)]
     return shapes
 
 
 def _fill(bits: np.ndarray, at: np.ndarray) -> None:
-    """Set the bits from each odd place to the next even one; places ascend, `bits` are zeros."""
+    """Set the bits from each odd place to the next even one; places are ascending, `bits` are zeros."""
     if not len(at):
         return
     word, bit = at >> 6, np.left_shift(np.uint64(1), (at & 63).astype(np.uint64))
@@ -201,7 +200,7 @@ def _fill(bits: np.ndarray, at: np.ndarray) -> None:
 
 
 def _up(bits: np.ndarray, step: int) -> np.ndarray:
-    """Each pixel moved `step` bits to higher ones, as one string of bits; step in 1..63."""
+    """All bits moved up by `step`, as one string of bits; step in 1..63."""
     moved = bits << np.uint64(step)
     moved[1:] |= bits[:-1] >> np.uint64(64 - step)
     return moved

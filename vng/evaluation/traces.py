@@ -1,8 +1,8 @@
 """Trace recall and precision: the location task of Oops-QA (Voigtlaender et al., CVPR 2023, Sec. 5).
 
-A question is answered by a box on one frame, here the bounding box of a predicted mask. Recall is the share of the
-mouse trace's pixels in the box; precision the share of the box in a square about the trace, whose side the paper
-estimates from the trace's extent. Both count as met from one half on. Every decision: docs/protocols.md.
+The answer to a question is a box on one frame, here the bounding box of a predicted mask. Recall is the share of the
+mouse trace's pixels in the box; precision the share of the box in a square around the trace, whose side the paper
+estimates from the trace's extent. Both count as met from one half on. All decisions: docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vng.errors import DataError, Problem
 from vng.evaluation.accumulator import Accumulator
 from vng.evaluation.narrative.scores import DEEP_MODES, ExpressionFrames
 from vng.evaluation.point_agreement import is_traced
-from vng.evaluation.predictions import FrameFolder, Missing, check_results, strange_folders
+from vng.evaluation.predictions import FrameFolder, Missing, check_results, unexpected_folders
 from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos
 from vng.frames import inside
 from vng.masks import RLE, decode, from_json
@@ -29,7 +29,8 @@ from vng.masks import RLE, decode, from_json
 MEASURES = ("recall", "precision", "recall-met", "precision-met", "both-met")
 MET = 0.5
 QUESTION = "question of the video"
-SIDE = (0.239715, 1.6737112, -0.42075962)  # of the square, by powers of the trace's extent; shares of the shorter side
+# side of the square, as coefficients of powers of the trace's extent; shares of the frame's shorter side
+SIDE = (0.239715, 1.6737112, -0.42075962)
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; half-open
 
@@ -46,21 +47,21 @@ class Answer:
 
     @property
     def mean(self) -> float:
-        """Of recall and precision."""
+        """Mean of recall and precision."""
         return 0.5 * (self.recall + self.precision)
 
     @property
     def met(self) -> tuple[bool, bool]:
-        """Whether recall and precision reach one half."""
+        """(recall, precision) as flags: whether each reaches one half."""
         return self.recall >= MET, self.precision >= MET
 
 
 @dataclass
 class TraceScore(Accumulator[Answer]):
-    """Trace recall and precision of what is added, question by question.
+    """Trace recall and precision, accumulated question by question.
 
     Attributes:
-        notes: files and folders of no frame, question or video, of predictions that were read from files.
+        notes: notes on unexpected files and folders, for predictions read from files.
     """
 
     _parts: dict[tuple[str, str], Answer] = field(default_factory=dict)
@@ -78,39 +79,44 @@ class TraceScore(Accumulator[Answer]):
         """Add a question.
 
         Args:
-            video_id, question: which one, once.
+            video_id, question: the question; it can be added only once.
             trace: [H, W], the pixels of the mouse trace.
-            prediction: [H, W], a mask whose bounding box answers; an empty one answers nothing.
-            frame: for tables.
+            prediction: [H, W], a mask whose bounding box is the answer; an empty mask is no answer.
+            frame: name of the frame, for tables.
 
         Raises:
-            ValueError: a question twice, sizes that differ, a trace without a pixel.
+            ValueError: a question added twice, sizes that differ, a trace without a pixel.
         """
         self._check_new((video_id, question), f"question {question!r} of video {video_id!r}")
-        drawn, shown = (decode(m) if isinstance(m, RLE) else np.asarray(m) != 0 for m in (trace, prediction))
-        if drawn.shape != shown.shape:
-            raise ValueError(f"a trace of {list(drawn.shape)} and a prediction of {list(shown.shape)}")
-        self._parts[video_id, question] = Answer(video_id, question, frame, *recall_and_precision(drawn, shown))
+        traced, answer = (decode(m) if isinstance(m, RLE) else np.asarray(m) != 0 for m in (trace, prediction))
+        if traced.shape != answer.shape:
+            raise ValueError(
+                f"expected one size, got a trace of {list(traced.shape)} and a prediction of {list(answer.shape)}"
+            )
+        self._parts[video_id, question] = Answer(video_id, question, frame, *recall_and_precision(traced, answer))
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """By video and question."""
+        """Answers sorted by video and question."""
         return tuple(self._parts[key] for key in sorted(self._parts))
 
     def compute(self) -> dict[str, float]:
-        """`MEASURES`, means over questions; NaN where there is none."""
+        """The `MEASURES`, means over questions; NaN where there is none."""
         rows = [(a.recall, a.precision, *a.met, all(a.met)) for a in self.answers]
         means = np.array(rows, float).mean(0) if rows else np.full(len(MEASURES), np.nan)
         return {name: float(value) for name, value in zip(MEASURES, means, strict=True)}
 
     def as_json(self) -> dict[str, Any]:
         """`compute` (null for NaN) and {"questions": [...]}."""
-        made = {k: None if np.isnan(v) else v for k, v in self.compute().items()}
-        return made | {"questions": [asdict(answer) for answer in self.answers]}
+        result = {k: None if np.isnan(v) else v for k, v in self.compute().items()}
+        return result | {"questions": [asdict(answer) for answer in self.answers]}
 
 
 def recall_and_precision(trace: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
-    """Of a predicted mask's bounding box, masks bool [H, W]; ValueError for a trace without a pixel."""
+    """Recall and precision of a predicted mask's bounding box; masks bool [H, W].
+
+    Raises ValueError for a trace without a pixel.
+    """
     rows, columns = np.nonzero(trace)
     if not len(rows):
         raise ValueError("the trace has no pixel")
@@ -119,13 +125,13 @@ def recall_and_precision(trace: np.ndarray, prediction: np.ndarray) -> tuple[flo
     if box is None:
         return 0.0, 0.0
     top, left, bottom, right = box
-    found = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    covered = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     height, width = min(bottom, square[2]) - max(top, square[0]), min(right, square[3]) - max(left, square[1])
-    return float(found.mean()), max(height, 0) * max(width, 0) / ((bottom - top) * (right - left))
+    return float(covered.mean()), max(height, 0) * max(width, 0) / ((bottom - top) * (right - left))
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
-    """Of a mask [H, W]; None for an empty one."""
+    """The bounding box of a mask [H, W]; None for an empty one."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
@@ -133,7 +139,7 @@ def bounding_box(mask: np.ndarray) -> Box | None:
 
 
 def trace_square(trace: np.ndarray) -> Box:
-    """The square about a trace [H, W] within which its object is taken to lie, cut to the frame."""
+    """The square around a trace [H, W] that is assumed to contain its object, clipped to the frame."""
     height, width = trace.shape
     rows, columns = np.nonzero(trace)
     y, x = round(float(rows.mean())), round(float(columns.mean()))
@@ -157,13 +163,14 @@ def evaluate_questions(
     Args:
         questions: the published file {video: [{question_hash, trace_frame, trace}]}.
         results: the predictions' folder.
-        missing: whether a prediction that is not there is an error or an empty answer.
-        strict: whether folders of no question or video are errors; else they are `TraceScore.notes`.
-        processes: how many score, a video each; None: as many as are worth their start. No figure depends on it.
-        progress: a bar that counts videos.
+        missing: whether a missing prediction is an error or an empty answer.
+        strict: whether unexpected folders are errors; otherwise they are `TraceScore.notes`.
+        processes: number of processes, each scoring one video at a time; None: chosen by the number of videos. Scores
+            do not depend on it.
+        progress: whether to show a progress bar over videos.
 
     Raises:
-        DataErrors: all that is wrong at once.
+        DataErrors: all problems.
         WorkerDied: one of several processes was killed.
     """
     check_results(results)
@@ -171,21 +178,21 @@ def evaluate_questions(
     for video, item in read_questions(questions):
         by_video.setdefault(video, []).append(item)
     work = partial(_score_questions, questions=questions, results=results, missing=missing)
-    started = processes_for(processes, len(by_video))
-    found = in_order(work, by_video.items(), started, progress, len(by_video))
+    used = processes_for(processes, len(by_video))
+    outcomes = in_order(work, by_video.items(), used, progress, len(by_video))
     score = TraceScore()
-    _, score.notes = gather(found, score.merge, list[Problem](), results, by_video, strict)
+    _, score.notes = gather(outcomes, score.merge, list[Problem](), results, by_video, strict)
     if not score.answers:
-        raise DataError(questions, reason="no question", cure="give the published file")
+        raise DataError(questions, reason="no question in this file", cure="give the published file")
     return score
 
 
 def _score_questions(
     task: tuple[str, list[dict[str, Any]]], questions: Path, results: Path, missing: Missing
 ) -> VideoOutcome[TraceScore]:
-    """The questions of one video."""
+    """The outcome of one video's questions."""
     video, items = task
-    made = VideoOutcome(TraceScore())
+    outcome = VideoOutcome(TraceScore())
     for item in items:
         key = item["question_hash"]
         try:
@@ -193,49 +200,49 @@ def _score_questions(
             folder = question_folder(results, video, item, rle.size, missing)
             folder.missing([0])
             predicted = folder.pixels(0)
-            made.problems += folder.problems
+            outcome.problems += folder.problems
             if predicted is not None:
-                made.score.add(video, key, rle, predicted, frame=folder.names[0])
+                outcome.score.add(video, key, rle, predicted, frame=folder.names[0])
         except ValueError as error:
             place = f"{video}: {key}"
-            made.problems.append(
-                Problem(str(questions), record=place, field="trace", reason=str(error), cure="leave the question out")
+            outcome.problems.append(
+                Problem(str(questions), record=place, field="trace", reason=str(error), cure="leave out the question")
             )
         except DataError as error:
-            made.problems.append(error.problem)
-            return made
-    made.notes = strange_folders(inside(results, video), [item["question_hash"] for item in items], QUESTION)
-    return made
+            outcome.problems.append(error.problem)
+            return outcome
+    outcome.notes = unexpected_folders(inside(results, video), [item["question_hash"] for item in items], QUESTION)
+    return outcome
 
 
 def question_trace(item: Mapping[str, Any]) -> RLE:
-    """The trace of a published question; ValueError where it has none."""
+    """The trace of a published question; raises ValueError where it has none."""
     rle = from_json(item["trace"])
     if rle is None:
-        raise ValueError("there is none")
+        raise ValueError("no trace")
     return rle
 
 
 def question_folder(
     results: Path, video: str, item: Mapping[str, Any], size: tuple[int, int], missing: Missing
 ) -> FrameFolder:
-    """The predicted frame of a published question, its frame 0; DataError for names that lead out of the folder."""
+    """The predicted frame of a published question, as frame 0; raises DataError for names outside the folder."""
     folder = inside(inside(results, video), item["question_hash"])
     return FrameFolder(folder, [str(item["trace_frame"]).removesuffix(".png")], size, missing, "question")
 
 
 def read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(video, question) of a published file, in its order; DataError for any other file."""
+    """The pairs (video, question) of a published file, in its order; raises DataError for any other file."""
     try:
         tree = json.loads(path.read_bytes())
-        found = [(str(video), dict(item)) for video, items in tree.items() for item in items]
-        for _, item in found:
+        questions = [(str(video), dict(item)) for video, items in tree.items() for item in items]
+        for _, item in questions:
             _ = item["question_hash"], item["trace_frame"], item["trace"]
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-        reason = f"no file of location questions that opens ({type(error).__name__})"
+        reason = f"not a readable file of location questions ({type(error).__name__})"
         cure = "give {video: [{question_hash, trace_frame, trace}]}"
         raise DataError(path, reason=reason, cure=cure) from error
-    return found
+    return questions
 
 
 def evaluate_traced_expressions(
@@ -247,38 +254,41 @@ def evaluate_traced_expressions(
     processes: int = 1,
     progress: bool = False,
 ) -> TraceScore:
-    """The same measures for a dataset made from mouse traces, whose questions are its expressions (ours).
+    """The same measures for a dataset made from mouse traces, whose expressions are the questions (our extension).
 
-    A question is an expression and a frame its object's trace was drawn on. A dataset keeps the pointer's positions, not
-    the line: they are the trace's pixels.
+    A question is an expression and a frame on which its object's trace was drawn. A dataset holds the pointer's
+    positions, not the line; they are used as the trace's pixels.
 
     Args:
         videos: a dataset converted from VidLN (`trace/...` objects).
         results: predictions `<results>/<video>/<expression>/<frame>.png`, non-zero is predicted.
-        missing: whether a prediction that is not there is an error or an empty answer.
-        strict, processes, progress: as `evaluate_questions`; files of no frame are notes, too.
+        missing: whether a missing prediction is an error or an empty answer.
+        strict, processes, progress: as `evaluate_questions`; unexpected files are notes, too.
 
     Raises:
-        DataErrors: all that is wrong at once. DataError: no object with a trace.
+        DataErrors: all problems. DataError: no object with a trace.
         WorkerDied: one of several processes was killed.
     """
     check_results(results)
-    problems, known = list[Problem](), set[str]()
+    problems, video_ids = list[Problem](), set[str]()
     work = partial(_score_expressions, results=results, missing=missing)
-    found = score_videos(work, videos, problems, known, processes, progress)
+    outcomes = score_videos(work, videos, problems, video_ids, processes, progress)
     score = TraceScore()
-    dataset, score.notes = gather(found, score.merge, problems, results, known, strict)
+    dataset, score.notes = gather(outcomes, score.merge, problems, results, video_ids, strict)
     if not score.answers:
         raise DataError(
-            dataset, field="objects.source", reason="no object made from a trace", cure="give a `vng convert vidln` set"
+            dataset,
+            field="objects.source",
+            reason="no object made from a trace",
+            cure="give a dataset from `vng convert vidln`",
         )
     return score
 
 
 def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing) -> VideoOutcome[TraceScore]:
-    """The traced expressions of one video, without its pixels; whether to measure, or only to read what is wrong."""
+    """The outcome of one video's traced expressions; where scoring is off, predictions are only checked."""
     video, scoring = task
-    made = VideoOutcome(TraceScore(), video.dataset)
+    outcome = VideoOutcome(TraceScore(), video.dataset)
     for index, expression in enumerate(video.expressions):
         item = video.object_by_id.get(expression.object_id)
         if item is None or not is_traced(item.source):
@@ -286,20 +296,20 @@ def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing
         try:
             frames = ExpressionFrames(inside(results, video.video_id) / str(index), video, missing)
         except DataError as error:
-            made.problems.append(error.problem)
-            return made
-        traced = [int(t) for t in np.unique(item.points.frame)]
-        frames.missing(traced)
-        answers = [(t, frames.pixels(t, DEEP_MODES)) for t in traced]
-        made.problems += frames.problems
-        made.notes += frames.extras()
+            outcome.problems.append(error.problem)
+            return outcome
+        traced_frames = [int(t) for t in np.unique(item.points.frame)]
+        frames.missing(traced_frames)
+        answers = [(t, frames.pixels(t, DEEP_MODES)) for t in traced_frames]
+        outcome.problems += frames.problems
+        outcome.notes += frames.extras()
         for t, predicted in answers:
-            if scoring and not made.problems and predicted is not None:
+            if scoring and not outcome.problems and predicted is not None:
                 trace, name = drawn_trace(item, t, (video.height, video.width)), video.frame_names[t]
-                made.score.add(video.video_id, f"{index}/{name}", trace, predicted, frame=name)
+                outcome.score.add(video.video_id, f"{index}/{name}", trace, predicted, frame=name)
     names = [str(index) for index in range(len(video.expressions))]
-    made.notes += strange_folders(results / video.video_id, names, "expression of the video")
-    return made
+    outcome.notes += unexpected_folders(results / video.video_id, names, "expression of the video")
+    return outcome
 
 
 def drawn_trace(item: VideoObject, frame: int, size: tuple[int, int]) -> np.ndarray:

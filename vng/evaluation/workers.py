@@ -1,7 +1,7 @@
-"""Videos scored by several processes on one machine; results come in the order of the videos, whatever the number.
+"""Scoring of videos by several processes on one machine; results keep the order of the videos.
 
-Processes are started by a server without threads (`forkserver`; `spawn` where there is none): a fork of this process could
-inherit a lock that nobody will ever open.
+Processes are started by a server without threads (`forkserver`; `spawn` where there is none): a fork of this process
+could inherit a lock that is never released.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Generic, TypeVar
 
 from vng.dataset import Video
 from vng.errors import Problem, VngError
-from vng.evaluation.predictions import raise_problems, strange_folders
+from vng.evaluation.predictions import raise_problems, unexpected_folders
 
-MOST = 8  # processes that are started unasked
-WORTH = 4  # videos for which another process is worth its start
+MOST = 8  # processes at most, unless more are requested
+WORTH = 4  # videos per process that justify starting it
 PRELOADED = ["vng.evaluation.vos.scores", "vng.evaluation.narrative.scores"]
-DIED = "a process was killed while it scored a video; nothing was written; was memory short? try fewer --processes"
+DIED = "a process was killed while it scored a video; nothing was written; if memory ran out, use fewer --processes"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,19 +36,22 @@ Score = TypeVar("Score")
 
 
 class WorkerDied(VngError):  # noqa: N818
-    """A process ended in the middle of its work."""
+    """A process was killed while it worked."""
 
 
-def processes_for(asked: int | None, videos: int | None) -> int:
-    """How many to start: as many as asked, else one for four videos, at most one a core and 8; never more than videos."""
+def processes_for(requested: int | None, videos: int | None) -> int:
+    """Number of processes to start, at most one per video.
+
+    By default one for every four videos, but at most one per core, and 8.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked is None:
-        asked = min(MOST, cores) if videos is None else min(MOST, cores, videos // WORTH)
-    return max(1, asked if videos is None else min(asked, videos))
+    if requested is None:
+        requested = min(MOST, cores) if videos is None else min(MOST, cores, videos // WORTH)
+    return max(1, requested if videos is None else min(requested, videos))
 
 
 def known_length(items: Iterable[object]) -> int | None:
-    """Number of items, None where only going through them tells."""
+    """Number of items; None where they would have to be iterated to count them."""
     return len(items) if isinstance(items, Sequence) else None
 
 
@@ -59,18 +62,18 @@ def in_order(
     progress: bool = False,
     total: int | None = None,
 ) -> Iterator[Result]:
-    """`function` of each item, in order; one process is this one.
+    """The results of `function` for each item, in order; with one process it runs in this process.
 
-    Items are asked for when they are wanted, a few ahead of the results, so that memory does not grow with their number.
+    Items are read only a few ahead of the results, so that memory does not grow with their number.
 
     Args:
-        function: what each process calls; with several processes it, the items and the results are pickled.
-        items: one a video.
-        processes: how many.
-        progress: a bar that counts results, of `total`.
+        function: called for each item; with several processes it, the items and the results are pickled.
+        items: one per video.
+        processes: number of processes.
+        progress: whether to show a progress bar over results, out of `total`.
 
     Raises:
-        WorkerDied: a process was killed. Otherwise what `function` raises.
+        WorkerDied: a process was killed. Otherwise any error that `function` raises.
     """
     if processes == 1:
         _keep_memory()
@@ -86,23 +89,23 @@ def score_videos(
     score: Callable[[tuple[Video, bool]], Result],
     videos: Iterable[Video],
     problems: Sequence[Problem],
-    known: set[str],
+    video_ids: set[str],
     processes: int = 1,
     progress: bool = False,
 ) -> Iterator[Result]:
-    """`score` of each video, in order; it gets the video without its pixels, and whether to measure or only to read.
+    """The results of `score` for each video, in order; it gets the video without its pixels, and whether to measure.
 
     Args:
         score: as the function of `in_order`.
-        videos: the truth.
-        problems: what is wrong so far, which the caller adds to: once it holds something, the rest is only read.
-        known: takes the ids of the videos.
+        videos: the ground truth.
+        problems: problems so far, extended by the caller: once there is one, the remaining videos are only checked.
+        video_ids: filled with the ids of the videos.
         processes, progress: as `in_order`.
     """
 
     def tasks() -> Iterator[tuple[Video, bool]]:
         for video in videos:
-            known.add(video.video_id)
+            video_ids.add(video.video_id)
             yield replace(video, frames=None), not problems
 
     return in_order(score, tasks(), processes, progress, known_length(videos))
@@ -110,7 +113,7 @@ def score_videos(
 
 @dataclass
 class VideoOutcome(Generic[Score]):
-    """What came of one video: its part of a score, and what is wrong or strange."""
+    """Outcome of one video: its part of a score, problems, and notes."""
 
     score: Score
     dataset: str = ""
@@ -119,20 +122,20 @@ class VideoOutcome(Generic[Score]):
 
 
 def collect(
-    found: Iterable[VideoOutcome[Score]], take: Callable[[Score], object], problems: list[Problem]
+    outcomes: Iterable[VideoOutcome[Score]], take: Callable[[Score], object], problems: list[Problem]
 ) -> tuple[str, list[Problem]]:
-    """Take the parts of all videos, in order.
+    """Collect the parts of all videos, in order.
 
     Args:
-        found: one a video.
-        take: takes the part of a video.
-        problems: takes what is wrong (`score_videos` looks at it).
+        outcomes: one per video.
+        take: called with the part of each video.
+        problems: extended with the problems of each video (`score_videos` checks it).
 
     Returns:
-        What the dataset is called, and the notes of all videos.
+        The name of the dataset, and the notes of all videos.
     """
     dataset, notes = "", list[Problem]()
-    for outcome in found:
+    for outcome in outcomes:
         dataset = outcome.dataset
         problems += outcome.problems
         notes += outcome.notes
@@ -141,35 +144,35 @@ def collect(
 
 
 def gather(
-    found: Iterable[VideoOutcome[Score]],
+    outcomes: Iterable[VideoOutcome[Score]],
     take: Callable[[Score], object],
     problems: list[Problem],
     results: Path,
-    known: Collection[str],
+    video_ids: Collection[str],
     strict: bool,
-    what: str = "video",
+    unit: str = "video",
 ) -> tuple[str, tuple[Problem, ...]]:
-    """As `collect`, of one folder of predictions: folders in it that are no video of `known` are notes, too.
+    """As `collect`, for one folder of predictions; adds notes on folders that belong to none of the videos.
 
     Args:
-        found, take, problems: as `collect`.
+        outcomes, take, problems: as `collect`.
         results: the predictions' folder.
-        known: ids of the videos; it may still grow while videos are scored.
+        video_ids: ids of the videos; may still grow while videos are scored.
         strict: whether notes are errors.
-        what: how a note calls what has no such folder.
+        unit: the word for a video in notes.
 
     Raises:
-        DataErrors: all that is wrong at once.
+        DataErrors: all problems.
     """
-    dataset, notes = collect(found, take, problems)
-    notes += strange_folders(results, known, what)
+    dataset, notes = collect(outcomes, take, problems)
+    notes += unexpected_folders(results, video_ids, unit)
     raise_problems(problems, notes, strict)
     return dataset, tuple(notes)
 
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
     pending: deque[Future[Result]] = deque()
-    others = set(multiprocessing.active_children())
+    earlier = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(processes, _context(), initializer=_begin)
     try:
         for item in items:
@@ -180,8 +183,9 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], pro
             yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise WorkerDied(DIED) from error
-    except BaseException:  # Ctrl-C, or nobody wants the rest: nobody waits for what is being done
-        for process in set(multiprocessing.active_children()) - others:
+    # Ctrl-C, or the caller stopped reading: end the workers instead of waiting for them
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - earlier:
             process.terminate()
         raise
     finally:
@@ -196,9 +200,9 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def prepare(asked: int | None) -> None:
-    """Let the server of processes start while this process does something else, where it is likely to be wanted."""
-    if processes_for(asked, None) > 1 and "forkserver" in multiprocessing.get_all_start_methods():
+def prepare(requested: int | None) -> None:
+    """Start the server of processes in the background where several processes are likely."""
+    if processes_for(requested, None) > 1 and "forkserver" in multiprocessing.get_all_start_methods():
         from multiprocessing import forkserver
 
         _context()
@@ -206,7 +210,7 @@ def prepare(asked: int | None) -> None:
 
 
 def _begin() -> None:
-    """In a new process: Ctrl-C ends it without a word, the parent has one; and nothing outlives the parent."""
+    """Set up a new process: Ctrl-C ends it silently (the parent prints the message), and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     import cv2
 
@@ -216,13 +220,13 @@ def _begin() -> None:
 
 
 def _keep_memory() -> None:
-    """Have the C library keep what label maps free, instead of asking for it anew page by page (a sixth of the time).
+    """Let the C library keep the memory that label maps free instead of returning it (saves a sixth of the time).
 
-    glibc keeps twice the size of the largest block that was ever freed to the system; elsewhere this does nothing.
+    glibc keeps twice the size of the largest block ever freed to the system; elsewhere this does nothing.
     """
     import numpy as np
 
-    np.empty(16 << 20, np.uint8)  # freed at once, and never touched
+    np.empty(16 << 20, np.uint8)  # freed at once, never written to
 
 
 def _end_with_parent() -> None:

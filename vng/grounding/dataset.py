@@ -31,13 +31,13 @@ def predict(
         grounder: the model.
         dataset: a folder, a hub id, or an opened dataset.
         out: folder to write.
-        progress: whether a bar counts videos.
+        progress: whether to show a progress bar.
 
     Returns:
         The number of expressions.
 
     Raises:
-        DataError: `out` holds predictions of another model or dataset, by content, or made with other settings.
+        DataError: `out` holds predictions with other settings, or of another model or dataset (compared by content).
     """
     dataset, out = as_dataset(dataset), Path(out)
     check_folder(out)
@@ -45,7 +45,7 @@ def predict(
         "model": _model_content(grounder),
         "dataset": dataset.content,
         "videos": len(dataset),
-        **grounder.told(),
+        **grounder.manifest_settings(),
     }
     check_same(out / MANIFEST, settings, out)
     write_atomic(out / MANIFEST, to_json({"settings": settings}))
@@ -62,7 +62,7 @@ def predict(
 
 
 def _model_content(grounder: NarrativeGrounder) -> str:
-    """What changes when the model does: hashes of its files, else the hub id it came from, or a hash of its weights."""
+    """An identifier of the model: hashes of its files, else its hub id, or a hash of its weights."""
     if grounder.source is None:
         return fingerprint(grounder.model)
     files = [Path(grounder.source) / name for name in ("config.json", "model.safetensors")]
@@ -75,7 +75,7 @@ def _predict_video(grounder: NarrativeGrounder, video: Video, folder: Path) -> N
 
 
 def ground_expressions(grounder: NarrativeGrounder, video: Video) -> Iterator[tuple[int, tuple[RLE, ...]]]:
-    """All expressions of a video, (number, mask of each frame): one pass a narrative, for all its nouns."""
+    """(number, mask of each frame) of all expressions of a video; one pass per narrative, for all its nouns."""
     frames = video.opened_frames()
     for number, narrative in enumerate(video.narratives):
         indices = [i for i, expression in enumerate(video.expressions) if expression.narrative == number]

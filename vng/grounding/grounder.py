@@ -1,4 +1,4 @@
-"""Inference: a video and a narrative in, a mask per noun and frame out.
+"""Inference of a trained grounder: a video and a narrative in, a mask per noun and frame out.
 
 Shapes: N nouns, T frames, t frames of a window, Q queries, H x W pixels.
 """
@@ -28,8 +28,8 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor
 from vng.narratives import DEFAULT_PIPELINE, nouns_in
 
 DTYPES = ("float32", "bfloat16", "float16")
-ONE_CELL = 64  # pixels of a side that the coarsest map makes one cell of
-AT_ONCE = 8  # masks brought to the frames' size together
+ONE_CELL = 64  # pixels per side covered by one cell of the coarsest map
+AT_ONCE = 8  # number of masks resized to the frames together
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ComputeSettings:
     """How the network computes; raises UsageError for an unknown precision."""
 
     dtype: str = "float32"  # of convolutions and matrix products (autocast); weights stay as they are
-    compile: bool = False  # through torch.compile: slow to start, quicker then
+    compile: bool = False  # use torch.compile: slow to start, faster afterwards
 
     def __post_init__(self) -> None:
         one_of(self.dtype, DTYPES, "dtype")
@@ -50,13 +50,13 @@ class NarrativeGrounder:
     result = grounder("parrots.mp4", "A green [parrot] is playing with the other [parrot].")
 
     Args:
-        windows: how videos are cut; memory depends on it, not on a video's length.
-        propagation: with it, masks of the surest frames are spread over the video by a propagator.
+        windows: how videos are split; this determines memory, not the length of a video.
+        propagation: if given, masks of the most confident frames are propagated through the video.
         compute: precision and compilation.
-        nouns: the spaCy pipeline that finds nouns where none is marked.
+        nouns: the spaCy pipeline that finds nouns if none is marked.
 
     Attributes:
-        shares_features: whether the propagator reads the maps of this grounder's backbone: where both hold one network.
+        shares_features: whether the propagator uses the feature maps of the backbone, as both are one network.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class NarrativeGrounder:
         self.windows, self.compute, self.nouns = windows or WindowSettings(), compute or ComputeSettings(), nouns
         self.propagation = None if propagation is None else GroundThenPropagate(propagation, str(self.device))
         self.shares_features = self.propagation is not None and self._one_network(self.propagation)
-        self.source: str | None = None  # where the model was loaded from
-        self.fused = False  # whether the model's layers were joined for use, and so cannot be saved
+        self.source: str | None = None  # folder or hub id the model was loaded from
+        self.fused = False  # whether layers of the model were fused for inference, so that it cannot be saved
         self.encode: Callable[..., Any] = self.model.encode
         self.decode: Callable[..., Any] = self.model.decode
         if self.compute.compile:
@@ -102,12 +102,12 @@ class NarrativeGrounder:
         Args:
             device: "cpu", "cuda", ...; None: a GPU if there is one.
             dtype: "float32" (None too), "bfloat16" or "float16".
-            compile: let `torch.compile` build the network.
-            attn_implementation: of the text encoder, and of backbones with attention, as `transformers` names them.
+            compile: compile the network with `torch.compile`.
+            attn_implementation: attention of the text encoder and of backbones that use it, as named in `transformers`.
             windows, propagation, nouns: see the class.
 
         Raises:
-            DataError: a folder without a finished model, or weights that do not fit.
+            DataError: the folder has no finished model, or its weights do not fit.
             UsageError: an unknown device, precision or attention.
         """
         compute = ComputeSettings(dtype or "float32", compile)
@@ -128,7 +128,7 @@ class NarrativeGrounder:
         )
         grounder.source = str(path)
         if grounder.device.type == "cpu" and compute == ComputeSettings():
-            grounder.model.fused()  # quicker there; it is this grounder's own model, which nobody trains or saves
+            grounder.model.fused()  # faster on a CPU; this model is only used here, not trained or saved
             grounder.fused = True
         return grounder
 
@@ -137,16 +137,16 @@ class NarrativeGrounder:
 
     @property
     def passes(self) -> int:
-        """How many times each frame is looked at: once, and once for each direction of propagation."""
+        """Number of passes over the frames: one, plus one for each direction of propagation."""
         return 1 + (0 if self.propagation is None else self.propagation.passes)
 
-    def told(self) -> dict[str, Any]:
-        """The settings that masks depend on, for a manifest."""
+    def manifest_settings(self) -> dict[str, Any]:
+        """All settings that masks depend on, for a manifest."""
         return {
             "window": self.windows.frames,
             "overlap": self.windows.overlap,
             "dtype": self.compute.dtype,
-            "propagation": None if self.propagation is None else self.propagation.told(),
+            "propagation": None if self.propagation is None else self.propagation.manifest_settings(),
         }
 
     def __call__(
@@ -159,22 +159,22 @@ class NarrativeGrounder:
 
         Args:
             video: a video file, a folder of frames, or uint8 [T, H, W, 3].
-            narrative: text with its nouns in [brackets]; where none is marked, spaCy finds them.
-            on_frames: told how many frames are done, `passes` times as many as the video has, for progress bars.
+            narrative: text with its nouns in [brackets]; without brackets, spaCy finds the nouns.
+            on_frames: called with numbers of processed frames, in total `passes` times those of the video.
 
         Raises:
-            UsageError: brackets that do not pair; no noun marked, and none found or no pipeline to find them.
-            DataError: the video cannot be read; the narrative is longer than the text encoder reads.
+            UsageError: unpaired brackets; no noun is marked, and none is found or there is no pipeline to find them.
+            DataError: the video cannot be read; the narrative is too long for the text encoder.
         """
         description, spans = nouns_in(narrative, self.nouns)
         return self.ground(as_frames(video), description, spans, on_frames)
 
     def stream(self, video: str | Path | np.ndarray | Frames, narrative: str) -> Iterator[GroundedPart]:
-        """As a call, but masks come as soon as there are any; see it for arguments and errors.
+        """As a call, but yields masks as soon as they are available; for arguments and errors see the call.
 
-        Which query is meant is known when the whole video has been seen. So each window comes with the query that is best
-        so far (`final` is false), and then every frame once more, as the result has it. Where nothing can change any more
-        (one query, no propagation) every frame comes once.
+        The best query is only known at the end of the video. So each window is first yielded with the best query so far
+        (`final` is false), and at the end all frames again with the final masks. If nothing can change (one query, no
+        propagation), every frame is yielded once.
         """
         description, spans = nouns_in(narrative, self.nouns)
         return self._stream(_Run(self, as_frames(video), description, spans))
@@ -198,9 +198,9 @@ class NarrativeGrounder:
         spans: Sequence[tuple[int, int]],
         on_frames: Callable[[int], object] | None = None,
     ) -> GroundingResult:
-        """Ground noun spans of a description; each frame goes through the network once for all nouns.
+        """Ground noun spans of a description; each frame passes the network once for all nouns.
 
-        See a call for `on_frames`.
+        For `on_frames` see the call.
         """
         with _Run(self, frames, description, spans, on_frames) as run:
             for _ in run.windows():
@@ -208,12 +208,12 @@ class NarrativeGrounder:
             return run.result()
 
     def push_to_hub(self, repo_id: str, scores: str | Path | None = None, private: bool = True) -> str:
-        """Upload model, processor and a filled model card to the Hugging Face hub; returns the page's address.
+        """Upload model, processor and model card to the Hugging Face hub; returns the address of its page.
 
         Args:
-            repo_id: "name" or "owner/name"; made where it is not there.
-            scores: what `vng evaluate vng --json` wrote, for the card.
-            private: of a repository that is made.
+            repo_id: "name" or "owner/name"; created if it does not exist.
+            scores: a file of `vng evaluate vng --json`, for the card.
+            private: whether a new repository is private.
         """
         from vng.grounding.model_card import push
 
@@ -222,7 +222,7 @@ class NarrativeGrounder:
 
 
 class _Run:
-    """One narrative on its way through one video."""
+    """The grounding of one narrative in one video."""
 
     def __init__(
         self,
@@ -241,9 +241,9 @@ class _Run:
         self.on_frames = on_frames or (lambda count: None)
         text = grounder.processor.text([description], [list(spans)])
         self.text = {name: value.to(grounder.device) for name, value in text.items()}
-        self.record, self.maps = QueryRecord(), None if not grounder.shares_features else self._room_for_maps()
-        self.resized = (0, 0)  # a frame's size as the network sees it, without padding
-        self._seen: Tensor | None = None  # pixels of the frames that the next window sees again
+        self.record, self.maps = QueryRecord(), None if not grounder.shares_features else self._new_maps()
+        self.resized = (0, 0)  # size of a frame in the network's input, without padding
+        self._overlap: Tensor | None = None  # pixels of the frames shared with the next window
 
     def __enter__(self) -> _Run:
         return self
@@ -253,29 +253,28 @@ class _Run:
         if self.maps is not None:
             self.maps.close()
 
-    def _room_for_maps(self) -> FrameMaps:
+    def _new_maps(self) -> FrameMaps:
         assert self.grounder.propagation is not None
         size = self.grounder.processor.target_size(*self.frames.size)
         return FrameMaps(*size, self.grounder.propagation.settings.share_bytes)
 
     def windows(self) -> Iterator[Window]:
-        """Take the video in, window by window; each is given when it is recorded."""
+        """Process the video window by window; each is yielded after it is recorded."""
         for window in self.grounder.windows.of(len(self.frames)):
-            self._take(window)
+            self._process(window)
             self.on_frames(window.stop - window.fresh)
             yield window
 
     @torch.inference_mode()
-    def _take(self, window: Window) -> None:
+    def _process(self, window: Window) -> None:
         g = self.grounder
         pixels = g.processor.frames(self.frames[i] for i in range(window.fresh, window.stop))
-        if window.fresh > window.start and self._seen is not None:
-            pixels = torch.cat([self._seen, pixels])
-        self._seen = pixels[-g.windows.overlap :] if g.windows.overlap else None
+        if window.fresh > window.start and self._overlap is not None:
+            pixels = torch.cat([self._overlap, pixels])
+        self._overlap = pixels[-g.windows.overlap :] if g.windows.overlap else None
         self.resized = (int(pixels.shape[2]), int(pixels.shape[3]))
-        alone = (
-            len(pixels) == 1
-        )  # group norm refuses a map of one cell; a frame seen twice reads itself, as one seen once
+        # Group norm requires more than one cell, so such a frame is repeated, which gives the same result.
+        alone = len(pixels) == 1
         clip = pixels.repeat(2, 1, 1, 1) if alone and max(self.resized) <= ONE_CELL else pixels
         batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
         inputs = (batch["pixel_mask"], self.text["input_ids"], self.text["attention_mask"])
@@ -293,15 +292,15 @@ class _Run:
         self.record.add(window, scores, drawn, g.windows.overlap)
 
     def part(self, window: Window, final: bool) -> GroundedPart:
-        """The newest window with the queries that are best so far."""
+        """The latest window, with the best queries so far."""
         scores, cut = self.record.scores(), slice(window.fresh, window.stop)
         chosen = self.record.chosen()
-        found = [self._finish(len(self.record) - 1, n, q)[0] for n, q in enumerate(chosen)]
-        here = np.stack([scores[n, cut, q] for n, q in enumerate(chosen)])
-        return GroundedPart(window.fresh, tuple(map(tuple, found)), here, final)
+        masks = [self._finish(len(self.record) - 1, n, q)[0] for n, q in enumerate(chosen)]
+        part_scores = np.stack([scores[n, cut, q] for n, q in enumerate(chosen)])
+        return GroundedPart(window.fresh, tuple(map(tuple, masks)), part_scores, final)
 
     def result(self) -> GroundingResult:
-        """What the narrative means in the video, all of which must have been taken in."""
+        """The result for the video, all windows of which must have been processed."""
         scores, chosen = self.record.scores(), self.record.chosen()
         frame_scores = np.stack([scores[n, :, q] for n, q in enumerate(chosen)])
         rles, certainty = [], []
@@ -309,10 +308,10 @@ class _Run:
             parts = [self._finish(number, n, q) for number in range(len(self.record))]
             rles.append(tuple(rle for part, _ in parts for rle in part))
             certainty.append(np.concatenate([sure for _, sure in parts]))
-        found = Grounded(tuple(rles), frame_scores, np.stack(certainty))
+        grounded = Grounded(tuple(rles), frame_scores, np.stack(certainty))
         propagated = None
         if self.grounder.propagation is not None:
-            spread = self.grounder.propagation(self.frames, found, self.maps, lambda: self.on_frames(1))
+            spread = self.grounder.propagation(self.frames, grounded, self.maps, lambda: self.on_frames(1))
             rles, propagated = list(spread.rles), spread.propagated
         return GroundingResult(
             frames=self.frames,
@@ -325,7 +324,7 @@ class _Run:
         )
 
     def _finish(self, number: int, noun: int, query: int) -> tuple[list[RLE], np.ndarray]:
-        """Masks of the frames' size of a noun's query in a window, and how certain their pixels are, float64 [t]."""
+        """Full-size masks of a noun's query in a window, and the mean probability of their pixels, float64 [t]."""
         logits = torch.from_numpy(self.record.masks(number, noun, query)).float()
         inside = logits > 0
         certainty = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The page that stands beside a trained grounder (`README.md`), and the way to the Hugging Face hub."""
+"""The model card of a trained grounder (`README.md`), and its upload to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from vng.manifest import write_atomic
 
 CARD, TRAINING = "README.md", "training.json"
 LICENCE = "apache-2.0"
-_SHOWN = (  # settings worth a line, by their dotted names
+# Settings shown in the card, by dotted name.
+_SHOWN = (
     *("seed", "precision", "data.frames", "data.short_side", "data.long_side", "data.min_agreement", "data.flip"),
     *(
         f"optimizer.{name}"
@@ -46,13 +47,13 @@ def model_card(
     scores: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> str:
-    """The page of a grounder, as Markdown with the hub's front matter.
+    """The model card of a grounder, as Markdown with the hub's front matter.
 
     Args:
-        name: of the model: a folder's name or a hub id.
-        settings: those of its training, as `training.json` holds them; {} where they are not known.
-        scores: what `vng evaluate vng --json` wrote.
-        versions: of the packages it was trained with.
+        name: of the model: the name of its folder, or a hub id.
+        settings: of its training, as in `training.json`; {} if unknown.
+        scores: the content of a file of `vng evaluate vng --json`.
+        versions: of the packages used in training.
     """
     model = settings.get("model", {})
     base = [v for v in (model.get("init"), model.get("backbone"), model.get("text_encoder")) if _is_hub_id(v)]
@@ -62,12 +63,14 @@ def model_card(
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {name}",
-        "A grounder for Video Narrative Grounding: a video and a narrative with marked nouns in, a mask per noun and frame\n"
+        "A grounder for Video Narrative Grounding: a video and a narrative with marked nouns in, a mask per noun "
+        "and frame\n"
         "out. ReferFormer with noun-conditioned queries (RF-VNG: Video Localized Narratives, CVPR 2023, Sec. 4.2).",
         "## Use\n\n" + _USE.format(name=name),
         "## Training\n\n" + _training(settings, versions or {}),
         "## Figures\n\n" + _figures(scores),
-        f"## Licence\n\nOf the weights: {LICENCE}. Data sets and the models it started from have licences of their own.",
+        f"## Licence\n\nOf the weights: {LICENCE}. "
+        "Data sets and the models it started from have licences of their own.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -93,7 +96,7 @@ def _training(settings: Mapping[str, Any], versions: Mapping[str, str]) -> str:
 
 
 def _named(value: Any) -> str:
-    """A part of the model in words: a hub id, a folder's name, or the kind and widths of one that began from scratch."""
+    """A description of a part of the model: a hub id, a folder's name, or type and sizes if trained from scratch."""
     if isinstance(value, str):
         return value if _is_hub_id(value) else Path(value).name
     sizes = ", ".join(f"{k} {v}" for k, v in value.items() if k in ("hidden_size", "hidden_sizes", "depths"))
@@ -101,7 +104,7 @@ def _named(value: Any) -> str:
 
 
 def _data_sets(data: Any) -> Iterator[str]:
-    """Names of the data sets of a recipe, wherever its data says a path; folders' names, not where they lay."""
+    """Names of the data sets of a recipe: for each path in its data, the folder's name."""
     if isinstance(data, Mapping):
         if isinstance(data.get("path"), str):
             weight = f" (weight {data['weight']})" if data.get("weight", 1) != 1 else ""
@@ -122,36 +125,36 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
 
 
 def _figures(scores: Mapping[str, Any] | None) -> str:
-    known = {k: v for k, v in (scores or {}).items() if isinstance(v, float)}
-    if not known:
+    figures = {k: v for k, v in (scores or {}).items() if isinstance(v, float)}
+    if not figures:
         return "None were given (`vng evaluate vng --json scores.json`)."
     count = len(scores["expressions"]) if scores and isinstance(scores.get("expressions"), list) else None
     lead = "`vng evaluate vng`" + ("" if count is None else f", {count} expressions") + ":"
     return f"{lead}\n\n| score | per cent |\n| --- | --- |\n" + "\n".join(
-        f"| {k} | {100 * v:.1f} |" for k, v in known.items()
+        f"| {k} | {100 * v:.1f} |" for k, v in figures.items()
     )
 
 
 def write_card(folder: Path, name: str, settings: Mapping[str, Any], scores: Path | None = None) -> None:
-    """Write the page into a model's folder; `scores` is a file of `vng evaluate vng --json`."""
+    """Write the card into a model's folder; `scores` is a file of `vng evaluate vng --json`."""
     write_atomic(folder / CARD, model_card(name, settings, None if scores is None else _read(scores)))
 
 
 def push(model: Any, processor: Any, source: str | None, repo_id: str, scores: str | Path | None, private: bool) -> str:
-    """Upload a model with its processor and its page; returns the address.
+    """Upload a model with its processor and card; returns the address.
 
     Args:
-        source: the run folder it came from, whose `training.json` fills the page; None where there is none.
+        source: its run folder, whose `training.json` is used for the card; None if there is none.
 
     Raises:
-        DataError: scores that cannot be read; a hub that is out of reach or refuses.
+        DataError: the scores cannot be read; the hub is out of reach or refuses.
     """
     from huggingface_hub import HfApi
 
-    made_by = None if source is None else Path(source) / TRAINING
-    training = _read(made_by) if made_by is not None and made_by.is_file() else {}
-    told = None if scores is None else _read(Path(scores))
-    card = model_card(repo_id, training.get("settings", {}), told, training.get("versions"))
+    record = None if source is None else Path(source) / TRAINING
+    training = _read(record) if record is not None and record.is_file() else {}
+    figures = None if scores is None else _read(Path(scores))
+    card = model_card(repo_id, training.get("settings", {}), figures, training.get("versions"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model.save_pretrained(folder)
@@ -159,20 +162,20 @@ def push(model: Any, processor: Any, source: str | None, repo_id: str, scores: s
         write_atomic(folder / CARD, card)
         try:
             api = HfApi()
-            made = api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload with vng")
-        except Exception as error:  # whatever the hub's client raises, the model is not there
+            repository = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Upload with vng")
+        except Exception as error:  # whatever the hub's client raises, the upload failed
             reason = f"not uploaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
             raise DataError(
                 repo_id, reason=reason, cure="log in (hf auth login), and check name and network"
             ) from error
-    return str(made)
+    return str(repository)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({type(error).__name__})"
-        raise DataError(path, reason=reason, cure="give what `vng evaluate vng --json` wrote") from error
-    return found if isinstance(found, dict) else {}
+        raise DataError(path, reason=reason, cure="give a file written by `vng evaluate vng --json`") from error
+    return content if isinstance(content, dict) else {}

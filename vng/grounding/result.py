@@ -1,4 +1,4 @@
-"""What grounding gives: masks, boxes and scores of the nouns of a narrative; how they are saved."""
+"""The result of grounding: masks and scores of the nouns of a narrative, and how they are saved."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode, decode_many
 from vng.narratives import mark
 
-# Unfiltered rows: masks are smaller so, and read in a quarter of the time (older OpenCV has no choice to offer).
+# Unfiltered rows make masks smaller, and four times faster to read (older OpenCV has no such option).
 PNG = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundingResult:
-    """What a narrative's nouns mean in a video."""
+    """Masks and scores of a narrative's nouns in a video."""
 
     frames: Frames
     description: str
     spans: tuple[tuple[int, int], ...]  # length N
     rles: tuple[tuple[RLE, ...], ...]  # N lists of T masks
-    scores: np.ndarray  # float64 [N] in [0, 1], the chosen query's mean confidence over the video
+    scores: np.ndarray  # float64 [N] in [0, 1], mean confidence of the chosen query over the video
     frame_scores: np.ndarray  # float64 [N, T]
-    propagated: np.ndarray | None = None  # bool [N, T], which masks a propagator made; None: no propagation
+    propagated: np.ndarray | None = None  # bool [N, T], masks from a propagator; None: no propagation
 
     @property
     def nouns(self) -> list[str]:
@@ -39,13 +39,13 @@ class GroundingResult:
 
     @property
     def masks(self) -> np.ndarray:
-        """bool [N, T, H, W]; `rles` are the same masks in little memory."""
+        """bool [N, T, H, W]; `rles` holds the same masks in little memory."""
         return np.stack([decode_many(row) for row in self.rles])
 
     def save(self, out: str | Path, overlay: bool = True) -> None:
-        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and, with `overlay`, an MP4 and a contact sheet.
+        """Write masks as PNG (`masks/<noun>/<frame>.png`), `result.json`, and with `overlay` an MP4 and contact sheet.
 
-        One frame is held at a time.
+        Holds one frame at a time.
         """
         out = Path(out)
         shutil.rmtree(out / "masks", ignore_errors=True)  # of an earlier result
@@ -74,7 +74,7 @@ class GroundingResult:
 
 
 def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> None:
-    """One single-channel PNG a frame, 0 or 255, named by the frame."""
+    """Write one single-channel PNG per frame, 0 or 255, named by the frame."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rle in zip(names, rles, strict=True):
         path = folder / f"{name}.png"
@@ -84,9 +84,9 @@ def write_mask_pngs(rles: Sequence[RLE], names: Sequence[str], folder: Path) -> 
 
 @dataclass(frozen=True)
 class GroundedPart:
-    """Masks of some frames, as `NarrativeGrounder.stream` gives them."""
+    """Masks of some frames, as yielded by `NarrativeGrounder.stream`."""
 
     start: int  # the first frame
     rles: tuple[tuple[RLE, ...], ...]  # N lists of t masks
     frame_scores: np.ndarray  # float64 [N, t] in [0, 1]
-    final: bool  # whether the result has them so; if not, the same frames come again
+    final: bool  # whether these are the final masks; if not, the same frames follow again

@@ -1,8 +1,8 @@
-"""Videos of any length through a network that reads clips: windows of frames, and what is kept of each.
+"""Videos of any length through a network for clips: windows of frames, and the predictions kept of each.
 
-ReferFormer takes a whole video at once. Here its frames go through in windows; a query is followed from window to window
-by its number, or, where windows overlap, by its masks. What every query says is kept until the whole video has been seen,
-because only then it is known which query is meant: class scores in memory, masks in a temporary file.
+ReferFormer processes a whole video at once. Here frames are processed in windows; queries are matched between windows
+by number or, if windows overlap, by masks. Predictions of all queries are kept until the end of the video, when the
+best query is known: class scores in memory, masks in a temporary file.
 
 Shapes: N nouns, T frames, t frames of a window, Q queries, h x w mask pixels at stride 4.
 """
@@ -21,18 +21,18 @@ from vng.errors import UsageError
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How a video is cut; raises UsageError for a value that cannot be."""
+    """How a video is split; raises UsageError for an invalid value."""
 
-    frames: int = 24  # that go through the network together: memory grows with it, never with the video
-    overlap: int = (
-        0  # frames a window sees again of the one before, to match queries by their masks; 0: by their number
-    )
+    frames: int = 24  # processed together; memory grows with this, not with the video
+    overlap: int = 0  # frames shared with the previous window, to match queries by masks; 0: match by number
 
     def __post_init__(self) -> None:
         if self.frames < 1:
-            raise UsageError(f"window={self.frames}: 1 frame or more")
+            raise UsageError(f"window={self.frames}: expected 1 frame or more")
         if not 0 <= self.overlap < self.frames:
-            raise UsageError(f"overlap={self.overlap}: 0 or more, and fewer than the {self.frames} frames of a window")
+            raise UsageError(
+                f"overlap={self.overlap}: expected 0 or more, and fewer than the {self.frames} frames of a window"
+            )
 
     def of(self, length: int) -> Iterator[Window]:
         """The windows of a video of `length` frames, in order."""
@@ -45,7 +45,7 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames [start, stop) of a video, those before `fresh` seen already."""
+    """Frames [start, stop) of a video; those before `fresh` were in the previous window."""
 
     start: int
     fresh: int
@@ -53,27 +53,27 @@ class Window:
 
 
 class QueryRecord:
-    """What all queries say of a video, window by window; memory holds no masks but those windows overlap in."""
+    """Predictions of all queries for a video, window by window; memory holds masks of overlapping frames only."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this record, and has no name
-        self._logits: list[np.ndarray] = []  # [N, t, Q] a window
-        self._places: list[tuple[int, tuple[int, ...]]] = []  # where a window's masks begin, their shape
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as this record
+        self._logits: list[np.ndarray] = []  # [N, t, Q] per window
+        self._places: list[tuple[int, tuple[int, ...]]] = []  # offset of a window's masks in the file, their shape
         self._tail: np.ndarray | None = None  # bool [N, t, Q, h, w], masks of the last frames
 
     def __len__(self) -> int:
         return len(self._logits)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close and delete the temporary file."""
         self._file.close()
 
     def add(self, window: Window, logits: np.ndarray, masks: np.ndarray, overlap: int) -> None:
-        """Keep a window.
+        """Add the predictions of a window.
 
         Args:
             logits: float [N, t, Q]. masks: float16 [N, t, Q, h, w], logits.
-            overlap: of the next window with this one.
+            overlap: number of frames shared with the next window.
         """
         again = window.fresh - window.start
         if again and self._tail is not None:
@@ -82,7 +82,7 @@ class QueryRecord:
             masks = np.take_along_axis(masks, order[:, None, :, None, None], 2)
         self._tail = masks[:, -overlap:] > 0 if overlap else None
         self._logits.append(logits[:, again:])
-        kept = np.ascontiguousarray(masks[:, again:].transpose(0, 2, 1, 3, 4))  # what is read together lies together
+        kept = np.ascontiguousarray(masks[:, again:].transpose(0, 2, 1, 3, 4))  # contiguous in the order of reading
         self._places.append((self._file.seek(0, 2), kept.shape))
         self._file.write(kept.tobytes())
 
@@ -91,7 +91,7 @@ class QueryRecord:
         return 1 / (1 + np.exp(-np.concatenate(self._logits, 1).astype(np.float64)))
 
     def chosen(self) -> np.ndarray:
-        """Int64 [N]: one query a noun for all frames so far, by its mean class score (ReferFormer's inference)."""
+        """The query of each noun with the best mean class score so far, int64 [N] (ReferFormer's inference)."""
         return self.scores().mean(1).argmax(-1)
 
     def masks(self, number: int, noun: int, query: int) -> np.ndarray:
@@ -103,13 +103,13 @@ class QueryRecord:
 
 
 def same_queries(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Which query of a window is which of the window before, noun by noun: the assignment of the largest mask IoU.
+    """The matching of queries between two windows, per noun: the assignment with the largest mask IoU.
 
     Args:
         before, after: bool [N, t, Q, h, w], masks of the same frames.
 
     Returns:
-        int64 [N, Q]: entry q is the number that query q of before has in after. Where masks tell nothing, its own.
+        int64 [N, Q]: entry q is the query of `after` that matches query q of `before`; q itself if masks do not decide.
     """
     n, _, q = before.shape[:3]
     first, second = (m.transpose(0, 2, 1, 3, 4).reshape(n, q, -1).astype(np.float32) for m in (before, after))

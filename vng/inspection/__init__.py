@@ -1,1 +1,1 @@
-"""Inspection: a dataset looked at, two datasets compared, points counted."""
+"""Inspection: figures of a dataset, comparison of two datasets, statistics of points."""

@@ -1,4 +1,4 @@
-"""Two datasets over the same objects, side by side: what two engines made of the same points, and where they differ."""
+"""Comparison of two datasets with the same objects, such as masks of two engines from the same points."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_CARDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectDifference:
-    """One object that both datasets hold."""
+    """Comparison of one object that both datasets have."""
 
     video_id: str
     object_id: str
     name: str
-    frames: int  # annotated in both
-    only_first: int  # annotated in one of them
-    only_second: int
+    frames: int  # frames annotated in both
+    only_first: int  # frames annotated only in the first
+    only_second: int  # frames annotated only in the second
     iou: float | None  # mean over frames annotated in both; None where there are none
     worst_frame: str  # the frame of the lowest IoU
     worst_iou: float | None
@@ -38,7 +38,7 @@ class ObjectDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All objects of two datasets, and what only one of them has ("video/object")."""
+    """Comparison of all objects of two datasets, and the objects of only one of them ("video/object")."""
 
     objects: list[ObjectDifference]
     only_first: list[str]
@@ -51,15 +51,15 @@ class Comparison:
         return float(np.mean(values)) if values else None
 
     def measure(self, name: str) -> dict[str, float] | None:
-        """Means of a measure of quality, and of the paired difference with its bootstrap interval over objects (seed 0)."""
+        """Means of a quality measure, and the paired difference with its bootstrap interval over objects (seed 0)."""
         pairs = [(item.first[name], item.second[name]) for item in self.objects]
-        known = np.array([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
-        if not len(known):
+        measured = np.array([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
+        if not len(measured):
             return None
-        first, second = (Ratio.of(range(len(known)), known[:, i]) for i in (0, 1))
+        first, second = (Ratio.of(range(len(measured)), measured[:, i]) for i in (0, 1))
         paired = paired_difference(second, first)
         return {
-            "objects": len(known),
+            "objects": len(measured),
             "first": paired.second,
             "second": paired.first,
             "difference": paired.difference,
@@ -93,9 +93,9 @@ def compare(
 
     Args:
         first, second: folders, hub ids, or opened datasets.
-        html: a folder; a page is written there with the objects that differ most, each in its worst frame.
-        frames: where linked frames lie now, if they moved.
-        progress: whether a bar counts videos.
+        html: a folder for a page with the objects that differ most, each in its worst frame.
+        frames: the folder of linked frames, if they were moved.
+        progress: whether to show a progress bar over videos.
 
     Raises:
         DataError: the datasets have no object in common, or frames of different sizes.
@@ -143,11 +143,11 @@ def _difference(video: Video, rival: Video, key: str, path: Path) -> ObjectDiffe
         raise DataError(
             path, record=video.video_id, field="size", reason=reason, cure="compare datasets made from the same frames"
         )
-    item, twin = video.object_by_id[key], rival.object_by_id[key]
-    ours = dict(zip(video.frame_names, item.segmentations, strict=True))
-    theirs = dict(zip(rival.frame_names, twin.segmentations, strict=True))
-    in_first = {name: rle for name, rle in ours.items() if rle is not None}
-    in_second = {name: rle for name, rle in theirs.items() if rle is not None}
+    item, other_item = video.object_by_id[key], rival.object_by_id[key]
+    first_masks = dict(zip(video.frame_names, item.segmentations, strict=True))
+    second_masks = dict(zip(rival.frame_names, other_item.segmentations, strict=True))
+    in_first = {name: rle for name, rle in first_masks.items() if rle is not None}
+    in_second = {name: rle for name, rle in second_masks.items() if rle is not None}
     ious = {name: intersection_over_union(in_first[name], in_second[name]) for name in in_first if name in in_second}
     worst = min(ious, key=lambda name: ious[name], default="")
     return ObjectDifference(
@@ -161,7 +161,7 @@ def _difference(video: Video, rival: Video, key: str, path: Path) -> ObjectDiffe
         worst_frame=worst,
         worst_iou=ious.get(worst),
         first={name: getattr(item.quality, name) for name in MEASURES},
-        second={name: getattr(twin.quality, name) for name in MEASURES},
+        second={name: getattr(other_item.quality, name) for name in MEASURES},
     )
 
 

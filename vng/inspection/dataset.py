@@ -1,4 +1,4 @@
-"""What is in a dataset: figures, quality of the masks, problems found, and a gallery to look at."""
+"""Inspection of a dataset: figures, quality of the masks, problems, and a gallery of pictures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import object_sheet
 
 MAX_CARDS = 40
-LOW_AGREEMENT = 0.7  # objects below it are noted
+LOW_AGREEMENT = 0.7  # objects below get a note
 
 
 @dataclass(kw_only=True)
 class Inspection:
-    """Running figures of a dataset, one video at a time."""
+    """Figures of a dataset, accumulated one video at a time."""
 
     counts: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Inspection:
     splits: set[str] = field(default_factory=set)
 
     def add(self, video: Video, path: Path) -> None:
-        """Count one video and note what is odd about it."""
+        """Count one video and note anything unusual."""
         self.datasets.add(video.dataset)
         self.splits.add(video.split)
         self.counts["videos"] += 1
@@ -78,8 +78,8 @@ class Inspection:
         ):
             self.counts[name] += int((item.points.label == label).sum())
         if len(item.points) and not item.source.startswith("trace/"):
-            shown = f"{video.split}/{video.video_id}"
-            self.points.add(shown, item.points.frame.tolist(), item.points.label.tolist())
+            video_name = f"{video.split}/{video.video_id}"
+            self.points.add(video_name, item.points.frame.tolist(), item.points.label.tolist())
         areas = [area(rle) for rle in item.segmentations if rle is not None]
         self.counts["masks"] += len(areas)
         self.counts["null masks"] += len(item.segmentations) - len(areas)
@@ -91,7 +91,8 @@ class Inspection:
         if item.quality.point_agreement is not None and item.quality.point_agreement < LOW_AGREEMENT:
             reason = f"point agreement is low ({item.quality.point_agreement:.2f})"
             self._note(path, video, f"objects.{item.object_id}", reason)
-        if not any(areas) and (areas or not len(item.points)):  # points alone are a point version of a VOS set
+        # an object with points only is valid: it belongs to a point version of a VOS dataset
+        if not any(areas) and (areas or not len(item.points)):
             self._note(path, video, f"objects.{item.object_id}", "no mask with a single pixel")
 
     def _check_frames(self, video: Video, path: Path) -> None:
@@ -110,7 +111,7 @@ class Inspection:
         self.problems.append(Problem(str(path), record=video.video_id, field=where, reason=reason, kind="note"))
 
     def published(self, path: Path) -> Published | None:
-        """What the paper says of the set these points look like; None for other sets."""
+        """The published figures of the set that these points appear to be; None for other sets."""
         return published_like(" ".join([path.name, *self.datasets]), self.splits) if self.points.objects else None
 
     def as_json(self) -> dict[str, Any]:
@@ -140,19 +141,19 @@ def inspect(
     frames: str | Path | None = None,
     progress: bool = True,
 ) -> Inspection:
-    """Read a dataset through: figures, mask quality, problems.
+    """Inspect a dataset: figures, mask quality, problems.
 
     Args:
         dataset: a folder, a hub id, or an opened dataset.
-        html: a folder; `index.html` is written there, a page that stands alone.
-        frames: where linked frames lie now, if they moved.
-        progress: whether a bar counts videos.
+        html: a folder for `index.html`, a self-contained page.
+        frames: the folder of linked frames, if they were moved.
+        progress: whether to show a progress bar over videos.
 
     Returns:
-        Everything that was counted; what the conversion left out (`problems.jsonl`) is among the problems.
+        All figures; the problems include those of the conversion (`problems.jsonl`).
 
     Raises:
-        DataError: no dataset there.
+        DataError: no such dataset.
     """
     dataset = as_dataset(dataset, frames_root=None if frames is None else Path(frames))
     path, html = dataset.path, None if html is None else Path(html)
@@ -180,10 +181,10 @@ def _card(video: Video) -> dict[str, Any]:
         own = [e for e in video.expressions if e.narrative == number]
         html = marked_html(narrative.description, [(e.start, e.end) for e in own], [colours[e.object_id] for e in own])
         narratives.append({"actor": narrative.actor_name, "html": html})
-    known = [o.quality.point_agreement for o in video.objects if o.quality.point_agreement is not None]
+    agreements = [o.quality.point_agreement for o in video.objects if o.quality.point_agreement is not None]
     note = f"{len(video.frame_names)} frames of {video.width}x{video.height}, {len(video.objects)} objects"
-    if known:
-        note += f", point agreement {min(known):.2f} to {max(known):.2f}"
+    if agreements:
+        note += f", point agreement {min(agreements):.2f} to {max(agreements):.2f}"
     return {"title": video.video_id, "image": embed_image(object_sheet(video)), "narratives": narratives, "note": note}
 
 
@@ -206,7 +207,8 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
     sections.append(
         {
             "title": "Videos",
-            "text": f"{len(cards)} of {inspection.counts['videos']} videos, every object in its own colour, its points as discs.",
+            "text": f"{len(cards)} of {inspection.counts['videos']} videos, "
+            "every object in its own colour, its points as discs.",
             "cards": cards,
         }
     )
@@ -222,7 +224,7 @@ def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path,
 
 
 def point_sections(points: PointStatistics, published: Published | None) -> list[dict[str, Any]]:
-    """Sections of a page: the table of a set of points beside the published one, and the paper's two distributions."""
+    """Sections of a page: the table of point figures beside the published ones, and the paper's two distributions."""
     rows: list[Any] = table_rows(points, published)
     text = "Annotations are frames with a point, counted for each object; frames are counted once."
     header: tuple[str, ...] = ("figure", "here")
@@ -242,7 +244,8 @@ def point_sections(points: PointStatistics, published: Published | None) -> list
         },
         {
             "title": "Points of an object (Point-VOS, Fig. 10)",
-            "text": f"Objects by the number of their positive and of their negative points, all frames together. {beside}",
+            "text": "Objects by the number of their positive and of their negative points, all frames together. "
+            f"{beside}",
             "image": embed_image(plot_points(points)),
         },
     ]

@@ -1,7 +1,7 @@
-"""Figures of point annotations as Point-VOS counts them, beside the published ones (2402.05917, Tables 1 and 11, Figs. 9, 10).
+"""Figures of point annotations as in Point-VOS, beside the published ones (2402.05917, Tables 1, 11, Figs. 9, 10).
 
-What the paper calls a video in its figures is one object of one video, as in the publisher's program: the bars of its
-Fig. 10a add up to about 12K, the objects of Point-VOS Oops, not to its 7.4K videos. Here they are called objects.
+A "video" in the paper's figures is one object of one video, as in the publisher's program: the bars of its Fig. 10a add
+up to about 12K, the objects of Point-VOS Oops, not to its 7.4K videos. Here they are called objects.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 
-FRAMES_GIVEN = 10  # frames a video that annotators were shown
-BIN, LAST_BIN = 10, 200  # points a bar of Fig. 10, and where its last bar ends
-PLACES = "negative places"  # negatives, those that several objects of a frame share counted once
+FRAMES_GIVEN = 10  # frames per video shown to annotators
+BIN, LAST_BIN = 10, 200  # points per bar of Fig. 10, and the end of its last bar
+PLACES = "negative places"  # negatives, where those shared by several objects of a frame are counted once
 _SUFFIXES = {"K": 1_000, "M": 1_000_000}
 _LABELS = {POSITIVE: "positive", NEGATIVE: "negative", AMBIGUOUS: "ambiguous"}
 
 
 @dataclass(kw_only=True)
 class PointStatistics:
-    """Running figures, one object at a time; memory grows with names of videos and frames, not with points."""
+    """Figures accumulated object by object; memory grows with the names of videos and frames, not with points."""
 
     objects: int = 0
     object_frames: int = 0  # frames with a point, counted for each object; the tables' "annotations"
@@ -33,7 +33,7 @@ class PointStatistics:
     by_positive_frames: Counter[int] = field(default_factory=Counter)  # objects by frames with a positive (Fig. 9)
     by_positives: Counter[int] = field(default_factory=Counter)  # objects by bar of Fig. 10
     by_negatives: Counter[int] = field(default_factory=Counter)
-    negative_places: int | None = None  # negatives that objects of a frame share counted once; None where not counted
+    negative_places: int | None = None  # negatives, shared ones counted once; None where not counted
     _videos: set[str] = field(default_factory=set)
     _frames: set[tuple[str, Hashable]] = field(default_factory=set)
     _unknown: bool = False
@@ -42,12 +42,12 @@ class PointStatistics:
         """Count one object.
 
         Args:
-            video: its video's name; None where that is not known, which leaves `videos` and `frames` unknown.
-            frames, labels: frame name or index and verdict of each of its points, of one length.
+            video: its video's name; None where unknown, and then `videos` and `frames` are unknown.
+            frames, labels: frame name or index, and label, of each of its points; of one length.
         """
         self.objects += 1
-        shown = set(frames)
-        self.object_frames += len(shown)
+        annotated = set(frames)
+        self.object_frames += len(annotated)
         counts = Counter(labels)
         for label, name in _LABELS.items():
             self.points[name] += counts[label]
@@ -59,26 +59,26 @@ class PointStatistics:
             self._unknown = True
         else:
             self._videos.add(video)
-            self._frames.update((video, frame) for frame in shown)
+            self._frames.update((video, frame) for frame in annotated)
 
     def add_negative_places(self, objects: Sequence[Points]) -> None:
-        """Count the places of the negatives of one video's objects: one that several objects have is one place."""
+        """Count the negatives of one video's objects by place: those at the same place count once."""
         negatives = Points.concatenate([points.of(NEGATIVE) for points in objects])
         places = np.unique(np.column_stack([negatives.frame, negatives.xy]), axis=0)
         self.negative_places = (self.negative_places or 0) + len(places)
 
     @property
     def videos(self) -> int | None:
-        """Number of videos; None where some object's video is not known."""
+        """Number of videos; None where the video of an object is unknown."""
         return None if self._unknown else len(self._videos)
 
     @property
     def frames(self) -> int | None:
-        """Number of frames with a point of at least one object; None where some object's video is not known."""
+        """Number of frames with a point of at least one object; None where the video of an object is unknown."""
         return None if self._unknown else len(self._frames)
 
     def table(self) -> dict[str, int | None]:
-        """The columns of Table 11 in its order, the frames behind the annotations, and what is known of shared points."""
+        """The columns of Table 11 in its order, the number of frames, and the places of negatives where counted."""
         shared = {} if self.negative_places is None else {PLACES: self.negative_places}
         return {
             "videos": self.videos,
@@ -100,23 +100,23 @@ class PointStatistics:
 
 
 def bar_of(points: int) -> int:
-    """The bar of Fig. 10 a number of points belongs to: 0 to 10 is bar 0, 11 to 20 bar 1, ...; above 200 bar 20."""
+    """The bar of Fig. 10 for a number of points: bar 0 for 0 to 10, bar 1 for 11 to 20, ...; bar 20 above 200."""
     return min(max(points - 1, 0), LAST_BIN) // BIN
 
 
 def bar_name(bar: int) -> str:
-    """What stands below a bar of Fig. 10."""
+    """The label below a bar of Fig. 10."""
     return f"> {LAST_BIN}" if bar * BIN >= LAST_BIN else f"{bar * BIN}-{(bar + 1) * BIN}"
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper says of one set, as printed."""
+    """Published figures of one set, as printed."""
 
     name: str
     table: dict[str, str]
     all_frames_positive: float | None = None  # Fig. 9: share of objects with a positive in all ten frames
-    note: str = ""  # how the printed figures are to be read
+    note: str = ""  # how to read the printed figures
 
 
 def _row(name: str, *values: str, all_frames: float | None = None) -> Published:
@@ -130,9 +130,9 @@ def _simulated(name: str, note: str, videos: str, frames: str, objects: str, pos
 
 
 _TRAIN_NOTE = (
-    "Annotations of this set are frames, ten a video, and its negatives come to ten a frame ({sum}), whatever the number of "
-    "objects: drawn once, for all objects of a frame (`vng convert ... --shared-negatives`). This is read off the table; "
-    "the paper does not say so."
+    "Annotations of this set are frames, ten a video, and its negatives come to ten a frame ({sum}), whatever the "
+    "number of objects: drawn once, for all objects of a frame (`vng convert ... --shared-negatives`). This is read "
+    "off the table; the paper does not say so."
 )
 _VAL_NOTE = (
     "The points are those of {where}; the negatives come to ten a frame ({sum}), drawn once for all objects of it. "
@@ -169,11 +169,12 @@ PUBLISHED = {
 
 
 def published_like(name: str, splits: Iterable[str]) -> Published | None:
-    """The published set that annotations look like; None for sets that are not the paper's.
+    """The published set that annotations appear to be; None for sets that are not from the paper.
 
     Args:
-        name: path of the annotations or name of the data set; "oops", "kinetics", "davis" or "youtube" in it tells the set.
-        splits: splits of its videos; they tell which row of the tables it is. Only Oops has one for both.
+        name: path of the annotations or name of the data set; "oops", "kinetics", "davis" or "youtube" in it selects
+            the set.
+        splits: splits of its videos; they select the row of the tables. Only Oops has a row for both.
     """
     lower = name.lower()
     if "kinetic" in lower:
@@ -181,8 +182,8 @@ def published_like(name: str, splits: Iterable[str]) -> Published | None:
     kind = next((kind for kind in ("oops", "davis", "youtube") if kind in lower), None)
     if kind is None:
         return None
-    met = {"val" if split.startswith("val") else "train" for split in splits} or {"train"}
-    return PUBLISHED.get(kind if len(met) == 2 else f"{kind} {met.pop()}")
+    split_names = {"val" if split.startswith("val") else "train" for split in splits} or {"train"}
+    return PUBLISHED.get(kind if len(split_names) == 2 else f"{kind} {split_names.pop()}")
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,12 @@ class Comparison:
     name: str
     here: int | None
     published: str
-    difference: float | None  # here relative to published; None where there is nothing to compare
+    difference: float | None  # relative difference from the published figure; None without one
     agrees: bool
 
     @property
     def verdict(self) -> str:
-        """The difference in words."""
+        """The difference as text."""
         if self.difference is None:
             return ""
         return "agrees as printed" if self.agrees else f"{self.difference:+.1%}"
@@ -206,7 +207,7 @@ class Comparison:
 def compare(statistics: PointStatistics, published: Published) -> list[Comparison]:
     """Every figure of the table beside the published one.
 
-    A figure agrees when it gives the printed one by rounding or by cutting off digits.
+    A figure agrees when rounding or truncating it gives the printed one.
     """
     rows = []
     for name, here in statistics.table().items():
@@ -220,7 +221,7 @@ def compare(statistics: PointStatistics, published: Published) -> list[Compariso
 
 
 def parse_printed(text: str) -> tuple[float, float]:
-    """ "7.4K" -> its value 7,400 and the step of its last digit, 100."""
+    """The value of a printed figure and the step of its last digit: "7.4K" gives (7400, 100)."""
     scale = _SUFFIXES.get(text[-1], 1)
     digits = text.rstrip("KM")
     decimals = len(digits.partition(".")[2])
@@ -228,7 +229,7 @@ def parse_printed(text: str) -> tuple[float, float]:
 
 
 def table_rows(statistics: PointStatistics, published: Published | None) -> list[tuple[str, str, str, str]]:
-    """(figure, here, published, difference) as text, for a page or a terminal; the last two "" without a published set."""
+    """Rows (figure, here, published, difference) as text; the last two are "" without a published set."""
     empty = Published("", {})
     return [
         (row.name, "unknown" if row.here is None else f"{row.here:,}", row.published, row.verdict)
@@ -237,7 +238,7 @@ def table_rows(statistics: PointStatistics, published: Published | None) -> list
 
 
 def all_frames_text(statistics: PointStatistics, published: Published | None) -> str:
-    """What Fig. 9 says first: how many objects have a positive in every frame that annotators were shown."""
+    """The main result of Fig. 9: the share of objects with a positive in every frame shown to annotators."""
     share = statistics.by_positive_frames[FRAMES_GIVEN] / max(1, statistics.objects)
     text = f"{share:.1%} of the objects have a positive point in all {FRAMES_GIVEN} frames"
     if published and published.all_frames_positive is not None:
@@ -246,7 +247,7 @@ def all_frames_text(statistics: PointStatistics, published: Published | None) ->
 
 
 def plot_frames(statistics: PointStatistics) -> bytes:
-    """Fig. 9 as bars: share of objects by number of frames with a positive point. A PNG."""
+    """Fig. 9 as a bar plot: share of objects by number of frames with a positive point. A PNG."""
     counts = statistics.by_positive_frames
     most = max([FRAMES_GIVEN, *counts])
     places = list(range(most + 1))
@@ -260,7 +261,7 @@ def plot_frames(statistics: PointStatistics) -> bytes:
 
 
 def plot_points(statistics: PointStatistics) -> bytes:
-    """Fig. 10: objects by number of their positive and of their negative points. A PNG."""
+    """Fig. 10 as a bar plot: objects by number of their positive and of their negative points. A PNG."""
     kinds = (
         ("positive points", statistics.by_positives, "#3b6fb6"),
         ("negative points", statistics.by_negatives, "#d98324"),

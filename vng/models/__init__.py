@@ -1,1 +1,1 @@
-"""Networks only, in Hugging Face form: they know neither datasets nor training."""
+"""Networks only, in Hugging Face form: they depend on neither datasets nor training."""

@@ -1,4 +1,4 @@
-"""Names of backbones' weights in other programs -> those of `transformers`; a name of something else stays as it is."""
+"""Names of backbone weights in other programs -> names in `transformers`; any other name stays as it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SWIN_FUSED = re.compile(r"^(backbone\..*\.blocks\.\d+)\.attn\.qkv\.(weight|bias
 
 
 def resnet_block(key: str) -> str:
-    """A block of torchvision's ResNet: `X.layer2.0.conv1.weight` -> `X.encoder.stages.1.layers.0.layer.0.convolution.weight`."""
+    """The name of a weight in a block of torchvision's ResNet.
+
+    `X.layer2.0.conv1.weight` -> `X.encoder.stages.1.layers.0.layer.0.convolution.weight`.
+    """
     block = _RESNET_BLOCK.match(key)
     if not block:
         return key
@@ -33,14 +36,14 @@ def resnet_block(key: str) -> str:
 
 
 def swin(key: str) -> str:
-    """A name below `backbone.` of Swin as its authors have it."""
+    """The name of a weight below `backbone.` in the program of Swin's authors."""
     for pattern, replacement in _SWIN.items():
         key = re.sub(pattern, replacement, key)
     return _SWIN_NORM.sub(lambda m: f"backbone.hidden_states_norms.stage{int(m[1]) + 1}.", key)
 
 
 def swin_parts(key: str, value: Tensor) -> dict[str, Tensor]:
-    """Swin's queries, keys and values, which its authors keep in one weight, by their own names; {} for any other."""
+    """Swin's query, key and value weights by name, split from the authors' fused weight; {} for any other weight."""
     fused = _SWIN_FUSED.match(key)
     if not fused or len(value) % 3:
         return {}

@@ -1,4 +1,4 @@
-"""How an image lies in the input of a network, and what comes out of the network in the image again.
+"""Scaling of an image to the input of a network, and of the network's output back to the image.
 
 Each network adds its own padding and normalisation. Shapes: H x W image, h x w scaled image, P points, K objects.
 """
@@ -22,7 +22,7 @@ class Fit:
 
     @staticmethod
     def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-        """(rows, columns) at a scale, at least one pixel each."""
+        """The size (rows, columns) at a scale, at least one pixel each."""
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     @property
@@ -34,8 +34,8 @@ class Fit:
         """[H, W, ...] -> [h, w, ...]: area averages where it shrinks, bilinear where it grows."""
         if not self.is_scaled:
             return array
-        how = cv2.INTER_AREA if self.rows < self.height else cv2.INTER_LINEAR
-        return cv2.resize(array, (self.columns, self.rows), interpolation=how)
+        interpolation = cv2.INTER_AREA if self.rows < self.height else cv2.INTER_LINEAR
+        return cv2.resize(array, (self.columns, self.rows), interpolation=interpolation)
 
     def scale_points(self, xy: np.ndarray) -> np.ndarray:
         """Pixels (x, y) of the image [P, 2] -> pixels of the scaled image; pixel centres are whole numbers."""

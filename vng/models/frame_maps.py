@@ -1,6 +1,6 @@
-"""A backbone's maps of a video's frames, kept for whoever reads the same frames again with the same backbone.
+"""A backbone's maps of a video's frames, kept for a second network that reads the same frames with the same backbone.
 
-They lie in a temporary file, so that memory does not grow with the video. Shapes: C channels, h x w cells.
+They are kept in a temporary file, so that memory does not grow with the video. Shapes: C channels, h x w cells.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from torch import Tensor
 
 
 class FrameMaps:
-    """Maps by frame, each frame's written once.
+    """Maps by frame; the maps of a frame are written once.
 
     Args:
-        rows, columns: pixels of a frame as the backbone saw it; below and to the right it was padded with the mean colour.
-        limit: most bytes kept; frames beyond it have no maps.
+        rows, columns: size of a frame in the backbone's input, before padding below and to the right (mean colour).
+        limit: most bytes kept; later frames have no maps.
     """
 
     def __init__(self, rows: int, columns: int, limit: int) -> None:
         self.rows, self.columns, self.limit = rows, columns, limit
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object, and has no name
         self._places: dict[int, int] = {}
-        self._like: list[Tensor] = []  # of one frame, without content
+        self._like: list[Tensor] = []  # shapes and types of one frame's maps, without content
 
     def __len__(self) -> int:
         return len(self._places)
 
     def add(self, frame: int, maps: Sequence[Tensor]) -> None:
-        """Keep a frame's maps, each [C, h, w], unless there is no more room; all frames' maps have the same shapes."""
+        """Keep a frame's maps, each [C, h, w], unless that exceeds `limit`; maps of all frames have the same shapes."""
         begin = self._file.seek(0, 2)
         if begin + sum(m.numel() * m.element_size() for m in maps) > self.limit:
             return
@@ -40,16 +40,16 @@ class FrameMaps:
         self._places[frame] = begin
 
     def get(self, frame: int, like: Tensor) -> list[Tensor] | None:
-        """Maps [1, C, h, w] on the device and in the precision of `like`; None for a frame without."""
+        """Maps [1, C, h, w] on the device and in the precision of `like`; None for a frame without maps."""
         if frame not in self._places:
             return None
         self._file.seek(self._places[frame])
-        found = []
+        maps = []
         for m in self._like:
             data = bytearray(self._file.read(m.numel() * m.element_size()))
-            found.append(torch.frombuffer(data, dtype=m.dtype).view(1, *m.shape).to(like))
-        return found
+            maps.append(torch.frombuffer(data, dtype=m.dtype).view(1, *m.shape).to(like))
+        return maps
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file, which deletes it."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""How a model's weights are laid out for use; what it computes stays the same."""
+"""Layouts of a model's weights that make it faster; the function it computes stays the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def channels_last(model: M) -> M:
-    """The model with its weights laid out so that convolutions on CPUs are about twice as fast."""
+    """The model with channels-last weights, in place; convolutions on CPUs are then about twice as fast."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -22,10 +22,10 @@ def channels_last(model: M) -> M:
 
 
 def fold_norms(model: nn.Module) -> None:
-    """Fold batch norm into the convolutions before it, in place: for use, not for training or saving.
+    """Fold batch norm into the convolutions before it, in place: for inference, not for training or saving.
 
-    Found where a convolution is followed by its normalisation in an `nn.Sequential`, or has it as its neighbour
-    `normalization` (`transformers`' ResNet). The model must be in eval mode.
+    Applies to a convolution followed by its normalisation in an `nn.Sequential`, and to modules with the attributes
+    `convolution` and `normalization` (`transformers`' ResNet). The model must be in eval mode.
     """
     for module in model.modules():
         if isinstance(module, nn.Sequential) and len(module) > 1:
@@ -38,10 +38,11 @@ def fold_norms(model: nn.Module) -> None:
 
 
 def fold_frozen_norms(model: nn.Module) -> None:
-    """Frozen batch norm as part of the convolution before it in `transformers`' ResNet, in place: for training and use.
+    """Fold frozen batch norm into the convolution before it in `transformers`' ResNet, in place; training still works.
 
-    Weights keep their names and train as before. The norm's scale is multiplied into the weights at each call, which are
-    few, so that no map is read and written for it, and none kept for the backward pass. A norm in training mode is left alone.
+    Weights keep their names and train as before. At each call the norm's scale is multiplied into the few weights, so
+    that no map is read and written for it, and none is kept for the backward pass. A norm in training mode is left
+    alone.
     """
     for module in model.modules():
         folded = {ResNetConvLayer: _FoldedConvLayer, ResNetShortCut: _FoldedShortCut}.get(type(module))
@@ -50,7 +51,7 @@ def fold_frozen_norms(model: nn.Module) -> None:
 
 
 def _folded(module: ResNetConvLayer | ResNetShortCut, x: Tensor) -> Tensor | None:
-    """The layer up to its normalisation; None where that is not frozen batch norm."""
+    """The layer's output after its normalisation; None if that is not frozen batch norm."""
     conv, norm = module.convolution, module.normalization
     if not isinstance(norm, nn.BatchNorm2d) or norm.training or type(conv) is not nn.Conv2d:
         return None
@@ -62,14 +63,14 @@ def _folded(module: ResNetConvLayer | ResNetShortCut, x: Tensor) -> Tensor | Non
 
 class _FoldedConvLayer(ResNetConvLayer):
     def forward(self, hidden_state: Tensor) -> Tensor:
-        made = _folded(self, hidden_state)
-        if made is None:
+        output = _folded(self, hidden_state)
+        if output is None:
             return super().forward(hidden_state)
-        # a convolution's derivative does not need its output
-        return made.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(made)
+        # In place: the derivative of a convolution does not need its output.
+        return output.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(output)
 
 
 class _FoldedShortCut(ResNetShortCut):
     def forward(self, input: Tensor) -> Tensor:
-        made = _folded(self, input)
-        return super().forward(input) if made is None else made
+        output = _folded(self, input)
+        return super().forward(input) if output is None else output

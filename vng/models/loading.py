@@ -1,4 +1,4 @@
-"""Loading trained models: what does not fit is refused, with the names of the weights, in words for people."""
+"""Loading of trained models; weights that do not fit raise an error that names them."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
 
     Args:
         kind: the model's class.
-        path: where it lies.
-        cure: what to do where nothing loads.
-        changes: fields of its configuration to set to other values, such as weights of losses.
+        path: the run folder, or the hub id.
+        cure: the advice in the error if nothing loads.
+        changes: fields of its configuration to change, such as weights of losses.
 
     Raises:
-        DataError: nothing there; another model's configuration; weights that are missing, unknown or of another size
-            (with their names); a file that is no safetensors file.
+        DataError: no model there; the configuration of another model; weights that are missing, unknown or of another
+            size (with their names); a file that is not a safetensors file.
     """
     folder = Path(path)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, reason="no trained model here (no config.json)", cure="finish its `vng train` first")
-    found: dict[str, Any] = told(path, lambda: PretrainedConfig.get_config_dict(str(path))[0], cure)
-    wanted: Any = kind.config_class
-    ours = kind.__module__.startswith("vng.")  # transformers' SAM 2 for images opens the one for videos, as it should
-    if ours and found.get("model_type", wanted.model_type) != wanted.model_type:
-        reason = f"holds a model of the type {found['model_type']}, {wanted.model_type} is wanted"
+    config: dict[str, Any] = load_or_raise(path, lambda: PretrainedConfig.get_config_dict(str(path))[0], cure)
+    expected: Any = kind.config_class
+    # Only for our models: transformers' SAM 2 for images may open a SAM 2 for videos.
+    ours = kind.__module__.startswith("vng.")
+    if ours and config.get("model_type", expected.model_type) != expected.model_type:
+        reason = f"holds a model of type {config['model_type']}, expected {expected.model_type}"
         raise DataError(folder, field="model_type", reason=reason, cure=cure)
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    loaded: Any = told(path, lambda: kind.from_pretrained(str(path), **options, **changes), cure)
+    loaded: Any = load_or_raise(path, lambda: kind.from_pretrained(str(path), **options, **changes), cure)
     model, report = loaded
-    sizes = [f"{name} {list(there)} instead of {list(wanted)}" for name, there, wanted in report["mismatched_keys"]]
+    sizes = [
+        f"{name} {list(actual)} instead of {list(expected)}" for name, actual, expected in report["mismatched_keys"]
+    ]
     names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
     if reason := misfits(names | {"of another size": sorted(sizes)}):
         raise DataError(folder, field="weights", reason=reason, cure=f"these are not the weights of a {kind.__name__}")
@@ -54,7 +57,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
 
 
 def device_named(name: str | None) -> torch.device:
-    """The device of a name, or a GPU if there is one; raises UsageError for one that is not here."""
+    """The device of this name (None: a GPU if there is one); raises UsageError if it is not available."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
@@ -64,10 +67,11 @@ def device_named(name: str | None) -> torch.device:
     return device
 
 
-def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
-    """What `load` gives; whatever transformers, safetensors or the hub's client raise becomes a DataError."""
+def load_or_raise(path: str | Path, load: Callable[[], T], cure: str) -> T:
+    """The result of `load`; any error of transformers, safetensors or the hub's client is raised as a DataError."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what does not fit is told as an error, not in a table of transformers' as well
+    # Weights that do not fit raise our error; transformers would print a table of them as well.
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         return load()
@@ -83,7 +87,7 @@ def told(path: str | Path, load: Callable[[], T], cure: str) -> T:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 of a model's configuration and weights, by name: what a result made with it depends on."""
+    """SHA-256 of a model's configuration and weights by name, on which results of the model depend."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in _OF_NO_EFFECT}
     digest = hashlib.sha256(to_json(config).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -93,7 +97,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    """Whether two modules hold the same weights under the same names, whatever the precision they are kept in."""
+    """Whether two modules hold the same weights under the same names, in whatever precision."""
     own, other = (
         {n: v for n, v in m.state_dict().items() if not n.endswith("num_batches_tracked")} for m in (first, second)
     )

@@ -1,7 +1,8 @@
-"""Convolutions for use on a CPU: weights packed once, rectifiers in the same pass, wide 3x3 ones by Winograd's algorithm.
+"""Fast convolutions on a CPU: weights packed once, ReLU in the same pass, wide 3x3 kernels by Winograd's algorithm.
 
 torch packs the weights of a convolution anew at every call, which costs more than a 1x1 convolution itself. Wide 3x3
-convolutions take a quarter of the products as F(4x4, 3x3) (Lavin and Gray, CVPR 2016), at about twice the rounding error.
+convolutions take a quarter of the multiplications as F(4x4, 3x3) (Lavin and Gray, CVPR 2016), at about twice the
+rounding error.
 Shapes: B images, C and C' channels, H x W pixels, N tiles of an image.
 """
 
@@ -15,20 +16,22 @@ import torch
 from torch import Tensor, nn
 
 TILE, TAPS = 4, 3
-SPAN = TILE + TAPS - 1  # pixels of the input that a tile of the output sees
-POINTS = tuple(Fraction(p, 8) for p in (0, 5, -5, 10, -10))  # and infinity; these keep the rounding error small
+SPAN = TILE + TAPS - 1  # pixels of the input that a tile of the output depends on
+POINTS = tuple(
+    Fraction(p, 8) for p in (0, 5, -5, 10, -10)
+)  # interpolation points, and infinity; these keep the rounding error small
 LEAST_CHANNELS, LEAST_TILES = 256, 48  # below these the transforms cost more than they save
-MOST_TILES = 160  # at a time, so that what is made of them stays in the cache
+MOST_TILES = 160  # at a time, so that intermediate results stay in the cache
 
 
 def is_available() -> bool:
-    """Whether this torch has what packed convolutions need."""
+    """Whether this build of torch supports packed convolutions."""
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 class PackedConv2d(nn.Module):
-    """A convolution, with the rectifier after it where asked; its weights are packed for the size it meets."""
+    """A convolution, optionally followed by ReLU; its weights are packed for the size of its input."""
 
     def __init__(self, conv: nn.Conv2d, rectifies: bool = False) -> None:
         super().__init__()
@@ -47,8 +50,8 @@ class PackedConv2d(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         sizes = (self.padding, self.stride, self.dilation, self.groups)
         run = torch.ops.mkldnn._convolution_pointwise
-        made: Tensor = run(x, self._packed[1], self.bias, *sizes, self.after, [], "")
-        return made
+        output: Tensor = run(x, self._packed[1], self.bias, *sizes, self.after, [], "")
+        return output
 
 
 def packed_linear(weight: Tensor, bias: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
@@ -59,14 +62,14 @@ def packed_linear(weight: Tensor, bias: Tensor, rows: int) -> Callable[[Tensor],
 
     def run(x: Tensor) -> Tensor:
         pixels = x.contiguous()[None, None].permute(0, 3, 1, 2)  # [1, C, 1, R], channels last
-        made: Tensor = torch.ops.mkldnn._convolution_pointwise(pixels, packed, bias, *sizes, "none", [], "")
-        return made.permute(0, 2, 3, 1)[0, 0]
+        output: Tensor = torch.ops.mkldnn._convolution_pointwise(pixels, packed, bias, *sizes, "none", [], "")
+        return output.permute(0, 2, 3, 1)[0, 0]
 
     return run
 
 
 class WinogradConv2d(PackedConv2d):
-    """A 3x3 convolution of stride 1 and padding 1; maps with few tiles go the direct way."""
+    """A 3x3 convolution of stride 1 and padding 1; maps with few tiles take the direct path."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv)
@@ -77,8 +80,8 @@ class WinogradConv2d(PackedConv2d):
     def _prepare(self) -> tuple[Tensor, Tensor]:
         if self._matrices is None:
             out, kernel, into = transforms()
-            made = torch.einsum("ai,bj,ocij->baoc", kernel, kernel, self.weight.double()).flatten(0, 1).float()
-            self._products = [PackedConv2d(_pointwise(weight)) for weight in made]
+            kernels = torch.einsum("ai,bj,ocij->baoc", kernel, kernel, self.weight.double()).flatten(0, 1).float()
+            self._products = [PackedConv2d(_pointwise(weight)) for weight in kernels]
             self._matrices = out.float(), into.float()
         return self._matrices
 
@@ -88,42 +91,42 @@ class WinogradConv2d(PackedConv2d):
         rows, columns = -(-height // TILE), -(-width // TILE)
         if b * rows * columns < LEAST_TILES:
             return super().forward(x)
-        # equal parts, or weights would be packed for each size: some images at a time, or some rows of one
+        # Parts of equal size, or weights would be packed for each size: some images at a time, or some rows of one.
         parts = -(-b // max(1, MOST_TILES // (rows * columns)))
         images, strips = -(-b // parts), -(-rows * columns // MOST_TILES)
-        deep = -(-rows // strips)
-        made = x.new_empty(parts * images, strips * deep * TILE, columns * TILE, self.weight.shape[0])
-        padded = self._framed(x.permute(0, 2, 3, 1), len(made), made.shape[1] + 2, made.shape[2] + 2)
-        for i in range(0, len(made), images):
-            for top in range(0, made.shape[1], deep * TILE):
-                seen = padded[i : i + images, top : top + deep * TILE + SPAN - TILE]
-                self._part(seen, made[i : i + images, top : top + deep * TILE])
-        return made[:b, :height, :width].permute(0, 3, 1, 2)
+        strip_rows = -(-rows // strips)
+        output = x.new_empty(parts * images, strips * strip_rows * TILE, columns * TILE, self.weight.shape[0])
+        padded = self._framed(x.permute(0, 2, 3, 1), len(output), output.shape[1] + 2, output.shape[2] + 2)
+        for i in range(0, len(output), images):
+            for top in range(0, output.shape[1], strip_rows * TILE):
+                window = padded[i : i + images, top : top + strip_rows * TILE + SPAN - TILE]
+                self._part(window, output[i : i + images, top : top + strip_rows * TILE])
+        return output[:b, :height, :width].permute(0, 3, 1, 2)
 
     def _framed(self, x: Tensor, b: int, height: int, width: int) -> Tensor:
-        """[b, height, width, C] with `x` behind a border; what lies around it stays zero from call to call."""
+        """`x` inside a border of zeros, [b, height, width, C]; the border is kept from call to call."""
         if self._padded is None or self._padded[0] != list(x.shape):
-            with torch.inference_mode(False):  # or later calls could not write to it outside of that mode
+            # Later calls outside inference mode could not write to a tensor created in it.
+            with torch.inference_mode(False):
                 self._padded = list(x.shape), torch.zeros(b, height, width, x.shape[3])
         padded = self._padded[1]
         padded[: len(x), 1 : 1 + x.shape[1], 1 : 1 + x.shape[2]] = x
         return padded
 
-    def _part(self, x: Tensor, made: Tensor) -> None:
-        """[B, 4 n + 2, 4 m + 2, C] -> what is written to `made`, [B, 4 n, 4 m, C']."""
+    def _part(self, x: Tensor, output: Tensor) -> None:
+        """Convolve a padded part [B, 4 n + 2, 4 m + 2, C] into `output`, [B, 4 n, 4 m, C']."""
         out, into = self._prepare()
-        b, rows, columns = len(x), made.shape[1] // TILE, made.shape[2] // TILE
+        b, rows, columns = len(x), output.shape[1] // TILE, output.shape[2] // TILE
         channels, (image, down, right, _) = x.shape[3], x.stride()
         slices = x.as_strided((b, rows, SPAN, down), (image, TILE * down, down, 1))
         tall = (into @ slices).view(-1)  # [B, n, 6, (4 m + 2) C]
-        tiles = tall.as_strided(
-            (SPAN, SPAN, b * rows, columns, channels), (right, down, SPAN * down, TILE * right, 1)
-        )  # columns of a tile first
-        seen = (into @ tiles.flatten(1)).view(SPAN * SPAN, 1, -1, 1, channels).permute(0, 1, 4, 2, 3)
-        products = torch.cat([product(part) for product, part in zip(self._products, seen, strict=True)])
+        # columns of a tile first
+        tiles = tall.as_strided((SPAN, SPAN, b * rows, columns, channels), (right, down, SPAN * down, TILE * right, 1))
+        inputs = (into @ tiles.flatten(1)).view(SPAN * SPAN, 1, -1, 1, channels).permute(0, 1, 4, 2, 3)
+        products = torch.cat([product(part) for product, part in zip(self._products, inputs, strict=True)])
         both = (out @ products.permute(0, 2, 3, 1).reshape(SPAN, -1)).unflatten(1, (SPAN, -1))
         pixels = (out @ both).view(TILE, TILE, b, rows, columns, -1).permute(2, 3, 1, 4, 0, 5)
-        target = made.unflatten(2, (columns, TILE)).unflatten(1, (rows, TILE))
+        target = output.unflatten(2, (columns, TILE)).unflatten(1, (rows, TILE))
         if self.bias is None:
             target.copy_(pixels)
         else:
@@ -137,8 +140,10 @@ def _pointwise(weight: Tensor) -> nn.Conv2d:
 
 
 def transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices of F(4, 3) in float64: of the output [4, 6], the kernel [6, 3], the input [6, 6]; with g, d vectors,
-    output @ ((kernel @ g) * (input @ d)) are the four products of g along d."""
+    """The matrices of F(4, 3) in float64: output [4, 6], kernel [6, 3], input [6, 6].
+
+    For vectors g and d, output @ ((kernel @ g) * (input @ d)) are the four products of g along d.
+    """
     out, kernel, into = (torch.zeros(size, dtype=torch.float64) for size in ((TILE, SPAN), (SPAN, TAPS), (SPAN, SPAN)))
     for j, point in enumerate(POINTS):
         others = [other for other in POINTS if other != point]
@@ -154,18 +159,18 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _coefficients(roots: list[Fraction]) -> Tensor:
-    """Of the product of x - root, lowest power first."""
-    made = [Fraction(1)]
+    """Coefficients of the product of (x - root) over all roots, lowest power first."""
+    coefficients = [Fraction(1)]
     for root in roots:
-        made = [low - root * high for low, high in pairwise([Fraction(0), *made, Fraction(0)])]
-    return torch.tensor([float(c) for c in made], dtype=torch.float64)
+        coefficients = [low - root * high for low, high in pairwise([Fraction(0), *coefficients, Fraction(0)])]
+    return torch.tensor([float(c) for c in coefficients], dtype=torch.float64)
 
 
 def quicken(model: nn.Module) -> None:
-    """Put quick convolutions into a model, in place: for use on a CPU in float32, not for training or saving.
+    """Replace a model's convolutions by fast ones, in place: for inference on a CPU in float32, not training or saving.
 
-    A rectifier goes into the convolution where both are neighbours `convolution` and `activation` with nothing
-    between them (`transformers`' ResNet after `fold_norms`).
+    A ReLU is merged into the convolution before it where both are attributes `convolution` and `activation` of a module
+    with nothing between them (`transformers`' ResNet after `fold_norms`).
     """
     for module in list(model.modules()):
         rectifies = isinstance(getattr(module, "normalization", None), nn.Identity) and isinstance(
@@ -175,12 +180,12 @@ def quicken(model: nn.Module) -> None:
             if not isinstance(child, nn.Conv2d):
                 continue
             merged = rectifies and name == "convolution"
-            setattr(module, name, _quick(child, merged))
+            setattr(module, name, _fast_convolution(child, merged))
             if merged:
                 module.activation = nn.Identity()
 
 
-def _quick(conv: nn.Conv2d, rectifies: bool) -> PackedConv2d:
+def _fast_convolution(conv: nn.Conv2d, rectifies: bool) -> PackedConv2d:
     sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     plain = sizes == ((TAPS, TAPS), (1, 1), (1, 1), (1, 1), 1)
     if plain and not rectifies and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS:

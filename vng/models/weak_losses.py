@@ -1,4 +1,4 @@
-"""What losses of weak labels share: maps read at points, and cross-entropy that wrong labels cannot pull at without bound."""
+"""Shared by losses of weak labels: maps read at points, and cross-entropy with a bounded gradient for wrong labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UNKNOWN = -1  # label of a point that fills up a row
+UNKNOWN = -1  # label of a point that only pads a row
 
 
 def read_at(maps: Tensor, xy: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps read bilinearly at exact places, as if they were first enlarged to the frame.
+    """Maps read bilinearly at exact positions, as if they were first enlarged to the frame.
 
     Args:
         maps: float [R, h, w], each over the whole frame.
-        xy: float [R, P, 2], pixels of the frame, centres at integers; beyond the map its edge counts.
+        xy: float [R, P, 2], pixels of the frame, centres at integers; outside the map its edge is read.
         size: (height, width) of the frame.
 
     Returns:
@@ -31,12 +31,12 @@ def read_at(maps: Tensor, xy: Tensor, size: tuple[int, int]) -> Tensor:
 def huberised(logarithm: Tensor, threshold: float) -> Tensor:
     """Cross-entropy that grows linearly where the true class has a probability below 1 / threshold, element by element.
 
-    A wrong label then pulls with a bounded gradient (Menon et al., "Can gradient clipping mitigate label noise?",
+    The gradient of a wrong label is then bounded (Menon et al., "Can gradient clipping mitigate label noise?",
     ICLR 2020, Sec. 5).
 
     Args:
-        logarithm: of the true class's probability, any shape, up to 0.
-        threshold: more than 1.
+        logarithm: log-probability of the true class, at most 0, any shape.
+        threshold: greater than 1.
     """
     linear = -threshold * logarithm.exp() + math.log(threshold) + 1
     return torch.where(logarithm < -math.log(threshold), linear, -logarithm)

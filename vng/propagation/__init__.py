@@ -1,1 +1,1 @@
-"""Propagation: a person's points or masks of some frames to masks of all frames, of a video or of a dataset."""
+"""Propagation: from points or masks of some frames to masks of all frames, for a video or a dataset."""

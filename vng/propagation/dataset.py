@@ -1,9 +1,9 @@
-"""Propagation over a whole dataset, as benchmarks of video object segmentation ask for it; resumable video by video.
+"""Propagation over a dataset, as in benchmarks of video object segmentation; resumable video by video.
 
     RESULTS/<video>/<frame>.png                       from masks
-    RESULTS/points-<n>/seed-<s>/<video>/<frame>.png   from n points an object
+    RESULTS/points-<n>/seed-<s>/<video>/<frame>.png   from n points per object
 
-An object is told of in its first frame alone, and is nowhere before it. Layout: `vng/evaluation/vos/runs.py`.
+An object is prompted in its first frame only, and absent before it. Layout: `vng/evaluation/vos/runs.py`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from vng.propagators import FramePrompts, Propagator
 
 RESULTS_MANIFEST = "propagation.json"
 STARTS = ("points", "masks")
-DISTANCE, ROWS = 20.0, 480  # least distance of simulated points, pixels at this height (Point-VOS, Sec. 3.1)
+DISTANCE, ROWS = 20.0, 480  # minimum distance of simulated points, in pixels at this height (Point-VOS, Sec. 3.1)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How videos begin; raises UsageError for an unknown start."""
+    """The prompts of a benchmark; raises UsageError for an unknown `start`."""
 
     start: str = "points"
-    points: tuple[int, ...] = (10,)  # positive points an object; of each number a run
+    points: tuple[int, ...] = (10,)  # numbers of positive points per object, one run for each
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         one_of(self.start, STARTS, "start")
 
     def runs(self, out: Path) -> Iterator[tuple[Path, int, int]]:
-        """(folder, points, seed) of each run; points are 0 where masks begin."""
+        """(folder, points, seed) of each run; 0 points if `start` is "masks"."""
         if self.start == "masks":
             yield out, 0, 0
             return
@@ -57,7 +57,7 @@ class Benchmark:
 
 @dataclass
 class DatasetPropagation:
-    """What this process did; totals are of all runs, an earlier run's videos included."""
+    """Totals and notes: `videos` and `runs` of the whole benchmark, `made` of the videos written by this process."""
 
     totals: dict[str, int] = field(default_factory=lambda: {"videos": 0, "runs": 0, "made": 0})
     notes: list[Problem] = field(default_factory=list)
@@ -65,7 +65,7 @@ class DatasetPropagation:
 
 @dataclass(frozen=True)
 class Start:
-    """What is told of one object, in its first frame t."""
+    """The prompt of one object, in its first frame."""
 
     frame: int
     mask: RLE | None = None
@@ -81,25 +81,25 @@ def propagate_dataset(
     threads: int = 1,
     progress: bool = True,
 ) -> DatasetPropagation:
-    """Propagate every video of a dataset, dealt out over the processes that a launcher started.
+    """Propagate every video of a dataset, distributed over the processes of a launcher.
 
-    A video's folder appears when all its frames are written, so a stopped run goes on with the next video. Further numbers
-    of points and seeds may be added to the same results later.
+    A video's folder appears when all its frames are written, so an interrupted run resumes with the next video. More
+    numbers of points and seeds may be added to the same results later.
 
     Args:
-        settings: what made the engine; results of other settings or another dataset are refused.
+        settings: those of the engine; `out` must not hold results of other settings or another dataset.
 
     Raises:
-        DataError: `out` holds results of something else, or a video that cannot be read.
+        DataError: `out` holds other results, or a video cannot be read.
     """
     processes = current_processes()
     processes.on_main(lambda: _begin(dataset, out, benchmark, settings))
     result = DatasetPropagation()
     runs = list(benchmark.runs(out))
     result.totals |= {"videos": len(dataset), "runs": len(runs)}
-    mine = range(processes.index, len(dataset), processes.count)
-    with limited_threads(threads), _bar(processes, len(mine) * len(runs), progress) as bar:
-        for index in mine:
+    own_indices = range(processes.index, len(dataset), processes.count)
+    with limited_threads(threads), _bar(processes, len(own_indices) * len(runs), progress) as bar:
+        for index in own_indices:
             if all(inside(folder, dataset.video_ids[index]).exists() for folder, _, _ in runs):
                 bar.update(len(runs))
                 continue
@@ -122,27 +122,27 @@ def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mappi
     if out.exists() and any(out.iterdir()) and not manifest.exists():
         raise DataError(out, reason="this folder holds something else", cure="choose another --out")
     source = dataset.path / "manifest.json"
-    made_by = dict(settings)
-    made_by["settings"] = {key: value for key, value in settings.get("settings", {}).items() if key != "device"}
-    if "weights" in made_by:  # by content: a folder may be trained on, or lie elsewhere
-        made_by.pop("checkpoint", None)
-    made_by |= {"dataset": file_hash(source) if source.is_file() else str(dataset.path), "start": benchmark.start}
-    check_same(manifest, made_by, out)
-    asked = asdict(benchmark) | {"distance": DISTANCE, "rows": ROWS}
-    write_atomic(manifest, to_json({"settings": made_by, "asked": asked, "versions": versions()}))
+    identity = dict(settings)
+    identity["settings"] = {key: value for key, value in settings.get("settings", {}).items() if key != "device"}
+    if "weights" in identity:  # compared by content: a folder may be trained further or moved
+        identity.pop("checkpoint", None)
+    identity |= {"dataset": file_hash(source) if source.is_file() else str(dataset.path), "start": benchmark.start}
+    check_same(manifest, identity, out)
+    request = asdict(benchmark) | {"distance": DISTANCE, "rows": ROWS}
+    write_atomic(manifest, to_json({"settings": identity, "asked": request, "versions": versions()}))
 
 
 def _propagate_video(
     engine: Propagator, video: Video, folder: Path, benchmark: Benchmark, count: int, seed: int, notes: list[Problem]
 ) -> bool:
-    """Write one video of one run; False where it is there already, or nothing is known of any of its objects."""
+    """Write one video of one run; False if it exists already, or none of its objects has a prompt."""
     target = inside(folder, video.video_id)
     if target.exists():
         return False
-    begin: Callable[[VideoObject], Start | None] = (
+    find_start: Callable[[VideoObject], Start | None] = (
         first_mask if benchmark.start == "masks" else lambda item: first_points(video, item, count, seed)
     )
-    starts = {item.object_id: start for item in video.objects if (start := begin(item)) is not None}
+    starts = {item.object_id: start for item in video.objects if (start := find_start(item)) is not None}
     for item in video.objects:
         if item.object_id not in starts:
             reason = f"no frame to start from: neither {'a mask' if count == 0 else 'positive points nor a mask'}"
@@ -163,38 +163,38 @@ def _propagate_video(
 
 def _write_video(engine: Propagator, video: Video, starts: Mapping[str, Start], folder: Path) -> None:
     numbers = object_numbers(video)
-    known = [numbers[name] for name in starts]
-    begins = np.array([start.frame for start in starts.values()])
+    values = [numbers[name] for name in starts]
+    first_frames = np.array([start.frame for start in starts.values()])
     for t, probabilities in engine(video.opened_frames(), prompts_of(list(starts.values()))):
-        # Before its first frame nobody knows of an object; an engine that carries it backwards would use the future.
-        there = probabilities * (begins <= t)[:, None, None]
-        write_label_map(folder / f"{video.frame_names[t]}.png", exclusive(there), known)
+        # An object is absent before its first frame: masks propagated backwards would use the future.
+        visible = probabilities * (first_frames <= t)[:, None, None]
+        write_label_map(folder / f"{video.frame_names[t]}.png", exclusive(visible), values)
     if any(str(number) != name for name, number in numbers.items()):
         write_atomic(folder / NUMBERS_FILE, to_json(numbers))
 
 
 def prompts_of(starts: list[Start]) -> dict[int, FramePrompts]:
-    """What engines are told: in each first frame the objects that begin there, nothing of the others."""
-    found = {}
+    """Prompts by frame: those of the objects that start in it, None for the others."""
+    prompts = {}
     for t in sorted({start.frame for start in starts}):
         here = [start if start.frame == t else None for start in starts]
         masks = tuple(None if s is None or s.mask is None else decode(s.mask) for s in here)
         points = tuple(None if s is None or s.xy is None else PointPrompts(s.xy, np.empty((0, 2))) for s in here)
-        found[t] = FramePrompts(masks, points)
-    return found
+        prompts[t] = FramePrompts(masks, points)
+    return prompts
 
 
 def first_mask(item: VideoObject) -> Start | None:
-    """An object's first mask that is not empty; None where it has none."""
-    seen = ((t, rle) for t, rle in enumerate(item.segmentations) if rle is not None and area(rle))
-    return next((Start(t, mask=rle) for t, rle in seen), None)
+    """An object's first non-empty mask; None if it has none."""
+    masks = ((t, rle) for t, rle in enumerate(item.segmentations) if rle is not None and area(rle))
+    return next((Start(t, mask=rle) for t, rle in masks), None)
 
 
 def first_points(video: Video, item: VideoObject, count: int, seed: int) -> Start | None:
-    """Up to `count` positive points of an object in its first frame: its verified ones, or drawn from its first mask.
+    """Up to `count` positive points of an object in its first frame: verified ones, else drawn from its first mask.
 
-    Drawn points are at least 20 pixels apart at 480 rows, in proportion at other heights. What is chosen depends on
-    the seed and the names of video and object alone; fewer points are the first ones of more. None where an object has
+    Drawn points are at least 20 pixels apart at 480 rows, scaled for other heights. The choice depends only on the seed
+    and the names of video and object; a smaller `count` gives the first points of a larger one. None if the object has
     neither points nor a mask.
     """
     rng = np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in (video.video_id, item.object_id))])

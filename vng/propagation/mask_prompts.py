@@ -1,7 +1,7 @@
-"""Prompts a person drew as masks: a folder of 8-bit PNGs (palette or grey) named by frame, or one PNG of the first frame.
+"""Mask prompts: a folder of 8-bit PNGs (palette or grey) named by frame, or one PNG of the first frame.
 
-A pixel's value is its object; 0 is background, 255 is ignored (where a set has no other value, 255 is its one object, as
-in DAVIS 2016). A mask speaks of the objects in it; one without any says that all objects are absent from its frame.
+A pixel's value is its object; 0 is background, 255 is ignored (if there is no other value, 255 is the one object, as in
+DAVIS 2016). A PNG is a prompt for the objects in it; one without objects means that all are absent from its frame.
 Shapes: K objects, H x W pixels.
 """
 
@@ -21,7 +21,7 @@ from vng.propagators import FramePrompts
 
 
 class MaskPrompts(Mapping[int, FramePrompts]):
-    """Masks of K objects by frame index, read from their files when asked for, so that a long folder costs no memory."""
+    """Masks of K objects by frame index, read from their files on access, so that long folders need no memory."""
 
     def __init__(self, files: Mapping[int, Path], values: tuple[int, ...]) -> None:
         self._files, self._values = dict(sorted(files.items())), values
@@ -40,16 +40,16 @@ class MaskPrompts(Mapping[int, FramePrompts]):
 
 
 def read_masks(path: Path, frames: Frames) -> Prompts:
-    """Masks of a folder, or one mask: of the frame it is named by, else of the first.
+    """Masks of a folder, or a single mask: of the frame with its name, else of the first frame.
 
     Raises:
-        DataError: no such folder, or no mask or object in it. DataErrors: every mask that does not fit the video.
+        DataError: there is no such folder, or no mask or object in it. DataErrors: all masks that do not fit the video.
     """
     problems: list[Problem] = []
     files: dict[int, Path] = {}
     for file in _mask_files(path):
         t = frames.index_of(file.stem)
-        if file == path:  # alone, it may have any name
+        if file == path:  # a single mask may have any name
             t = frames.names.index(file.stem) if file.stem in frames.names else 0
         if t is None:
             ends = f"name it by a frame, {frames.names[0]!r} to {frames.names[-1]!r}"
@@ -70,8 +70,8 @@ def read_masks(path: Path, frames: Frames) -> Prompts:
 def _values(
     path: Path, files: Mapping[int, Path], frames: Frames, problems: list[Problem]
 ) -> tuple[tuple[int, ...], tuple[Problem, ...]]:
-    """The values that stand for objects, looking at one mask at a time, and what is worth a note."""
-    found: set[int] = set()
+    """The values of objects, reading one mask at a time, and notes."""
+    values: set[int] = set()
     notes: list[Problem] = []
     for t, file in sorted(files.items()):
         try:
@@ -90,13 +90,13 @@ def _values(
                     cure="draw it at the video's size",
                 )
             )
-        its = {int(value) for value in np.unique(labels)}
-        found |= its
-        if its == {0}:
-            reason = "no object in this mask: all objects are taken to be absent from this frame"
+        own = {int(value) for value in np.unique(labels)}
+        values |= own
+        if own == {0}:
+            reason = "no object in this mask: all objects are taken as absent from this frame"
             notes.append(Problem(str(file), record=f"frame {frames.names[t]}", reason=reason, kind="note"))
-    objects = sorted(found - {0, VOID})
-    if not objects and found == {0, VOID}:
+    objects = sorted(values - {0, VOID})
+    if not objects and values == {0, VOID}:
         reason = "255 is the only value beside 0: it is taken as the object"
         notes.append(Problem(str(path), reason=reason, cure="write 1 for the object", kind="note"))
         objects = [VOID]
@@ -123,5 +123,5 @@ def _mask_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> np.ndarray:
-    """A mask's values, uint8 [H, W]; DataError for what is no 8-bit palette or grey image."""
+    """A mask's values, uint8 [H, W]; raises DataError unless it is an 8-bit palette or grey image."""
     return read_label_map(path, noun="mask", cure="save it as PNG again").astype(np.uint8)

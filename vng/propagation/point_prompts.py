@@ -1,6 +1,6 @@
-"""Prompts a person wrote as points. Every fault of a file is told at once (masks: `vng/propagation/mask_prompts.py`).
+"""Point prompts from JSON or CSV files; all errors of a file are reported at once (masks: `mask_prompts.py`).
 
-JSON or CSV (x to the right, y down; the centre of the first pixel is (0, 0)):
+Layout (x to the right, y down; the centre of the first pixel is (0, 0)):
 
     {"objects": {"parrot": [{"frame": 0, "x": 120, "y": 80, "label": "positive"}, ...], ...}}
     object,frame,x,y,label
@@ -37,12 +37,12 @@ COLUMNS = ("object", "frame", "x", "y", "label")
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a person says of K objects of a video."""
+    """Prompts of K objects of a video."""
 
     names: tuple[str, ...]  # length K
-    frames: Mapping[int, FramePrompts]  # by frame index, each of K objects; masks are read from disk when asked for
-    points: tuple[Points, ...]  # length K, as they were given; empty where masks were
-    notes: tuple[Problem, ...] = ()  # what was left out of account, and why
+    frames: Mapping[int, FramePrompts]  # by frame index, each of K objects; masks are read from disk on access
+    points: tuple[Points, ...]  # length K, as given; empty for mask prompts
+    notes: tuple[Problem, ...] = ()  # prompts that were ignored or changed, with reasons
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -52,7 +52,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class _Point:
-    place: str  # in errors
+    place: str  # for messages
     name: str
     frame: int
     x: float
@@ -61,51 +61,51 @@ class _Point:
 
 
 def read_points(path: Path, frames: Frames) -> Prompts:
-    """Points of a JSON or CSV file, laid out as this module's text says.
+    """Points of a JSON or CSV file; for the layout see the module's docstring.
 
     Raises:
-        DataError: no such file, or one of another layout. DataErrors: every wrong point, by file, object, frame, field.
+        DataError: there is no such file, or it has another layout. DataErrors: all invalid points, by object and frame.
     """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".png":
-        raise DataError(path, reason="masks, where a file of points was expected", cure="give them with --masks")
+        raise DataError(path, reason="expected a file of points, got masks", cure="give them with --masks")
     if suffix not in (".json", ".csv"):
         raise DataError(path, reason=f"expected a .json or .csv file, got {suffix or 'no suffix'!r}", cure=_see_help())
     records = _json_records(path) if suffix == ".json" else _csv_records(path)
     problems: list[Problem] = []
     points: list[_Point] = []
     names: dict[str, None] = {}
-    unread: set[str] = set()  # objects with a point that could not be read: it may have been their positive one
+    invalid: set[str] = set()  # objects with an invalid point, which may have been their positive one
     for name, place, record in records:
         names.setdefault(name)
         if record is not None:
-            read = _read_point(path, name, place, record, frames, problems)
-            points += read
-            unread |= set() if read else {name}
-    return _checked(path, tuple(names), points, frames, problems, unread)
+            valid = _read_point(path, name, place, record, frames, problems)
+            points += valid
+            invalid |= set() if valid else {name}
+    return _checked(path, tuple(names), points, frames, problems, invalid)
 
 
 def prompts_of_points(objects: Mapping[str, Points], frames: Frames) -> Prompts:
-    """Points by object's name, as a program has them; raises DataErrors as `read_points`."""
+    """Prompts from points by object name; raises DataErrors as `read_points` does."""
     problems: list[Problem] = []
-    found = []
-    unread: set[str] = set()
+    valid = []
+    invalid: set[str] = set()
     for name, points in objects.items():
         for i, (t, (x, y), label) in enumerate(zip(points.frame, points.xy, points.label, strict=True)):
             place = f"object {name!r}, point {i}"
             if 0 <= t < len(frames):
-                found.append(_Point(f"{place}, frame {frames.names[t]}", name, int(t), float(x), float(y), int(label)))
+                valid.append(_Point(f"{place}, frame {frames.names[t]}", name, int(t), float(x), float(y), int(label)))
             else:
                 problems.append(_no_frame("points", place, f"frame {t}", frames))
-                unread.add(name)
-    return _checked("points", tuple(objects), found, frames, problems, unread)
+                invalid.add(name)
+    return _checked("points", tuple(objects), valid, frames, problems, invalid)
 
 
 def _see_help() -> str:
     return "`vng propagate --help` shows the layout"
 
 
-Record = tuple[str, str, Mapping[str, Any] | None]  # object, place, fields; None where an object has no point at all
+Record = tuple[str, str, Mapping[str, Any] | None]  # object, place, fields; None for an object without points
 
 
 def _json_records(path: Path) -> Iterator[Record]:
@@ -116,7 +116,7 @@ def _json_records(path: Path) -> Iterator[Record]:
             raise DataError(
                 path,
                 field=repeated[0],
-                reason="this key stands here twice",
+                reason="duplicate key",
                 cure="put all points of an object in one list",
             )
         return dict(pairs)
@@ -125,10 +125,10 @@ def _json_records(path: Path) -> Iterator[Record]:
         tree = json.loads(_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise DataError(
-            path, record=f"line {error.lineno}", reason=f"broken JSON ({error.msg})", cure="mend the file"
+            path, record=f"line {error.lineno}", reason=f"broken JSON ({error.msg})", cure="fix the file"
         ) from error
     except RecursionError as error:
-        raise DataError(path, reason="JSON nested too deeply", cure=_see_help()) from error
+        raise DataError(path, reason="JSON is nested too deeply", cure=_see_help()) from error
     objects = tree.get("objects") if isinstance(tree, dict) else None
     if not isinstance(objects, dict):
         raise DataError(path, field="objects", reason='expected {"objects": {name: [point, ...]}}', cure=_see_help())
@@ -154,7 +154,7 @@ def _csv_records(path: Path) -> Iterator[Record]:
         place = f"line {reader.line_num}"
         if None in row or None in row.values():
             raise DataError(
-                path, record=place, reason=f"expected {len(reader.fieldnames or [])} columns", cure="mend this line"
+                path, record=place, reason=f"expected {len(reader.fieldnames or [])} columns", cure="fix this line"
             )
         record = {key: value.strip() for key, value in row.items()}
         name = record["object"]
@@ -162,7 +162,7 @@ def _csv_records(path: Path) -> Iterator[Record]:
 
 
 class _CsvFrame(str):
-    """A frame as CSV has it: text, so that an index and a name look alike."""
+    """A frame in CSV: text that may be an index or a name."""
 
 
 def _text(path: Path) -> str:
@@ -171,13 +171,13 @@ def _text(path: Path) -> str:
     except FileNotFoundError as error:
         raise DataError(path, reason="no such file", cure="check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, reason="this is no UTF-8 text", cure="save it as UTF-8") from error
+        raise DataError(path, reason="this is not UTF-8 text", cure="save it as UTF-8") from error
 
 
 def _read_point(
     path: Path, name: str, place: str, record: Mapping[str, Any], frames: Frames, problems: list[Problem]
 ) -> list[_Point]:
-    """The point of a record in a list, or nothing and what is wrong with it."""
+    """A list with the point of a record, or an empty one if it is invalid; adds its faults to `problems`."""
     faults = (
         [Problem(str(path), record=place, field="object", reason="an object needs a name", cure="name it")]
         if not name
@@ -200,8 +200,8 @@ def _read_point(
     ]
     label = LABELS.get(str(record.get("label", "") or "positive").lower()) if record.get("label") != 0 else NEGATIVE
     if label is None or isinstance(record.get("label"), bool):
-        reason = f"{record['label']!r} is no label: positive, negative or ambiguous"
-        faults.append(Problem(str(path), record=place, field="label", reason=reason, cure="mend it"))
+        reason = f"{record['label']!r} is not a label: use positive, negative or ambiguous"
+        faults.append(Problem(str(path), record=place, field="label", reason=reason, cure="correct it"))
     frame = None if "frame" in missing else _frame_index(path, place, record["frame"], frames, faults)
     x, y = (None if field in missing else _number(path, place, field, record[field], faults) for field in ("x", "y"))
     problems += faults
@@ -222,7 +222,7 @@ def _number(path: Path, place: str, field: str, value: Any, faults: list[Problem
                 record=place,
                 field=field,
                 reason=f"expected a number, got {str(value)[:40]!r}",
-                cure="mend it",
+                cure="correct it",
             )
         )
     return number
@@ -244,7 +244,7 @@ def _frame_index(path: Path, place: str, frame: Any, frames: Frames, faults: lis
 
 
 def _csv_frame(path: Path, place: str, text: str, frames: Frames, faults: list[Problem]) -> int | None:
-    """A name where a frame has exactly that one; else an index or a name that lost its zeros, if these do not differ."""
+    """The frame with exactly this name; else by index, or by name without leading zeros, if both agree."""
     if text in frames.names or not text.isdecimal():
         return frames.index_of(text)
     index = int(text) if len(text) < 10 and int(text) < len(frames) else None
@@ -269,21 +269,21 @@ def _checked(
     points: list[_Point],
     frames: Frames,
     problems: list[Problem],
-    unread: set[str],
+    invalid: set[str],
 ) -> Prompts:
-    """Prompts of points that fit the video and one another; DataErrors tells all that do not."""
+    """Prompts of consistent points inside the frames; raises DataErrors naming all others."""
     notes: list[Problem] = []
     _check_names(source, names, problems)
     for name in names:
         labels = [point.label for point in points if point.name == name]
-        if POSITIVE not in labels and name not in unread:
-            told = f"{labels.count(NEGATIVE)} negative and {labels.count(AMBIGUOUS)} ambiguous points, no positive one"
+        if POSITIVE not in labels and name not in invalid:
+            text = f"{labels.count(NEGATIVE)} negative and {labels.count(AMBIGUOUS)} ambiguous points, no positive one"
             problems.append(
                 Problem(
                     str(source),
                     record=f"object {name!r}",
                     field="label",
-                    reason=told,
+                    reason=text,
                     cure="put a positive point on it",
                 )
             )
@@ -293,15 +293,15 @@ def _checked(
         raise DataErrors(problems)
     by_object = tuple(_points([point for point in kept if point.name == name]) for name in names)
     prompted = sorted({point.frame for point in kept})
-    found = {t: FramePrompts(points=tuple(_in_frame(p, t) for p in by_object)) for t in prompted}
-    for name, its in zip(names, by_object, strict=True):
-        for t in sorted(set(its.of(NEGATIVE).frame.tolist()) - set(its.of(POSITIVE).frame.tolist())):
+    by_frame = {t: FramePrompts(points=tuple(_in_frame(p, t) for p in by_object)) for t in prompted}
+    for name, own in zip(names, by_object, strict=True):
+        for t in sorted(set(own.of(NEGATIVE).frame.tolist()) - set(own.of(POSITIVE).frame.tolist())):
             place = f"object {name!r}, frame {frames.names[t]}"
-            reason = "negative points without a positive one in this frame are left out of account"
+            reason = "negative points without a positive one in this frame are ignored"
             notes.append(
                 Problem(str(source), record=place, reason=reason, cure="add a positive point there", kind="note")
             )
-    hinted = {t: prompt for t, prompt in found.items() if any(hint is not None for hint in prompt.points)}
+    hinted = {t: prompt for t, prompt in by_frame.items() if any(hint is not None for hint in prompt.points)}
     return Prompts(names, hinted, by_object, tuple(notes))
 
 
@@ -314,30 +314,30 @@ def _check_names(source: Path | str, names: tuple[str, ...], problems: list[Prob
 
 
 def _fits(source: Path | str, point: _Point, size: tuple[int, int], problems: list[Problem]) -> bool:
-    right = True
+    fits = True
     for field, value, side in (("x", point.x, size[1]), ("y", point.y, size[0])):
         if not math.isfinite(value):
-            reason, cure = f"{value} is no finite number", "mend or delete this point"
+            reason, cure = f"{value} is not a finite number", "correct or delete this point"
         elif not 0 <= round(value) < side:
             reason = f"{value:g} is outside the frame of {size[1]}x{size[0]} pixels"
             cure = f"{field} is in pixels of the video, from 0 to {side - 1}"
         else:
             continue
         problems.append(Problem(str(source), record=point.place, field=field, reason=reason, cure=cure))
-        right = False
-    return right
+        fits = False
+    return fits
 
 
 def _without_contradictions(
     source: Path | str, points: Iterable[_Point], problems: list[Problem], notes: list[Problem]
 ) -> Iterator[_Point]:
-    """The points without repeated ones (a note each); two verdicts on a pixel, or two owners of one, are problems."""
-    seen: dict[tuple[str, int, int, int], _Point] = {}
+    """The points without duplicates (a note each); a pixel with two labels or two objects is a problem."""
+    first_at: dict[tuple[str, int, int, int], _Point] = {}
     owners: dict[tuple[int, int, int], _Point] = {}
     for point in points:
         pixel = (point.frame, round(point.x), round(point.y))
         where = f"pixel ({pixel[1]}, {pixel[2]})"
-        earlier = seen.setdefault((point.name, *pixel), point)
+        earlier = first_at.setdefault((point.name, *pixel), point)
         if earlier is not point:
             if earlier.label == point.label:
                 reason = f"{where} is there twice for this object; the second one is dropped"

@@ -1,4 +1,4 @@
-"""Propagation: a video and first hints of its objects in, a mask per object and frame out (engines: `vng/propagators`).
+"""Propagation: a video and prompts for its objects in, a mask per object and frame out (engines: `vng/propagators`).
 
 Shapes: K objects, H x W pixels.
 """
@@ -30,12 +30,12 @@ RESULT, MASKS, FILM, OBJECTS = "result.json", "masks", "overlay.mp4", "objects.j
 
 @dataclass(frozen=True)
 class PropagatedFrame:
-    """What an engine says of one frame."""
+    """The prediction of one frame."""
 
     index: int
     name: str
-    masks: np.ndarray  # bool [K, H, W], at most one object a pixel
-    probabilities: np.ndarray | None = None  # float32 [K, H, W] in [0, 1], where asked for
+    masks: np.ndarray  # bool [K, H, W], at most one object per pixel
+    probabilities: np.ndarray | None = None  # float32 [K, H, W] in [0, 1], if requested
 
 
 AnyPrompts = Prompts | Mapping[int, FramePrompts] | Mapping[str, Points] | str | Path
@@ -48,7 +48,7 @@ def propagate(
     probabilities: bool = False,
     **options: Any,
 ) -> Iterator[PropagatedFrame]:
-    """Carry what is known of objects in some frames to all frames of a video.
+    """Propagate prompts of some frames to all frames of a video.
 
     parrot = Points.of_lists([0, 0], [(120, 80), (140, 95)], [POSITIVE, POSITIVE])
     for frame in propagate("parrots.mp4", {"parrot": parrot}):
@@ -56,23 +56,23 @@ def propagate(
 
     Args:
         video: a video file, a folder of frames, or uint8 [T, H, W, 3].
-        prompts: points by object's name; `FramePrompts` by frame index; or the path of a file of points or of masks.
-        propagator: an engine, or its name; `options` go to the engine of that name.
-        probabilities: whether frames carry them.
+        prompts: points by object name; `FramePrompts` by frame index; or the path of a points file or of masks.
+        propagator: an engine, or its name; `options` are those of the named engine.
+        probabilities: whether to return them with the masks.
 
     Returns:
-        Each frame once, in the engine's order (a frame before the first prompt may come first). Prompts and engine are
-        checked at once, frames are read as they are asked for; memory does not grow with the video.
+        An iterator over all frames, each once, in the engine's order (which may not be time order). Prompts and engine
+        are checked by the call itself, frames are read during iteration; memory does not grow with the video.
 
     Raises:
-        DataError, DataErrors: the video or a file of prompts is wrong. UsageError: an unknown engine or option, or prompts
-            that do not fit the video.
+        DataError, DataErrors: the video or a file of prompts is faulty. UsageError: an unknown engine or option, or
+            prompts that do not fit the video.
     """
     frames = as_frames(video)
-    told = _as_prompts(prompts, frames)
-    check_prompts(frames, told)
+    by_frame = _as_prompts(prompts, frames)
+    check_prompts(frames, by_frame)
     engine = load(propagator, **options) if isinstance(propagator, str) else propagator
-    return _frames_of(engine, frames, told, probabilities)
+    return _frames_of(engine, frames, by_frame, probabilities)
 
 
 def _frames_of(
@@ -89,8 +89,8 @@ def _as_prompts(prompts: AnyPrompts, frames: Frames) -> Mapping[int, FramePrompt
         prompts = read_points(path, frames) if is_points else read_masks(path, frames)
     if isinstance(prompts, Prompts):
         return prompts.frames
-    points = {name: its for name, its in prompts.items() if isinstance(name, str) and isinstance(its, Points)}
-    hints = {t: its for t, its in prompts.items() if isinstance(t, int) and isinstance(its, FramePrompts)}
+    points = {name: value for name, value in prompts.items() if isinstance(name, str) and isinstance(value, Points)}
+    hints = {t: value for t, value in prompts.items() if isinstance(t, int) and isinstance(value, FramePrompts)}
     if len(points) + len(hints) != len(prompts) or (points and hints):
         raise UsageError("prompts: expected Points by object's name, FramePrompts by frame index, or a path")
     return prompts_of_points(points, frames).frames if points else hints
@@ -106,19 +106,19 @@ def propagate_to_folder(
 ) -> list[dict[str, Any]]:
     """Propagate and write `masks/<frame>.png` (object numbers), `overlay.mp4`, `objects.json` and `result.json`.
 
-    Everything is written beside `out` and moved there when it is whole; an earlier result in `out` is replaced then.
+    Everything is written beside `out` and moved there when complete, replacing an earlier result.
 
     Args:
-        settings: what made the result, for `result.json`.
-        on_frame: called after each frame, for progress bars; frames pass twice, for masks and for the film.
+        settings: those of the result, for `result.json`.
+        on_frame: called after each frame, for progress bars; twice per frame, for masks and for the video.
 
     Returns:
-        What `objects.json` says, an entry an object.
+        The content of `objects.json`, one entry per object.
 
     Raises:
-        DataError: `out` holds something else, or a frame cannot be read; then nothing is left behind.
+        DataError: `out` holds something else, or a frame cannot be read; then `out` is left unchanged.
     """
-    out = out.resolve()  # "." has no neighbours by name
+    out = out.resolve()  # "." has no name to derive others from
     check_out(out)
     check_prompts(frames, prompts.frames)
     temporary = out.with_name(out.name + ".tmp")
@@ -128,8 +128,8 @@ def propagate_to_folder(
         areas: list[dict[str, int]] = [{} for _ in prompts.names]
         for frame in _frames_of(engine, frames, prompts.frames, False):
             write_label_map(temporary / MASKS / f"{frame.name}.png", frame.masks, prompts.numbers)
-            for its, area in zip(areas, frame.masks.sum((1, 2)).tolist(), strict=True):
-                its.update({frame.name: area} if area else {})
+            for by_name, area in zip(areas, frame.masks.sum((1, 2)).tolist(), strict=True):
+                by_name.update({frame.name: area} if area else {})
             if on_frame is not None:
                 on_frame()
         _write_film(frames, prompts, temporary, on_frame)
@@ -144,7 +144,7 @@ def propagate_to_folder(
 
 
 def check_out(out: Path) -> None:
-    """Raise DataError where `out` is a file, or a folder of something else than a result of propagation."""
+    """Raise DataError if `out` is a file, or a folder with anything but a result of propagation."""
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / RESULT).exists():
         raise DataError(out, reason="this folder holds something else", cure="choose another --out")
@@ -172,7 +172,7 @@ def _summary(frames: Frames, prompts: Prompts, areas: Sequence[Mapping[str, int]
             "colour": colour(number - 1),
             "prompted": prompted[k],
             "frames_seen": len(areas[k]),
-            "area": {t: areas[k][t] for t in frames.names if t in areas[k]},  # pixels, of the frames where it is seen
+            "area": {t: areas[k][t] for t in frames.names if t in areas[k]},  # pixels, for frames with a non-empty mask
         }
         for k, (name, number) in enumerate(zip(prompts.names, prompts.numbers, strict=True))
     ]
@@ -183,12 +183,12 @@ def _hinted(prompt: FramePrompts, k: int) -> bool:
 
 
 def _write_film(frames: Frames, prompts: Prompts, folder: Path, on_frame: Callable[[], object] | None) -> None:
-    """The video with every object in its colour, its name below, and the prompts where they were given."""
+    """Write the video with coloured objects, their names below, and the prompts in their frames."""
     from vng.label_maps import colour
     from vng.viewer import caption_strip, overlay, write_video
 
     colours = [colour(number - 1) for number in prompts.numbers]
-    factor = max(1, -(-480 // frames.size[1]))  # small videos are enlarged, so that names can be read
+    factor = max(1, -(-480 // frames.size[1]))  # small videos are enlarged, so that names are readable
     starts = np.cumsum([0, *(len(name) + 2 for name in prompts.names)]).tolist()
     spans = [(start, start + len(name)) for start, name in zip(starts, prompts.names, strict=False)]
     strip = caption_strip(", ".join(prompts.names), spans, frames.size[1] * factor, colours)

@@ -1,8 +1,8 @@
 """SAM 2 and 2.1 as a propagator, through `transformers`: a memory of the prompted frames and of the last few.
 
-From the first prompted frame forwards, then from the same prompts backwards to the frames before it. An object whose
-first prompt comes later enters there. Points of an object that is being followed correct what was found in their frame;
-a mask replaces it. Only frames with prompts are kept for good, so memory does not grow with the video's length.
+A forward pass from the first prompted frame, then a backward pass from the same prompts to the frames before it. An
+object with a later first prompt starts there. Points of a tracked object correct its prediction in their frame; a mask
+replaces it. Only prompted frames are kept permanently, so memory does not grow with the length of the video.
 Network and policy: Ravi et al., SAM 2: Segment Anything in Images and Videos, 2024, Sec. 4.
 Shapes: K objects, P points, H x W pixels of the video.
 """
@@ -32,10 +32,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Sam2Settings:
-    """How the engine works; raises UsageError for a value that cannot be."""
+    """Settings of the engine; raises UsageError for an invalid value."""
 
     device: str | None = None  # None: a GPU if there is one
-    dtype: str = "float32"  # of autocast; as SAM 2's authors run it "bfloat16", in which points lose a pixel or two
+    dtype: str = "float32"  # of autocast; SAM 2's authors use "bfloat16", which shifts points by a pixel or two
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -43,15 +43,15 @@ class Sam2Settings:
 
 
 class Sam2Propagator(Propagator):
-    """The engine; see `vng.propagators.Propagator` for the call.
+    """The SAM 2 propagator; see `vng.propagators.Propagator` for the call.
 
     Args:
         checkpoint: a folder or hub id, such as facebook/sam2.1-hiera-large.
-        settings: how it works.
+        settings: None: the defaults.
 
     Raises:
-        UsageError: no checkpoint, or a device that is not here.
-        DataError: no such checkpoint, another network's, or weights missing, unknown or of another size.
+        UsageError: no checkpoint, or an unavailable device.
+        DataError: no such checkpoint, one of another network, or weights that are missing, unknown or of another size.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, settings: Sam2Settings | None = None) -> None:
@@ -66,15 +66,16 @@ class Sam2Propagator(Propagator):
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
         self._norm = normalisation(checkpoint, family, device)
         config = self.model.config
-        self._recent = max(config.num_maskmem, config.max_object_pointers_in_encoder)  # frames that are still looked at
+        # Number of past frames that the network reads.
+        self._recent = max(config.num_maskmem, config.max_object_pointers_in_encoder)
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`)."""
+        """See `Propagator`; raises UsageError for invalid prompts (`check_prompts`)."""
         count, first = check_prompts(frames, prompts), min(prompts)
         yield from self._pass(frames, range(first, len(frames)), prompts, count)
         if first:
             backwards = self._pass(frames, range(first, -1, -1), {first: prompts[first]}, count)
-            next(backwards)  # the prompted frame is known
+            next(backwards)  # the prompted frame was returned already
             yield from backwards
 
     def _pass(
@@ -86,11 +87,11 @@ class Sam2Propagator(Propagator):
             image, prompt = frames[t], prompts.get(t)
             with torch.inference_mode(), self._precision():
                 hints = {} if prompt is None else self._hints(prompt, fit, session.entered)
-                found = torch.zeros(count, *frames.size)
+                probabilities = torch.zeros(count, *frames.size)
                 if hints or session.entered:
                     logits = session.step(t, fit.pixels(image, *self._norm), hints)
-                    found[session.entered] = fit.to_image(logits.float()).sigmoid().cpu()
-            yield t, as_drawn(found.numpy(), () if prompt is None else prompt.masks)
+                    probabilities[session.entered] = fit.to_image(logits.float()).sigmoid().cpu()
+            yield t, as_drawn(probabilities.numpy(), () if prompt is None else prompt.masks)
 
     def _precision(self) -> torch.autocast:
         dtype: torch.dtype = getattr(torch, self.settings.dtype)
@@ -103,9 +104,9 @@ class Sam2Propagator(Propagator):
     def _hints(
         self, prompt: FramePrompts, fit: SquareFit, entered: Sequence[int]
     ) -> dict[int, Tensor | dict[str, Tensor]]:
-        """Object -> its mask [1, 1, side, side] or its points; nothing for those of which nothing is said.
+        """Object -> its mask [1, 1, side, side] or its points, for prompted objects only.
 
-        Negative points alone say nothing of an object that has not entered.
+        Negative points alone are ignored for an object without an earlier prompt.
         """
         hints: dict[int, Tensor | dict[str, Tensor]] = {}
         for k, points in enumerate(prompt.points):
@@ -136,7 +137,7 @@ class _Session:
     """One pass over a video in one direction; objects enter with their first prompt.
 
     Attributes:
-        entered: objects in the order in which they entered, which is that of the session's.
+        entered: objects in the order of their first prompts, which is also their order in the session.
     """
 
     def __init__(self, model: Any, recent: int, reverse: bool) -> None:
@@ -148,12 +149,12 @@ class _Session:
         self.entered: list[int] = []
 
     def step(self, t: int, pixels: Tensor, hints: Mapping[int, Tensor | dict[str, Tensor]]) -> Tensor:
-        """One frame, pixels [1, 3, side, side] -> logits [objects that have entered, h, w]."""
-        state, found_before = self.state, {}
-        if hints and self.entered:  # points correct what is found without them
+        """One frame, pixels [1, 3, side, side] -> logits [len(entered), h, w]."""
+        state, predictions = self.state, {}
+        if hints and self.entered:  # points correct the prediction made without them
             self.model(state, frame_idx=t, frame=pixels, reverse=self.reverse)
             others = [state.obj_id_to_idx(k) for k in self.entered if k not in hints]
-            found_before = {i: dict(state.output_dict_per_obj[i]["non_cond_frame_outputs"][t]) for i in others}
+            predictions = {i: dict(state.output_dict_per_obj[i]["non_cond_frame_outputs"][t]) for i in others}
         for k, hint in hints.items():
             if k not in self.entered:
                 self.entered.append(k)
@@ -162,22 +163,24 @@ class _Session:
                 state.add_point_inputs(i, t, hint)
             else:
                 state.add_mask_inputs(i, t, hint)
-                state.frames_tracked_per_obj[i].pop(t, None)  # a mask is remembered as a prompt, whatever was found
+                # A mask replaces the prediction in memory, as a prompt.
+                state.frames_tracked_per_obj[i].pop(t, None)
                 state.output_dict_per_obj[i]["non_cond_frame_outputs"].pop(t, None)
         state.obj_with_new_inputs = list(hints)
-        found = self.model(state, frame_idx=t, frame=pixels, reverse=self.reverse).pred_masks
-        for i, output in found_before.items():  # transformers remembers all objects as prompted where one of them is
+        masks = self.model(state, frame_idx=t, frame=pixels, reverse=self.reverse).pred_masks
+        # With a prompt for one object, transformers would store all as prompted; restore the others.
+        for i, output in predictions.items():
             state.output_dict_per_obj[i]["non_cond_frame_outputs"][t] = output
         self._forget(t)
-        return found[:, 0]
+        return masks[:, 0]
 
     def _forget(self, t: int) -> None:
-        """Drop pixels, whole masks, and all that the network will not look at again."""
+        """Drop pixels, full-size masks, and everything the network will not read again."""
         state, last = self.state, t + self.recent if self.reverse else t - self.recent
         state.processed_frames = None
         for i, kept in state.output_dict_per_obj.items():
             for outputs in kept.values():
                 outputs.get(t, {}).pop("high_res_masks", None)
             kept["non_cond_frame_outputs"].pop(last, None)
-            for seen in (state.frames_tracked_per_obj[i], state.point_inputs_per_obj[i], state.mask_inputs_per_obj[i]):
-                seen.pop(t, None)
+            for items in (state.frames_tracked_per_obj[i], state.point_inputs_per_obj[i], state.mask_inputs_per_obj[i]):
+                items.pop(t, None)

@@ -1,8 +1,9 @@
 """STCN and Point-STCN as a propagator: frames stream in, masks stream out, memory stays bounded.
 
-From the first prompted frame forwards, then from the same prompts backwards to the frames before it. An object whose
-first prompt comes later enters there. Later prompts of a known object replace what was found and are remembered.
-Shapes: K objects, H x W pixels of the video, rows x columns those the network sees.
+A forward pass from the first prompted frame, then a backward pass from the same prompts to the frames before it. An
+object with a later first prompt starts there. Later prompts of a tracked object replace its prediction and are stored
+in memory.
+Shapes: K objects, H x W pixels of the video, rows x columns pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 
 @dataclass(frozen=True, kw_only=True)
 class StcnSettings:
-    """How the engine works; raises UsageError for a value that cannot be."""
+    """Settings of the engine; raises UsageError for an invalid value."""
 
-    every: int | None = None  # each so many-th frame is remembered; None: as the model asks (published: 5)
-    last: bool = False  # whether the last frame is remembered until the next; it spreads mistakes (docs/benchmarks.md)
-    top_k: int = 20  # cells of memory a cell reads
-    budget: int | None = 8192  # most cells remembered, but for prompted frames; None: all, as published
-    short_side: int | None = None  # pixels the network sees; None: as the model was trained, 0: as they are
-    points: str | None = None  # who reads points: the "model" itself or a "segmenter"; None: as the model asks
-    segmenter: str = DEFAULT_SEGMENTER  # points -> masks, where a segmenter reads them
-    segmenter_checkpoint: str | None = None  # its weights, where it needs some: a folder, a hub id, the authors' .pth
+    every: int | None = None  # interval of frames stored in memory; None: from the model's config (published: 5)
+    last: bool = False  # whether the last frame is kept until the next one; this spreads errors (docs/benchmarks.md)
+    top_k: int = 20  # memory cells that each cell reads
+    budget: int | None = 8192  # maximum memory cells, not counting prompted frames; None: no limit, as published
+    short_side: int | None = None  # pixels of the network's input; None: as in training, 0: as the video
+    points: str | None = None  # reader of points: the "model" or a "segmenter"; None: from the model's config
+    segmenter: str = DEFAULT_SEGMENTER  # turns points into masks if the reader is a segmenter
+    segmenter_checkpoint: str | None = None  # weights of the segmenter: a folder, a hub id, or the authors' .pth
     device: str | None = None  # None: a GPU if there is one
     dtype: str = "float32"
 
@@ -54,28 +55,28 @@ class StcnSettings:
         for name, least in (("every", 1), ("top_k", 1), ("budget", 1), ("short_side", 0)):
             value = getattr(self, name)
             if (value is None and name == "top_k") or (value is not None and value < least):
-                raise UsageError(f"{name}={value}: {least} or more")
+                raise UsageError(f"{name}={value}: expected {least} or more")
         if self.points is not None:
             one_of(self.points, READERS, "reader of points")
         if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise UsageError(f"dtype={self.dtype}: float32, bfloat16 or float16")
+            raise UsageError(f"dtype={self.dtype}: expected float32, bfloat16 or float16")
 
 
 @dataclass(frozen=True)
 class MapsOf:
-    """Maps that another network made of a video's frames with this one's backbone."""
+    """Feature maps of a video's frames from another network with the same backbone."""
 
     kept: FrameMaps
-    length: int = 0  # of the video where frames are asked for from its end, else 0
-    multiple: int = 32  # of which the padded sides are
+    length: int = 0  # number of frames if they are requested in reverse order, else 0
+    multiple: int = 32  # padded sides are multiples of this
 
     def get(self, frame: int, like: Tensor) -> list[Tensor] | None:
-        """Maps [1, C, h, w] of a frame, None where there are none."""
+        """Maps [1, C, h, w] of a frame; None if there are none."""
         return self.kept.get(self.length - 1 - frame if self.length else frame, like)
 
 
 class _SharingStcn(Propagator):
-    """The engine with maps that another network made."""
+    """The engine with feature maps of another network."""
 
     def __init__(self, engine: StcnPropagator, maps: MapsOf) -> None:
         self._engine, self._maps = engine, maps
@@ -85,30 +86,31 @@ class _SharingStcn(Propagator):
 
 
 class StcnPropagator(Propagator):
-    """The engine; see `vng.propagators.Propagator` for the call.
+    """The STCN propagator; see `vng.propagators.Propagator` for the call.
 
     Args:
-        checkpoint: a folder that `vng train` wrote with a recipe of the task "stcn", or a hub id; None: the shipped one.
-        settings: how it works.
+        checkpoint: a folder of `vng train` with a recipe of the task "stcn", or a hub id; None: the shipped weights.
+        settings: None: the defaults.
 
     Raises:
-        DataError: no checkpoint there, or one whose weights do not fit, with their names.
+        DataError: there is no checkpoint, or its weights do not fit (listed by name).
     """
 
     def __init__(self, checkpoint: str | None = None, settings: StcnSettings | None = None) -> None:
         self.settings = settings or StcnSettings()
         model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
-        self.backbone = deepcopy(model.key_encoder)  # as it was trained: other networks' backbones are compared with it
+        # The trained weights, before conversion and fusing, to compare with backbones of other networks.
+        self.backbone = deepcopy(model.key_encoder)
         model = model.to(getattr(torch, self.settings.dtype))
         self.model: Stcn = model.to(device_named(self.settings.device)).fused()
 
     def __call__(
         self, frames: Frames, prompts: Mapping[int, FramePrompts], maps: MapsOf | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Propagator`; raises UsageError for prompts that cannot be (`check_prompts`).
+        """See `Propagator`; raises UsageError for invalid prompts (`check_prompts`).
 
-        `maps` are those of a network with the very weights of this one's `backbone`; frames are then seen as it saw them.
+        `maps` come from a network with the weights of this one's `backbone`; frames are then scaled as in that network.
         """
         check_prompts(frames, prompts)
         first = min(prompts)
@@ -117,11 +119,11 @@ class StcnPropagator(Propagator):
         yield from self._pass(frames, range(first, len(frames)), prompts, hints, view, maps)
         if first:
             backwards = self._pass(frames, range(first, -1, -1), {}, hints, view, maps)
-            next(backwards)  # the prompted frame is known
+            next(backwards)  # the prompted frame was returned already
             yield from backwards
 
     def reads_maps_of(self, backbone: nn.Module) -> bool:
-        """Whether a backbone has the very weights of this network's key encoder."""
+        """Whether a backbone has the same weights as this network's key encoder."""
         return same_weights(backbone, self.backbone)
 
     def with_maps(self, maps: FrameMaps, length: int = 0) -> Propagator:
@@ -143,41 +145,41 @@ class StcnPropagator(Propagator):
         view: View,
         maps: MapsOf | None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        session = _Session(self.model, self.settings, view, len(first.known))
+        session = _Session(self.model, self.settings, view, len(first.prompted))
         for time, t in enumerate(order):
             image, prompt = frames[t], prompts.get(t)
             with torch.inference_mode():
-                told = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
-                found = session.step(image, told, time, t == order[-1], None if maps is None else (maps, t))
-            yield t, as_drawn(view.restore(found), () if prompt is None else prompt.masks)
+                hints = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
+                probabilities = session.step(image, hints, time, t == order[-1], None if maps is None else (maps, t))
+            yield t, as_drawn(view.restore(probabilities), () if prompt is None else prompt.masks)
 
     def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
-        """Prompts as the network takes them."""
+        """Prompts as inputs of the network."""
         config, k = self.model.config, len(prompt)
         masks: list[np.ndarray | None] = list(prompt.masks or [None] * k)
         points: list[PointPrompts | None] = list(prompt.points or [None] * k)
-        asked = {i: told for i, told in enumerate(points) if masks[i] is None and told is not None}
-        pointed = [i for i, told in asked.items() if len(told.positive)]
+        points_of = {i: own for i, own in enumerate(points) if masks[i] is None and own is not None}
+        pointed = [i for i, own in points_of.items() if len(own.positive)]
         if pointed and self._reader == "segmenter":
-            made = self._segmenter(image, [asked[i] for i in pointed])
-            for i, mask in zip(pointed, made, strict=True):
+            segmented = self._segmenter(image, [points_of[i] for i in pointed])
+            for i, mask in zip(pointed, segmented, strict=True):
                 masks[i] = mask > THRESHOLD
-            asked = {}
+            points_of = {}
         maps, negatives = np.zeros((k, *view.padded), np.float32), np.zeros((k, *view.padded), np.float32)
         for i, mask in enumerate(masks):
             if mask is not None:
                 maps[i] = view.mask(mask)
-        for i, told in asked.items():
-            maps[i] = point_map(view.points(told.positive), view.padded, config.point_radius)
+        for i, own in points_of.items():
+            maps[i] = point_map(view.points(own.positive), view.padded, config.point_radius)
             if config.takes_negatives:
-                negatives[i] = point_map(view.points(told.negative), view.padded, config.point_radius)
-        known = [i in pointed or mask is not None for i, mask in enumerate(masks)]
+                negatives[i] = point_map(view.points(own.negative), view.padded, config.point_radius)
+        prompted = [i in pointed or mask is not None for i, mask in enumerate(masks)]
         model = self.model
         return _Hints(
             torch.from_numpy(maps).to(model.device, model.dtype),
             torch.from_numpy(negatives).to(model.device, model.dtype),
-            torch.tensor(known, device=model.device),
-            torch.tensor([i in asked for i in range(k)], device=model.device),
+            torch.tensor(prompted, device=model.device),
+            torch.tensor([i in points_of for i in range(k)], device=model.device),
         )
 
     @property
@@ -193,12 +195,12 @@ class StcnPropagator(Propagator):
 
 @dataclass(frozen=True)
 class _Hints:
-    """What one frame's prompts say of K objects."""
+    """Prompts of K objects in one frame, as tensors."""
 
     maps: Tensor  # [K, rows, columns], masks or point maps
     negatives: Tensor  # [K, rows, columns]
-    known: Tensor  # bool [K], of which objects a mask or a positive point is given
-    pointed: Tensor  # bool [K], of which points are given, be they negative ones
+    prompted: Tensor  # bool [K], objects with a mask or a positive point
+    pointed: Tensor  # bool [K], objects with points, including negative ones only
 
 
 class _Session:
@@ -207,8 +209,8 @@ class _Session:
     def __init__(self, model: Stcn, settings: StcnSettings, view: View, count: int) -> None:
         self.model, self.settings, self.view, self.count = model, settings, view, count
         self.memory = Memory(settings.top_k, settings.budget)
-        self.order: list[int] = []  # objects as they entered; memory knows them in this order
-        self.remembered = 0  # time of the last lasting frame
+        self.order: list[int] = []  # objects in the order of their first prompts, as in memory
+        self.remembered = 0  # time of the last frame stored permanently
 
     def step(
         self,
@@ -216,30 +218,30 @@ class _Session:
         hints: _Hints | None,
         time: int,
         final: bool,
-        known: tuple[MapsOf, int] | None = None,
+        shared: tuple[MapsOf, int] | None = None,
     ) -> np.ndarray:
-        """One frame -> probabilities float32 [K, rows, columns], zero for objects that have not entered.
+        """One frame -> probabilities float32 [K, rows, columns], zero for objects without a prompt so far.
 
-        `known`: whose maps may be there already, and which frame this is.
+        `shared`: maps that another network may have computed, and the index of this frame.
         """
         pixels = self.model.normalise(self.view.image(image).to(self.model.device), self.model.dtype)
-        features = self.model.encode_key(pixels, None if known is None else known[0].get(known[1], pixels))
-        found = torch.zeros(self.count, *self.view.padded, device=self.model.device)
+        features = self.model.encode_key(pixels, None if shared is None else shared[0].get(shared[1], pixels))
+        probabilities = torch.zeros(self.count, *self.view.padded, device=self.model.device)
         if self.order:
-            found[self.order] = self._decoded(self.memory.read(features.key[0])[None], features)
-        if hints is not None and (bool(hints.known.any()) or bool(self._corrected(hints).any())):
-            found = self._prompted(pixels, features, found, hints, time)
+            probabilities[self.order] = self._decoded(self.memory.read(features.key[0])[None], features)
+        if hints is not None and (bool(hints.prompted.any()) or bool(self._corrected(hints).any())):
+            probabilities = self._prompted(pixels, features, probabilities, hints, time)
             self.remembered = time
         elif not final and self.order:
             lasting = time - self.remembered >= (self.settings.every or self.model.config.memory_every)
             if lasting or self.settings.last:
-                value = self._value(pixels, features, found[self.order].to(self.model.dtype))
+                value = self._value(pixels, features, probabilities[self.order].to(self.model.dtype))
                 self.memory.add(features.key[0], value, time, lasting)
                 self.remembered = time if lasting else self.remembered
-        return found.cpu().numpy()
+        return probabilities.cpu().numpy()
 
     def _decoded(self, readout: Tensor, features: KeyFeatures) -> Tensor:
-        """Probabilities [objects in memory, rows, columns], at most one of them at a pixel more than 0.5."""
+        """Probabilities [objects in memory, rows, columns]; at most one object per pixel is above 0.5."""
         logits = self.model.decode(readout, features)
         return self.model.aggregate(logits.float().sigmoid()).softmax(1)[0, 1:]
 
@@ -247,44 +249,46 @@ class _Session:
         others = None if others is None else others[None]
         return self.model.encode_value(pixels, features.deep, masks[None], others)[0]
 
-    def _prompted(self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, time: int) -> Tensor:
-        """A frame with prompts: what they say replaces what was found, and is remembered for good."""
-        new = [k for k in range(self.count) if bool(hints.known[k]) and k not in self.order]
+    def _prompted(
+        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, time: int
+    ) -> Tensor:
+        """A frame with prompts: they replace the prediction, and are stored in memory permanently."""
+        new = [k for k in range(self.count) if bool(hints.prompted[k]) and k not in self.order]
         self.order += new
         if new:
             self.memory.enter(len(new), time)
-        drawn = hints.known & ~hints.pointed
+        drawn = hints.prompted & ~hints.pointed
         taken = (hints.maps[drawn] > THRESHOLD).any(0)
-        found = torch.where(taken, 0.0, found)  # where a mask says whose a pixel is, it is nobody else's
-        found[drawn] = hints.maps[drawn].float()
+        probabilities = torch.where(taken, 0.0, probabilities)  # pixels of given masks belong to no other object
+        probabilities[drawn] = hints.maps[drawn].float()
         corrected = self._corrected(hints)
         pointed = bool(corrected.any())
         if pointed:
-            found = self._read_points(pixels, features, found, hints, corrected, time)
-        found[self.order] = self.model.aggregate(found[self.order][None]).softmax(1)[0, 1:]
+            probabilities = self._read_points(pixels, features, probabilities, hints, corrected, time)
+        probabilities[self.order] = self.model.aggregate(probabilities[self.order][None]).softmax(1)[0, 1:]
         if self.model.config.reads_reference or not pointed:
-            value = self._value(pixels, features, found[self.order].to(self.model.dtype))
+            value = self._value(pixels, features, probabilities[self.order].to(self.model.dtype))
             self.memory.add(features.key[0], value, time, kept=True)
-        return found
+        return probabilities
 
     def _corrected(self, hints: _Hints) -> Tensor:
-        """Bool [K]: objects whose points say something; a negative one corrects only what has entered."""
-        entered = torch.tensor([k in self.order for k in range(self.count)], device=hints.known.device)
-        return hints.pointed & (hints.known | entered)
+        """Bool [K]: objects whose points are used; negative points alone only correct tracked objects."""
+        entered = torch.tensor([k in self.order for k in range(self.count)], device=hints.prompted.device)
+        return hints.pointed & (hints.prompted | entered)
 
     def _read_points(
-        self, pixels: Tensor, features: KeyFeatures, found: Tensor, hints: _Hints, which: Tensor, time: int
+        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, which: Tensor, time: int
     ) -> Tensor:
-        """Points are remembered as such; what they mean in their own frame is read from that very memory.
+        """Store points in memory as point maps, and read the masks of their own frame from that memory.
 
-        Points of an object that is being tracked correct what was found: positives are added, negatives taken out.
+        Points of a tracked object correct its prediction: positives are added, negatives removed.
         """
-        corrected = torch.maximum(hints.maps, found.to(hints.maps.dtype) * (1 - hints.negatives))
-        masks = torch.where(which[:, None, None], corrected, found.to(hints.maps.dtype))[self.order]
+        corrected = torch.maximum(hints.maps, probabilities.to(hints.maps.dtype) * (1 - hints.negatives))
+        masks = torch.where(which[:, None, None], corrected, probabilities.to(hints.maps.dtype))[self.order]
         others = (masks.sum(0) - masks).maximum(hints.negatives[self.order])
         value = self._value(pixels, features, masks, others)
         self.memory.add(features.key[0], value, time, kept=True)
-        read = torch.zeros_like(found)
+        read = torch.zeros_like(probabilities)
         own = self.model.read(features.key.flatten(2), value.flatten(2)[None], features.key)
         read[self.order] = self._decoded(own, features)
-        return torch.where(which[:, None, None], read, found)
+        return torch.where(which[:, None, None], read, probabilities)

@@ -1,19 +1,19 @@
 """A segmenter without learned weights: log-odds per superpixel, smoothed over the superpixel graph.
 
 Method (ours). Once per image: superpixels (k-means in position and Lab, each pixel among its nine nearest grid cells),
-their mean colour and texture, the neighbour graph, and the geodesic distance to the image's border. Per object, the
+their mean colour and texture, the adjacency graph, and the geodesic distance to the image border. Per object, the
 log-odds of a superpixel are a sum of evidence:
 
-* size: an object reaches little beyond the hull of its positives, the less the more positives there are;
-* geodesic distance to positives against that to negatives (or to the border where there are none);
-* colour: similarity to the positives against that to the negatives, then to the first guess against the rest;
-* border: what hangs together with the border is background unless many positives say otherwise.
+* size: an object extends little beyond the hull of its positives, and less with more positives;
+* geodesic distance to positives versus that to negatives (or to the border if there are none);
+* colour: similarity to positives versus that to negatives, then to the first guess versus the rest;
+* border: regions connected to the border are background, with less weight the more positives there are.
 
-One sparse solve then smooths them, (area + Laplacian) z' = area * z, with the points held: a random walker with priors
+One sparse solve then smooths them, (area + Laplacian) z' = area * z, with the points fixed: a random walker with priors
 (Grady, CVPR 2005) in log-odds. Other objects' positives count as negatives, except for mouse traces.
-Boxes and masks of prompts are left out of account.
+Boxes and masks of prompts are ignored.
 
-The constants were set on DAVIS 2016 training clips; `benchmarks/segmenters.py` measures them on others.
+The constants were tuned on DAVIS 2016 training clips; `benchmarks/segmenters.py` evaluates them on others.
 Shapes: H x W image, S superpixels, K objects, P points.
 """
 
@@ -34,9 +34,9 @@ from vng.points import OTHERS, PointPrompts, trim_trace
 
 @dataclass(frozen=True, kw_only=True)
 class ClassicalSettings:
-    """Weights of the evidence and lengths; lengths are pixels of an image of `work_area` and scale with smaller ones."""
+    """Weights and lengths of the evidence; lengths are pixels of an image of `work_area`, scaled for smaller ones."""
 
-    work_area: int = 240 * 432  # larger images are worked on at this many pixels
+    work_area: int = 240 * 432  # pixels; larger images are scaled down to this area
     step: float = 9.0  # superpixel spacing
     min_step: float = 4.5  # pixels, in small images
     compactness: float = 10.0
@@ -45,23 +45,23 @@ class ClassicalSettings:
     beyond_hull: float = 4.0
     from_positive: float = 1.5
     least_size: float = 10.0
-    size_of_one: float = 0.37  # a lone point's expected extent, as a share of the image's side
+    size_of_one: float = 0.37  # expected extent around a single point, as a share of the image's side
     colour: float = 0.5
     colour_width: float = 7.0  # Lab units
     texture: float = 2.0
-    floor: float = 3e-3  # least similarity, so that logs stay finite
+    floor: float = 3e-3  # added to similarities, so that logarithms stay finite
     first_guess: float = 0.3
     geodesic: float = 0.3
     geodesic_floor: float = 10.0
-    geodesic_length: float = 0.3  # cost of a pixel beside that of a Lab unit
+    geodesic_length: float = 0.3  # cost of a pixel relative to that of a Lab unit
     border: float = 0.9
     smoothness: float = 400.0
     edge: float = 4.0  # Lab units
     most: float = 6.0  # log-odds are clipped here before smoothing
     seed: float = 3.0  # log-odds of a point
     seed_weight: float = 100.0
-    trace_weight: float = 10.0  # of a point that is part of a mouse trace
-    negatives_of_others: str = "points"  # other objects' positives as negatives, but for traces: "points" or "never"
+    trace_weight: float = 10.0  # of a point of a mouse trace
+    negatives_of_others: str = "points"  # other objects' positives as negatives: "points" (except traces) or "never"
     trace_keep: float = 0.73  # share of a mouse trace that lies on its object (VidLN, Sec. 3)
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class ClassicalSettings:
 
 
 class ClassicalSegmenter:
-    """The segmenter above, as an engine; see `vng.segmenters.Segmenter` for the call."""
+    """The classical segmenter; see `vng.segmenters.Segmenter` for the call."""
 
     def __init__(self, settings: ClassicalSettings | None = None) -> None:
         self.settings = settings or ClassicalSettings()
@@ -91,7 +91,7 @@ class ClassicalSegmenter:
         for k, prompt in enumerate(prompts):
             if not len(cleaned[k]):
                 continue
-            # A trace is loose, and what narratives name overlaps (a man, his costume): there, others say nothing.
+            # Traces are imprecise and named objects overlap (a man, his costume), so other positives are not negatives.
             alone = prompt.trace or self.settings.negatives_of_others == "never"
             others = [] if alone else [points for i, points in enumerate(cleaned) if i != k]
             negative = np.concatenate([prompt.negative, *others])
@@ -102,7 +102,7 @@ class ClassicalSegmenter:
         return result
 
     def _clean(self, prompt: PointPrompts) -> np.ndarray:
-        """Positives [P, 2]; of a trace, the share nearest its middle, thinned."""
+        """Positives [P, 2]; of a trace, the share nearest its median, thinned out."""
         if not prompt.trace:
             return prompt.positive
         kept = trim_trace(prompt.positive, self.settings.trace_keep)
@@ -133,7 +133,7 @@ class ClassicalSegmenter:
         hull = cv2.convexHull(positive.astype(np.float32))
         one = s.size_of_one**2 * graph.pixels / len(positive)
         size = np.sqrt(cv2.contourArea(hull) + graph.scaled(s.least_size) ** 2 + one)
-        filled = np.zeros((graph.height + 2, graph.width + 2), np.uint8)  # a rim: every pixel has an outside
+        filled = np.zeros((graph.height + 2, graph.width + 2), np.uint8)  # padded, so that there is always an outside
         cv2.fillConvexPoly(filled, np.rint(hull).astype(np.int32) + 1, 1)
         column, row = np.rint(graph.centre).astype(int).T + 1
         outside = cv2.distanceTransform(1 - filled, cv2.DIST_L2, 5)[row, column]
@@ -152,11 +152,11 @@ class ClassicalSegmenter:
 
 
 class SuperpixelGraph:
-    """Superpixels of one image with everything about them that no object changes.
+    """Superpixels of one image, with all their features that do not depend on objects.
 
     Attributes:
         centre: float32 [S, 2], (x, y). area: float64 [S], pixels. similarity: float [S, S] in (0, 1].
-        laplacian: sparse [S, S], smoothness between neighbours. to_border: float [S], geodesic.
+        laplacian: sparse [S, S], smoothness between adjacent superpixels. to_border: float [S], geodesic.
     """
 
     def __init__(self, image: np.ndarray, settings: ClassicalSettings) -> None:
@@ -181,7 +181,7 @@ class SuperpixelGraph:
         return length * min(1.0, self._scale)
 
     def _segment(self, lab: np.ndarray) -> None:
-        """k-means over (Lab, position) where each pixel chooses among its nine nearest grid cells."""
+        """k-means over (Lab, position); each pixel chooses among its nine nearest grid cells."""
         s = self.settings
         step = max(s.min_step, self.scaled(s.step))
         rows, columns = max(3, round(self.height / step)), max(3, round(self.width / step))
@@ -202,7 +202,7 @@ class SuperpixelGraph:
                 distance[candidate] = np.einsum("ij,ij->i", difference, difference)
             label = near[distance.argmin(0), np.arange(len(label))]
         self._update_means(means, values, label)
-        # Soft membership for the way back to pixels: the outline follows colour finer than superpixels do.
+        # Soft membership maps values back to pixels: outlines follow colour more finely than superpixels.
         soft = np.exp(-(distance - distance.min(0)) / (0.2 * s.compactness**2))
         soft /= soft.sum(0)
         starts = np.arange(0, 9 * self.pixels + 1, 9)
@@ -220,7 +220,7 @@ class SuperpixelGraph:
             means[filled, channel] = total[filled] / area[filled]
 
     def _describe(self, lab: np.ndarray) -> None:
-        """Features float [S, 4]: mean Lab and the spread of lightness nearby."""
+        """Compute features float [S, 4]: mean Lab and local standard deviation of lightness."""
         light, width = lab[..., 0], max(1.0, self.scaled(3.0))
         mean = cv2.GaussianBlur(light, (0, 0), width)
         spread = np.sqrt(np.maximum(cv2.GaussianBlur(light * light, (0, 0), width) - mean * mean, 0))
@@ -241,18 +241,18 @@ class SuperpixelGraph:
             half = sparse.csr_matrix((values, (i, j)), (count, count))
             return (half + half.T).tocsr()
 
-        # Lengths in small images count as the same lengths in large ones.
+        # Scaled, so that costs do not depend on the size of the image.
         self._cost = symmetric(self.scaled(1.0) * contrast + s.geodesic_length * length)
         strength = s.smoothness * self.scaled(1.0) * shared * np.exp(-(contrast**2) / (2 * s.edge**2))
         affinity = symmetric(strength)
         self.laplacian = sparse.diags(np.asarray(affinity.sum(1)).ravel()) - affinity
 
     def geodesic(self, seeds: np.ndarray) -> np.ndarray:
-        """Distance float [S] from the nearest of some superpixels, through the graph."""
+        """Distance float [S] from the nearest of some superpixels, along the graph."""
         return np.minimum(dijkstra(self._cost, False, np.unique(seeds), min_only=True), 1e3)
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """The superpixel under each point [P, 2]; points outside take the nearest pixel of the image."""
+        """The superpixel under each point [P, 2]; points outside use the nearest pixel of the image."""
         column = np.clip(np.rint(points[:, 0]), 0, self.width - 1).astype(int)
         row = np.clip(np.rint(points[:, 1]), 0, self.height - 1).astype(int)
         return self.label[row, column]

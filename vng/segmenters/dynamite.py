@@ -1,12 +1,12 @@
-"""DynaMITe as a segmenter: all objects of an image in one pass (Rana et al., ICCV 2023; network in `vng.models.dynamite`).
+"""DynaMITe as a segmenter: all objects of an image in one pass (Rana et al., ICCV 2023; model: `vng.models.dynamite`).
 
 Positives are clicks on their object, a mouse trace is one query (Point-VOS, Sec. 3.2). Objects compete for every pixel,
-so other objects' positives need no telling. Negatives become clicks on the background; but what is not this object
-may be another one, and a background click there would cost it its pixels. Where there are several objects, a first pass with
-positives alone says on whose mask a negative lies; those on another object's are left out.
+so other objects' positives need not be added as negatives. Negatives become clicks on the background; but a negative
+may lie on another object, where a background click would remove that object's pixels. With several objects, a first
+pass with positives only finds the mask below each negative; negatives on another object are left out.
 
-Choices: clicks are numbered object by object, background last; images are scaled as the authors test (short side 800, long
-side at most 1333) unless `short_side` says otherwise.
+Choices: clicks are numbered object by object, background last; images are scaled as in the authors' tests (short side
+800, long side at most 1333) unless `short_side` is given.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from vng.models.dynamite.processing_dynamite import InputFit, probabilities
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.points import BACKGROUND, Click, PointPrompts
 
-TRACE_POINTS = 256  # a longer trace is thinned to so many
+TRACE_POINTS = 256  # longer traces are thinned out to this number
 
 
 class DynamiteSegmenter:
-    """The segmenter above, as an engine; see `vng.segmenters.Segmenter` for the call.
+    """The DynaMITe segmenter; see `vng.segmenters.Segmenter` for the call.
 
     Args:
         checkpoint: a folder or hub id that `from_pretrained` opens, or the authors' `.pth`; required.
-        short_side: pixels; instead of the checkpoint's. 0 leaves images as they are.
-        device: where to run; None: a GPU if there is one.
+        short_side: pixels; overrides the checkpoint's. 0: images are not scaled.
+        device: None: a GPU if there is one.
 
     Raises:
         UsageError: no checkpoint.
-        DataError: nothing there that loads, or weights that do not fit, with their names.
+        DataError: the checkpoint cannot be loaded, or its weights do not fit (listed by name).
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class DynamiteSegmenter:
     ) -> None:
         if checkpoint is None:
             raise UsageError(
-                "segmenter 'dynamite' needs --checkpoint: a folder or hub id of a trained DynaMITe, or the authors' .pth"
+                "segmenter 'dynamite' requires --checkpoint: "
+                "a folder or hub id of a trained DynaMITe, or the authors' .pth"
             )
         if Path(checkpoint).suffix in (".pth", ".pt"):
             model = from_file(checkpoint)
@@ -63,14 +64,14 @@ class DynamiteSegmenter:
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""
         result = np.zeros((len(prompts), *image.shape[:2]), np.float32)
-        known = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
-        if not known:
+        prompted = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
+        if not prompted:
             return result
         fit = InputFit.of(image, self.model.config)
         encoded = self.model.encode_image(fit.pixel_values(image).to(self.device))
-        queries = _positives([prompts[k] for k in known], fit)
-        negatives = [fit.places(prompts[k].negative) for k in known]
-        places = self._on_background(encoded, queries, negatives) if len(known) > 1 else negatives[0]
+        queries = _positives([prompts[k] for k in prompted], fit)
+        negatives = [fit.places(prompts[k].negative) for k in prompted]
+        places = self._on_background(encoded, queries, negatives) if len(prompted) > 1 else negatives[0]
         places = np.unique(places, axis=0)
         queries += [Click(float(y), float(x), len(queries) + i, BACKGROUND) for i, (y, x) in enumerate(places)]
         output = self.model.segment(encoded, Prompts.of([queries], self.device))
@@ -78,32 +79,32 @@ class DynamiteSegmenter:
         logits = instance_logits(
             output.mask_logits[0],
             output.owners[0],
-            len(known),
+            len(prompted),
             fit.padded,
             inner=(fit.rows, fit.columns),
             wanted=(fit.height, fit.width),
         )
-        result[known] = probabilities(logits).cpu().numpy()
+        result[prompted] = probabilities(logits).cpu().numpy()
         return result
 
     def _on_background(
         self, encoded: EncodedImage, queries: list[Click | Trace], negatives: list[np.ndarray]
     ) -> np.ndarray:
-        """Those of the objects' negatives [P, 2] that do not lie on another object, by a pass without them; [P', 2]."""
+        """The negatives [P', 2], of all [P, 2], that do not lie on another object in a pass without negatives."""
         places = np.concatenate(negatives)
         if not len(places):
             return places
         output = self.model.segment(encoded, Prompts.of([queries], self.device))
         assert output.mask_logits is not None and output.owners is not None
         shares = (torch.from_numpy(places).to(self.device) + 0.5) / torch.tensor(encoded.size, device=self.device)
-        read = sample_point(output.mask_logits.float(), shares.flip(-1)[None], align_corners=False)[0]  # [Q, P]
-        owners = output.owners[0][read.argmax(0)].cpu().numpy()
-        own = np.repeat(np.arange(len(negatives)), [len(n) for n in negatives])
-        return places[(owners == BACKGROUND) | (owners == own)]
+        logits = sample_point(output.mask_logits.float(), shares.flip(-1)[None], align_corners=False)[0]  # [Q, P]
+        owners = output.owners[0][logits.argmax(0)].cpu().numpy()
+        origin = np.repeat(np.arange(len(negatives)), [len(n) for n in negatives])
+        return places[(owners == BACKGROUND) | (owners == origin)]
 
 
 def _positives(prompts: Sequence[PointPrompts], fit: InputFit) -> list[Click | Trace]:
-    """Clicks and traces of the objects' positives, numbered through."""
+    """Clicks and traces of the objects' positives, numbered consecutively."""
     queries: list[Click | Trace] = []
     for k, prompt in enumerate(prompts):
         places = fit.places(prompt.positive)

@@ -1,7 +1,7 @@
-"""The segmenter that needs nothing: ClickNet with small weights that ship with the package.
+"""The default segmenter: ClickNet with small weights that ship with the package.
 
-The image is brought to about 240 x 432 pixels, encoded once, and each object costs a light head; see
-`vng.models.clicknet`. What it was trained on and what it reaches: `vng/segmenters/weights/embedded/README.md`.
+The image is scaled to about 240 x 432 pixels and encoded once; each object takes one pass of a light head; see
+`vng.models.clicknet`. Training data and scores: `vng/segmenters/weights/embedded/README.md`.
 Shapes: H x W image, K objects, N of them with positives.
 """
 
@@ -23,37 +23,37 @@ from vng.models.loading import fingerprint, load_strictly
 from vng.points import OTHERS, PointPrompts
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
-WORK_AREA = 240 * 432  # pixels the network sees, about; it was trained on frames of this size
-MOST_GROWTH = 2.0  # smaller images grow by this factor at the most
-ENLARGED = 1.4  # of the last look at the image
+WORK_AREA = 240 * 432  # approximate number of pixels of the network's input, as in its training
+MOST_GROWTH = 2.0  # maximum factor by which smaller images are enlarged
+ENLARGED = 1.4  # scale of the additional encoding of the enlarged image
 
 
 @dataclass(frozen=True)
 class EmbeddedSettings:
-    """How the engine is asked; raises UsageError for a value that does not exist."""
+    """Settings of the engine; raises UsageError for an unknown value."""
 
-    negatives_of_others: str = "points"  # other objects' positives as negatives, but for traces: "points" or "never"
+    negatives_of_others: str = "points"  # other objects' positives as negatives: "points" (except traces) or "never"
 
     def __post_init__(self) -> None:
         one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
 
 
 class EmbeddedSegmenter:
-    """The segmenter above, as an engine; see `vng.segmenters.Segmenter` for the call.
+    """The ClickNet segmenter; see `vng.segmenters.Segmenter` for the call.
 
     Args:
-        checkpoint: a folder that `vng train` wrote with a recipe of the task "clicks"; None takes the shipped weights.
-        settings: how it is asked.
+        checkpoint: a folder written by `vng train` with a recipe of the task "clicks"; None: the shipped weights.
+        settings: None: the defaults.
 
     Raises:
-        DataError: no checkpoint there, or one whose weights do not fit, with their names.
+        DataError: there is no checkpoint, or its weights do not fit (listed by name).
     """
 
     def __init__(self, checkpoint: str | None = None, settings: EmbeddedSettings | None = None) -> None:
         self.settings = settings or EmbeddedSettings()
         model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
-        # The shipped file is in half precision, in which CPUs compute seven times as slowly.
+        # The shipped weights are in half precision, in which CPUs are seven times slower.
         self.model = model.float().fused()
 
     @torch.inference_mode()
@@ -64,21 +64,21 @@ class EmbeddedSegmenter:
         for k, prompt in enumerate(prompts):
             if not len(prompt.positive):
                 result[k] = 0
-        known = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
-        if not known:
+        prompted = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
+        if not prompted:
             return result
         view = View.of(height, width)
-        again = height * width >= WORK_AREA / 2  # a small image has little to see at a second look
-        scene = self.model.encode(view.apply(image), mirrored=again, enlarged=ENLARGED if again else 1.0)
-        clicks = to_clicks([view.move(prompts[k]) for k in known])
+        large = height * width >= WORK_AREA / 2  # smaller images gain little from a second encoding
+        scene = self.model.encode(view.apply(image), mirrored=large, enlarged=ENLARGED if large else 1.0)
+        clicks = to_clicks([view.move(prompts[k]) for k in prompted])
         logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
-        for k, probability in zip(known, logits.float().sigmoid().numpy(), strict=True):
+        for k, probability in zip(prompted, logits.float().sigmoid().numpy(), strict=True):
             view.restore(probability, result[k])
         return result
 
 
 class View(Fit):
-    """How an image is brought to the size the network sees: scaled, then padded by repeating its last pixels."""
+    """The mapping from an image to the network's input: scaled, then padded by repeating the last pixels."""
 
     @staticmethod
     def of(height: int, width: int) -> View:
@@ -95,9 +95,9 @@ class View(Fit):
         return torch.from_numpy(image).permute(2, 0, 1)[None]
 
     def move(self, prompt: PointPrompts) -> PointPrompts:
-        """A prompt in pixels of the view; pixel centres are whole numbers."""
+        """A prompt in pixels of the view; pixel centres are at integer coordinates."""
         return replace(prompt, positive=self.scale_points(prompt.positive), negative=self.scale_points(prompt.negative))
 
     def restore(self, mask: np.ndarray, into: np.ndarray) -> None:
-        """float32 [padded h, w] -> float32 [H, W], written in place: at full size copies are what takes time."""
+        """float32 [padded h, w] -> float32 [H, W], written in place, as copies at full size are slow."""
         self.unscale(mask[: self.rows, : self.columns], into)

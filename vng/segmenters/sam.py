@@ -1,18 +1,18 @@
 """SAM, SAM 2 (and 2.1) and the tracker of SAM 3 as segmenters, through `transformers`.
 
-The image is encoded once; the objects are decoded in chunks against it. Three things `transformers` leaves to its caller:
+The image is encoded once; the objects are decoded in chunks. Three things are implemented here, not in `transformers`:
 
-* *Padding.* Objects have unequal numbers of points. The processors pad with label -10, which makes the token zero but
-  lets every other token attend to it, so that a mask would depend on what it was batched with. `TwoWay` masks those
-  tokens: a batch gives what its objects give one by one.
-* *Processors.* Those of SAM 2 and 3 want torchvision. The few lines here do the same: bilinear with antialias on uint8;
+* *Padding.* Objects have different numbers of points. The processors pad with label -10, which makes the token zero
+  but lets all other tokens attend to it, so that a mask depends on the other objects in its batch. `TwoWay` masks
+  those tokens: a batch gives the same masks as its objects one by one.
+* *Processors.* Those of SAM 2 and 3 require torchvision. The same is done here: bilinear with antialias on uint8;
   SAM: longer side to 1024 and zeros below or to the right; SAM 2: a square of 1024; SAM 3: a square of 1008.
   Coordinates are pixel index times (resized / original side), as there; the prompt encoders then add half a pixel.
-* *Post-processing.* SAM's way to the image goes over a map of 1024 x 1024 per object; here one bilinear step from the
-  decoder's logits (256 x 256, in SAM 3 288 x 288), and of the chosen mask alone.
+* *Post-processing.* SAM upsamples to the image via a map of 1024 x 1024 per object; here one bilinear step from the
+  decoder's logits (256 x 256, in SAM 3 288 x 288), for the chosen mask only.
 
-Refinement (SAM-PT, PEERS.md section 5): the mask's own logits and its box go back in with the points.
-Shapes: K objects, P points, M masks a decoding, H x W image, h x w decoder's logits.
+Refinement (SAM-PT, PEERS.md section 5): the logits of the mask and its box are fed back with the points.
+Shapes: K objects, P points, M masks per decoding, H x W image, h x w decoder's logits.
 """
 
 from __future__ import annotations
@@ -34,32 +34,33 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from vng.errors import DataError, UsageError, one_of
 from vng.models.fit import Fit
-from vng.models.loading import device_named, fingerprint, load_strictly, told
+from vng.models.loading import device_named, fingerprint, load_or_raise, load_strictly
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
 from vng.segmenters.sam_decoder import TwoWay
 
-POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels as the prompt encoders know them
+POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels of the prompt encoders
 CHOICES = ("auto", "iou", "agreement", "single")
-SURE = 10.0  # logit of a mask prompt's certain pixels (SAM 2's own scale for masks as input)
-MOST = 32.0  # logits that go back in are clipped here, as SAM 2's predictor does
+SURE = 10.0  # logit of a mask prompt's certain pixels (SAM 2's scale for input masks)
+MOST = 32.0  # logits that are fed back are clipped to this, as in SAM 2's predictor
 CURE = "name a folder or hub id with whole safetensors, or check the network"
 
 
 @dataclass(frozen=True)
 class SamFamily:
-    """What the checkpoints of one generation share."""
+    """Properties shared by the checkpoints of one generation."""
 
     model: str  # class in transformers
-    mean: tuple[float, ...]  # of RGB in [0, 1], where the checkpoint brings no preprocessor_config.json
+    mean: tuple[float, ...]  # of RGB in [0, 1], for checkpoints without preprocessor_config.json
     std: tuple[float, ...]
-    keeps_aspect: bool  # padded to the square, not stretched
+    keeps_aspect: bool  # whether images are padded to the square, not stretched
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SAM = SamFamily("SamModel", *_IMAGENET, keeps_aspect=True)
 _SAM2 = SamFamily("Sam2Model", *_IMAGENET, keeps_aspect=False)
 _SAM3 = SamFamily("Sam3TrackerModel", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), keeps_aspect=False)
-FAMILIES = {  # `model_type` in a checkpoint's config.json; the video models hold the image model's weights too
+# By `model_type` in a checkpoint's config.json; video models include the weights of the image model.
+FAMILIES = {
     "sam": _SAM,
     "sam2": _SAM2,
     "sam2_video": _SAM2,
@@ -72,21 +73,22 @@ VIDEO_FAMILIES = {"sam2_video": replace(_SAM2, model="Sam2VideoModel")}
 
 @dataclass(frozen=True, kw_only=True)
 class SamSettings:
-    """How prompts are put and answers chosen; raises UsageError for a value that does not exist."""
+    """How prompts are built and masks chosen; raises UsageError for an invalid value."""
 
     choice: str = "auto"
-    """Which mask of a first decoding: of three the one whose predicted IoU is best ("iou") or which agrees with most of
-    the given points, then IoU ("agreement"); the one for clear prompts ("single": SAM 2 and 3 still fall back to the best
-    of three where it is unstable); or, as its authors advise, "iou" for a lone point and "single" otherwise ("auto")."""
+    """The mask chosen from the first decoding. "iou": of three masks, that with the highest predicted IoU. "agreement":
+    of three masks, that which agrees with most points, then by IoU. "single": the one mask for unambiguous prompts (SAM
+    2 and 3 fall back to the best of three if it is unstable). "auto": "iou" for a single point, otherwise "single", as
+    the authors recommend."""
     negatives_of_others: str = "points"
-    """Other objects' positives as negatives: "always", "never", or ("points") unless either is a mouse trace."""
-    most_of_others: int = 10  # the nearest ones; SAM was trained with a handful of points
-    refinements: int = 0  # how often the logits go back in
-    refine_with_box: bool = True  # and with them the box of the mask they are
-    trace_points: int = 6  # positives made of a mouse trace
+    """Other objects' positives as negatives: "always", "never", or "points": unless one of the two is a mouse trace."""
+    most_of_others: int = 10  # maximum number of these, nearest first; SAM was trained with few points
+    refinements: int = 0  # how often the logits are fed back
+    refine_with_box: bool = True  # whether the box of the mask is fed back too
+    trace_points: int = 6  # number of positives chosen from a mouse trace
     trace_keep: float = 0.73  # share of a mouse trace that lies on its object (VidLN, Sec. 3)
-    chunk: int | None = None  # objects decoded at once; None: 2 on a CPU (beyond, memory traffic takes over), else 32
-    half: bool | None = None  # encode the image in half precision; None: on a GPU. Prompts and masks stay in float32
+    chunk: int | None = None  # objects decoded at once; None: 2 on a CPU (limited by memory bandwidth), else 32
+    half: bool | None = None  # encode images in half precision; None: on a GPU. Prompts and masks stay in float32
 
     def __post_init__(self) -> None:
         one_of(self.choice, CHOICES, "choice")
@@ -98,16 +100,16 @@ class SamSettings:
 
 
 class SamSegmenter:
-    """One model of the SAM family as an engine; see `vng.segmenters.Segmenter` for the call.
+    """A segmenter with one model of the SAM family; see `vng.segmenters.Segmenter` for the call.
 
     Args:
         checkpoint: a folder or hub id, such as facebook/sam-vit-huge, facebook/sam2.1-hiera-large or facebook/sam3.
-        settings: how it is asked.
-        device: where it runs; a GPU if there is one.
+        settings: None: the defaults.
+        device: None: a GPU if there is one.
 
     Raises:
-        UsageError: no checkpoint, or a device that is not here.
-        DataError: no such checkpoint, not one of the family, or weights missing, unknown or of another size.
+        UsageError: no checkpoint, or an unavailable device.
+        DataError: no such checkpoint, one of another family, or weights that are missing, unknown or of another size.
     """
 
     def __init__(
@@ -132,20 +134,20 @@ class SamSegmenter:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; zeros for an object with no positive, box or mask."""
         fit = self._fit(*image.shape[:2])
         result = torch.zeros(len(prompts), fit.height, fit.width)
-        asked = {k: ask for k, ask in enumerate(self._asks(fit, prompts)) if ask is not None}
-        if not asked:
+        asks = {k: ask for k, ask in enumerate(self._asks(fit, prompts)) if ask is not None}
+        if not asks:
             return result.numpy()
         levels = self._encode(image, fit)
-        # What may be decoded together: one answer or several, with or without a box, with or without a mask
+        # Decoded together: objects alike in the number of masks, and in whether they have a box and a mask.
         kinds: dict[tuple[bool, ...], list[int]] = {}
-        for k, ask in asked.items():
+        for k, ask in asks.items():
             kinds.setdefault((self._several(ask), ask.box is not None, ask.mask is not None), []).append(k)
         size = self.settings.chunk or (2 if self.device.type == "cpu" else 32)
         for (several, *_), members in kinds.items():
             for start in range(0, len(members), size):
                 chunk = members[start : start + size]
-                asks = [asked[k] for k in chunk]
-                logits = self._refine(levels, asks, self._decode(levels, asks, several), fit)
+                group = [asks[k] for k in chunk]
+                logits = self._refine(levels, group, self._decode(levels, group, several), fit)
                 result[chunk] = fit.to_image(logits).sigmoid_().cpu()
         return result.numpy()
 
@@ -165,13 +167,13 @@ class SamSegmenter:
         return [level.float() for level in (levels if isinstance(levels, list) else [levels])]
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """Half precision for the image encoder alone: coordinates lose whole pixels in bfloat16."""
+        """Half precision for the image encoder only: in bfloat16, coordinates are off by whole pixels."""
         half = self.settings.half if self.settings.half is not None else self.device.type == "cuda"
         bfloat = self.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast(self.device.type, torch.bfloat16 if bfloat else torch.float16, enabled=half)
 
     def _asks(self, fit: SquareFit, prompts: Sequence[PointPrompts]) -> list[Ask | None]:
-        """What the model is asked of each object; None where nothing says where it is."""
+        """The prompts of each object for the model; None for an object with no positive, box or mask."""
         s = self.settings
         positive = [
             medoids(trim_trace(p.positive, s.trace_keep), s.trace_points) if p.trace else p.positive for p in prompts
@@ -195,7 +197,7 @@ class SamSegmenter:
         return asks
 
     def _of_others(self, k: int, prompts: Sequence[PointPrompts], positive: list[np.ndarray]) -> np.ndarray:
-        """The positives [N, 2] of other objects that object k is told are not it."""
+        """The positives [N, 2] of other objects that become negatives of object k."""
         rule = self.settings.negatives_of_others
         if rule == "never" or (rule == "points" and prompts[k].trace):
             return np.empty((0, 2), np.float32)
@@ -207,13 +209,13 @@ class SamSegmenter:
         return points[np.argsort(distance, kind="stable")[: self.settings.most_of_others]]
 
     def _several(self, ask: Ask) -> bool:
-        """Whether the decoder should give several masks to choose from."""
+        """Whether the decoder should return several masks to choose from."""
         if self.settings.choice == "auto":
             return len(ask.points) == 1 and ask.box is None and ask.mask is None
         return self.settings.choice != "single"
 
     def _decode(self, levels: list[Tensor], asks: Sequence[Ask], several: bool) -> Tensor:
-        """The chosen mask of each object, logits float32 [K, h, w]; all asks have a box or none has, masks likewise."""
+        """The chosen mask of each object, logits float32 [K, h, w]; all `asks` or none have a box, likewise masks."""
         count = max(1, *(len(ask.points) for ask in asks))
         points = np.zeros((len(asks), 1, count, 2), np.float32)
         labels = np.full((len(asks), 1, count), IGNORED)
@@ -226,30 +228,30 @@ class SamSegmenter:
             inputs["input_boxes"] = torch.from_numpy(np.stack(boxes))[:, None]
         if masks:
             inputs["input_masks"] = torch.stack(masks)[:, None]
-        # Objects are the batch: only so may each have a mask prompt of its own. `expand` copies nothing yet.
-        seen = [level.expand(len(asks), -1, -1, -1) for level in levels]
+        # Objects form the batch, so that each may have its own mask prompt. `expand` copies nothing.
+        expanded = [level.expand(len(asks), -1, -1, -1) for level in levels]
         self._two_way.shares = not masks
-        answer = self.model(
-            image_embeddings=seen if len(seen) > 1 else seen[0],
+        output = self.model(
+            image_embeddings=expanded if len(expanded) > 1 else expanded[0],
             multimask_output=several,
             **{name: value.to(self.device) for name, value in inputs.items()},
         )
         self._two_way.shares = False
-        logits, iou = answer.pred_masks[:, 0].float(), answer.iou_scores[:, 0].float()
+        logits, iou = output.pred_masks[:, 0].float(), output.iou_scores[:, 0].float()
         if self.settings.choice == "agreement" and several:
             right = torch.stack([_agreement(m, ask, self._side) for m, ask in zip(logits, asks, strict=True)])
             iou = iou.masked_fill(right < right.amax(1, keepdim=True), -torch.inf)
         return logits[torch.arange(len(asks), device=logits.device), iou.argmax(1)]
 
     def _refine(self, levels: list[Tensor], asks: Sequence[Ask], logits: Tensor, fit: SquareFit) -> Tensor:
-        """Feed logits [K, h, w] back in; a mask narrower than two pixels of the square stays as it is (SAM-PT)."""
+        """Feed logits [K, h, w] back; masks narrower than two pixels of the square are left unchanged (SAM-PT)."""
         for _ in range(self.settings.refinements):
             boxes = [fit.box_of(mask) for mask in (logits > 0).cpu()]
             again = [k for k, box in enumerate(boxes) if box is not None]
             if not again:
                 break
             refined = [replace(asks[k], mask=logits[k].clamp(-MOST, MOST)) for k in again]
-            if self.settings.refine_with_box:  # a box the user drew stands
+            if self.settings.refine_with_box:  # a box given by the user is kept
                 refined = [
                     a if a.box is not None else replace(a, box=boxes[k]) for k, a in zip(again, refined, strict=True)
                 ]
@@ -270,17 +272,17 @@ class Ask:
 
 @dataclass(frozen=True)
 class SquareFit(Fit):
-    """How an image of height x width lies in the model's square: as rows x columns, from the upper left corner on."""
+    """The mapping of an image of height x width to the model's square: rows x columns in its upper left corner."""
 
     side: int  # of the square input
     low: int  # side of the decoder's logits
 
     def to_square(self, xy: np.ndarray) -> np.ndarray:
-        """Pixel positions [P, 2] -> float32 [P, 2] in the square, as the processors of transformers scale them."""
+        """Pixel positions [P, 2] -> float32 [P, 2] in the square, scaled as by the processors of transformers."""
         return (xy * np.array([self.columns / self.width, self.rows / self.height])).astype(np.float32)
 
     def pixels(self, image: np.ndarray, mean: Tensor, std: Tensor) -> Tensor:
-        """An image uint8 [H, W, 3] as float32 [1, 3, side, side], by `normalisation`, on its device."""
+        """An image uint8 [H, W, 3] as float32 [1, 3, side, side], normalised, on the device of `mean`."""
         pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = F.interpolate(pixels, (self.rows, self.columns), mode="bilinear", antialias=True)
         pixels = (pixels.to(mean.device) / 255 - mean) / std
@@ -301,14 +303,14 @@ class SquareFit(Fit):
         """Logits [K, h, w] of the square -> [K, H, W] of the image, bilinear."""
         used = [length * self.low / self.side for length in (self.rows, self.columns)]  # rows and columns, not whole
         part = logits[:, None, : math.ceil(used[0]) + 1, : math.ceil(used[1]) + 1]
-        # One more row and column, equal to the last: past the rim of the logits, and so that the size below suffices
+        # One more row and column, equal to the last: for the edge of the logits, and to cover the size below.
         part = F.pad(part, (0, 1, 0, 1), mode="replicate")
         scale = (self.height / used[0], self.width / used[1])
         large = F.interpolate(part, scale_factor=scale, mode="bilinear", recompute_scale_factor=False)
         return large[:, 0, : self.height, : self.width]
 
     def box_of(self, mask: Tensor) -> np.ndarray | None:
-        """The box float32 [4] of a mask bool [h, w] in the square; None if it is narrower than two pixels there."""
+        """The box float32 [4] of a mask bool [h, w] in the square; None if narrower than two pixels there."""
         pixel = self.side / self.low
         ends = []
         for axis, length in ((0, self.columns), (1, self.rows)):
@@ -321,24 +323,24 @@ class SquareFit(Fit):
 
 
 def _agreement(masks: Tensor, ask: Ask, side: int) -> Tensor:
-    """Share [M] of an object's points that each of its masks [M, h, w] puts on the right side; ones without points."""
+    """Share [M] of an object's points that each mask [M, h, w] puts on the right side; 1 if there are no points."""
     if not len(ask.points):
         return masks.new_ones(len(masks))
     height, width = masks.shape[1:]
     column, row = (((ask.points + 0.5) * [width / side, height / side]).astype(int).clip(0, [width - 1, height - 1])).T
     inside = masks[:, torch.from_numpy(row), torch.from_numpy(column)] > 0
-    wanted = torch.from_numpy(ask.labels == POSITIVE).to(inside.device)
-    return (inside == wanted).float().mean(1)
+    positive = torch.from_numpy(ask.labels == POSITIVE).to(inside.device)
+    return (inside == positive).float().mean(1)
 
 
 def load_sam(
     checkpoint: str | Path, families: Mapping[str, SamFamily] = FAMILIES, named: str = "SAM, SAM 2 or SAM 3"
 ) -> tuple[SamFamily, PreTrainedModel]:
-    """The model of a checkpoint of one of these families, float32; see `SamSegmenter` for what is raised."""
+    """The family and model, float32, of a checkpoint of one of `families`; raises errors as `SamSegmenter` does."""
     folder = Path(checkpoint)
     if folder.exists() and not (folder / "config.json").exists():
-        raise DataError(checkpoint, reason="no model here (no config.json)", cure="name the folder that holds one")
-    config: Any = told(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
+        raise DataError(checkpoint, reason="no model here (no config.json)", cure="name a folder with a model")
+    config: Any = load_or_raise(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
     if config.model_type not in families:
         reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(families))}"
         raise DataError(
@@ -349,20 +351,23 @@ def load_sam(
 
 
 def normalisation(checkpoint: str | Path, family: SamFamily, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [1, 3, 1, 1] of RGB in [0, 1]: the checkpoint's own, else its family's; DataError for others."""
+    """Mean and deviation [1, 3, 1, 1] of RGB in [0, 1]: of the checkpoint, else of its family.
+
+    Raises DataError for invalid values.
+    """
     try:
-        named, _ = ImageProcessingMixin.get_image_processor_dict(str(checkpoint))
-    except (OSError, ValueError):  # it brings none
-        named = {}
-    mean, std = named.get("image_mean") or family.mean, named.get("image_std") or family.std
+        config, _ = ImageProcessingMixin.get_image_processor_dict(str(checkpoint))
+    except (OSError, ValueError):  # there is none
+        config = {}
+    mean, std = config.get("image_mean") or family.mean, config.get("image_std") or family.std
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        reason = f"image_mean {mean}, image_std {std}; expected three numbers each, the deviations above 0"
+        reason = f"image_mean {mean}, image_std {std}; expected three numbers each, with deviations above 0"
         raise DataError(
             checkpoint,
             record="preprocessor_config.json",
             field="image_mean",
             reason=reason,
-            cure="mend or remove the file",
+            cure="fix or remove the file",
         )
-    made = [torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std)]
-    return made[0], made[1]
+    tensors = [torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std)]
+    return tensors[0], tensors[1]

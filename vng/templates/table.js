@@ -1,5 +1,5 @@
-// Tables that sort, filter and turn pages. Data is JSON beside them; everything shown is set as text, never as HTML.
-// The state of the table last touched stands in the address: #cases?sort=3&dir=desc&q=parrot&group=x&page=2&open=1
+// Tables with sorting, filtering and paging. Their data is JSON in the page; it is shown as text, never as HTML.
+// The state of the table last used is kept in the address: #cases?sort=3&dir=desc&q=parrot&group=x&page=2&open=1
 (() => {
   "use strict";
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -24,7 +24,7 @@
     return String(value);
   }
 
-  // Long names lose their middle; beginnings tell sets apart, ends tell their members.
+  // Long names lose their middle: beginnings name the set, ends the member.
   const brief = (text) => (text.length > 48 ? `${text.slice(0, 26)}…${text.slice(-20)}` : text);
 
   function curves(lines, width, height, grid) {
@@ -91,7 +91,7 @@
     function compare(a, b) {
       const [x, y] = [data.rows[a][state.sort], data.rows[b][state.sort]];
       if (x === y) return a - b;
-      if (x === null || x === undefined) return 1; // what is not known comes last, whichever way
+      if (x === null || x === undefined) return 1; // missing values come last in either direction
       if (y === null || y === undefined) return -1;
       const way = typeof x === "number" && typeof y === "number" ? x - y : collator.compare(String(x), String(y));
       return (state.dir === "asc" ? way : -way) || a - b;
@@ -105,17 +105,17 @@
     }
 
     function draw() {
-      const found = chosen();
-      const pages = Math.max(1, Math.ceil(found.length / data.page));
+      const matches = chosen();
+      const pages = Math.max(1, Math.ceil(matches.length / data.page));
       state.page = Math.min(Math.max(1, state.page), pages);
       const start = (state.page - 1) * data.page;
       heads.forEach((cell, i) => {
         if (i === state.sort) cell.setAttribute("aria-sort", state.dir === "asc" ? "ascending" : "descending");
         else cell.removeAttribute("aria-sort");
       });
-      body.replaceChildren(...found.slice(start, start + data.page).flatMap(rowsOf));
+      body.replaceChildren(...matches.slice(start, start + data.page).flatMap(rowsOf));
       const all = data.rows.length.toLocaleString("en");
-      count.textContent = found.length === data.rows.length ? `${all} ${data.unit}s` : `${found.length.toLocaleString("en")} of ${all} ${data.unit}s`;
+      count.textContent = matches.length === data.rows.length ? `${all} ${data.unit}s` : `${matches.length.toLocaleString("en")} of ${all} ${data.unit}s`;
       place.textContent = `page ${state.page} of ${pages}`;
       pager.hidden = pages === 1;
       back.disabled = state.page === 1;
@@ -140,16 +140,16 @@
         }
         return cell;
       });
-      const made = [make("tr", {}, ...cells)];
-      if (open) made.push(make("tr", { className: "detail" }, make("td", { colSpan: columns.length }, detail(row, more))));
-      return made;
+      const rows = [make("tr", {}, ...cells)];
+      if (open) rows.push(make("tr", { className: "detail" }, make("td", { colSpan: columns.length }, detail(row, more))));
+      return rows;
     }
 
     function courseButton(index, more, open) {
       if (!more.lines.length || !more.lines[0].length) return "–";
       const click = () => {
         go({ open: open ? "" : String(index) });
-        body.querySelector(`[data-row="${index}"]`).focus(); // rows are drawn anew
+        body.querySelector(`[data-row="${index}"]`).focus(); // rows were drawn again
       };
       const label = `${data.course} over time, ${Math.min(...more.lines[0])} to ${Math.max(...more.lines[0])} per cent; show at length`;
       const button = make("button", { type: "button", onclick: click, ariaLabel: label, ariaExpanded: String(open) });
@@ -164,7 +164,7 @@
       const text = more.text >= 0 ? data.texts[more.text] : "";
       if (text) {
         const [from, to] = more.span || [0, 0];
-        const letters = [...text]; // spans count characters, strings in JavaScript halves of some
+        const letters = [...text]; // spans count code points, JavaScript strings count UTF-16 units
         inner.append(make("p", {}, letters.slice(0, from).join(""), make("mark", {}, letters.slice(from, to).join("")), letters.slice(to).join("")));
       }
       const figure = make("figure", { className: "plot" });
@@ -177,12 +177,12 @@
 
     function go(change) {
       Object.assign(state, change);
-      const said = Object.entries(state).filter(([key, value]) => value !== fresh[key]);
-      const hash = `#${name}?${new URLSearchParams(said)}`;
+      const changed = Object.entries(state).filter(([key, value]) => value !== fresh[key]);
+      const hash = `#${name}?${new URLSearchParams(changed)}`;
       try {
         history.replaceState(null, "", hash);
       } catch {
-        // some browsers keep the address of a local file as it is
+        // some browsers do not change the address of a local file
       }
       draw();
     }
@@ -195,9 +195,9 @@
     groups.addEventListener("change", () => go({ group: groups.value, page: 1 }));
 
     function fromAddress() {
-      const [target, said] = location.hash.slice(1).split("?");
-      if (target !== name || said === undefined) return;
-      Object.assign(state, fresh, Object.fromEntries(new URLSearchParams(said)));
+      const [target, query] = location.hash.slice(1).split("?");
+      if (target !== name || query === undefined) return;
+      Object.assign(state, fresh, Object.fromEntries(new URLSearchParams(query)));
       state.sort = Number(state.sort) in columns ? Number(state.sort) : fresh.sort;
       state.page = Number(state.page) || 1;
       draw();

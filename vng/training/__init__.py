@@ -1,1 +1,1 @@
-"""One Accelerate loop; per task its clips, losses and recipe."""
+"""One Accelerate training loop; each task has its own clips, losses and recipe."""

@@ -1,7 +1,7 @@
 """The training loop: any model that returns `.loss`, any sampler whose item i depends on (seed, i) alone.
 
-Resumption is exact by construction: data, dropout and learning rate of a step are functions of (seed, step), so a
-checkpoint holds weights, optimizer state and the step, and nothing else matters.
+Resuming is exact by construction: data, dropout and learning rate of a step are functions of (seed, step), so a
+checkpoint requires only weights, optimizer state and the step.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MANIFEST, LOG, CURVES, CHECKPOINTS = "training.json", "log.jsonl", "curves.png",
 
 @dataclass(frozen=True)
 class Task:
-    """What a task brings to the loop."""
+    """Model, samples and saver of a task, for the loop."""
 
     model: nn.Module  # returns an output with `loss` and `loss_terms`
     samples: Callable[[int], Dataset]  # length -> samples; item i depends on (seed, i) alone
     collate: Callable[[list[Any]], dict[str, Tensor]]
     save: Callable[[nn.Module, Path], None]  # write the trained model, loadable by from_pretrained
-    score: Score | None = None  # what `evaluate` of the recipe asks for
+    score: Score | None = None  # for `evaluate` of the recipe
 
 
 def learning_rate(step: int, settings: OptimizerSettings) -> float:
@@ -61,7 +61,7 @@ def learning_rate(step: int, settings: OptimizerSettings) -> float:
 
 
 def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over groups of parameters with their rates, in one pass where torch's own would make a dozen."""
+    """AdamW over groups of parameters with their own rates; fused, in one pass instead of a dozen."""
     return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
 
 
@@ -86,11 +86,11 @@ def train(
     """Train, or resume an interrupted run; returns the last logged loss.
 
     The run folder then holds the model (`from_pretrained` opens it), `training.json` (settings, versions), `log.jsonl`
-    and `curves.png`. Stopped at any moment and called again, it ends as an uninterrupted run.
+    and `curves.png`. If interrupted and called again, it gives the same output as an uninterrupted run.
 
     Raises:
-        DataErrors: datasets that are not there, all of them at once and before anything is opened.
-        DataError: the folder holds a run with other settings, or a model of something else.
+        DataErrors: missing datasets, all of them at once and before anything is opened.
+        DataError: the folder holds a run with other settings, or a model trained elsewhere.
         UsageError: `save_every` or `evaluate.every` is no multiple of `log_every`, or the task cannot be scored.
         VngError: the loss is not finite.
     """
@@ -100,9 +100,10 @@ def train(
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
     set_seed(recipe.seed)
-    AcceleratorState._reset_state()  # or a second run in one process could not have another precision
+    # Allows a second run in one process to have another precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
-        # without this, processes that torchrun starts on a machine without accelerator never learn of each other
+        # Without this, processes that torchrun starts on a machine without accelerator do not form one group.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.optimizer.accumulate,
@@ -110,7 +111,7 @@ def train(
     )
     task = build(recipe, opened)
     if recipe.evaluate is not None and task.score is None:
-        raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored while it trains")
+        raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored during training")
     if accelerator.is_main_process:
         write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
     accelerator.wait_for_everyone()
@@ -126,7 +127,7 @@ def train(
 
 
 def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, Any]:
-    """Refuse what cannot be trained, before anything is opened; the settings that the run folder keeps."""
+    """Check a run before anything is opened; returns the settings that the run folder keeps."""
     if recipe.save_every % recipe.log_every:
         raise UsageError(f"save_every={recipe.save_every} must be a multiple of log_every={recipe.log_every}")
     if recipe.evaluate is not None and recipe.evaluate.every % recipe.log_every:
@@ -138,14 +139,14 @@ def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, A
     check_datasets(path for path in named.values() if path not in opened)
     ignored = {"out", "workers", "keep_checkpoints"} | ({"evaluate"} if recipe.evaluate is None else set())
     settings = json.loads(recipe.model_dump_json(exclude=ignored))
-    for name, path in named.items():  # a rebuilt dataset is another
-        made_by = path / "manifest.json"
-        settings[name] = file_hash(made_by) if made_by.exists() else None
+    for name, path in named.items():  # hashes: a rebuilt dataset counts as another one
+        manifest = path / "manifest.json"
+        settings[name] = file_hash(manifest) if manifest.exists() else None
         if path in opened:
             settings[name] = opened[path].content
     check_same(recipe.out / MANIFEST, settings, recipe.out)
     if (recipe.out / "config.json").exists() and not _read_log(recipe.out):
-        reason = "this folder holds a model that no run here has trained"
+        reason = "this folder holds a model that was not trained here"
         raise DataError(recipe.out, reason=reason, cure="choose another out")
     return settings
 
@@ -210,10 +211,10 @@ def _train_step(
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     terms: dict[str, Tensor] = {}
-    for passed in range(recipe.optimizer.accumulate):
+    for pass_index in range(recipe.optimizer.accumulate):
         batch = next(batches)
-        # Dropout must not depend on what came before, or resumption would not be exact; the loader draws numbers too.
-        torch.manual_seed(((recipe.seed * 1_000_003 + step) * 1009 + passed) * 4099 + accelerator.process_index)
+        # Dropout must not depend on earlier steps, or resuming would not be exact; the loader draws random numbers too.
+        torch.manual_seed(((recipe.seed * 1_000_003 + step) * 1009 + pass_index) * 4099 + accelerator.process_index)
         with accelerator.accumulate(model):
             output = model(**batch)
             accelerator.backward(output.loss)
@@ -252,7 +253,7 @@ def _read_log(out: Path) -> list[dict[str, Any]]:
 
 
 def _save_checkpoint(accelerator: Accelerator, recipe: Recipe, step: int) -> None:
-    """Write checkpoints/step-N whole or not at all, then drop older ones."""
+    """Write checkpoints/step-N, whole or not at all, then delete older ones."""
     folder = recipe.out / CHECKPOINTS
     target = folder / f"step-{step:08d}"
     temporary = target.with_suffix(".tmp")
@@ -273,11 +274,11 @@ def _checkpoints(out: Path) -> list[Path]:
 
 
 def _resume(accelerator: Accelerator, recipe: Recipe) -> int:
-    """Load the newest checkpoint and cut the log to it; returns the step to go on from."""
-    found = _checkpoints(recipe.out)
-    step = int(found[-1].name.split("-")[1]) if found else 0
-    if found:
-        accelerator.load_state(str(found[-1]))
+    """Load the newest checkpoint and truncate the log to it; returns the step to resume from."""
+    checkpoints = _checkpoints(recipe.out)
+    step = int(checkpoints[-1].name.split("-")[1]) if checkpoints else 0
+    if checkpoints:
+        accelerator.load_state(str(checkpoints[-1]))
         logger.info("resume from step %d", step)
     if accelerator.is_main_process:
         kept = [record for record in _read_log(recipe.out) if record["step"] <= step]
@@ -287,7 +288,7 @@ def _resume(accelerator: Accelerator, recipe: Recipe) -> int:
 
 
 def _finish(model: nn.Module, task: Task, recipe: Recipe) -> None:
-    """Curves, then the model; config.json comes last, so a folder that has one is complete."""
+    """Write the curves, then the model; config.json comes last, so a folder that has one is complete."""
     plot_curves(_read_log(recipe.out), recipe.out / CURVES)
     temporary = recipe.out / "model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Scores during training: the model as it is, by the accumulators of `vng.evaluation`, over all processes."""
+"""Scores of the model during training, by the accumulators of `vng.evaluation`, over all processes; curves."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def score_model(accelerator: Accelerator, model: nn.Module, score: Score) -> dic
 
     Nothing random is drawn, so a run that is scored trains to the same weights as one that is not.
     """
-    mine = score(accelerator.unwrap_model(model), accelerator.process_index, accelerator.num_processes)
-    first, *others = gather_object([mine]) if accelerator.num_processes > 1 else [mine]
+    own = score(accelerator.unwrap_model(model), accelerator.process_index, accelerator.num_processes)
+    first, *others = gather_object([own]) if accelerator.num_processes > 1 else [own]
     for other in others:
         first.merge(other)
     model.train()
@@ -30,7 +30,7 @@ def score_model(accelerator: Accelerator, model: nn.Module, score: Score) -> dic
 
 
 def plot_curves(log: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw the loss and its terms over the steps, logarithmic, and the scores where there are some, as a PNG."""
+    """Plot the loss and its terms over the steps (log scale), and the scores if there are any, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
-    """Base of every typed setting: unknown keys are refused, values are checked, records are frozen."""
+    """Base class of typed settings: unknown keys raise an error, values are checked, records are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -29,17 +29,17 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
-    """Read a recipe, lay it over its `base`, apply `a.b=value` overrides and check everything at once.
+    """Read a recipe, merge it into its `base`, apply `a.b=value` overrides and check everything at once.
 
     Raises:
-        DataError: the file is missing or broken YAML.
+        DataError: the file is missing or not valid YAML.
         UsageError: an unknown key or a wrong value; all of them in one message, with dotted paths.
     """
     return check_settings(kind, load_tree(path, overrides), str(path))
 
 
 def load_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A recipe laid over its `base`, with overrides, not checked yet; raises as `load_settings`."""
+    """A recipe merged into its `base`, with overrides, not checked yet; raises as `load_settings`."""
     tree = _load_tree(find_config(path))
     for override in overrides:
         _apply(tree, override)
@@ -47,7 +47,7 @@ def load_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:
-    """Make settings of a plain tree; UsageError lists every mistake."""
+    """Settings from a plain tree; raises UsageError, which lists every mistake."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -56,39 +56,51 @@ def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:
 
 
 def find_config(path: Path) -> Path:
-    """The path itself, or the shipped recipe of that name (with or without .yaml and `configs/`)."""
+    """The path itself if it is a file, else the shipped recipe of that name (with or without .yaml and `configs/`)."""
     if path.is_file():
         return path
     relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
     for name in (relative, relative.with_name(relative.name + ".yaml")):
         if (shipped_configs() / name).is_file():
             return shipped_configs() / name
-    known = sorted(str(p.relative_to(shipped_configs())) for p in shipped_configs().rglob("*.yaml"))
-    raise UsageError(f"{path}: no such recipe; shipped ones: {', '.join(known)}")
+    names = sorted(str(p.relative_to(shipped_configs())) for p in shipped_configs().rglob("*.yaml"))
+    raise UsageError(f"{path}: no such recipe; shipped ones: {', '.join(names)}")
 
 
 def shipped_configs() -> Path:
-    """The folder of shipped recipes: `configs/` beside the package in a checkout, `share/vng/configs` when installed."""
+    """The folder of shipped recipes: `configs/` beside the package in a checkout, else `share/vng/configs`."""
     import sys
 
     checkout = Path(__file__).resolve().parents[2] / "configs"
     return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "vng" / "configs"
 
 
-def _load_tree(path: Path) -> dict[str, Any]:
+def _load_tree(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The recipe merged into its `base`: a recipe beside it, or else a shipped one."""
+    children = (*children, path.resolve())
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else ""
-        raise DataError(path, record=place, reason="broken YAML", cure="mend the recipe") from error
+        raise DataError(path, record=place, reason="broken YAML", cure="fix the recipe") from error
     if not isinstance(tree, dict):
         raise DataError(path, reason="a recipe is a mapping of settings", cure="see configs/")
     base = tree.pop("base", None)
-    return _merge(_load_tree(find_config(path.parent / base)), tree) if base else tree
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise DataError(
+            path, field="base", reason=f"expected the name of a recipe, got {base!r}", cure="fix the recipe"
+        )
+    beside = path.parent / base
+    parent = beside if beside.is_file() else find_config(Path(base))
+    if parent.resolve() in children:
+        raise DataError(path, field="base", reason=f"{base} is based on this recipe", cure="name another base")
+    return _merge(_load_tree(parent, children), tree)
 
 
-_INSTEAD = {"path": "sources", "sources": "path"}  # of data: one replaces the other of the layer below
+_INSTEAD = {"path": "sources", "sources": "path"}  # of data: either replaces the other one of the `base`
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -130,11 +142,11 @@ def apply_setting(tree: dict[str, Any], key: str, value: Any) -> None:
 def _explain(item: Any, kind: type[Settings]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        known = ", ".join(_fields_at(kind, item["loc"][:-1]))
-        return f"{place}: unknown setting, known ones: {known}"
-    told = item["type"] == "missing" or (item["type"] == "value_error" and isinstance(item["input"], dict))
+        names = ", ".join(_fields_at(kind, item["loc"][:-1]))
+        return f"{place}: unknown setting, known ones: {names}"
+    is_complete = item["type"] == "missing" or (item["type"] == "value_error" and isinstance(item["input"], dict))
     return f"{place}: {item['msg'].lower().removeprefix('value error, ')}" + (
-        "" if told else f", got {item['input']!r}"
+        "" if is_complete else f", got {item['input']!r}"
     )
 
 
@@ -147,20 +159,20 @@ def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:
 
 
 def known_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
-    """The sizes, all of which the model's configuration knows."""
-    known = set(inspect.signature(config).parameters) - {"kwargs"}
-    unknown = sorted(set(value) - known)
+    """The sizes, all of which the model's configuration must have; raises ValueError otherwise."""
+    names = set(inspect.signature(config).parameters) - {"kwargs"}
+    unknown = sorted(set(value) - names)
     if unknown:
-        raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(known)}")
+        raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(names)}")
     return value
 
 
 class OptimizerSettings(Settings):
-    """AdamW with a learning rate of its own for backbone and text encoder; the defaults are ReferFormer's."""
+    """AdamW with separate learning rates for backbone and text encoder; the defaults are ReferFormer's."""
 
     steps: PositiveInt
-    batch_size: PositiveInt = 1  # clips a process and step
-    accumulate: PositiveInt = 1  # forward passes a step
+    batch_size: PositiveInt = 1  # clips for each process and step
+    accumulate: PositiveInt = 1  # forward passes for each step
     lr: float = Field(1e-4, gt=0)
     lr_backbone: float = Field(5e-5, ge=0)
     lr_text: float = Field(1e-5, ge=0)
@@ -175,21 +187,20 @@ SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]
 
 
 class Source(Settings):
-    """One dataset of a mixture. What a task has no use for, its data settings refuse."""
+    """One dataset of a mixture. A task's data settings reject fields that the task does not use."""
 
     path: Path
     split: str | None = None
-    frames_root: Path | None = None  # where linked frames lie, if they moved
-    weight: float = Field(1.0, gt=0)  # beside the other sources' weights, see `MixtureSettings.weigh`
+    frames_root: Path | None = None  # folder of linked frames, if they moved
+    weight: float = Field(1.0, gt=0)  # relative to the other sources, see `MixtureSettings.weigh`
     supervision: SUPERVISIONS | None = None  # None: the recipe's
-    stills: bool | None = (
-        None  # clips made of one frame, moved, instead of several frames of a video; None: the recipe's
-    )
+    # clips of one frame, moved, instead of several frames of a video; None: the recipe's
+    stills: bool | None = None
     min_agreement: float | None = Field(None, ge=0, le=1)  # None: the recipe's
     frame_step: PositiveInt = 1  # frames of the video between two of the dataset (YouTube-VOS: 5)
 
     def open(self, datasets: Mapping[Path, VngDataset]) -> VngDataset:
-        """The dataset: an opened one of this path, or the folder's or hub id's."""
+        """The dataset of this path: one of `datasets`, or else opened from the folder or hub id."""
         from vng.dataset import VngDataset
 
         return datasets.get(self.path) or VngDataset(self.path, self.split, self.frames_root)
@@ -199,7 +210,7 @@ _SHORT = ("path", "split", "frames_root")
 
 
 class MixtureSettings(Settings):
-    """Which datasets are trained on; `path`, `split` and `frames_root` are short for one source."""
+    """The training datasets; `path`, `split` and `frames_root` are short for a single source."""
 
     uses: ClassVar[tuple[str, ...]] = ()  # fields of sources beside path, split, frames_root and weight
 
@@ -212,39 +223,39 @@ class MixtureSettings(Settings):
         if not isinstance(value, dict) or value.get("path") is None:
             return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
         if value.get("sources"):
-            raise ValueError("path and sources: give one of them (data.path=null takes the recipe's away)")
-        rest = {name: given for name, given in value.items() if name not in (*_SHORT, "sources")}
+            raise ValueError("path and sources: give one of them (data.path=null removes the recipe's)")
+        rest = {name: setting for name, setting in value.items() if name not in (*_SHORT, "sources")}
         return {**rest, "sources": [{name: value[name] for name in _SHORT if name in value}]}
 
     @model_validator(mode="after")
     def _used(self) -> MixtureSettings:
         for i, source in enumerate(self.sources):
             for name in source.model_fields_set - {*_SHORT, "weight", *self.uses}:
-                raise ValueError(f"sources.{i}.{name}: this task has no use for it")
+                raise ValueError(f"sources.{i}.{name}: this task does not use it")
             if self.weigh == "videos" and source.weight != int(source.weight):
-                raise ValueError(f"sources.{i}.weight: with weigh: videos a whole number, got {source.weight:g}")
+                raise ValueError(f"sources.{i}.weight: expected a whole number (weigh: videos), got {source.weight:g}")
         return self
 
     @property
     def shares(self) -> list[float]:
-        """The share of the samples that each source has, where `weigh` is "sources"."""
+        """The share of the samples of each source, if `weigh` is "sources"."""
         total = sum(source.weight for source in self.sources)
         return [source.weight / total for source in self.sources]
 
 
 class EvaluateSettings(Settings):
-    """A dataset on which the model is scored while it trains (task: grounding)."""
+    """A dataset on which the model is scored during training (task: grounding)."""
 
     dataset: Path
     split: str | None = None
-    frames_root: Path | None = None  # where linked frames lie, if they moved
+    frames_root: Path | None = None  # folder of linked frames, if they moved
     every: PositiveInt  # steps; also after the last one
-    videos: PositiveInt | None = None  # the first so many of them; None: all
+    videos: PositiveInt | None = None  # number of videos, from the first one; None: all
     protocol: Literal["vng", "ref-youtube-vos", "ref-davis", "mevis"] = "vng"
 
 
 class Recipe(Settings):
-    """What every training run says; a task adds its data and its model."""
+    """Settings of every training run; a task adds its data and its model."""
 
     task: str
     out: Path
@@ -260,9 +271,9 @@ class Recipe(Settings):
     @field_validator("precision", mode="before")
     @classmethod
     def _yaml_no(cls, value: Any) -> Any:
-        return "no" if value is False else value  # a bare `no` is false in YAML
+        return "no" if value is False else value  # an unquoted `no` is false in YAML
 
     def datasets(self) -> dict[str, Path]:
-        """The datasets a run reads, in the order of the recipe, by the names under which `training.json` keeps hashes."""
+        """The datasets of a run, in the order of the recipe, by the names under which `training.json` keeps hashes."""
         data: MixtureSettings = getattr(self, "data")  # noqa: B009  each task has data settings of its own
         return {f"dataset_manifest.{i}": source.path for i, source in enumerate(data.sources)}

@@ -1,4 +1,4 @@
-"""Tasks by name: what a recipe's `task` stands for, and training a recipe."""
+"""Training tasks by name (a recipe's `task`), and training of a recipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskKind:
-    """How a task's recipe looks, and what makes model, samples and saver of it ("module:function")."""
+    """The recipe class of a task, and the function ("module:function") that builds its model, samples and saver."""
 
     recipe: type[Recipe]
     builder: str
@@ -49,7 +49,7 @@ def train(
 
     Args:
         recipe: a YAML file, or the name of a shipped one ("grounder", "point-vos/points").
-        dataset: what is trained on, in place of the recipe's `data.path`: a folder, a hub id, a `VngDataset`, or a
+        dataset: the training dataset, in place of the recipe's `data.path`: a folder, a hub id, a `VngDataset`, or a
             `datasets.Dataset` that was filtered or mapped.
         out: the run folder, in place of the recipe's.
         progress: whether a bar counts steps.
@@ -60,7 +60,7 @@ def train(
 
     Raises:
         UsageError: an unknown recipe or setting, a wrong value.
-        DataError: a dataset that is not there, a folder with a run of other settings.
+        DataError: a missing dataset, a folder with a run of other settings.
         VngError: the loss is not finite.
     """
     from vng.dataset import as_dataset
@@ -72,23 +72,23 @@ def train(
     if dataset is not None:
         path = Path(dataset) if isinstance(dataset, (str, Path)) else None
         if path is None:
-            given = as_dataset(dataset)
-            path = given.path
-            opened[path] = given
+            opened_dataset = as_dataset(dataset)
+            path = opened_dataset.path
+            opened[path] = opened_dataset
         apply_setting(tree, "data.sources", [])
         apply_setting(tree, "data.path", str(path))
     if out is not None:
         apply_setting(tree, "out", str(out))
-    made = recipe_of(tree, str(recipe))
-    train_recipe(made, progress=progress, datasets=opened)
-    return made.out
+    typed_recipe = recipe_of(tree, str(recipe))
+    train_recipe(typed_recipe, progress=progress, datasets=opened)
+    return typed_recipe.out
 
 
 def train_recipe(recipe: Recipe, progress: bool = True, datasets: dict[Path, VngDataset] | None = None) -> float:
     """Train a loaded recipe; returns the last logged loss. See `vng.training.loop.train`.
 
     Args:
-        recipe: what to train.
+        recipe: the recipe to train.
         progress: whether a bar counts steps.
         datasets: opened ones, by the path under which the recipe names them; the others are opened.
     """
@@ -98,10 +98,10 @@ def train_recipe(recipe: Recipe, progress: bool = True, datasets: dict[Path, Vng
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The typed recipe of a file; its `task` names the kind, "grounding" where it names none.
+    """The typed recipe of a file; its `task` names the kind, "grounding" by default.
 
     Raises:
-        DataError: the file is missing or broken YAML. UsageError: an unknown task, an unknown key, a wrong value.
+        DataError: the file is missing or not valid YAML. UsageError: an unknown task, an unknown key, a wrong value.
     """
     return recipe_of(load_tree(path, overrides), str(path))
 
@@ -110,7 +110,7 @@ def recipe_of(tree: dict[str, Any], source: str) -> Recipe:
     """The typed recipe of plain settings; raises UsageError, naming the `source`."""
     name = tree.get("task", "grounding")
     if not isinstance(name, str):
-        raise UsageError(f"{source}: task: a name is expected, got {name!r}")
+        raise UsageError(f"{source}: task: expected a name, got {name!r}")
     return check_settings(TASKS[one_of(name, TASKS, "task")].recipe, tree, source)
 
 

@@ -1,7 +1,7 @@
-"""How the frames of a training clip are moved: affine maps and thin-plate splines, applied to pixels, masks and points.
+"""Warps of the frames of training clips: affine maps and thin-plate splines, applied to pixels, masks and points.
 
-STCN (released program): the same crop, flip and colours for all frames of a clip, a small affine map of its own for each;
-a still image becomes a clip by larger affine maps and now and then a thin-plate spline.
+STCN (released program): the same crop, flip and colours for all frames of a clip, and a small separate affine map for
+each; a still image becomes a clip by larger affine maps and sometimes a thin-plate spline.
 Shapes: P points, H x W pixels.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 
 FIXED_POINT_STEPS = 20
-LEAST_UNBLURRED = 0.75  # scale
-FIELD_STEP = 8  # pixels between the places where a spline is evaluated; it is smooth in between
-STEEPEST = 0.7  # of a bend, pixels a pixel
-GREY = (124, 116, 104)  # what lies beyond the frame: the mean colour the network subtracts
+LEAST_UNBLURRED = 0.75  # smallest scale at which an image is not averaged first
+FIELD_STEP = 8  # pixels between the positions where a spline is evaluated; it is interpolated in between
+STEEPEST = 0.7  # largest gradient of a bend, pixels per pixel
+GREY = (124, 116, 104)  # outside the frame: the mean colour, which the network subtracts
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,25 @@ class Warp:
 
     matrix: np.ndarray  # float64 [2, 3], frame -> canvas
     size: tuple[int, int]  # (height, width) of the canvas
-    bend: np.ndarray | None = None  # float32 [H, W, 2]: the unbent place of each pixel, minus the pixel
+    bend: np.ndarray | None = None  # float32 [H, W, 2]: from each pixel to its unbent position
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """uint8 [h, w, 3] -> uint8 [H, W, 3]."""
         matrix, scale = self.matrix, abs(np.linalg.det(self.matrix[:, :2])) ** 0.5
-        if (
-            scale < LEAST_UNBLURRED
-        ):  # warping samples single pixels: what shrinks is averaged first, or it would flicker
+        # Warping samples single pixels, so an image that shrinks is averaged first, or it would flicker.
+        if scale < LEAST_UNBLURRED:
             height, width = image.shape[:2]
             columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
             image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-            grown = np.diag([width / columns, height / rows])
-            # pixel centres are at integers: a shrunk pixel x lies at (x + 0.5) * growth - 0.5
-            shift = matrix[:, :2] @ (np.diag(grown) / 2 - 0.5) + matrix[:, 2]
-            matrix = np.concatenate([matrix[:, :2] @ grown, shift[:, None]], 1)
+            growth = np.diag([width / columns, height / rows])
+            # Pixel centres are at integers: a pixel x of the smaller image lies at (x + 0.5) * growth - 0.5.
+            shift = matrix[:, :2] @ (np.diag(growth) / 2 - 0.5) + matrix[:, 2]
+            matrix = np.concatenate([matrix[:, :2] @ growth, shift[:, None]], 1)
         moved = cv2.warpAffine(image, matrix, self.size[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY)
         return moved if self.bend is None else self._bent(moved, cv2.INTER_LINEAR, GREY)
 
     def labels(self, labels: np.ndarray, beyond: int = 0) -> np.ndarray:
-        """uint8 classes [h, w] -> uint8 [H, W]; pixels from beyond the frame become `beyond`."""
+        """uint8 classes [h, w] -> uint8 [H, W]; pixels from outside the frame become `beyond`."""
         moved = cv2.warpAffine(labels, self.matrix, self.size[::-1], flags=cv2.INTER_NEAREST, borderValue=beyond)
         return moved if self.bend is None else self._bent(moved, cv2.INTER_NEAREST, beyond)
 
@@ -60,15 +59,15 @@ class Warp:
             place = (straight - shift[:, 0]).astype(np.float32)
         return place
 
-    def _bent(self, canvas: np.ndarray, how: int, beyond: int | tuple[int, int, int]) -> np.ndarray:
+    def _bent(self, canvas: np.ndarray, interpolation: int, beyond: int | tuple[int, int, int]) -> np.ndarray:
         assert self.bend is not None
         y, x = np.mgrid[: self.size[0], : self.size[1]].astype(np.float32)
         places = (x + self.bend[..., 0], y + self.bend[..., 1])
-        return cv2.remap(canvas, *places, how, borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
+        return cv2.remap(canvas, *places, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
 
 
 def inside(xy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which points [P, 2] lie on a canvas (height, width) when rounded to its pixels: bool [P]."""
+    """Whether points [P, 2], rounded to pixels, lie on a canvas (height, width): bool [P]."""
     x, y = np.rint(xy).T
     return (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
 
@@ -90,8 +89,8 @@ def crop(
 ) -> np.ndarray:
     """A random piece of a frame (height, width), enlarged to a canvas: [3, 3].
 
-    The piece has `share` of the frame's area, and the canvas's aspect ratio up to a factor of 4/3 either way; where such a
-    piece does not fit, the largest of the canvas's aspect in the middle.
+    The piece has a `share` of the frame's area, and the canvas's aspect ratio up to a factor of 4/3 either way; if no
+    such piece fits, it is the largest central one of the canvas's aspect ratio.
     """
     height, width = frame
     for _ in range(10):
@@ -108,19 +107,19 @@ def crop(
 
 
 def enlarged(corner: np.ndarray, piece: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A piece (width, height) of a frame, cut at its corner (x, y) and brought to a canvas of `size`: [3, 3]."""
+    """A piece (width, height) of a frame, cut at its corner (x, y) and scaled to a canvas of `size`: [3, 3]."""
     factor = np.array([size[1], size[0]]) / piece
-    # pixel centres are at integers: the corner of a canvas is at -0.5
+    # Pixel centres are at integers: the corner of a canvas is at -0.5.
     return _homogeneous(np.diag(factor), -(corner - 0.5) * factor - 0.5)
 
 
 def flip(size: tuple[int, int]) -> np.ndarray:
-    """Left and right of a canvas change places: [3, 3]."""
+    """The horizontal flip of a canvas: [3, 3]."""
     return _homogeneous(np.diag([-1.0, 1.0]), np.array([size[1] - 1.0, 0.0]))
 
 
 def thin_plate_bend(size: tuple[int, int], rng: np.random.Generator, scale: float, controls: int = 12) -> np.ndarray:
-    """A random thin-plate spline: `controls` places moved by Gaussian steps of `scale` times the canvas's sides.
+    """A random thin-plate spline: `controls` positions moved by Gaussian steps of `scale` times the canvas's sides.
 
     Returns:
         float32 [H, W, 2], see `Warp.bend`.
@@ -134,14 +133,15 @@ def thin_plate_bend(size: tuple[int, int], rng: np.random.Generator, scale: floa
     spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline")
     field = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32)
     steep = _steepness(field, x[1] - x[0], y[1] - y[0])
-    field *= min(1.0, STEEPEST / steep)  # steeper ones fold, and the search for a point's place would not settle
+    # Steeper ones fold, and the search for a point's position would not converge.
+    field *= min(1.0, STEEPEST / steep)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     step = [(n - 1) / max(side - 1, 1) for n, side in zip(field.shape[:2], size, strict=True)]
     return cv2.remap(field, columns * np.float32(step[1]), rows * np.float32(step[0]), cv2.INTER_LINEAR)
 
 
 def _steepness(field: np.ndarray, step_x: float, step_y: float) -> float:
-    """How much two places' shifts may differ for each pixel between the places."""
+    """The largest difference of the shifts of two positions, for each pixel between them."""
     by_y, by_x = np.gradient(field, step_y, step_x, axis=(0, 1))
     return float(np.sqrt((by_y**2 + by_x**2).sum(-1)).max())
 

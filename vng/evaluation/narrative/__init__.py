@@ -1,1 +1,1 @@
-"""Scores of narratives and of referring expressions."""
+"""Scores of narratives and referring expressions."""

@@ -17,7 +17,7 @@ from vng.masks import empty
 
 @dataclass
 class NarrativeScore(Accumulator[ExpressionScore]):
-    """J&F of expressions: each is scored on the frames whose truth is known, then all are pooled.
+    """J&F of expressions: each is scored on its annotated frames, then all are pooled.
 
     Args:
         protocol: "vng", "ref-youtube-vos", "ref-davis" or "mevis" (`referring.PROTOCOLS`).
@@ -44,13 +44,14 @@ class NarrativeScore(Accumulator[ExpressionScore]):
         """Add an expression.
 
         Args:
-            video_id, expression: where it stands: the video and its number there.
-            truth: masks of the object it means; None where not annotated (with "mevis": absent).
+            video_id, expression: the video, and the number of the expression in it.
+            truth: masks of its object; None where unannotated (with "mevis": absent).
             prediction: masks of the same frames.
-            noun, object_id: for tables; "ref-davis" counts the expressions of an object as those of annotators.
+            noun, object_id: for tables; "ref-davis" takes the expressions of one object as those of different
+                annotators.
 
         Raises:
-            ValueError: an expression twice, numbers of frames or sizes that differ, a prediction that is missing.
+            ValueError: an expression added twice, numbers of frames or sizes that differ, a missing prediction.
         """
         key = (video_id, expression)
         self._check_new(key, f"expression {expression} of video {video_id!r}")
@@ -59,12 +60,12 @@ class NarrativeScore(Accumulator[ExpressionScore]):
         if self._rules.null_is_absent:
             size = next((size_of(mask) for mask in (*truth, *prediction) if mask is not None), (0, 0))
             truth = [empty(*size) if mask is None else mask for mask in truth]
-        known = [(t, mask) for t, mask in enumerate(truth) if mask is not None]
-        rows = [frame_scores([mask], [self._prediction(key, mask, prediction[t], t)]) for t, mask in known]
+        annotated = [(t, mask) for t, mask in enumerate(truth) if mask is not None]
+        rows = [frame_scores([mask], [self._prediction(key, mask, prediction[t], t)]) for t, mask in annotated]
         if not rows:
-            return  # nothing is known of it
+            return  # no annotated frame
         j, f = (np.array([row[which][0] for row in rows]) for which in (0, 1))
-        names = tuple(str(t) for t, _ in known)
+        names = tuple(str(t) for t, _ in annotated)
         self._parts[key] = ExpressionScore(
             video=video_id,
             expression=expression,
@@ -72,18 +73,18 @@ class NarrativeScore(Accumulator[ExpressionScore]):
             object_id=object_id,
             j=float(j.mean()),
             f=float(f.mean()),
-            frames=len(known),
+            frames=len(annotated),
             frame_names=names,
             j_frames=tuple(j.tolist()),
             f_frames=tuple(f.tolist()),
         )
 
     def rules(self) -> Any:
-        """The protocol."""
+        """The protocol, which two scores must share to be merged."""
         return self.protocol
 
     def scores(self) -> ReferringScores:
-        """Everything: each expression's scores on each frame."""
+        """All scores: those of each expression on each frame."""
         ordered = tuple(self._parts[key] for key in sorted(self._parts))
         return ReferringScores(self.protocol, ordered, annotator_of(ordered))
 
@@ -92,7 +93,7 @@ class NarrativeScore(Accumulator[ExpressionScore]):
         scores = self.scores()
         return {"J&F": scores.jf, "J": scores.j, "F": scores.f}
 
-    def _prediction(self, key: tuple[str, int], truth: Mask, found: Mask | None, t: int) -> Mask:
-        if found is None and self.missing == "error":
+    def _prediction(self, key: tuple[str, int], truth: Mask, predicted: Mask | None, t: int) -> Mask:
+        if predicted is None and self.missing == "error":
             raise ValueError(f"video {key[0]!r}: no prediction of expression {key[1]} in frame {t}")
-        return empty(*size_of(truth)) if found is None else found
+        return empty(*size_of(truth)) if predicted is None else predicted

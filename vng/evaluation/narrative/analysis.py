@@ -1,8 +1,8 @@
-"""Beside the official Video Narrative Grounding score: do words matter, and is absence known (docs/protocols.md, `vng`).
+"""Analyses in addition to the official Video Narrative Grounding score: influence of the words, and presence.
 
-Same-noun subset: expressions whose noun word also names another object of the video. Swap rate: how often such an
-expression's masklet lies on one of those others. Presence: whether anything is predicted on the frames where the object
-is there, and nothing where it is not. None of it enters J&F.
+Same-noun subset: expressions whose noun word also names another object of the video. Swap rate: share of these
+expressions whose masklet lies on one of those others. Presence: whether something is predicted exactly on the frames
+with the object. None of these figures enters J&F. All decisions: docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from vng.dataset import Video
 from vng.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Interval, Measure, Ratio, bootstrap_interval
-from vng.evaluation.figures import known, percent
+from vng.evaluation.figures import none_if_nan, percent
 from vng.evaluation.narrative.scores import ExpressionScore, NarrativeScores, read_expression
 from vng.evaluation.workers import in_order, known_length
 from vng.masks import RLE, area, decode
@@ -27,16 +27,17 @@ from vng.masks import RLE, area, decode
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionDetail:
-    """What an expression's prediction did, frames counted over those that are annotated.
+    """Analysis of one expression's prediction; frames are counted over the annotated ones.
 
     Attributes:
         score: its J and F.
-        rivals: other objects of the video that an expression names by the same word.
-        swapped: whether the masklet overlaps a rival's truth more than its own; None without a rival to compare with.
+        rivals: number of other objects of the video that expressions name by the same word.
+        swapped: whether the masklet overlaps a rival's true masks more than those of its object; None without a rival
+            to compare with.
         hits, misses: frames with the object on which something, or nothing, is predicted.
         hallucinated, silent: frames without it on which something, or nothing, is predicted.
         swapped_to: the rival it overlaps most, "" unless swapped.
-        caption, span: the narrative, and where the noun stands in it.
+        caption, span: the narrative, and the span of the noun in it.
     """
 
     score: ExpressionScore
@@ -58,18 +59,18 @@ class ExpressionDetail:
 
 @dataclass(frozen=True)
 class NarrativeAnalysis:
-    """All expressions that were scored, in the official order."""
+    """Analysis of all scored expressions, in the official order."""
 
     scores: NarrativeScores
     details: tuple[ExpressionDetail, ...]
 
     @property
     def hardest_first(self) -> list[ExpressionDetail]:
-        """By J&F, lowest first; equal ones by video and number."""
+        """Details sorted by J&F, lowest first; ties by video and number."""
         return sorted(self.details, key=lambda d: (d.jf, d.score.video, d.score.expression))
 
     def figures(self, nouns: bool = True) -> list[Measure]:
-        """The official figures first, then those beside them; those of `nouns` only where expressions are nouns."""
+        """The official figures, then the others; same-noun figures only where expressions are `nouns`."""
         return [*self._official(), *(self._same_noun() if nouns else ()), *self._presence()]
 
     def _ratio(self, above: Callable[[ExpressionDetail], float], below: Callable[[ExpressionDetail], float]) -> Ratio:
@@ -112,33 +113,33 @@ class NarrativeAnalysis:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """Keys beside the official ones: "intervals", "same_noun", "swap", "presence", "details"; shares in [0, 1]."""
-        found = {f.name: (bootstrap_interval(f.ratio), f.ratio.items) for f in self.figures()}
+        """Keys besides the official ones: "intervals", "same_noun", "swap", "presence", "details"; shares in [0, 1]."""
+        figures = {f.name: (bootstrap_interval(f.ratio), f.ratio.items) for f in self.figures()}
         rows = self.details
         return {
             "intervals": {
                 "confidence": CONFIDENCE,
                 "resamples": RESAMPLES,
                 "over": "videos",
-                **{name: _span(found[name][0]) for name in ("J&F", "J", "F")},
+                **{name: _span(figures[name][0]) for name in ("J&F", "J", "F")},
             },
             "same_noun": {
-                "expressions": found["same-noun J&F"][1],
-                "J&F": _figure(found["same-noun J&F"][0]),
-                "J": known(_mean([d.score.j for d in rows if d.rivals])),
-                "F": known(_mean([d.score.f for d in rows if d.rivals])),
-                "other J&F": _figure(found["other-noun J&F"][0]),
+                "expressions": figures["same-noun J&F"][1],
+                "J&F": _figure(figures["same-noun J&F"][0]),
+                "J": none_if_nan(_mean([d.score.j for d in rows if d.rivals])),
+                "F": none_if_nan(_mean([d.score.f for d in rows if d.rivals])),
+                "other J&F": _figure(figures["other-noun J&F"][0]),
             },
             "swap": {
-                "expressions": found["swap rate"][1],
+                "expressions": figures["swap rate"][1],
                 "swapped": sum(d.swapped is True for d in rows),
-                "rate": _figure(found["swap rate"][0]),
+                "rate": _figure(figures["swap rate"][0]),
             },
             "presence": {
                 "present_frames": sum(d.hits + d.misses for d in rows),
                 "absent_frames": sum(d.hallucinated + d.silent for d in rows),
-                **{key: _figure(found[f"presence {key}"][0]) for key in ("precision", "recall", "F1")},
-                "hallucination_rate": _figure(found["hallucination rate"][0]),
+                **{key: _figure(figures[f"presence {key}"][0]) for key in ("precision", "recall", "F1")},
+                "hallucination_rate": _figure(figures["hallucination rate"][0]),
             },
             "details": [
                 {
@@ -157,7 +158,7 @@ class NarrativeAnalysis:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row an expression, hardest first; shares in [0, 1], frames as `ExpressionDetail` counts them."""
+        """One row per expression, hardest first; shares in [0, 1], frames as in `ExpressionDetail`."""
         names = ("rivals", "swapped", "swapped_to", "hits", "misses", "hallucinated", "silent")
         return [
             {
@@ -171,21 +172,21 @@ class NarrativeAnalysis:
         ]
 
     def table(self) -> str:
-        """What is printed below the official line: each figure in per cent, its 95 % interval, over what."""
+        """The table printed below the official line: figures in per cent, 95 % intervals, numbers of items."""
         lines = [f"{'':20} {'%':>6} {'95 % interval':>17} {'over':>7}  (bootstrap over videos)"]
         for figure in self.figures():
-            found = bootstrap_interval(figure.ratio)
-            span = "-" if math.isnan(found.low) else f"[{percent(found.low)}, {percent(found.high)}]"
-            lines.append(f"{figure.name:20} {percent(found.value):>6} {span:>17} {figure.ratio.items:>7}")
+            interval = bootstrap_interval(figure.ratio)
+            span = "-" if math.isnan(interval.low) else f"[{percent(interval.low)}, {percent(interval.high)}]"
+            lines.append(f"{figure.name:20} {percent(interval.value):>6} {span:>17} {figure.ratio.items:>7}")
         return "\n".join(lines)
 
 
-def _figure(found: Interval) -> dict[str, float | None]:
-    return {"value": known(found.value), "low": known(found.low), "high": known(found.high)}
+def _figure(interval: Interval) -> dict[str, float | None]:
+    return {"value": none_if_nan(interval.value), "low": none_if_nan(interval.low), "high": none_if_nan(interval.high)}
 
 
-def _span(found: Interval) -> list[float | None]:
-    return [known(found.low), known(found.high)]
+def _span(interval: Interval) -> list[float | None]:
+    return [none_if_nan(interval.low), none_if_nan(interval.high)]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -193,7 +194,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def noun_word(noun: str) -> str:
-    """The word that names: the last word of a noun span, in lower case; the whole span where it has no word.
+    """The head word: the last word of a noun span, in lower case; the whole span where it has no word.
 
     A word is a run of letters, digits, apostrophes and hyphens.
     """
@@ -202,7 +203,7 @@ def noun_word(noun: str) -> str:
 
 
 def rivals(video: Video, index: int) -> list[str]:
-    """Other objects that expressions of the video name by the same word as this one, in the order they are named."""
+    """Ids of other objects that expressions of the video name by the same word as this one, in order of naming."""
     own = video.expressions[index]
     word = noun_word(video.noun(own))
     same = [e.object_id for e in video.expressions if noun_word(video.noun(e)) == word]
@@ -212,12 +213,12 @@ def rivals(video: Video, index: int) -> list[str]:
 def analyse_narrative(
     videos: Iterable[Video], results: Path, scores: NarrativeScores, processes: int = 1, progress: bool = False
 ) -> NarrativeAnalysis:
-    """Look again at predictions that `evaluate_narrative` has scored; only files whose scores leave something open are read.
+    """Analyse predictions scored by `evaluate_narrative`; reads only files that the scores do not determine.
 
     Args:
-        videos: the truth, as it was scored (`own_object`).
+        videos: the ground truth, as it was scored (`own_object`).
         results: the predictions' folder.
-        scores: what was scored, with the values of each frame.
+        scores: the scores, with the values of each frame.
         processes, progress: as `evaluate_narrative`.
 
     Raises:
@@ -227,8 +228,8 @@ def analyse_narrative(
     for score in scores.expressions:
         by_video.setdefault(score.video, []).append(score)
     tasks = ((replace(video, frames=None), by_video.get(video.video_id, [])) for video in videos)
-    found = in_order(partial(_details, results=results), tasks, processes, progress, known_length(videos))
-    return NarrativeAnalysis(scores, tuple(detail for details in found for detail in details))
+    details_by_video = in_order(partial(_details, results=results), tasks, processes, progress, known_length(videos))
+    return NarrativeAnalysis(scores, tuple(detail for details in details_by_video for detail in details))
 
 
 def _details(task: tuple[Video, list[ExpressionScore]], results: Path) -> list[ExpressionDetail]:
@@ -261,22 +262,22 @@ def _detail(video: Video, score: ExpressionScore, results: Path) -> ExpressionDe
 def _predicted(
     video: Video, score: ExpressionScore, frames: Sequence[int], present: np.ndarray, results: Path
 ) -> np.ndarray:
-    """Whether a pixel is predicted, bool [T'].
+    """Flags bool [T'] of the frames on which a pixel is predicted.
 
-    J tells: of an empty truth it is 1 or 0; of another one it is above 0 only where something is predicted. At 0 the file
-    has to be looked at.
+    J determines them: for an empty true mask it is 1 or 0; for others it is above 0 only where something is predicted.
+    At 0 the file has to be read.
     """
     j = np.array(score.j_frames)
     predicted = np.where(present, j > 0, j < 1)
-    open_ = np.flatnonzero(present & (j == 0)).tolist()
-    if open_:
-        masks = read_expression(video, score.expression, [frames[i] for i in open_], results)
-        predicted[open_] = masks.any((1, 2))
+    undecided = np.flatnonzero(present & (j == 0)).tolist()
+    if undecided:
+        masks = read_expression(video, score.expression, [frames[i] for i in undecided], results)
+        predicted[undecided] = masks.any((1, 2))
     return predicted
 
 
 def _swap(video: Video, score: ExpressionScore, others: Sequence[str], results: Path) -> tuple[bool | None, str]:
-    """Whether the masklet overlaps another one's truth more than its own, and whose most; None with none to compare.
+    """Whether the masklet overlaps another object more than its own, and which one most; None without one to compare.
 
     Overlap is the masklet's IoU, intersections and unions summed over the frames on which both objects are annotated.
     """
@@ -289,27 +290,27 @@ def _swap(video: Video, score: ExpressionScore, others: Sequence[str], results: 
             shared[other] = both
     if not shared:
         return None, ""
-    wanted = sorted(set().union(*shared.values()))
-    predicted = dict(zip(wanted, read_expression(video, score.expression, wanted, results), strict=True))
-    own = {t: _overlap(truth[t], predicted[t]) for t in wanted}
+    needed = sorted(set().union(*shared.values()))
+    predicted = dict(zip(needed, read_expression(video, score.expression, needed, results), strict=True))
+    own = {t: _overlap(truth[t], predicted[t]) for t in needed}
     best, to = 0.0, ""
     for other, frames in shared.items():
         masks = video.object_by_id[other].segmentations
-        theirs = _iou([_overlap(masks[t], predicted[t]) for t in frames])
-        if theirs > _iou([own[t] for t in frames]) and theirs > best:
-            best, to = theirs, other
+        overlap = _iou([_overlap(masks[t], predicted[t]) for t in frames])
+        if overlap > _iou([own[t] for t in frames]) and overlap > best:
+            best, to = overlap, other
     return bool(to), to
 
 
 def _overlap(truth: RLE | None, predicted: np.ndarray) -> tuple[int, int]:
-    """Pixels of the intersection and of the union."""
+    """Numbers of pixels of the intersection and the union."""
     if truth is None:
-        raise ValueError("the overlap with a mask that is not annotated is not known")
+        raise ValueError("the overlap with an unannotated mask is undefined")
     mask = decode(truth)
     return int(np.count_nonzero(mask & predicted)), int(np.count_nonzero(mask | predicted))
 
 
 def _iou(pairs: Sequence[tuple[int, int]]) -> float:
-    """IoU of a masklet from its frames' intersections and unions; two empty ones are alike."""
+    """IoU of a masklet from its frames' intersections and unions; 1 for two empty ones."""
     inter, union = (sum(values) for values in zip(*pairs, strict=True))
     return inter / union if union else 1.0

@@ -1,6 +1,6 @@
-"""J&F of referring expressions: Ref-YouTube-VOS, Ref-DAVIS17 and MeViS beside Video Narrative Grounding.
+"""J&F of referring expressions: Ref-YouTube-VOS, Ref-DAVIS17, MeViS, and Video Narrative Grounding.
 
-A variant is an entry of `PROTOCOLS`; what they share is `narrative.evaluate_narrative`. Every decision: docs/protocols.md.
+Each variant is an entry of `PROTOCOLS`; all use `evaluate_narrative`. All decisions: docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from vng.masks import empty
 
 @dataclass(frozen=True)
 class ReferringProtocol:
-    """In what a protocol differs from the pooled score over annotated frames."""
+    """The differences of a protocol from the pooled score over annotated frames."""
 
-    null_is_absent: bool = False  # the data set's files write null for an object that is not there
-    per_annotator: bool = False  # the mean of the annotators' scores, of which each describes every object once
+    null_is_absent: bool = False  # null in the data set's files means that the object is absent
+    # the mean over annotators, each of whom describes every object once
+    per_annotator: bool = False
 
 
 PROTOCOLS = {
@@ -37,22 +38,22 @@ PROTOCOLS = {
 
 
 def referring_protocol(name: str) -> ReferringProtocol:
-    """A protocol by name; UsageError for an unknown one."""
+    """The protocol of this name; raises UsageError for an unknown one."""
     return PROTOCOLS[one_of(name, PROTOCOLS, "protocol")]
 
 
 @dataclass(frozen=True)
 class ReferringScores:
-    """What a set of expressions scores; shares in [0, 1]."""
+    """Scores of a set of expressions; shares in [0, 1]."""
 
     protocol: str
     expressions: tuple[ExpressionScore, ...]
-    annotators: tuple[int, ...]  # whose each expression is: the n-th that describes its object
-    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
+    annotators: tuple[int, ...]  # annotator of each expression: n for the n-th one of its object
+    notes: tuple[Problem, ...] = ()  # unexpected files and folders among the predictions
 
     @property
     def j(self) -> float:
-        """Mean J over expressions, under `ref-davis` over annotators."""
+        """Mean J over expressions; with `ref-davis` mean over annotators."""
         return self._mean("j")
 
     @property
@@ -71,15 +72,15 @@ class ReferringScores:
             k: [s for s, a in zip(self.expressions, self.annotators, strict=True) if a == k]
             for k in sorted(set(self.annotators))
         }
-        return {k: {"J": _mean(its, "j"), "F": _mean(its, "f"), "expressions": len(its)} for k, its in groups.items()}
+        return {k: {"J": _mean(v, "j"), "F": _mean(v, "f"), "expressions": len(v)} for k, v in groups.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """{"protocol", "J&F", "J", "F", "annotators" where they count, "expressions": [...]}."""
-        made: dict[str, Any] = {"protocol": self.protocol, "J&F": self.jf, "J": self.j, "F": self.f}
+        """{"protocol", "J&F", "J", "F", "annotators" with per-annotator protocols, "expressions": [...]}."""
+        result: dict[str, Any] = {"protocol": self.protocol, "J&F": self.jf, "J": self.j, "F": self.f}
         if PROTOCOLS[self.protocol].per_annotator:
-            made["annotators"] = {str(k): value for k, value in self.by_annotator().items()}
+            result["annotators"] = {str(k): value for k, value in self.by_annotator().items()}
         rows = zip(self.expressions, self.annotators, strict=True)
-        return made | {"expressions": [{**asdict(score), "annotator": annotator} for score, annotator in rows]}
+        return result | {"expressions": [{**asdict(score), "annotator": annotator} for score, annotator in rows]}
 
     def _mean(self, name: str) -> float:
         if not PROTOCOLS[self.protocol].per_annotator:
@@ -93,13 +94,13 @@ def _mean(scores: Sequence[ExpressionScore], name: str) -> float:
 
 
 def annotator_of(expressions: Sequence[ExpressionScore]) -> tuple[int, ...]:
-    """The number of each expression among those of its object, in the order given."""
-    seen: dict[tuple[str, str], int] = {}
+    """The number of each expression among those of its object, in this order."""
+    counts: dict[tuple[str, str], int] = {}
     numbers = []
     for score in expressions:
         key = (score.video, score.object_id)
-        numbers.append(seen.get(key, 0))
-        seen[key] = numbers[-1] + 1
+        numbers.append(counts.get(key, 0))
+        counts[key] = numbers[-1] + 1
     return tuple(numbers)
 
 
@@ -113,14 +114,14 @@ def evaluate_referring(
     """Score a folder of predictions `<results>/<video>/<expression>/<frame>.png`.
 
     Args:
-        videos: the truth; an expression's number is its place in the video.
+        videos: the ground truth; an expression's number is its index in the video.
         results: the predictions' folder.
         protocol: one of `PROTOCOLS`.
-        missing: whether a prediction that is not there is an error or an empty mask.
-        how: `strict` and `processes` of `evaluate_narrative`.
+        missing: whether a missing prediction is an error or an empty mask.
+        how: `strict`, `processes` and `progress` of `evaluate_narrative`.
 
     Raises:
-        DataErrors: every missing, unreadable or mis-sized prediction at once.
+        DataErrors: all missing, unreadable or mis-sized predictions.
         UsageError: an unknown protocol.
     """
     scores = evaluate_narrative(truth_videos(videos, protocol), results, missing, **how)
@@ -128,12 +129,12 @@ def evaluate_referring(
 
 
 def truth_videos(videos: Iterable[Video], protocol: str) -> Iterable[Video]:
-    """Videos as a protocol takes their truth; UsageError for an unknown one."""
+    """Videos with the ground truth as a protocol reads it; raises UsageError for an unknown protocol."""
     return _with_absences(videos) if referring_protocol(protocol).null_is_absent else videos
 
 
 def _with_absences(videos: Iterable[Video]) -> Iterator[Video]:
-    """The same videos with an empty mask where an object has none."""
+    """The same videos with empty masks in place of null."""
     for video in videos:
         absent = empty(video.height, video.width)
         objects = [
@@ -144,6 +145,6 @@ def _with_absences(videos: Iterable[Video]) -> Iterator[Video]:
 
 
 def annotator_runs(results: Path) -> tuple[Run, ...]:
-    """The folders `anno_<k>` of label maps that ReferFormer writes for Ref-DAVIS17; none where there are none."""
-    found = {path.name[5:]: path for path in results.glob("anno_*") if path.is_dir() and path.name[5:].isdigit()}
-    return tuple(Run(found[k]) for k in sorted(found, key=int))
+    """The folders `anno_<k>` of label maps that ReferFormer writes for Ref-DAVIS17; empty where there are none."""
+    folders = {path.name[5:]: path for path in results.glob("anno_*") if path.is_dir() and path.name[5:].isdigit()}
+    return tuple(Run(folders[k]) for k in sorted(folders, key=int))

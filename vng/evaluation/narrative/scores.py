@@ -1,12 +1,13 @@
 """The official Video Narrative Grounding score, equal to the publisher's eval_vng.py.
 
-Decisions: J and F of an expression are means over the frames whose truth is not null, the first and last included; an
-empty truth counts (an empty prediction scores 1 there). The result is the mean over *all expressions pooled*, and J&F
-the mean of J and F. Predictions are `<results>/<video>/<expression>/<frame>.png`, single channel, non-zero = object.
+Decisions: J and F of an expression are means over the frames whose true mask is not null, the first and last included;
+an empty true mask counts (an empty prediction scores 1 there). The result is the mean over *all expressions pooled*,
+and J&F the mean of J and F. Predictions are `<results>/<video>/<expression>/<frame>.png`, single channel, non-zero =
+object.
 
-Frames are found by name. Where no file has a frame's name, files are numbered as the official reader numbers them (from
-0, or from 1 when there is no 0). The official reader shifts everything by one when frame 0 alone is lost; here that is
-a missing frame.
+Frames are matched by name. Where no file has a frame's name, files are numbered as by the official reader (from 0, or
+from 1 when there is no 0). The official reader shifts all frames by one when only frame 0 is missing; here that is a
+missing frame.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import frame_scores
-from vng.evaluation.predictions import PREDICT, FrameFolder, Missing, check_results, raise_problems, strange_folders
+from vng.evaluation.predictions import PREDICT, FrameFolder, Missing, check_results, raise_problems, unexpected_folders
 from vng.evaluation.workers import VideoOutcome, gather, score_videos
 from vng.frames import inside
 from vng.label_maps import MODES
 from vng.masks import RLE
 from vng.narratives import Expression
 
-DEEP_MODES = (*MODES, "I;16", "I")  # grey of 16 bits too
-AT_ONCE = 4  # frames measured together
+DEEP_MODES = (*MODES, "I;16", "I")  # also 16-bit grey
+AT_ONCE = 4  # frames scored together
 
-# Chooses the object an expression's prediction is scored against; None leaves the expression out.
+# Chooses the object that an expression's prediction is scored against; None skips the expression.
 TruthOf = Callable[[Video, Expression], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionScore:
-    """One expression's J and F in [0, 1]: means over its annotated frames, and each of them."""
+    """J and F of one expression in [0, 1]: means over its annotated frames, and the values of each frame."""
 
     video: str
     expression: int
@@ -48,17 +49,17 @@ class ExpressionScore:
     j: float
     f: float
     frames: int
-    frame_names: tuple[str, ...] = ()  # those that count, in time order
+    frame_names: tuple[str, ...] = ()  # the frames that count, in time order
     j_frames: tuple[float, ...] = ()
     f_frames: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class NarrativeScores:
-    """The pooled score and what it is made of; shares in [0, 1]."""
+    """The pooled score and its expressions; shares in [0, 1]."""
 
     expressions: tuple[ExpressionScore, ...]
-    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
+    notes: tuple[Problem, ...] = ()  # unexpected files and folders among the predictions
 
     @property
     def j(self) -> float:
@@ -76,7 +77,7 @@ class NarrativeScores:
         return 0.5 * (self.j + self.f)
 
     def line(self) -> str:
-        """What is printed, in per cent."""
+        """The printed line, in per cent."""
         figures = "  ".join(
             f"{name} {100 * value:.2f}" for name, value in (("J&F", self.jf), ("J", self.j), ("F", self.f))
         )
@@ -88,14 +89,14 @@ class NarrativeScores:
 
 
 def own_object(_video: Video, expression: Expression) -> str | None:
-    """The object an expression means: the official protocol."""
+    """The object of an expression: the official protocol."""
     return expression.object_id
 
 
 def other_object(video: Video, expression: Expression) -> str | None:
-    """Another object named in the same video, the next one in order: the control that shows whether words matter.
+    """Another object named in the same video, the next one in order: a control for the influence of the words.
 
-    None where the video names no other.
+    None where the video names no other object.
     """
     named = list(dict.fromkeys(e.object_id for e in video.expressions))
     if len(named) < 2:
@@ -116,53 +117,53 @@ def evaluate_narrative(
     """Score a folder of predictions.
 
     Args:
-        videos: the truth.
+        videos: the ground truth.
         results: the predictions' folder, in the official layout.
-        missing: whether a prediction that is not there is an error or an empty mask.
-        truth_of: which object an expression is scored against.
-        strict: whether files and folders of no frame, expression or video are errors; else they are `NarrativeScores.notes`.
-        processes: how many score, a video each; no figure depends on it.
-        progress: a bar that counts videos.
+        missing: whether a missing prediction is an error or an empty mask.
+        truth_of: chooses the object that an expression is scored against.
+        strict: whether unexpected files and folders are errors; otherwise they are `NarrativeScores.notes`.
+        processes: number of processes, each scoring one video at a time; scores do not depend on it.
+        progress: whether to show a progress bar over videos.
 
     Raises:
-        DataErrors: every missing, unreadable or mis-sized prediction at once.
+        DataErrors: all missing, unreadable or mis-sized predictions.
         WorkerDied: one of several processes was killed.
     """
     check_results(results)
-    rows, problems, known = list[ExpressionScore](), list[Problem](), set[str]()
+    rows, problems, video_ids = list[ExpressionScore](), list[Problem](), set[str]()
     work = partial(_evaluate_video, results=results, missing=missing, truth_of=truth_of)
-    found = score_videos(work, videos, problems, known, processes, progress)
-    _, notes = gather(found, rows.extend, problems, results, known, strict, "video of the dataset")
+    outcomes = score_videos(work, videos, problems, video_ids, processes, progress)
+    _, notes = gather(outcomes, rows.extend, problems, results, video_ids, strict, "video of the dataset")
     return NarrativeScores(tuple(rows), notes)
 
 
 def _evaluate_video(
     task: tuple[Video, bool], results: Path, missing: Missing, truth_of: TruthOf
 ) -> VideoOutcome[list[ExpressionScore]]:
-    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    """The outcome of one video, given without its pixels; where scoring is off, predictions are only checked."""
     video, scoring = task
-    made = VideoOutcome(list[ExpressionScore](), video.dataset)
+    outcome = VideoOutcome(list[ExpressionScore](), video.dataset)
     try:
         folder = inside(results, video.video_id)
     except DataError as error:
-        made.problems.append(error.problem)
-        return made
+        outcome.problems.append(error.problem)
+        return outcome
     targets = {index: truth_of(video, expression) for index, expression in enumerate(video.expressions)}
-    wanted = {index: annotated for index, target in targets.items() if (annotated := _annotated(video, target))}
-    made.notes = strange_folders(folder, [str(index) for index in targets], "expression of the video")
-    if wanted and missing == "error" and not any((folder / str(index)).is_dir() for index in wanted):
-        reason = f"no prediction of this video ({len(wanted)} expressions wanted)"
-        made.problems.append(Problem(str(folder), reason=reason, cure=PREDICT))
-        return made
-    for index, annotated in wanted.items():
+    to_score = {index: annotated for index, target in targets.items() if (annotated := _annotated(video, target))}
+    outcome.notes = unexpected_folders(folder, [str(index) for index in targets], "expression of the video")
+    if to_score and missing == "error" and not any((folder / str(index)).is_dir() for index in to_score):
+        reason = f"no prediction of this video ({len(to_score)} expressions expected)"
+        outcome.problems.append(Problem(str(folder), reason=reason, cure=PREDICT))
+        return outcome
+    for index, annotated in to_score.items():
         frames = ExpressionFrames(folder / str(index), video, missing)
         frames.missing([t for t, _ in annotated])
-        scores = _score(frames, annotated, scoring and not made.problems)
-        made.problems += frames.problems
-        made.notes += frames.extras()
+        scores = _score(frames, annotated, scoring and not outcome.problems)
+        outcome.problems += frames.problems
+        outcome.notes += frames.extras()
         if scores is not None:
-            made.score.append(_expression_score(video, index, str(targets[index]), annotated, *scores))
-    return made
+            outcome.score.append(_expression_score(video, index, str(targets[index]), annotated, *scores))
+    return outcome
 
 
 def _annotated(video: Video, target: str | None) -> list[tuple[int, RLE]]:
@@ -171,14 +172,14 @@ def _annotated(video: Video, target: str | None) -> list[tuple[int, RLE]]:
 
 
 class ExpressionFrames(FrameFolder):
-    """The predicted masks of one expression, its files named as frames or numbered as the official reader numbers them."""
+    """The predicted masks of one expression, in files named after frames or numbered as by the official reader."""
 
     def __init__(self, folder: Path, video: Video, missing: Missing) -> None:
         super().__init__(folder, video.frame_names, (video.height, video.width), missing, "expression")
 
-    def found(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
-        """By name; where no file has a frame's name, by the number its name ends in, from 0 or else from 1."""
-        if named := super().found(pngs):
+    def paths_by_frame(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
+        """Frame index -> its file, by name; where no name matches, by trailing number, from 0 or else from 1."""
+        if named := super().paths_by_frame(pngs):
             return named
         numbers = {int(digits.group(1)): path for stem, path in pngs.items() if (digits := re.search(r"(\d+)$", stem))}
         shift = 0 if 0 in numbers else 1
@@ -188,16 +189,16 @@ class ExpressionFrames(FrameFolder):
 def _score(
     frames: ExpressionFrames, annotated: list[tuple[int, RLE]], scoring: bool
 ) -> tuple[list[float], list[float]] | None:
-    """J and F of each annotated frame; None where something is wrong, and then all files are only read."""
+    """J and F of each annotated frame; None where there is a problem, and then the other files are only checked."""
     j: list[float] = []
     f: list[float] = []
     for begin in range(0, len(annotated), AT_ONCE):
-        some = annotated[begin : begin + AT_ONCE]
-        read = [frames.pixels(t, DEEP_MODES) for t, _ in some]
-        masks = [mask for mask in read if mask is not None]
-        scoring = scoring and not frames.problems and len(masks) == len(some)
+        batch = annotated[begin : begin + AT_ONCE]
+        pixels = [frames.pixels(t, DEEP_MODES) for t, _ in batch]
+        masks = [mask for mask in pixels if mask is not None]
+        scoring = scoring and not frames.problems and len(masks) == len(batch)
         if scoring:
-            regions, contours = frame_scores([rle for _, rle in some], masks)
+            regions, contours = frame_scores([rle for _, rle in batch], masks)
             j += regions.tolist()
             f += contours.tolist()
     return (j, f) if scoring else None
@@ -221,13 +222,13 @@ def _expression_score(
 
 
 def read_expression(video: Video, index: int, frames: Sequence[int], results: Path) -> np.ndarray:
-    """Predicted masks bool [T', H, W] of an expression, by number, on these frames; what is not there is empty.
+    """Predicted masks bool [T', H, W] of an expression, given by its number, on these frames; missing ones are empty.
 
     Raises:
         DataErrors: unreadable or mis-sized predictions.
     """
     folder = ExpressionFrames(inside(results, video.video_id) / str(index), video, "empty")
-    read = [folder.pixels(t, DEEP_MODES) for t in frames]
+    pixels = [folder.pixels(t, DEEP_MODES) for t in frames]
     raise_problems(folder.problems, (), False)
-    masks = [mask != 0 for mask in read if mask is not None]
+    masks = [mask != 0 for mask in pixels if mask is not None]
     return np.stack(masks) if masks else np.zeros((0, video.height, video.width), bool)

@@ -1,7 +1,7 @@
-"""The table of protocols: what each is called, what it takes, and which class scores it.
+"""The table of protocols: the name, the options and the scoring class of each.
 
-A new protocol is one class (`vng.evaluation.evaluation.Evaluation`) and one entry here. Command line, `vng.evaluate`, JSON, CSV
-and pages are made from them. Nothing heavy is imported, so that `--help` answers at once.
+A new protocol is one class (`vng.evaluation.evaluation.Evaluation`) and one entry here. The command line,
+`vng.evaluate`, JSON, CSV and pages are made from them. Nothing slow is imported, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ class Entry:
     """One protocol.
 
     Attributes:
-        name: on the command line and for `vng.evaluate`.
-        summary, example: for help.
+        name: its name on the command line and for `vng.evaluate`.
+        summary, example: texts of `--help`.
         home: "module:class" of its `Evaluation`.
-        dataset: help on the truth; "" where a dataset is not all there may be and `options` have the rest.
         results: help on the predictions.
+        dataset: help on the dataset with the ground truth.
+        dataset_required: whether `--dataset` is required; otherwise options can give the ground truth.
         several: whether `results` are several folders.
-        options: its own, which the class takes as keywords.
-        missing: the default for a prediction that is not there; "" where the class does not ask.
+        options: its own options, which are keyword arguments of the class.
+        missing: the default for missing predictions; "" where the class has no such option.
         checks: whether the class takes `strict` and `processes`.
-        csv: what a line of `--csv` is; "" where there is none.
-        page: help on `--html`; "" where there is none.
-        compares: whether other results may stand beside.
+        csv: the item of a row of `--csv`; "" where there is no CSV.
+        page: help on `--html`; "" where there is no page.
+        compares: whether other results can be compared (`--against`).
     """
 
     name: str
@@ -51,17 +52,19 @@ class Entry:
     missing: str = "error"
     checks: bool = True
     csv: str = ""
-    page: str = "folder for index.html: intervals, tables that sort and filter, worst and best cases; stands alone"
+    page: str = (
+        "folder for index.html, a self-contained page: intervals, tables that sort and filter, worst and best cases"
+    )
     compares: bool = True
 
     @property
     def scoring_options(self) -> tuple[Option, ...]:
-        """What the class takes beside the truth: its own options, and those that it shares with others."""
+        """The options of the class besides the ground truth: its own, and those shared with other protocols."""
         missing = Option(
             name="missing",
             choices=("error", "empty"),
             default=self.missing,
-            help=f"a prediction that is not there [{self.missing}]",
+            help=f"a missing prediction is an error, or empty [{self.missing}]",
         )
         return (*self.options, *((missing,) if self.missing else ()), *(CHECKING if self.checks else ()))
 
@@ -70,17 +73,17 @@ CHECKING = (
     Option(
         name="strict",
         flag=True,
-        help="files and folders of no frame, expression or video are errors, not notes",
+        help="unexpected files and folders among the predictions are errors, not notes",
     ),
     Option(
         name="processes",
         type=positive,
         metavar="N",
-        help="processes that score, a video each [one for 4 videos, at most one a core and 8]",
+        help="processes that score videos [one for 4 videos, at most one per core and 8]",
     ),
 )
 SPLIT = Option(name="split", type=split_name, help="only rows of this split")
-_OFFICIAL = "the official program's faults too (decay from 256 frames on, ids)"
+_OFFICIAL = "reproduce the official program's faults (decay from 256 frames on, ids)"
 
 _ALL = (
     Entry(
@@ -123,48 +126,49 @@ _ALL = (
                 type=path,
                 metavar="FOLDER",
                 help=(
-                    "with davis-unsupervised: annotations <void>/<video>/<frame>.png whose pixels of value 255 do not "
-                    "count"
+                    "with davis-unsupervised: annotations <void>/<video>/<frame>.png whose pixels of value 255 are "
+                    "excluded"
                 ),
             ),
             Option(
                 name="seen",
                 type=path,
                 metavar="FILE",
-                help="seen categories, for G: one a line, the train split's meta.json, or a VNG dataset",
+                help="seen categories, for G: a file with one per line, the train split's meta.json, or a VNG dataset",
             ),
             Option(
                 name="truth",
                 choices=("auto", "dense", "sparse", "youtube-vos"),
                 default="auto",
                 help=(
-                    "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto looks at each video [auto]"
+                    "with point-vos: masks on all frames, on a few, or as YouTube-VOS; auto decides for each video "
+                    "[auto]"
                 ),
             ),
             Option(
                 name="archive",
                 type=path,
                 metavar="OUT.zip",
-                help="do not score: check the predictions and write them as the archive an evaluation server takes",
+                help="do not score: check the predictions and write them as an archive for an evaluation server",
             ),
             Option(
                 name="meta",
                 type=path,
                 metavar="META.json",
-                help="with --archive and youtube-vos: the meta.json that says which frames are wanted [all frames]",
+                help="with --archive and youtube-vos: the meta.json that lists the required frames [all frames]",
             ),
         ),
         csv="an object",
     ),
     Entry(
         name="frame-sparsity",
-        summary="whether a few true masks a video rank methods as all of them do (Point-VOS, Figure 8)",
+        summary="agreement of method rankings from a few and from all true masks of a video (Point-VOS, Figure 8)",
         example=(
             "vng evaluate frame-sparsity --dataset data/davis-val --results METHOD_A METHOD_B METHOD_C --html page"
         ),
         home="vng.evaluation.protocols.frame_sparsity:FrameSparsityEvaluation",
         dataset="VNG dataset with true masks on many frames",
-        results="folders of predictions, one a method",
+        results="folders of predictions, one per method",
         several=True,
         options=(
             Option(
@@ -173,15 +177,15 @@ _ALL = (
                 many=True,
                 default=[1, 2, 3, 5, 10],
                 metavar="K",
-                help="evenly spaced frames a video [1 2 3 5 10]",
+                help="evenly spaced frames per video [1 2 3 5 10]",
             ),
             Option(
                 name="protocol",
                 choices=("davis", "davis-2016", "youtube-vos"),
                 default="davis",
-                help="of the dense score [davis]",
+                help="protocol of the dense score [davis]",
             ),
-            Option(name="seed", type=natural, default=0, help="of the resampling behind the interval [0]"),
+            Option(name="seed", type=natural, default=0, help="seed of the resampling for the interval [0]"),
         ),
         checks=False,
         page="folder for index.html and the plot, frame-sparsity.png",
@@ -200,10 +204,12 @@ _ALL = (
                 name="protocol",
                 choices=("ref-youtube-vos", "ref-davis", "mevis"),
                 default="ref-youtube-vos",
-                help="what counts: docs/protocols.md [ref-youtube-vos]",
+                help="scoring rules: docs/protocols.md [ref-youtube-vos]",
             ),
             Option(
-                name="official", flag=True, help="with ref-davis and folders anno_<k>: the DAVIS program's faults too"
+                name="official",
+                flag=True,
+                help="with ref-davis and folders anno_<k>: reproduce the DAVIS program's faults",
             ),
         ),
         csv="an expression",
@@ -216,7 +222,7 @@ _ALL = (
             "  vng evaluate instances --dataset data/ovis --results results.json --class-agnostic"
         ),
         home="vng.evaluation.protocols.instances:InstancesEvaluation",
-        dataset="VNG dataset with true masks; results then hold its names",
+        dataset="VNG dataset with true masks; results then use its names",
         dataset_required=False,
         results="the published list: [{video_id, category_id, segmentations, score}]",
         options=(
@@ -224,9 +230,9 @@ _ALL = (
                 name="annotations",
                 type=path,
                 metavar="FILE",
-                help="YouTube-VIS annotation file: the truth, or with --dataset what the results' ids mean",
+                help="YouTube-VIS annotation file: the ground truth, or with --dataset the meaning of the results' ids",
             ),
-            Option(name="class_agnostic", flag=True, help="categories do not count"),
+            Option(name="class_agnostic", flag=True, help="ignore categories"),
         ),
         missing="empty",
         checks=False,
@@ -253,7 +259,7 @@ _ALL = (
             "<results>/<video>/<expression>/<frame>.png"
         ),
         dataset_required=False,
-        results="predictions, whose bounding boxes answer",
+        results="predictions; their bounding boxes are the answers",
         options=(
             Option(
                 name="questions",
@@ -275,7 +281,7 @@ def make_evaluation(
     """A protocol with its options, ready to score.
 
     Raises:
-        UsageError: an unknown protocol or option, options that do not go together.
+        UsageError: an unknown protocol or option, options that cannot be combined.
         DataError: no such dataset.
     """
     entry = PROTOCOLS[one_of(protocol, PROTOCOLS, "protocol")]
@@ -291,15 +297,15 @@ def make_evaluation(
 
 
 def _truth(dataset: Any, split: str | None) -> Any:
-    """A dataset that was named or given; anything else that yields videos is taken as it is."""
+    """The dataset for a name or a `datasets.Dataset`; anything else that yields videos is returned unchanged."""
     if dataset is None:
         return None
     from datasets import Dataset
 
     from vng.dataset import as_dataset
 
-    named = isinstance(dataset, (str, Path, Dataset))
-    return as_dataset(dataset, split) if named else dataset
+    openable = isinstance(dataset, (str, Path, Dataset))
+    return as_dataset(dataset, split) if openable else dataset
 
 
 def evaluate(
@@ -319,12 +325,12 @@ def evaluate(
 
     Args:
         protocol: a name in `PROTOCOLS`: "vng", "vos", "referring", "instances", "points", "traces", "frame-sparsity".
-        dataset: the truth: a folder, a hub id, an opened dataset, or anything that yields `Video` records each time it is
-            gone through; None where an option names another truth.
+        dataset: the ground truth: a folder, a hub id, an opened dataset, or anything that yields `Video` records each
+            time it is iterated; None where an option gives the ground truth.
         results: the folder (or file) of predictions; several folders with "frame-sparsity".
         split: only rows of this split.
-        against: other predictions of the same dataset, beside these: a paired test, cases that differ most.
-        progress: whether a bar counts videos.
+        against: other predictions of the same dataset to compare with: a paired test, and the cases that differ most.
+        progress: whether to show a progress bar over videos.
         options: those of `vng evaluate PROTOCOL --help`, with _ for -.
 
     Returns:
@@ -332,7 +338,7 @@ def evaluate(
 
     Raises:
         UsageError: an unknown protocol or option.
-        DataErrors: everything wrong with the predictions at once.
+        DataErrors: all problems of the predictions.
         DataError: no such dataset, or nothing in it to score.
     """
     evaluation = make_evaluation(protocol, dataset, split, progress, **options)
@@ -342,7 +348,7 @@ def evaluate(
 def score(
     evaluation: Evaluation[Any], results: str | Path | Sequence[str | Path], against: str | Path | None = None
 ) -> Evaluated[Any]:
-    """Score predictions, and others beside them, under a protocol that was made."""
+    """Score predictions, optionally beside others, with a protocol from `make_evaluation`."""
     from vng.evaluation.evaluation import Evaluated
 
     if not isinstance(results, (str, Path)):

@@ -1,4 +1,4 @@
-"""`frame-sparsity`: whether a few true masks a video rank methods as all of them do."""
+"""`frame-sparsity`: agreement of method rankings from a few and from all true masks of a video."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class FrameSparsityEvaluation(Evaluation[FrameSparsity]):
     """Scores of a few frames beside those of all, over several methods (Point-VOS, Figure 8).
 
     Args:
-        frame_counts: evenly spaced frames a video.
-        protocol: of the dense score.
-        seed: of the resampling behind the interval.
+        frame_counts: numbers of evenly spaced frames per video.
+        protocol: protocol of the dense score.
+        seed: seed of the resampling for the interval.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class FrameSparsityEvaluation(Evaluation[FrameSparsity]):
         self.counts, self.protocol, self.seed = sorted(set(frame_counts)), Protocol(protocol), seed
 
     def score(self, results: Sequence[Path]) -> FrameSparsity:
-        """Compare the orders of the methods whose predictions these folders hold."""
+        """Compare the orders of methods; each folder has the predictions of one."""
         if len(results) < 2:
-            raise UsageError("vng evaluate frame-sparsity: give two or more folders of --results, one a method")
+            raise UsageError("vng evaluate frame-sparsity: give two or more folders of --results, one per method")
         ids = [video.video_id for video in self.videos] if not hasattr(self.dataset, "video_ids") else None
         runs = [plain_run(folder, ids or self.dataset.video_ids) for folder in results]  # type: ignore[union-attr]
-        shown = tqdm(self.videos, desc="evaluate", unit="video", disable=not self.progress)
-        return study_frame_sparsity(shown, runs, self.counts, self.protocol, self.missing, self.seed)
+        videos = tqdm(self.videos, desc="evaluate", unit="video", disable=not self.progress)
+        return study_frame_sparsity(videos, runs, self.counts, self.protocol, self.missing, self.seed)
 
     def table(self, scores: FrameSparsity) -> str:
         """Agreement of the orders by number of frames."""
@@ -59,6 +59,6 @@ class FrameSparsityEvaluation(Evaluation[FrameSparsity]):
         return scores.as_json()
 
     def write_page(self, evaluated: Evaluated[FrameSparsity], folder: Path, footer: str) -> Path:
-        """A page of its own, with the plot."""
+        """Write the page of the study, with the plot."""
         write_sparsity_page(evaluated.scores, folder)
         return folder / "index.html"

@@ -17,7 +17,7 @@ from vng.evaluation.instances import InstanceScore
 
 @dataclass(frozen=True)
 class InstanceOutcome:
-    """Average precision, the names of its categories, and of how many videos."""
+    """Average precision, the names of its categories, and the number of videos."""
 
     score: InstanceScore
     names: dict[Any, str]
@@ -32,8 +32,8 @@ class InstancesEvaluation(Evaluation[InstanceOutcome]):
     """Average precision of a `results.json`.
 
     Args:
-        annotations: the truth, or with a dataset what the results' ids mean.
-        class_agnostic: categories do not count.
+        annotations: the ground truth, or with a dataset the meaning of the results' ids.
+        class_agnostic: whether to ignore categories.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class InstancesEvaluation(Evaluation[InstanceOutcome]):
 
     def score(self, results: Path) -> InstanceOutcome:
         """Score a file of results."""
-        found, catalogue = read_results(results), self.catalogue
+        detections, catalogue = read_results(results), self.catalogue
         videos: Any = self.videos if self.dataset is not None or catalogue is None else catalogue.videos
         shown = tqdm(videos, desc="evaluate", unit="video", disable=not self.progress)
         truth = shown if self.dataset is None else dataset_videos(shown, catalogue, self.class_agnostic)
         names = None if catalogue is None else catalogue.categories
-        score = evaluate_instances(truth, found, names, self.class_agnostic, self.missing)
+        score = evaluate_instances(truth, detections, names, self.class_agnostic, self.missing)
         return InstanceOutcome(score, dict(names or {}), len(videos))
 
     def table(self, scores: InstanceOutcome) -> str:
-        """One line."""
+        """All measures in one line."""
         return f"{percents(scores.score.compute())}  ({scores.videos:,} videos)"
 
     def as_json(self, scores: InstanceOutcome) -> dict[str, Any]:
-        """The measures, and those of each category where categories count."""
+        """The measures, and those of each category unless categories are ignored."""
         tree = {**scores.score.compute(), "videos": scores.videos, "class_agnostic": self.class_agnostic}
         return tree if self.class_agnostic else {**tree, "categories": scores.by_category()}
 
     def rows(self, scores: InstanceOutcome) -> list[dict[str, Any]]:
-        """A category a line."""
+        """One row per category."""
         return [{"category": name, **value} for name, value in scores.by_category().items()]

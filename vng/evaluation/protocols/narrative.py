@@ -16,14 +16,14 @@ from vng.evaluation.report.record import Report
 
 @dataclass(frozen=True)
 class NarrativeOutcome:
-    """The official scores, and what they do not show; None for the control."""
+    """The official scores, and the additional analysis; None for the control."""
 
     scores: NarrativeScores
     analysis: NarrativeAnalysis | None
 
     @property
     def notes(self) -> tuple[Problem, ...]:
-        """What lies in the folder of predictions and belongs to no frame."""
+        """Notes on unexpected files and folders among the predictions."""
         return self.scores.notes
 
 
@@ -31,7 +31,7 @@ class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
     """J&F over all expressions, same-noun subset, swaps, presence.
 
     Args:
-        against_others: the control: each prediction is scored against another object named in the same video.
+        against_others: whether to score each prediction against another object named in the same video, as a control.
     """
 
     def __init__(self, dataset: Truth | None, *, against_others: bool = False, **more: Any) -> None:
@@ -65,19 +65,21 @@ class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
         return line if scores.analysis is None else f"{line}\n{scores.analysis.table()}"
 
     def as_json(self, scores: NarrativeOutcome) -> dict[str, Any]:
-        """The official figures and expressions, and what `NarrativeAnalysis.as_json` adds."""
+        """The official figures and expressions, and those of `NarrativeAnalysis.as_json`."""
         tree = scores.scores.as_json()
         return tree if scores.analysis is None else {**tree, **scores.analysis.as_json()}
 
     def rows(self, scores: NarrativeOutcome) -> list[dict[str, Any]]:
-        """An expression a line, hardest first."""
+        """One row per expression, hardest first."""
         return self._analysed(scores).rows()
 
     def report(self, scores: NarrativeOutcome, results: Path, name: str, title: str) -> Report:
-        """A case is an expression."""
+        """The report, whose cases are expressions."""
         return narrative_report(self._analysed(scores), results, name, title, self._open_video)
 
     def _analysed(self, scores: NarrativeOutcome) -> NarrativeAnalysis:
         if scores.analysis is None:
-            raise UsageError("vng evaluate vng: --against-others is a control of one figure, without lines and pages")
+            raise UsageError(
+                "vng evaluate vng: --against-others computes one figure only; CSV and pages are not available"
+            )
         return scores.analysis

@@ -15,7 +15,7 @@ from vng.evaluation.vos.runs import Run, plain_run
 
 
 class PointsEvaluation(Evaluation[PointScore]):
-    """Positives inside, negatives outside."""
+    """Point agreement: positives inside, negatives outside."""
 
     def __init__(self, dataset: Truth | None, **more: Any) -> None:
         super().__init__(dataset, **more)
@@ -37,19 +37,19 @@ class PointsEvaluation(Evaluation[PointScore]):
         )
 
     def table(self, scores: PointScore) -> str:
-        """One line."""
+        """All measures in one line."""
         points = sum(item.positives + item.negatives for item in scores.objects)
         return f"{percents(scores.compute())}  ({points:,} points of {len(scores.objects):,} objects)"
 
     def as_json(self, scores: PointScore) -> dict[str, Any]:
-        """Shares, and the counts of each object."""
+        """The measures, and the counts of each object."""
         return scores.as_json()
 
     def rows(self, scores: PointScore) -> list[dict[str, Any]]:
-        """An object a line."""
+        """One row per object."""
         objects = scores.as_json()["objects"]
         return [{name: value for name, value in row.items() if not name.startswith("frame_")} for row in objects]
 
     def report(self, scores: PointScore, results: Path, name: str, title: str) -> Report:
-        """A case is an object."""
+        """The report, whose cases are objects."""
         return points_report(scores, self._run(results), name, title, self._open_video)

@@ -26,41 +26,44 @@ COLUMNS = ("video", "expression", "annotator", "object_id", "noun", "frames", "j
 
 @dataclass(frozen=True)
 class AnnotatorScores:
-    """Scores of the folders `anno_<k>`, one run an annotator."""
+    """Scores of the folders `anno_<k>`, one run per annotator."""
 
     runs: VosRuns
 
     def means(self) -> dict[str, float]:
-        """Figures of a run, means over annotators."""
+        """The figures of a run, averaged over annotators."""
         figures = [summary_figures(run.summary()) for run in self.runs]
-        return {name: sum(its[name] for its in figures) / len(figures) for name in figures[0]}
+        return {name: sum(values[name] for values in figures) / len(figures) for name in figures[0]}
 
 
 class _AnnotatorRuns(RunsEvaluation):
-    """Ref-DAVIS17 as published results are scored: each annotator's label maps by the unsupervised DAVIS protocol."""
+    """Ref-DAVIS17 as in published results: each annotator's label maps with the unsupervised DAVIS protocol."""
 
     def __init__(self, dataset: Truth | None, official: bool, **more: Any) -> None:
         super().__init__(dataset, **more)
         self.protocol = Protocol("davis-unsupervised", official)
 
     def runs(self, results: Path) -> tuple[Run, ...]:
-        """One an annotator."""
-        found = annotator_runs(results)
-        if not found:
-            reason, cure = "no folder anno_<k> here, as the other results have", "give results of the same layout"
+        """One run per annotator."""
+        runs = annotator_runs(results)
+        if not runs:
+            reason, cure = (
+                "expected folders anno_<k> as in the other results, got none",
+                "give results of the same layout",
+            )
             raise DataError(results, reason=reason, cure=cure)
-        return found
+        return runs
 
 
 Scores = ReferringScores | AnnotatorScores
 
 
 class ReferringEvaluation(Evaluation[Scores]):
-    """J&F of referring expressions; with "ref-davis" and folders `anno_<k>` as ReferFormer's program scores them.
+    """J&F of referring expressions; with "ref-davis" and folders `anno_<k>` as scored by ReferFormer's program.
 
     Args:
         protocol: "ref-youtube-vos", "ref-davis" or "mevis".
-        official: with folders `anno_<k>`: the DAVIS program's faults too.
+        official: with folders `anno_<k>`: whether to reproduce the DAVIS program's faults.
     """
 
     def __init__(
@@ -79,11 +82,11 @@ class ReferringEvaluation(Evaluation[Scores]):
         return self.score_each([results])[0]
 
     def score_each(self, folders: Sequence[Path]) -> list[Scores]:
-        """Score folders, all of the layout of the first."""
+        """Score folders, all with the layout of the first."""
         if self.protocol == "ref-davis" and annotator_runs(folders[0]):
             return [AnnotatorScores(runs) for runs in self._runs.score_each(folders)]
         if self.official:
-            raise UsageError("vng evaluate referring: --official goes with --protocol ref-davis and folders anno_<k>")
+            raise UsageError("vng evaluate referring: --official requires --protocol ref-davis and folders anno_<k>")
         return [self._score(folder) for folder in folders]
 
     def _score(self, results: Path) -> ReferringScores:
@@ -101,11 +104,11 @@ class ReferringEvaluation(Evaluation[Scores]):
         return scores
 
     def notes(self, scores: Scores) -> Sequence[Problem]:
-        """What belongs to nothing."""
+        """Notes on unexpected files and folders among the predictions."""
         return self._runs.notes(scores.runs) if isinstance(scores, AnnotatorScores) else scores.notes
 
     def table(self, scores: Scores) -> str:
-        """The pooled line, and a line an annotator; or the table of the annotators' runs."""
+        """The pooled line, and one line per annotator; or the table of the annotators' runs."""
         if isinstance(scores, AnnotatorScores):
             line = percents(scores.means(), "J&F", "J", "F")
             return f"{line}  (mean of {len(scores.runs)} annotators)\n{self._runs.table(scores.runs)}"
@@ -122,13 +125,13 @@ class ReferringEvaluation(Evaluation[Scores]):
         return scores.as_json()
 
     def rows(self, scores: Scores) -> list[dict[str, Any]]:
-        """An expression a line, or an object of a run."""
+        """One row per expression, or per object of a run."""
         if isinstance(scores, AnnotatorScores):
             return self._runs.rows(scores.runs)
         return [{name: row[name] for name in COLUMNS} for row in scores.as_json()["expressions"]]
 
     def report(self, scores: Scores, results: Path, name: str, title: str) -> Report:
-        """A case is an expression, or an object of a run."""
+        """The report, whose cases are expressions, or objects of runs."""
         if isinstance(scores, AnnotatorScores):
             return self._runs.report(scores.runs, results, name, title)
         truth, plain = truth_videos(self.videos, self.protocol), NarrativeScores(scores.expressions)

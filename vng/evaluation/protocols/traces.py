@@ -15,7 +15,7 @@ from vng.evaluation.traces import TraceScore, evaluate_questions, evaluate_trace
 
 
 class TracesEvaluation(Evaluation[TraceScore]):
-    """Of published questions, or of the expressions of a dataset made from traces.
+    """Trace recall and precision of published questions, or of the expressions of a dataset made from traces.
 
     Args:
         questions: the published file; None: the dataset's expressions are the questions.
@@ -30,31 +30,31 @@ class TracesEvaluation(Evaluation[TraceScore]):
 
     @property
     def place(self) -> Path:
-        """Of the dataset, or of the questions."""
+        """Path of the dataset, or of the questions."""
         return super().place if self.questions is None else self.questions
 
     def score(self, results: Path) -> TraceScore:
-        """Score predictions, whose bounding boxes answer."""
+        """Score predictions, whose bounding boxes are the answers."""
         checking: dict[str, Any] = {"strict": self.strict, "progress": self.progress}
         if self.questions is not None:
-            processes = self.asked_processes
+            processes = self.requested_processes
             return evaluate_questions(self.questions, results, self.missing, processes=processes, **checking)
         return evaluate_traced_expressions(self.videos, results, self.missing, processes=self.processes, **checking)
 
     def table(self, scores: TraceScore) -> str:
-        """One line."""
+        """All measures in one line."""
         return f"{percents(scores.compute())}  ({len(scores.answers):,} questions)"
 
     def as_json(self, scores: TraceScore) -> dict[str, Any]:
-        """Shares, and each question."""
+        """The measures, and the answer to each question."""
         return scores.as_json()
 
     def rows(self, scores: TraceScore) -> list[dict[str, Any]]:
-        """A question a line."""
+        """One row per question."""
         return scores.as_json()["questions"]
 
     def report(self, scores: TraceScore, results: Path, name: str, title: str) -> Report:
-        """A case is a question."""
+        """The report, whose cases are questions."""
         if self.questions is not None:
             return questions_report(scores, self.questions, results, name, title)
         return traced_report(scores, results, name, title, self._open_video)

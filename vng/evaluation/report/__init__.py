@@ -1,1 +1,1 @@
-"""Reports: scores as a page, beside those of other results."""
+"""Reports: scores as an HTML page, optionally beside those of other results."""

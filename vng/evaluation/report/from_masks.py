@@ -1,6 +1,6 @@
-"""Reports from scores: what a protocol scored becomes the record that `report_page` shows.
+"""Report records from the scores of protocols with true masks (`page` writes the page).
 
-Pictures are read when they are asked for, one video at a time.
+Pictures are read on demand, one video at a time.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from vng.evaluation.vos.scores import ObjectScore, Run, VosScores
 from vng.evaluation.vos.targets import MERGED
 from vng.masks import RLE, decode, union
 
-GREY = 110  # of frames a dataset has no pixels of
+GREY = 110  # value of frames whose pixels the dataset lacks
 Videos = Callable[[str], Video]  # opens a video by its id
 
 
 def opener(videos: Callable[[], Iterable[Video]]) -> Videos:
-    """Opens videos by id and keeps the last one.
+    """A function that opens videos by id and keeps the last one.
 
-    A `VngDataset` is asked for the row; other sources are gone through, from the last video found, and once more from the
-    beginning, so that videos asked for in their order cost one pass.
+    A `VngDataset` is indexed; other sources are iterated from the last position, and then once more from the beginning,
+    so that videos opened in their order cost one pass.
     """
     last: dict[str, Video] = {}
     ahead: Iterator[Video] = iter(())
 
-    def found(name: str) -> Video:
+    def find(name: str) -> Video:
         nonlocal ahead
         source = videos()
         if isinstance(source, VngDataset):
@@ -50,7 +50,7 @@ def opener(videos: Callable[[], Iterable[Video]]) -> Videos:
     def open_video(name: str) -> Video:
         if name not in last:
             last.clear()
-            last[name] = found(name)
+            last[name] = find(name)
         return last[name]
 
     return open_video
@@ -69,7 +69,7 @@ def narrative_report(
 ) -> Report:
     """The report of `vng evaluate vng`; a case is an expression.
 
-    `nouns` says whether expressions are nouns, so that some may be called the same.
+    `nouns`: whether expressions are nouns, several of which may have the same head word.
     """
     cases = tuple(_expression_case(detail, nouns) for detail in analysis.details)
 
@@ -81,7 +81,8 @@ def narrative_report(
         truth = video.object_by_id[video.expressions[index].object_id].segmentations
         return [view_of(video, t, truth[t], mask) for t, mask in zip(places, masks, strict=True)]
 
-    lead = "J&F of Video Narrative Grounding, the mean over all expressions; below it, what the official score does not show."
+    lead = "J&F of Video Narrative Grounding, the mean over all expressions; "
+    lead += "below it, what the official score does not show."
     columns = NARRATIVE_COLUMNS if nouns else NARRATIVE_COLUMNS[2:]
     return Report(
         name=name,
@@ -179,12 +180,12 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
 def _object_case(run: VosScores, score: ObjectScore, seen: Collection[str] | None, several: bool) -> Case:
     j, f = run.statistics(score)
     group = score.category if seen is None else "seen" if score.category in seen else "unseen"
-    called = score.object_id if score.category in ("", score.object_id) else f"{score.object_id} ({score.category})"
+    label = score.object_id if score.category in ("", score.object_id) else f"{score.object_id} ({score.category})"
     more = tuple(None if np.isnan(v) else round(100 * v, 1) for v in (j.recall, j.decay))
     return Case(
         key=f"{run.run.name}/{score.video}/{score.object_id}" if several else f"{score.video}/{score.object_id}",
         video=score.video,
-        name=called,
+        name=label,
         group=run.run.name if several else group,
         score=0.5 * (j.mean + f.mean),
         parts=(j.mean, f.mean),
@@ -196,11 +197,11 @@ def _object_case(run: VosScores, score: ObjectScore, seen: Collection[str] | Non
 
 def _vos_measures(rows: Sequence[tuple[VosScores, ObjectScore]], seen: Collection[str] | None) -> Iterator[Measure]:
     videos = [score.video for _, score in rows]
-    found = [run.statistics(score) for run, score in rows]
-    jf = [0.5 * (j.mean + f.mean) for j, f in found]
+    statistics = [run.statistics(score) for run, score in rows]
+    jf = [0.5 * (j.mean + f.mean) for j, f in statistics]
     if seen is not None:
-        known = np.array([score.category in seen for _, score in rows], float)
-        parts = [Ratio.of(videos, side * np.array(jf), side) for side in (known, 1 - known)]
+        in_seen = np.array([score.category in seen for _, score in rows], float)
+        parts = [Ratio.of(videos, side * np.array(jf), side) for side in (in_seen, 1 - in_seen)]
         yield Measure("G", Ratio.mean_of(parts), "mean of J seen, F seen, J unseen, F unseen")
     yield Measure("J&F", Ratio.of(videos, jf), "mean of J and F over all objects")
     if seen is not None:
@@ -208,27 +209,28 @@ def _vos_measures(rows: Sequence[tuple[VosScores, ObjectScore]], seen: Collectio
         yield Measure("unseen J&F", parts[1], "objects of unseen categories")
     named = (("J", "region similarity (IoU)"), ("F", "boundary F-measure"))
     for index, (name, text) in enumerate(named):
-        yield Measure(name, Ratio.of(videos, [row[index].mean for row in found]), text)
+        yield Measure(name, Ratio.of(videos, [row[index].mean for row in statistics]), text)
     for index, (name, _) in enumerate(named):
-        recall, decay = ([getattr(row[index], what) for row in found] for what in ("recall", "decay"))
+        recall, decay = ([getattr(row[index], measure) for row in statistics] for measure in ("recall", "decay"))
         yield Measure(f"{name} recall", Ratio.of(videos, recall), "share of frames above 0.5")
         yield Measure(f"{name} decay", Ratio.of(videos, decay), "first quarter's mean minus the last's")
 
 
 def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str], proposals: bool = False) -> list[View]:
-    """Frames of an object; of `proposals`, whose numbers mean nothing, the one that overlaps it most."""
+    """Views of an object; with `proposals`, whose numbers have no meaning, of the one that overlaps it most."""
     reader = VideoPredictions(run, video, "empty")
     places = [video.frame_names.index(frame) for frame in frames]
     merged = object_id == MERGED and object_id not in video.object_by_id
     truth: Sequence[RLE | None]
     if merged:
-        known = [[rle for item in video.objects if (rle := item.segmentations[t]) is not None] for t in places]
-        truth = [union(masks) if masks else None for masks in known]
+        masks_by_frame = [[rle for item in video.objects if (rle := item.segmentations[t]) is not None] for t in places]
+        truth = [union(masks) if masks else None for masks in masks_by_frame]
     elif object_id in video.object_by_id:
         truth = [video.object_by_id[object_id].segmentations[t] for t in places]
     else:
         truth = [None for _ in places]
-    number = None if merged else reader.numbers.get(object_id) or int(object_id)  # --official: a number nobody has
+    # with --official an object id can be a number that no object of the dataset has
+    number = None if merged else reader.numbers.get(object_id) or int(object_id)
     views = []
     for t, rle in zip(places, truth, strict=True):
         labels = reader.read(t, None)
@@ -244,7 +246,7 @@ def _object_views(video: Video, run: Run, object_id: str, frames: Sequence[str],
 
 
 def _best_proposal(labels: np.ndarray, truth: RLE | None) -> np.ndarray:
-    """The mask bool [H, W] of the number of highest IoU with the truth; nothing where none overlaps."""
+    """The mask bool [H, W] of the number of highest IoU with the true mask; empty where none overlaps."""
     mask = np.zeros(labels.shape, bool) if truth is None else decode(truth)
     inter, sizes = (np.bincount(values.ravel(), minlength=256) for values in (labels[mask], labels))
     iou = inter / np.maximum(sizes + np.count_nonzero(mask) - inter, 1)
@@ -253,7 +255,7 @@ def _best_proposal(labels: np.ndarray, truth: RLE | None) -> np.ndarray:
 
 
 def view_of(video: Video, t: int, truth: RLE | None, prediction: np.ndarray) -> View:
-    """A frame of a video, grey where the dataset has no pixels, with masks."""
+    """A frame of a video with masks; grey where the dataset has no pixels."""
     size = (video.height, video.width)
     image = np.full((*size, 3), GREY, np.uint8) if video.frames is None else video.frames[t]
     return View(

@@ -1,6 +1,6 @@
-"""Reports of predictions that are scored by points and by mouse traces: `vng evaluate points` and `traces`.
+"""Report records from the scores of `vng evaluate points` and `traces`.
 
-As `report_sources`, for protocols without true masks.
+As `from_masks`, for protocols without true masks.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ AGREEMENT = Scale(
 RECALL_AND_PRECISION = Scale("R&P", ("recall", "precision"), ("R&P",), "trace", "trace and the square about it")
 POINTS_LEAD = "Agreement with verified points: positives (green) belong inside, negatives (red) outside."
 TRACES_LEAD = (
-    "The bounding box of a prediction answers. Recall: share of the mouse trace in it; precision: share of it in the square "
-    "about the trace. R&P is the mean of both."
+    "The bounding box of a prediction answers. Recall: share of the mouse trace in it; precision: share of it in the "
+    "square about the trace. R&P is the mean of both."
 )
 
 
@@ -77,12 +77,12 @@ def points_report(score: PointScore, run: Run, name: str, title: str, open_video
 
 
 def _object_case(item: ObjectAgreement) -> Case:
-    called = item.object_id if item.name in ("", item.object_id) else f"{item.object_id} ({item.name})"
+    label = item.object_id if item.name in ("", item.object_id) else f"{item.object_id} ({item.name})"
     parts = (share(item.positives_inside, item.positives), share(item.negatives_outside, item.negatives))
     return Case(
         key=f"{item.video}/{item.object_id}",
         video=item.video,
-        name=called,
+        name=label,
         group="",
         score=item.agreement,
         parts=parts,
@@ -108,9 +108,9 @@ def _point_measures(items: Sequence[ObjectAgreement]) -> list[Measure]:
 
 
 def traced_report(score: TraceScore, results: Path, name: str, title: str, open_video: Videos) -> Report:
-    """The report of `vng evaluate traces --dataset`; a case is an expression on a frame its trace was drawn on."""
+    """The report of `vng evaluate traces --dataset`; a case is an expression on a frame with its trace."""
 
-    def named(answer: Answer) -> Case:
+    def case_of(answer: Answer) -> Case:
         video, index = open_video(answer.video), int(answer.question.partition("/")[0])
         expression = video.expressions[index]
         caption, span = video.narratives[expression.narrative].description, (expression.start, expression.end)
@@ -128,19 +128,19 @@ def traced_report(score: TraceScore, results: Path, name: str, title: str, open_
             for t, mask in zip(places, masks, strict=True)
         ]
 
-    return _trace_report(score, name, title, tuple(named(answer) for answer in score.answers), view)
+    return _trace_report(score, name, title, tuple(case_of(answer) for answer in score.answers), view)
 
 
 def questions_report(score: TraceScore, questions: Path, results: Path, name: str, title: str) -> Report:
-    """The report of `vng evaluate traces --questions`; a case is a question. The file holds no pixels: frames are grey."""
-    asked = {(video, item["question_hash"]): item for video, item in read_questions(questions)}
-    texts = {key: str(item.get("question", "")) for key, item in asked.items()}
+    """The report of `vng evaluate traces --questions`; cases are questions, frames grey (no pixels in the file)."""
+    questions_by_key = {(video, item["question_hash"]): item for video, item in read_questions(questions)}
+    texts = {key: str(item.get("question", "")) for key, item in questions_by_key.items()}
     cases = tuple(
         replace(_answer_case(answer), caption=texts[answer.video, answer.question]) for answer in score.answers
     )
 
     def view(case: Case, frames: Sequence[str]) -> list[View]:
-        item = asked[case.video, case.key.removeprefix(f"{case.video}/")]
+        item = questions_by_key[case.video, case.key.removeprefix(f"{case.video}/")]
         trace = decode(question_trace(item))
         folder = question_folder(results, case.video, item, trace.shape, "empty")
         labels = folder.pixels(0)

@@ -1,6 +1,6 @@
-"""A report as one page that stands alone: figures with intervals, plots, cases to look at, tables that sort and filter.
+"""A report as one self-contained page: figures with intervals, plots, pictures of cases, tables that sort and filter.
 
-Only the cases that are shown are opened, one video at a time, so that thousands of cases cost their lines in the table.
+Only the cases shown are opened, one video at a time; any other case costs only its row in the table.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from vng.pages import embed_image, marked_html, render_page
 from vng.viewer import draw_points, overlay, tile
 
 DIFFERING, WORST, BEST = 8, 8, 4  # cases shown
-FRAMES = 3  # of each
+FRAMES = 3  # of each case
 WIDTH, HEIGHT = 320, 240  # of a picture at most
-BUDGET = 4_000_000  # bytes of all pictures as they stand in the page
-FEW_VIDEOS = 20  # below, an interval is said to be rough
+BUDGET = 4_000_000  # bytes of all pictures as embedded in the page
+FEW_VIDEOS = 20  # with fewer videos, the page calls intervals rough
 WHITE = (255, 255, 255)
 TRUTH, FIRST, SECOND = (53, 178, 111), (47, 127, 224), (232, 131, 58)  # as the template's --truth, --a, --b
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A case to look at, what the other results say of it, and which of its frames."""
+    """A case shown in pictures, the same case of the other results, and indices of the frames shown."""
 
     case: Case
     rival: Case | None
@@ -44,9 +44,9 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
     """Write `folder/index.html`; returns its path.
 
     Args:
-        report: what was scored.
-        pairing: the report beside another one (`report.pair`).
-        footer: how the page was made.
+        report: the record of the scores.
+        pairing: the comparison with another report (`record.pair`).
+        footer: the command that made the page.
     """
     chosen = choose(report, pairing)
     cards = _cards(report, pairing, chosen)
@@ -87,27 +87,27 @@ def write_report(report: Report, folder: Path, pairing: Pairing | None = None, f
 
 
 def choose(report: Report, pairing: Pairing | None) -> dict[str, list[Shown]]:
-    """Which cases are shown, each once: those that differ most, the worst, the best."""
+    """Cases to show, each once: those that differ most, the worst, the best."""
     rivals = {} if pairing is None else {first.key: second for first, second in pairing.pairs}
     ranked = sorted(report.cases, key=lambda case: (case.score, case.key))
     differing = sorted(
         (case for case in ranked if case.key in rivals and case.score != rivals[case.key].score),
         key=lambda case: -abs(case.score - rivals[case.key].score),
     )[:DIFFERING]
-    taken = {case.key for case in differing}
-    worst = [case for case in ranked if case.key not in taken][:WORST]
-    taken |= {case.key for case in worst}
-    best = [case for case in reversed(ranked) if case.key not in taken][:BEST]
+    chosen = {case.key for case in differing}
+    worst = [case for case in ranked if case.key not in chosen][:WORST]
+    chosen |= {case.key for case in worst}
+    best = [case for case in reversed(ranked) if case.key not in chosen][:BEST]
 
     def shown(cases: Sequence[Case], by_difference: bool = False) -> list[Shown]:
-        found = [(case, rivals.get(case.key)) for case in cases]
-        return [Shown(case, rival, _frames(case, rival if by_difference else None)) for case, rival in found]
+        matched = [(case, rivals.get(case.key)) for case in cases]
+        return [Shown(case, rival, _frames(case, rival if by_difference else None)) for case, rival in matched]
 
     return {"differ": shown(differing, True), "worst": shown(worst), "best": shown(best)}
 
 
 def _frames(case: Case, rival: Case | None) -> tuple[int, ...]:
-    """Of each third of the frames the one of lowest value, or of the largest difference."""
+    """For each third of the frames, the index of the lowest value, or of the largest difference."""
     values = np.array(case.course)
     if rival is not None and rival.frames == case.frames:
         values = -np.abs(values - np.array(rival.course))
@@ -117,42 +117,43 @@ def _frames(case: Case, rival: Case | None) -> tuple[int, ...]:
 
 def _score_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     videos = len({case.video for case in report.cases})
-    text = f"{len(report.cases):,} {report.unit}s of {videos:,} videos. Per cent; 95 % intervals from a bootstrap over videos."
+    text = f"{len(report.cases):,} {report.unit}s of {videos:,} videos. "
+    text += "Per cent; 95 % intervals from a bootstrap over videos."
     if videos < FEW_VIDEOS:
         text += f" With {videos} videos they are rough, and rather too narrow."
     if pairing is None:
         header = ["figure", "value", "95 % interval", "over", "what it is"]
         rows = []
         for measure in report.measures:
-            found = bootstrap_interval(measure.ratio)
-            interval = span(found.low, found.high)
-            rows.append([measure.name, percent(found.value), interval, f"{measure.ratio.items:,}", measure.text])
+            interval = bootstrap_interval(measure.ratio)
+            limits = span(interval.low, interval.high)
+            rows.append([measure.name, percent(interval.value), limits, f"{measure.ratio.items:,}", measure.text])
         return {"id": "scores", "title": "Scores", "text": text, "header": header, "rows": rows, "numbers": (1, 2, 3)}
     text += " The difference is tested on the same draws for both (paired bootstrap, two-sided)."
     header = ["figure", report.name, pairing.second.name, "difference", "95 % interval", "p", "what it is"]
     rows = [
         [
             measure.name,
-            percent(found.first),
-            percent(found.second),
-            percent(found.difference, "+"),
-            span(found.low, found.high, "+"),
-            p_value(found.p),
+            percent(paired.first),
+            percent(paired.second),
+            percent(paired.difference, "+"),
+            span(paired.low, paired.high, "+"),
+            p_value(paired.p),
             measure.text,
         ]
-        for measure, found in pairing.tests
+        for measure, paired in pairing.tests
     ]
     return {"id": "scores", "title": "Scores", "text": text, "header": header, "rows": rows, "numbers": (1, 2, 3, 4, 5)}
 
 
 def _plot_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
     both = [("a", report.cases)] + ([] if pairing is None else [("b", pairing.second.cases)])
-    bars, most = histogram_svg([(kind, [case.score for case in cases]) for kind, cases in both])
+    bars, highest = histogram_svg([(kind, [case.score for case in cases]) for kind, cases in both])
     plots = [
         {
             "svg": bars,
             "title": f"{report.scale.score} of {report.unit}s",
-            "top": f"{most:,}",
+            "top": f"{highest:,}",
             "left": "0",
             "right": "100",
         }
@@ -171,19 +172,20 @@ def _plot_section(report: Report, pairing: Pairing | None) -> dict[str, Any]:
         )
     if pairing is not None:
         dots = scatter_svg([(second.score, first.score) for first, second in pairing.pairs])
-        title = f"{report.scale.score} of each {report.unit}: {report.name} (upwards) over {pairing.second.name} (to the right)"
+        names = f"{report.name} (upwards) over {pairing.second.name} (to the right)"
+        title = f"{report.scale.score} of each {report.unit}: {names}"
         plots.append({"svg": dots, "title": title, "top": "100", "left": "0", "right": "100", "square": "yes"})
     return {"id": "distribution", "title": "Distribution", "plots": plots}
 
 
 def _cards(report: Report, pairing: Pairing | None, chosen: dict[str, list[Shown]]) -> dict[str, dict[str, Any]]:
-    """A card of each case shown, by key; videos are opened one after the other."""
-    found = sorted((item for shown in chosen.values() for item in shown), key=lambda item: item.case.video)
+    """A card for each case shown, by key; videos are opened one after the other."""
+    items = sorted((item for shown in chosen.values() for item in shown), key=lambda item: item.case.video)
     other = None if pairing is None else pairing.second
-    pictures = {item.case.key: _pictures(report, other, item) for item in found}
+    pictures = {item.case.key: _pictures(report, other, item) for item in items}
     embed = _embedder([image for rows in pictures.values() for row in rows for _, image in row["pictures"]])
     cards = {}
-    for number, item in enumerate(found):
+    for number, item in enumerate(items):
         views = [
             {"note": row["note"], "pictures": [(label, embed(image)) for label, image in row["pictures"]]}
             for row in pictures[item.case.key]
@@ -245,13 +247,13 @@ def _pictures(report: Report, other: Report | None, item: Shown) -> list[dict[st
 
 
 def _true_panel(image: np.ndarray, view: View) -> np.ndarray:
-    """What is there over its frame, shrunk to `image`: a mask, points, a box."""
+    """The ground truth (mask, points, box) over its frame, scaled to `image`."""
     painted = image if view.truth is None else overlay(image, [resize(view.truth, *image.shape[:2])], [TRUTH])
     return _marked(painted, view, view.true_box, TRUTH)
 
 
 def _panel(image: np.ndarray, view: View, colour: tuple[int, int, int]) -> np.ndarray:
-    """A predicted mask over its frame, shrunk to `image`; the true outline in white, points as they are."""
+    """A predicted mask over its frame, scaled to `image`; the true outline in white, with the points."""
     painted = overlay(image, [resize(view.prediction, *image.shape[:2])], [colour])
     if view.truth is not None:
         truth = resize(view.truth, *image.shape[:2]).astype(np.uint8)
@@ -261,7 +263,7 @@ def _panel(image: np.ndarray, view: View, colour: tuple[int, int, int]) -> np.nd
 
 
 def _marked(image: np.ndarray, view: View, box: Box | None, colour: tuple[int, int, int]) -> np.ndarray:
-    """The picture with the view's points and a box, which are given in pixels of the view."""
+    """The picture with the view's points and a box, both in pixels of the view."""
     image = image.copy()
     scale = image.shape[0] / view.image.shape[0]
     if box is not None:
@@ -279,7 +281,7 @@ def _small(image: np.ndarray) -> np.ndarray:
 
 
 def _embedder(images: Sequence[np.ndarray]) -> Callable[[np.ndarray], str]:
-    """Pictures as data URLs, of the best quality at which all of them fit into the budget."""
+    """Encodes pictures as data URLs, with the highest quality at which all of them fit into the budget."""
     for quality in (75, 55, 35, 15):
         urls = {id(image): embed_image(image, quality, webp=True) for image in images}
         if sum(map(len, urls.values())) <= BUDGET:

@@ -1,6 +1,6 @@
-"""Plots of a report as inline SVG. Lines take the page's colours by class (a: these results, b: the others).
+"""Plots of a report as inline SVG. Lines have the page's colours by class (a: these results, b: the others).
 
-Plots stretch to the width of their place, so they hold no text: labels are the page's.
+Plots stretch to the width of their container, so they contain no text; the page adds the labels.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from vng.evaluation.report.record import Case
 
 BINS, STEPS = 20, 24
-MOST_POINTS = 400  # of a curve; longer ones are averaged
+MOST_POINTS = 400  # of a curve; longer curves are averaged
 MOST_DOTS = 2000
 
 
 def thinned(values: Sequence[float], count: int) -> list[float]:
-    """At most `count` values: means of neighbours where there are more."""
+    """At most `count` values; longer sequences are averaged over runs of consecutive values."""
     if len(values) <= count:
         return list(values)
     edges = np.linspace(0, len(values), count + 1).astype(int)
@@ -25,7 +25,7 @@ def thinned(values: Sequence[float], count: int) -> list[float]:
 
 
 def curves_svg(lines: Sequence[tuple[str, Sequence[float]]], marks: Sequence[float] = (), height: int = 120) -> str:
-    """Shares over time, one line for each (class, values); `marks` are places in [0, 1] shown as upright ticks."""
+    """Shares over time, one line for each (class, values); `marks` are positions in [0, 1] shown as vertical ticks."""
     width = 640
     drawn = [f'<path class="grid" d="M0 {y}H{width}"/>' for y in (0.5, height / 2, height - 0.5)]
     drawn += [f'<path class="tick" d="M{_number(x * width)} 0V{height}"/>' for x in marks]
@@ -41,21 +41,21 @@ def curves_svg(lines: Sequence[tuple[str, Sequence[float]]], marks: Sequence[flo
 
 
 def histogram_svg(groups: Sequence[tuple[str, Sequence[float]]], height: int = 150) -> tuple[str, int]:
-    """How many values lie in each twentieth of [0, 1], for each (class, values) side by side; (SVG, highest count)."""
+    """Histogram over twentieths of [0, 1], for each (class, values) side by side; (SVG, highest count)."""
     counts = [np.histogram(np.clip(values, 0, 1), BINS, (0, 1))[0] for _, values in groups]
-    most = max(1, *(int(c.max()) for c in counts))
+    highest = max(1, *(int(c.max()) for c in counts))
     width, bar = 640, 640 / BINS
     each = (bar - 4) / len(groups)
     drawn = [f'<path class="grid" d="M0 {y}H{width}"/>' for y in (0.5, height / 2, height - 0.5)]
     for g, ((kind, _), row) in enumerate(zip(groups, counts, strict=True)):
         for i, count in enumerate(row.tolist()):
             if count:
-                tall = count / most * (height - 2)
-                place = f'x="{_number(i * bar + 2 + g * each)}" y="{_number(height - tall)}"'
+                bar_height = count / highest * (height - 2)
+                place = f'x="{_number(i * bar + 2 + g * each)}" y="{_number(height - bar_height)}"'
                 low, high = round(100 * i / BINS), round(100 * (i + 1) / BINS)
-                size = f'width="{_number(each)}" height="{_number(tall)}"'
+                size = f'width="{_number(each)}" height="{_number(bar_height)}"'
                 drawn.append(f'<rect class="{kind}" {place} {size}><title>{low} to {high}: {count}</title></rect>')
-    return _svg(width, height, drawn), most
+    return _svg(width, height, drawn), highest
 
 
 def scatter_svg(pairs: Sequence[tuple[float, float]], side: int = 320) -> str:
@@ -72,7 +72,7 @@ def scatter_svg(pairs: Sequence[tuple[float, float]], side: int = 320) -> str:
 
 
 def mean_course(cases: Sequence[Case]) -> list[float]:
-    """The mean of all cases' courses, in 24 steps from each one's first to its last frame that counts."""
+    """The mean of all cases' courses, in 24 steps from the first to the last frame that counts of each."""
     tables = [np.interp(np.linspace(0, 1, STEPS), _places(len(c.course)), c.course) for c in cases if c.course]
     return np.mean(tables, 0).tolist() if tables else []
 
@@ -87,5 +87,5 @@ def _number(value: float) -> str:
 
 def _svg(width: int, height: int, drawn: Sequence[str], stretch: bool = True) -> str:
     ratio = ' preserveAspectRatio="none"' if stretch else ""
-    # no xmlns: HTML knows what svg is, and a page that stands alone names no address
+    # no xmlns: HTML does not need it, and a self-contained page names no address
     return f'<svg viewBox="0 0 {width} {height}"{ratio} aria-hidden="true">{"".join(drawn)}</svg>'

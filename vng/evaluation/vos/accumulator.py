@@ -1,4 +1,4 @@
-"""Scores of video object segmentation of masks in memory."""
+"""Scores of video object segmentation for masks in memory."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class VosScore(Accumulator[tuple[list[ObjectScore], tuple[LeftOut, ...]]]):
 
     Args:
         protocol: "davis", "davis-2016", "davis-unsupervised", "youtube-vos" or "point-vos".
-        official: the official program's faults too.
-        truth: how "point-vos" takes the ground truth.
-        seen: categories that were seen in training, for G.
-        missing: whether None in a prediction, or an object that is not in it, is an error or an empty mask.
+        official: whether to reproduce the official program's faults.
+        truth: how "point-vos" reads the ground truth.
+        seen: categories seen in training, for G.
+        missing: whether None in a prediction, or an object without a prediction, is an error or an empty mask.
     """
 
     protocol: str = "davis"
@@ -57,15 +57,15 @@ class VosScore(Accumulator[tuple[list[ObjectScore], tuple[LeftOut, ...]]]):
         """Add a video.
 
         Args:
-            video_id: any name, once.
-            truth: masks of its one object "1", or of each object by id.
-            prediction: the same; with "davis-unsupervised" at most 20 proposals, whatever their ids.
+            video_id: any name; it can be added only once.
+            truth: masks of a single object "1", or of each object by id.
+            prediction: the same; with "davis-unsupervised" at most 20 proposals with any ids.
             categories: object id -> category, for G.
             points: object id -> points, for "point-vos".
-            void: bool [T, H, W], pixels to leave out ("davis-unsupervised").
+            void: bool [T, H, W], pixels to exclude ("davis-unsupervised").
 
         Raises:
-            ValueError: a video twice, numbers of frames or sizes that differ, a prediction that is missing.
+            ValueError: a video added twice, numbers of frames or sizes that differ, a missing prediction.
         """
         self._check_new(video_id, f"video {video_id!r}")
         true, predicted = _by_id(truth), _by_id(prediction)
@@ -77,11 +77,11 @@ class VosScore(Accumulator[tuple[list[ObjectScore], tuple[LeftOut, ...]]]):
         self._parts[video_id] = object_scores(video, targets, rows), targets.left_out
 
     def rules(self) -> Any:
-        """Protocol and seen categories."""
+        """Protocol and seen categories, which two scores must share to be merged."""
         return self._rules, self.seen
 
     def scores(self) -> VosScores:
-        """Everything: each object's scores on each frame."""
+        """All scores: those of each object on each frame."""
         ordered = [self._parts[name] for name in sorted(self._parts)]
         objects = tuple(score for scores, _ in ordered for score in scores)
         left_out = tuple(item for _, items in ordered for item in items)
@@ -90,27 +90,27 @@ class VosScore(Accumulator[tuple[list[ObjectScore], tuple[LeftOut, ...]]]):
     def compute(self) -> dict[str, float]:
         """Means over objects, shares in [0, 1]; NaN where nothing was scored.
 
-        "J&F", "J", "F", "J-recall", "J-decay", "F-recall", "F-decay", and where `seen` is given "G", "J-seen", "F-seen",
+        "J&F", "J", "F", "J-recall", "J-decay", "F-recall", "F-decay", and with `seen` also "G", "J-seen", "F-seen",
         "J-unseen", "F-unseen".
         """
         scores = self.scores()
-        made = summary_figures(scores.summary())
+        figures = summary_figures(scores.summary())
         if self.seen is not None:
             overall = scores.overall(self.seen)
-            made["G"] = overall.g
+            figures["G"] = overall.g
             for name, part in (("seen", overall.seen), ("unseen", overall.unseen)):
-                made |= {f"J-{name}": part.j.mean, f"F-{name}": part.f.mean}
-        return made
+                figures |= {f"J-{name}": part.j.mean, f"F-{name}": part.f.mean}
+        return figures
 
     def _scored(
         self, video: Video, targets: Targets, predicted: Mapping[str, Masks], _void: np.ndarray | None
     ) -> list[list[tuple[float, float]]]:
         rows: list[list[tuple[float, float]]] = [[] for _ in targets.scored]
         for t in sorted(set().union(*(target.frames for target in targets.scored))):
-            there = [k for k, target in enumerate(targets.scored) if t in target.frames]
-            truth = [_at(targets.scored[k].masks, t) for k in there]
-            masks = [self._prediction(video, targets.scored[k], predicted, t) for k in there]
-            for k, j, f in zip(there, *frame_scores(truth, masks), strict=True):
+            counted = [k for k, target in enumerate(targets.scored) if t in target.frames]
+            truth = [_at(targets.scored[k].masks, t) for k in counted]
+            masks = [self._prediction(video, targets.scored[k], predicted, t) for k in counted]
+            for k, j, f in zip(counted, *frame_scores(truth, masks), strict=True):
                 rows[k].append((float(j), float(f)))
         return rows
 
@@ -120,19 +120,19 @@ class VosScore(Accumulator[tuple[list[ObjectScore], tuple[LeftOut, ...]]]):
         scores = ProposalScores([target.frames for target in targets.scored])
         for t in sorted(set().union(*(target.frames for target in targets.scored))):
             truth = [_at(target.masks, t) for target in targets.scored if t in target.frames]
-            shown = {n: mask for n, its in enumerate(predicted.values(), 1) if (mask := its[t]) is not None}
-            masks = [*shown.values(), empty(video.height, video.width)]
-            scores.add(t, list(shown), pairwise_frame_scores(truth, masks, None if void is None else void[t]))
+            proposals = {n: mask for n, masks in enumerate(predicted.values(), 1) if (mask := masks[t]) is not None}
+            candidates = [*proposals.values(), empty(video.height, video.width)]
+            scores.add(t, list(proposals), pairwise_frame_scores(truth, candidates, None if void is None else void[t]))
         return scores.matched(by_proposal=self.official)
 
     def _prediction(self, video: Video, target: Target, predicted: Mapping[str, Masks], t: int) -> Mask:
         if target.merged:
             return _union(video, [masks[t] for masks in predicted.values()])
         masks = predicted.get(target.object_id)
-        found = None if masks is None else masks[t]
-        if found is None and self.missing == "error" and target.number is None:
+        mask = None if masks is None else masks[t]
+        if mask is None and self.missing == "error" and target.number is None:
             raise ValueError(f"video {video.video_id!r}: no prediction of object {target.object_id!r} in frame {t}")
-        return empty(video.height, video.width) if found is None else found
+        return empty(video.height, video.width) if mask is None else mask
 
 
 def _by_id(masks: Masks | Mapping[str, Masks]) -> Mapping[str, Masks]:
@@ -141,14 +141,14 @@ def _by_id(masks: Masks | Mapping[str, Masks]) -> Mapping[str, Masks]:
 
 def _at(masks: Sequence[RLE | None], t: int) -> RLE:
     rle = masks[t]
-    assert rle is not None  # protocols choose frames that are annotated
+    assert rle is not None  # protocols choose only annotated frames
     return rle
 
 
 def _video(
     video_id: str, truth: Mapping[str, Masks], categories: Mapping[str, str], points: Mapping[str, Points]
 ) -> Video:
-    """A record without pixels of these masks."""
+    """A video record of these masks, without pixels."""
     sizes = {size_of(mask) for masks in truth.values() for mask in masks if mask is not None}
     lengths = {len(masks) for masks in truth.values()}
     if len(sizes) != 1 or len(lengths) != 1:

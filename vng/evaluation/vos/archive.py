@@ -1,7 +1,7 @@
-"""Submission archives of evaluation servers: checked whole before they are written, the same bytes for the same predictions.
+"""Submission archives for evaluation servers: fully checked before writing, identical for identical predictions.
 
 DAVIS        <video>/<frame>.png                every frame of every video
-YouTube-VOS  Annotations/<video>/<frame>.png    the frames meta.json asks for (all without one), from the video's first object on
+YouTube-VOS  Annotations/<video>/<frame>.png    the frames listed in meta.json; without one all from the first object on
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vng.evaluation.vos.targets import annotated_frames
 from vng.label_maps import NUMBERS_FILE, has_palette, object_numbers
 
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: when it was written is nobody's concern
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in zip files; a fixed one makes archives reproducible
 
 
 def required_frames(path: Path) -> dict[str, frozenset[str]]:
-    """Video -> frames that a YouTube-VOS meta.json asks for: those of any of its objects.
+    """Video -> frames required by a YouTube-VOS meta.json: those of any of its objects.
 
     Raises:
-        DataError: no such file, or of another form.
+        DataError: no such file, or an unexpected format.
     """
     try:
         videos = json.loads(path.read_bytes())["videos"]
@@ -34,7 +34,7 @@ def required_frames(path: Path) -> dict[str, frozenset[str]]:
             for video, entry in videos.items()
         }
     except OSError as error:
-        raise DataError(path, reason="no meta.json that opens", cure="check --meta") from error
+        raise DataError(path, reason="cannot read meta.json", cure="check --meta") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "expected {videos: {video: {objects: {id: {frames: [name]}}}}}"
         raise DataError(path, field="videos", reason=reason, cure="give the split's meta.json") from error
@@ -47,19 +47,20 @@ def write_archive(
     protocol: str,
     required: Mapping[str, frozenset[str]] | None = None,
 ) -> int:
-    """Write a run as a server takes it; returns the number of frames.
+    """Write a run in the format of an evaluation server; returns the number of frames.
 
-    PNGs go in byte for byte, sorted by name, uncompressed, without times: the same predictions give the same archive.
+    PNGs are stored unchanged, sorted by name, uncompressed, without times: identical predictions give an identical
+    archive.
 
     Args:
         videos: the dataset that was predicted; true masks are not needed.
         run: the predictions.
-        out: the archive; written whole or not at all.
+        out: the archive; written completely or not at all.
         protocol: a key of PREFIXES.
-        required: the frames wanted (`required_frames`); None wants all.
+        required: the required frames (`required_frames`); None requires all.
 
     Raises:
-        DataErrors: everything wrong with the predictions at once; then nothing is written.
+        DataErrors: all problems of the predictions; nothing is written.
     """
     files: dict[str, Path] = {}
     problems: list[Problem] = []
@@ -85,10 +86,10 @@ def _checked(
     required: Mapping[str, frozenset[str]] | None,
     problems: list[Problem],
 ) -> dict[str, Path]:
-    """Name in the archive -> file, of one video; what is wrong is added to `problems`."""
+    """Name in the archive -> file, of one video; problems are added to `problems`."""
     numbers = object_numbers(video)
     if protocol != "davis-2016" and any(i != str(number) for i, number in numbers.items()):
-        reason = "object ids are no numbers in 1..254: the server could not tell what a pixel means"
+        reason = "object ids are not numbers in 1..254, so the server could not interpret the pixels"
         raise DataError(
             video.dataset,
             record=video.video_id,
@@ -96,11 +97,14 @@ def _checked(
             reason=reason,
             cure="convert the benchmark's own annotations",
         )
-    frames = _wanted(video, protocol, required)
+    frames = _required(video, protocol, required)
     reader = VideoPredictions(run, video, "error")
     reader.missing(frames, cure="predict it")
     if protocol != "davis-2016" and not reader.problems and reader.numbers != numbers:
-        reason, cure = "numbers other than the object ids: a server reads no such file", "write ids into the pixels"
+        reason, cure = (
+            "numbers differ from the object ids; servers ignore this file",
+            "write object ids into the pixels",
+        )
         reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), reason=reason, cure=cure))
     files: dict[str, Path] = {}
     for t in frames:
@@ -115,25 +119,25 @@ def _checked(
     return files
 
 
-def _wanted(video: Video, protocol: str, required: Mapping[str, frozenset[str]] | None) -> list[int]:
-    every = range(len(video.frame_names))
+def _required(video: Video, protocol: str, required: Mapping[str, frozenset[str]] | None) -> list[int]:
+    indices = range(len(video.frame_names))
     if protocol != "youtube-vos":
-        return list(every)
+        return list(indices)
     if required is not None:
         if video.video_id not in required:
             raise DataError(
-                video.dataset, record=video.video_id, reason="meta.json does not name this video", cure="check --meta"
+                video.dataset, record=video.video_id, reason="meta.json does not list this video", cure="check --meta"
             )
         names = required[video.video_id]
-        if strange := sorted(names - set(video.frame_names)):
-            reason = f"meta.json asks for frame {strange[0]!r}, which the dataset lacks ({len(strange)} such frames)"
+        if absent := sorted(names - set(video.frame_names)):
+            reason = f"meta.json requires frame {absent[0]!r}, which the dataset lacks ({len(absent)} such frames)"
             raise DataError(
                 video.dataset, record=video.video_id, field="frame_names", reason=reason, cure="convert the same split"
             )
-        return [t for t in every if video.frame_names[t] in names]
-    begins = [t for t in map(reference_frame, video.objects) if t is not None]
-    begins += annotated_frames(video.objects, len(video.frame_names))[:1]
-    return [t for t in every if t >= min(begins, default=0)]
+        return [t for t in indices if video.frame_names[t] in names]
+    starts = [t for t in map(reference_frame, video.objects) if t is not None]
+    starts += annotated_frames(video.objects, len(video.frame_names))[:1]
+    return [t for t in indices if t >= min(starts, default=0)]
 
 
 def _write(out: Path, files: Mapping[str, Path]) -> None:

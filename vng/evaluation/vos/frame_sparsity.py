@@ -1,7 +1,7 @@
-"""Whether a few annotated frames rank methods as all frames do (Point-VOS, 2402.05917, Appendix A, Figure 8).
+"""Agreement of method rankings from a few and from all annotated frames (Point-VOS, 2402.05917, Appendix A, Figure 8).
 
 Each results folder is a method. Its dense J&F counts every frame of a protocol; its sparse J&F only k of a video's
-frames, evenly spaced. How well the two orders agree is measured with Spearman's and Kendall's (tau-b) coefficients.
+frames, evenly spaced. The agreement of the two orders is measured with Spearman's and Kendall's (tau-b) coefficients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import UsageError
 from vng.evaluation.bootstrap import drawn_groups, percentile_interval, weighted_means
-from vng.evaluation.figures import folder_names, known, percent
+from vng.evaluation.figures import folder_names, none_if_nan, percent
 from vng.evaluation.predictions import Missing
 from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos, on_frames
 from vng.pages import embed_image, render_page
@@ -27,7 +27,7 @@ COUNTS = (1, 2, 3, 5, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Sparse scores on k frames a video beside the dense ones; what cannot be told (equal scores, two methods) is NaN."""
+    """Sparse scores on k frames per video beside the dense ones; NaN where undefined (equal scores, two methods)."""
 
     frames: int
     scores: tuple[float, ...]  # J&F of each method
@@ -35,7 +35,7 @@ class Agreement:
     low: float  # bootstrap interval of Spearman's over videos
     high: float
     kendall: float
-    swapped: int  # pairs of methods whose order turns
+    swapped: int  # pairs of methods whose order changes
     widest: float  # largest dense difference of such a pair, 0 where there is none
     error: float  # mean absolute difference from the dense J&F
 
@@ -52,7 +52,9 @@ class FrameSparsity:
         """{"methods": {name: dense J&F}, "frames": {k: {...}}}, shares in [0, 1]."""
         rows = {}
         for item in self.agreements:
-            row = {key: known(value) if isinstance(value, float) else value for key, value in asdict(item).items()}
+            row = {
+                key: none_if_nan(value) if isinstance(value, float) else value for key, value in asdict(item).items()
+            }
             row["scores"] = dict(zip(self.methods, item.scores, strict=True))
             rows[str(item.frames)] = row
         return {"methods": dict(zip(self.methods, self.dense, strict=True)), "frames": rows}
@@ -75,21 +77,21 @@ def study_frame_sparsity(
     missing: Missing = "error",
     seed: int = 0,
 ) -> FrameSparsity:
-    """Score every run densely, and on k frames a video for each k of `counts`.
+    """Score every run densely, and on k frames per video for each k of `counts`.
 
     Args:
-        videos: the truth, annotated on many frames.
-        runs: one a method, two or more.
-        counts: frames a video.
-        protocol: which objects and frames count densely; DAVIS 2017 by default.
+        videos: the ground truth, annotated on many frames.
+        runs: one per method, two or more.
+        counts: numbers of frames per video.
+        protocol: protocol of the dense score; DAVIS 2017 by default.
         missing: as `evaluate_vos`.
-        seed: of the resampling of videos behind the interval.
+        seed: seed of the resampling of videos for the interval.
 
     Raises:
-        UsageError: fewer than two runs. Otherwise as `evaluate_vos`.
+        UsageError: fewer than two runs. Also the errors of `evaluate_vos`.
     """
     if len(runs) < 2:
-        raise UsageError("frame sparsity compares methods: give two or more folders of results")
+        raise UsageError("frame sparsity compares methods; give two or more folders of results")
     scores = evaluate_vos(videos, runs, protocol or Protocol(), missing)
     groups = np.unique([score.video for score in scores[0].objects], return_inverse=True)[1]
     dense = _object_scores(scores, scores)
@@ -112,7 +114,7 @@ def _chosen(scores: VosScores, k: int) -> dict[str, set[str]]:
 
 
 def _order(objects: Sequence[Any]) -> Any:
-    """Time order of frame names: the longest object's list, then names it lacks."""
+    """Sort key of frame names in time order: the longest object's list, then names it lacks."""
     longest = max(objects, key=lambda score: len(score.frames)).frames
     place = {name: i for i, name in enumerate(longest)}
     return lambda name: (place.get(name, len(place)), name)
@@ -131,27 +133,27 @@ def _object_scores(scores: Sequence[VosScores], of: Sequence[VosScores]) -> np.n
 def _agreement(k: int, dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: int) -> Agreement:
     from scipy.stats import kendalltau
 
-    whole, few = np.nanmean(dense, 1), np.nanmean(sparse, 1)
-    turned = np.triu(np.sign(whole[:, None] - whole) * np.sign(few[:, None] - few) < 0)
+    full, few = np.nanmean(dense, 1), np.nanmean(sparse, 1)
+    swapped = np.triu(np.sign(full[:, None] - full) * np.sign(few[:, None] - few) < 0)
     low, high = percentile_interval(_resampled(dense, sparse, groups, seed))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # methods that all score the same have no order: NaN
-        kendall = float(kendalltau(whole, few).statistic)
+        warnings.simplefilter("ignore")  # NaN where all methods score the same
+        kendall = float(kendalltau(full, few).statistic)
     return Agreement(
         frames=k,
         scores=tuple(float(v) for v in few),
-        spearman=float(_spearman(whole[None], few[None])[0]),
+        spearman=float(_spearman(full[None], few[None])[0]),
         low=low,
         high=high,
         kendall=kendall,
-        swapped=int(turned.sum()),
-        widest=float(np.abs(whole[:, None] - whole)[turned].max(initial=0.0)),
-        error=float(np.abs(whole - few).mean()),
+        swapped=int(swapped.sum()),
+        widest=float(np.abs(full[:, None] - full)[swapped].max(initial=0.0)),
+        error=float(np.abs(full - few).mean()),
     )
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's coefficient of each row of two [R, M]; NaN where a row has no order."""
+    """Spearman's coefficient of each row of two arrays [R, M]; NaN where all values of a row are equal."""
     from scipy.stats import rankdata
 
     a, b = (rankdata(values, axis=1) for values in (first, second))
@@ -161,13 +163,13 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _resampled(dense: np.ndarray, sparse: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Spearman's coefficient over draws of videos with replacement [R]; NaN for a draw without an order."""
+    """Spearman's coefficient over draws of videos with replacement [R]; NaN where all methods are equal."""
     weights = drawn_groups(int(groups.max()) + 1, seed)[:, groups].astype(float)  # [R, K]
     return _spearman(weighted_means(dense, weights), weighted_means(sparse, weights))
 
 
 def sparsity_table(study: FrameSparsity) -> str:
-    """Agreement by number of frames, then each method's scores."""
+    """The table to print: agreement by number of frames, then each method's scores."""
     counts = [f"{item.frames} fr." for item in study.agreements]
     lines = [
         f"{len(study.methods)} methods",
@@ -191,7 +193,7 @@ def _figure(value: float) -> str:
 
 
 def plot_sparsity(study: FrameSparsity, path: Path) -> None:
-    """Dense over sparse J&F as a PNG, one panel a number of frames, one dot a method."""
+    """Plot dense over sparse J&F as a PNG, one panel per number of frames, one dot per method."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -203,8 +205,8 @@ def plot_sparsity(study: FrameSparsity, path: Path) -> None:
     low, high = 100 * min(values) - 2, 100 * max(values) + 2
     for axes, item in zip(panels[0], study.agreements, strict=True):
         axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
-        for m, (few, whole) in enumerate(zip(item.scores, study.dense, strict=True)):
-            axes.scatter(100 * few, 100 * whole, s=22, color=plt.get_cmap("tab20")(m % 20), label=study.methods[m])
+        for m, (few, full) in enumerate(zip(item.scores, study.dense, strict=True)):
+            axes.scatter(100 * few, 100 * full, s=22, color=plt.get_cmap("tab20")(m % 20), label=study.methods[m])
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="sparse J&F")
         axes.set_title(f"{item.frames} frames, Spearman {_figure(item.spearman)}", fontsize=10)
         axes.grid(alpha=0.25)
@@ -218,7 +220,7 @@ def plot_sparsity(study: FrameSparsity, path: Path) -> None:
 
 
 def write_sparsity_page(study: FrameSparsity, folder: Path) -> None:
-    """`index.html`, which stands alone, and its plot as `frame-sparsity.png`."""
+    """Write `index.html`, a self-contained page, and its plot as `frame-sparsity.png`."""
     picture = folder / "frame-sparsity.png"
     plot_sparsity(study, picture)
     header = ["frames", "Spearman", "95 %", "Kendall", "swapped pairs", "widest of them", "mean error"]
@@ -234,15 +236,17 @@ def write_sparsity_page(study: FrameSparsity, folder: Path) -> None:
         ]
         for a in study.agreements
     ]
+    footer = "Spearman with its bootstrap interval over videos; "
+    footer += "widest: the largest dense difference of a swapped pair"
     methods = [
-        [name, percent(whole), *(percent(a.scores[m]) for a in study.agreements)]
-        for m, (name, whole) in enumerate(zip(study.methods, study.dense, strict=True))
+        [name, percent(full), *(percent(a.scores[m]) for a in study.agreements)]
+        for m, (name, full) in enumerate(zip(study.methods, study.dense, strict=True))
     ]
     render_page(
         folder / "index.html",
         title="Sparse and dense ground truth",
         lead="J&F on k evenly spaced frames a video beside J&F on all frames (Point-VOS, Figure 8).",
-        footer="Spearman with its bootstrap interval over videos; widest: the largest dense difference of a swapped pair",
+        footer=footer,
         figures=[("methods", len(study.methods))],
         sections=[
             {"title": "Dense over sparse", "image": embed_image(picture)},

@@ -1,7 +1,7 @@
-"""Scores of video object segmentation: DAVIS 2016 and 2017, YouTube-VOS, Point-VOS (every decision: docs/protocols.md).
+"""Scores of video object segmentation: DAVIS 2016 and 2017, YouTube-VOS, Point-VOS (all decisions: docs/protocols.md).
 
-`evaluate_vos` reads each video once, for any number of runs, a few frames at a time: memory does not grow with a video's
-length, and a true mask is made ready once however many runs are scored.
+`evaluate_vos` reads each video once, for any number of runs, a few frames at a time: memory does not grow with a
+video's length, and a true mask is packed once for all runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import Statistics, paired_scores, shapes_of, statistics, tolerance
-from vng.evaluation.predictions import Missing, raise_problems, strange_folders
+from vng.evaluation.predictions import Missing, raise_problems, unexpected_folders
 from vng.evaluation.shapes import Shapes, of_labels
 from vng.evaluation.vos.proposals import UNSUPERVISED, score_proposals
 from vng.evaluation.vos.runs import Run, VideoPredictions, find_runs, plain_run
@@ -25,7 +25,7 @@ from vng.label_maps import object_numbers
 
 __all__ = ["ObjectScore", "Protocol", "Run", "VosScores", "evaluate_vos", "find_runs", "object_numbers", "plain_run"]
 
-AT_ONCE = 4  # frames measured together
+AT_ONCE = 4  # frames scored together
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class VosScores:
-    """What one run scores under one protocol."""
+    """Scores of one run under one protocol."""
 
     run: Run
     protocol: Protocol
     objects: tuple[ObjectScore, ...]
     left_out: tuple[LeftOut, ...] = ()
-    notes: tuple[Problem, ...] = ()  # what lies in the folder of predictions and belongs to no frame
+    notes: tuple[Problem, ...] = ()  # unexpected files and folders among the predictions
 
     def statistics(self, score: ObjectScore) -> tuple[Statistics, Statistics]:
         """(J, F) of one object over its frames."""
@@ -75,7 +75,7 @@ class VosScores:
         return statistics(np.array(score.j), official), statistics(np.array(score.f), official)
 
     def summary(self, objects: Sequence[ObjectScore] | None = None) -> Summary:
-        """Means over these objects, pooled whatever their sequence; all by default. NaN where there is none."""
+        """Means over these objects, pooled over sequences; all by default. NaN where there is none."""
         rows = [self.statistics(score) for score in (self.objects if objects is None else objects)]
         means = []
         for which in (0, 1):
@@ -85,22 +85,22 @@ class VosScores:
 
     @property
     def sequences(self) -> dict[str, list[ObjectScore]]:
-        """Video -> its objects, in the order scored."""
-        found: dict[str, list[ObjectScore]] = {}
+        """Video -> its objects, in the order of scoring."""
+        objects_by_video: dict[str, list[ObjectScore]] = {}
         for score in self.objects:
-            found.setdefault(score.video, []).append(score)
-        return found
+            objects_by_video.setdefault(score.video, []).append(score)
+        return objects_by_video
 
     def overall(self, seen: Collection[str]) -> Overall:
-        """G over seen and unseen categories."""
-        known = [s for s in self.objects if s.category in seen]
-        new = [s for s in self.objects if s.category not in seen]
-        return Overall(self.summary(known), self.summary(new))
+        """Summaries of seen and unseen categories, for G."""
+        of_seen = [s for s in self.objects if s.category in seen]
+        of_unseen = [s for s in self.objects if s.category not in seen]
+        return Overall(self.summary(of_seen), self.summary(of_unseen))
 
 
 @dataclass(frozen=True)
 class Overall:
-    """YouTube-VOS: the objects of seen and of unseen categories."""
+    """YouTube-VOS: summaries of the objects of seen and of unseen categories."""
 
     seen: Summary
     unseen: Summary
@@ -113,7 +113,7 @@ class Overall:
 
 @dataclass
 class _RunRows:
-    """What came of one video, for each run: its rows, empty once something is wrong, and what is strange."""
+    """Outcome of one video for each run: its scores, empty once there is a problem, and notes."""
 
     rows: list[list[ObjectScore]]
     left_out: tuple[LeftOut, ...]
@@ -133,37 +133,37 @@ def evaluate_vos(
     """Score runs against true masks.
 
     Args:
-        videos: the truth.
+        videos: the ground truth.
         runs: folders of predictions (`plain_run`, `find_runs`).
         protocol: which objects and frames count.
-        missing: whether a prediction that is not there is an error or an empty mask.
-        strict: whether files and folders of no frame or video are errors; else they are `VosScores.notes`.
-        processes: how many score, a video each; no figure depends on it.
-        progress: a bar that counts videos.
+        missing: whether a missing prediction is an error or an empty mask.
+        strict: whether unexpected files and folders are errors; otherwise they are `VosScores.notes`.
+        processes: number of processes, each scoring one video at a time; scores do not depend on it.
+        progress: whether to show a progress bar over videos.
 
     Returns:
-        One VosScores a run, in order.
+        One VosScores per run, in order.
 
     Raises:
-        DataErrors: every missing, unreadable, mis-sized or mis-numbered prediction of all runs at once.
+        DataErrors: all missing, unreadable, mis-sized or mis-numbered predictions of all runs.
         DataError: no object to score, or a video on which the official program fails (official protocols).
         WorkerDied: one of several processes was killed.
     """
     notes: list[list[Problem]] = [[] for _ in runs]
     scores: list[list[ObjectScore]] = [[] for _ in runs]
-    problems, left_out, known = list[Problem](), list[LeftOut](), set[str]()
+    problems, left_out, video_ids = list[Problem](), list[LeftOut](), set[str]()
 
     def take(part: _RunRows) -> None:
         left_out.extend(part.left_out)
-        for i, found in enumerate(part.notes):
-            notes[i] += found
+        for i, run_notes in enumerate(part.notes):
+            notes[i] += run_notes
             scores[i] += part.rows[i]
 
     work = partial(_evaluate_video, runs=runs, protocol=protocol, missing=missing)
-    source, _ = collect(score_videos(work, videos, problems, known, processes, progress), take, problems)
-    for run, found in zip(runs, notes, strict=True):
-        found += strange_folders(run.folder, known, "video of the dataset")
-    raise_problems(problems, [note for found in notes for note in found], strict)
+    source, _ = collect(score_videos(work, videos, problems, video_ids, processes, progress), take, problems)
+    for run, run_notes in zip(runs, notes, strict=True):
+        run_notes += unexpected_folders(run.folder, video_ids, "video of the dataset")
+    raise_problems(problems, [note for run_notes in notes for note in run_notes], strict)
     if not scores or not scores[0]:
         first = f" ({left_out[0].video}: {left_out[0].reason})" if left_out else ""
         reason = f"no object to score under {protocol.name}{first}"
@@ -171,31 +171,31 @@ def evaluate_vos(
             source, field="objects", reason=reason, cure="give a dataset with true masks; docs/protocols.md"
         )
     return tuple(
-        VosScores(run, protocol, tuple(rows), tuple(left_out), tuple(found))
-        for run, rows, found in zip(runs, scores, notes, strict=True)
+        VosScores(run, protocol, tuple(rows), tuple(left_out), tuple(run_notes))
+        for run, rows, run_notes in zip(runs, scores, notes, strict=True)
     )
 
 
 def _evaluate_video(
     task: tuple[Video, bool], runs: Sequence[Run], protocol: Protocol, missing: Missing
 ) -> VideoOutcome[_RunRows]:
-    """One video, without its pixels; whether to measure, or only to read what is wrong."""
+    """The outcome of one video, given without its pixels; where scoring is off, predictions are only checked."""
     video, scoring = task
     targets = protocol.targets(video)
     part = _RunRows([[] for _ in runs], targets.left_out, [[] for _ in runs])
-    made = VideoOutcome(part, video.dataset)
-    readers = _open(video, runs, missing, made.problems)
+    outcome = VideoOutcome(part, video.dataset)
+    readers = _open(video, runs, missing, outcome.problems)
     if len(readers) == len(runs):
-        scoring = scoring and not made.problems
+        scoring = scoring and not outcome.problems
         if protocol.name == UNSUPERVISED:
             rows = score_proposals(video, targets, readers, protocol, scoring)
-            part.rows = [object_scores(video, targets, its) for its in rows or []]
+            part.rows = [object_scores(video, targets, run_rows) for run_rows in rows or []]
         else:
             part.rows = _score_video(video, targets, readers, scoring)
         part.rows = part.rows or [[] for _ in runs]
-        made.problems += [problem for reader in readers for problem in reader.problems]
+        outcome.problems += [problem for reader in readers for problem in reader.problems]
         part.notes = [reader.extras() for reader in readers]
-    return made
+    return outcome
 
 
 def _open(video: Video, runs: Sequence[Run], missing: Missing, problems: list[Problem]) -> list[VideoPredictions]:
@@ -203,7 +203,7 @@ def _open(video: Video, runs: Sequence[Run], missing: Missing, problems: list[Pr
     for run in runs:
         try:
             readers.append(VideoPredictions(run, video, missing))
-        except DataError as error:  # a name that leads out of the folder, too many objects
+        except DataError as error:  # a name that points outside the folder, or too many objects
             problems.append(error.problem)
     return readers
 
@@ -211,24 +211,24 @@ def _open(video: Video, runs: Sequence[Run], missing: Missing, problems: list[Pr
 def _score_video(
     video: Video, targets: Targets, readers: Sequence[VideoPredictions], scoring: bool
 ) -> list[list[ObjectScore]]:
-    """Scores of a video's targets, a list for each reader; nothing is measured once something is wrong, only read."""
-    wanted = [frozenset(target.frames) for target in targets.scored]
-    frames = sorted(frozenset().union(*wanted))
+    """Scores of a video's targets, a list for each reader; once there is a problem, files are only checked."""
+    counted = [frozenset(target.frames) for target in targets.scored]
+    frames = sorted(frozenset().union(*counted))
     for reader in readers:
         reader.missing(frames)
     values: list[list[list[tuple[float, float]]]] = [[[] for _ in targets.scored] for _ in readers]
     for begin in range(0, len(frames), AT_ONCE):
-        some = frames[begin : begin + AT_ONCE]
-        there = [(i, k) for i, t in enumerate(some) for k, its in enumerate(wanted) if t in its]
-        truths = _truths(video, targets, [(some[i], k) for i, k in there]) if scoring else None
+        batch = frames[begin : begin + AT_ONCE]
+        pairs = [(i, k) for i, t in enumerate(batch) for k, target_frames in enumerate(counted) if t in target_frames]
+        truths = _truths(video, targets, [(batch[i], k) for i, k in pairs]) if scoring else None
         for reader, rows in zip(readers, values, strict=True):
-            maps = [labels for t in some if (labels := reader.read(t, _allowed(targets, reader))) is not None]
-            scoring = scoring and not reader.problems and len(maps) == len(some)
+            maps = [labels for t in batch if (labels := reader.read(t, _allowed(targets, reader))) is not None]
+            scoring = scoring and not reader.problems and len(maps) == len(batch)
             if truths is None or not scoring:
                 continue
-            predicted = _predicted(maps, targets, there, reader)
-            j, f = paired_scores(truths, predicted, [(n, n) for n in range(len(there))])
-            for n, (_, k) in enumerate(there):
+            predicted = _predicted(maps, targets, pairs, reader)
+            j, f = paired_scores(truths, predicted, [(n, n) for n in range(len(pairs))])
+            for n, (_, k) in enumerate(pairs):
                 rows[k].append((float(j[n]), float(f[n])))
     if not scoring:
         return [[] for _ in readers]
@@ -236,7 +236,7 @@ def _score_video(
 
 
 def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[float, float]]]) -> list[ObjectScore]:
-    """Scores of a video's targets, given (J, F) of each on its frames."""
+    """Scores of a video's targets from (J, F) of each on its frames."""
     return [
         ObjectScore(
             video.video_id,
@@ -250,9 +250,9 @@ def object_scores(video: Video, targets: Targets, rows: Sequence[Sequence[tuple[
     ]
 
 
-def _truths(video: Video, targets: Targets, wanted: Sequence[tuple[int, int]]) -> Shapes:
+def _truths(video: Video, targets: Targets, pairs: Sequence[tuple[int, int]]) -> Shapes:
     """True masks of (frame, target)."""
-    masks = [rle for t, k in wanted if (rle := targets.scored[k].masks[t]) is not None]
+    masks = [rle for t, k in pairs if (rle := targets.scored[k].masks[t]) is not None]
     return shapes_of(masks, (video.height, video.width))
 
 
@@ -265,17 +265,17 @@ def _allowed(targets: Targets, reader: VideoPredictions) -> Collection[int] | No
 
 
 def _predicted(
-    maps: Sequence[np.ndarray], targets: Targets, wanted: Sequence[tuple[int, int]], reader: VideoPredictions
+    maps: Sequence[np.ndarray], targets: Targets, pairs: Sequence[tuple[int, int]], reader: VideoPredictions
 ) -> Shapes:
-    """Predicted masks of (which map, target)."""
+    """Predicted masks of (index of the map, target)."""
     if any(target.merged for target in targets.scored):
-        return shapes_of([maps[i] for i, _ in wanted], reader.size)
+        return shapes_of([maps[i] for i, _ in pairs], reader.size)
     numbers = [reader.numbers[item.object_id] if item.number is None else item.number for item in targets.scored]
-    return of_labels(maps, [(i, numbers[k]) for i, k in wanted], tolerance(*reader.size))
+    return of_labels(maps, [(i, numbers[k]) for i, k in pairs], tolerance(*reader.size))
 
 
 def on_frames(scores: VosScores, chosen: Mapping[str, Collection[str]]) -> VosScores:
-    """The same scores over these frames only (video -> frame names); objects without one of them are dropped."""
+    """The same scores over these frames only (video -> frame names); objects without any of them are dropped."""
     objects = []
     for score in scores.objects:
         keep = [i for i, name in enumerate(score.frames) if name in chosen[score.video]]

@@ -1,6 +1,6 @@
-"""Scores of video object segmentation as a table for people, JSON and CSV for programs.
+"""Scores of video object segmentation as a printed table, JSON and CSV.
 
-Tables show per cent, JSON and CSV hold shares in [0, 1]; what is not known is "-", null or empty.
+Tables show per cent, JSON and CSV hold shares in [0, 1]; undefined values are "-", null or empty.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
-from vng.evaluation.figures import known, percent
+from vng.evaluation.figures import none_if_nan, percent
 from vng.evaluation.metrics import Statistics
 from vng.evaluation.vos.scores import ObjectScore, Summary, VosScores
 
 POINT_COUNTS = (1, 2, 5, 10)  # of the Point-VOS benchmark (2402.05917, Tab. 3)
-MOST_SEQUENCES = 40  # more than a person reads; files hold all
+MOST_SEQUENCES = 40  # rows of the printed table; files hold all
 HEADER = ("J&F", "J", "recall", "decay", "F", "recall", "decay")
 
 
 def read_seen(path: Path) -> frozenset[str]:
-    """Seen categories: one a line, a YouTube-VOS meta.json, or a VNG dataset whose objects' names they are.
+    """Seen categories from a file with one per line, a YouTube-VOS meta.json, or the objects' names of a VNG dataset.
 
     Raises:
-        DataError: no such file, or none in it.
+        DataError: no such file, or no category in it.
     """
     if path.is_dir():
         names = {item.name for video in VngDataset(path) for item in video.objects}
@@ -36,11 +36,13 @@ def read_seen(path: Path) -> frozenset[str]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, reason="no list of categories that opens", cure="check --seen") from error
+            raise DataError(path, reason="cannot read the list of categories", cure="check --seen") from error
         names = _meta_categories(path, text) if text.lstrip().startswith("{") else set(text.split("\n"))
     seen = frozenset(name.strip() for name in names) - {""}
     if not seen:
-        raise DataError(path, reason="no category is named here", cure="one category a line, or a meta.json")
+        raise DataError(
+            path, reason="no category in this file", cure="write one category per line, or give a meta.json"
+        )
     return seen
 
 
@@ -54,10 +56,10 @@ def _meta_categories(path: Path, text: str) -> set[str]:
 
 
 def check_categories(scores: VosScores) -> None:
-    """Raise DataError where an object names no category: it could be neither seen nor unseen."""
-    bare = [s for s in scores.objects if not s.category]
-    if bare:
-        place, reason = f"{bare[0].video}: {bare[0].object_id}", f"{len(bare)} objects name no category"
+    """Raise DataError where an object has no category, as it is then neither seen nor unseen."""
+    unnamed = [s for s in scores.objects if not s.category]
+    if unnamed:
+        place, reason = f"{unnamed[0].video}: {unnamed[0].object_id}", f"{len(unnamed)} objects have no category"
         raise DataError(
             scores.run.folder,
             record=place,
@@ -69,10 +71,10 @@ def check_categories(scores: VosScores) -> None:
 
 @dataclass(frozen=True)
 class PointCount:
-    """Runs that started from one number of points."""
+    """Runs with the same number of points."""
 
     points: int
-    values: tuple[float, ...]  # of each seed: J&F, or G
+    values: tuple[float, ...]  # J&F, or G, of each seed
 
     @property
     def mean(self) -> float:
@@ -86,56 +88,64 @@ class PointCount:
 
 
 def point_counts(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> list[PointCount]:
-    """J&F (G where `seen` is given) by number of points; empty for a plain folder."""
-    found: dict[int, list[float]] = {}
+    """J&F (G with `seen`) by number of points; empty for a plain folder."""
+    values_by_points: dict[int, list[float]] = {}
     for score in scores:
         if score.run.points is not None:
-            found.setdefault(score.run.points, []).append(headline(score, seen))
-    return [PointCount(points, tuple(values)) for points, values in sorted(found.items())]
+            values_by_points.setdefault(score.run.points, []).append(headline(score, seen))
+    return [PointCount(points, tuple(values)) for points, values in sorted(values_by_points.items())]
 
 
 def benchmark_mean(counts: Sequence[PointCount]) -> float:
-    """Mean over 1, 2, 5 and 10 points, each the mean of its seeds; NaN unless all four are there."""
+    """Mean over 1, 2, 5 and 10 points, each the mean of its seeds; NaN unless all four exist."""
     by_points = {count.points: count.mean for count in counts}
     return float(np.mean([by_points.get(points, float("nan")) for points in POINT_COUNTS]))
 
 
 def headline(scores: VosScores, seen: Collection[str] | None) -> float:
-    """The one figure of a run: G where the seen categories are known, else J&F."""
+    """The main figure of a run: G with `seen`, else J&F."""
     return scores.summary().jf if seen is None else scores.overall(seen).g
 
 
 def as_json(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> dict[str, Any]:
-    """Everything: per run its summary, sequences and objects with each frame; per number of points where there are some."""
+    """All scores: summary, sequences and objects with each frame for each run; benchmarks also by number of points."""
     protocol = scores[0].protocol
-    made: dict[str, Any] = {"protocol": protocol.name, "official": protocol.official}
-    made["runs"] = [_run_json(score, seen) for score in scores]
-    made["left_out"] = [asdict(item) for item in scores[0].left_out]
+    tree: dict[str, Any] = {"protocol": protocol.name, "official": protocol.official}
+    tree["runs"] = [_run_json(score, seen) for score in scores]
+    tree["left_out"] = [asdict(item) for item in scores[0].left_out]
     if len(scores) == 1:
-        made |= {key: made["runs"][0][key] for key in ("J&F", "J", "F", "G") if key in made["runs"][0]}
+        tree |= {key: tree["runs"][0][key] for key in ("J&F", "J", "F", "G") if key in tree["runs"][0]}
     if counts := point_counts(scores, seen):
-        made["measure"] = "J&F" if seen is None else "G"
-        made["points"] = {
-            str(c.points): {"mean": known(c.mean), "spread": known(c.spread), "seeds": [known(v) for v in c.values]}
+        tree["measure"] = "J&F" if seen is None else "G"
+        tree["points"] = {
+            str(c.points): {
+                "mean": none_if_nan(c.mean),
+                "spread": none_if_nan(c.spread),
+                "seeds": [none_if_nan(v) for v in c.values],
+            }
             for c in counts
         }
-        made["mean"] = known(benchmark_mean(counts))
-    return made
+        tree["mean"] = none_if_nan(benchmark_mean(counts))
+    return tree
 
 
 def _run_json(scores: VosScores, seen: Collection[str] | None) -> dict[str, Any]:
-    made: dict[str, Any] = {"folder": str(scores.run.folder), "points": scores.run.points, "seed": scores.run.seed}
-    made |= _summary_json(scores.summary())
+    tree: dict[str, Any] = {"folder": str(scores.run.folder), "points": scores.run.points, "seed": scores.run.seed}
+    tree |= _summary_json(scores.summary())
     if seen is not None:
         overall = scores.overall(seen)
-        made |= {"G": known(overall.g), "seen": _summary_json(overall.seen), "unseen": _summary_json(overall.unseen)}
-    made["sequences"] = {video: _summary_json(scores.summary(rows)) for video, rows in scores.sequences.items()}
-    made["objects"] = [_object_json(scores, score, seen) for score in scores.objects]
-    return made
+        tree |= {
+            "G": none_if_nan(overall.g),
+            "seen": _summary_json(overall.seen),
+            "unseen": _summary_json(overall.unseen),
+        }
+    tree["sequences"] = {video: _summary_json(scores.summary(rows)) for video, rows in scores.sequences.items()}
+    tree["objects"] = [_object_json(scores, score, seen) for score in scores.objects]
+    return tree
 
 
 def summary_figures(summary: Summary) -> dict[str, float]:
-    """The figures of a summary by name, shares in [0, 1]; NaN where not known."""
+    """The figures of a summary by name, shares in [0, 1]; NaN where undefined."""
     return {
         "J&F": summary.jf,
         "J": summary.j.mean,
@@ -148,21 +158,24 @@ def summary_figures(summary: Summary) -> dict[str, float]:
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
-    return {"objects": summary.objects, **{name: known(value) for name, value in summary_figures(summary).items()}}
+    return {
+        "objects": summary.objects,
+        **{name: none_if_nan(value) for name, value in summary_figures(summary).items()},
+    }
 
 
 def _object_json(scores: VosScores, score: ObjectScore, seen: Collection[str] | None) -> dict[str, Any]:
-    made: dict[str, Any] = {"video": score.video, "object_id": score.object_id, "category": score.category}
+    tree: dict[str, Any] = {"video": score.video, "object_id": score.object_id, "category": score.category}
     if seen is not None:
-        made["seen"] = score.category in seen
-    made |= _summary_json(scores.summary([score]))
-    del made["objects"]
-    made["frames"] = {name: [j, f] for name, j, f in zip(score.frames, score.j, score.f, strict=True)}
-    return made
+        tree["seen"] = score.category in seen
+    tree |= _summary_json(scores.summary([score]))
+    del tree["objects"]
+    tree["frames"] = {name: [j, f] for name, j, f in zip(score.frames, score.j, score.f, strict=True)}
+    return tree
 
 
 def csv_rows(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> list[dict[str, Any]]:
-    """One row an object and run."""
+    """One row per object and run."""
     measures = ("J&F", "J", "J-recall", "J-decay", "F", "F-recall", "F-decay")
     rows = []
     for run in scores:
@@ -185,7 +198,7 @@ def csv_rows(scores: Sequence[VosScores], seen: Collection[str] | None = None) -
 
 
 def table(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> str:
-    """What is printed: the overall line, G where it is known, then sequences (one run) or runs (several)."""
+    """The table to print: the overall line, G with `seen`, then sequences (one run) or runs (several)."""
     lines = [_heading(scores[0]), *_benchmark_lines(scores, seen)]
     if len(scores) == 1:
         lines += _one_run(scores[0], seen)
@@ -223,8 +236,8 @@ def _one_run(scores: VosScores, seen: Collection[str] | None) -> list[str]:
     if seen is not None:
         overall = scores.overall(seen)
         rows += [("seen", overall.seen), ("unseen", overall.unseen)]
-        why = "" if overall.seen.objects and overall.unseen.objects else "  (needs seen and unseen categories)"
-        lines = [f"G {percent(overall.g)}{why}"]
+        note = "" if overall.seen.objects and overall.unseen.objects else "  (needs seen and unseen categories)"
+        lines = [f"G {percent(overall.g)}{note}"]
     sequences = [(video, scores.summary(objects)) for video, objects in scores.sequences.items()]
     shown = sequences
     if len(sequences) > MOST_SEQUENCES:

@@ -1,7 +1,7 @@
-"""What each protocol of video object segmentation scores: which objects of a video, on which frames.
+"""Targets of the protocols of video object segmentation: which objects of a video are scored, on which frames.
 
-Null (not annotated) frames of an object are never scored; an empty mask is a truth like any other. Every decision, and
-what the official programs do, stands in docs/protocols.md.
+Null (unannotated) frames of an object are never scored; an empty mask is a true mask like any other. docs/protocols.md
+has all decisions, and the behaviour of the official programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vng.masks import RLE, area, empty, union
 MERGED = "all"  # the one object of DAVIS 2016
 Truth = Literal["auto", "dense", "sparse", "youtube-vos"]
 Masks = tuple[RLE | None, ...]
-OFFICIAL = ("davis", "davis-unsupervised", "davis-2016")  # those with a program whose faults can be had
+OFFICIAL = ("davis", "davis-unsupervised", "davis-2016")  # protocols whose official program can be reproduced
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Target:
     category: str
     masks: Masks
     frames: tuple[int, ...]
-    number: int | None = None  # of a number no object of the dataset has (--official)
-    merged: bool = False  # compared with every pixel that is not background
+    number: int | None = None  # a number that no object of the dataset has (--official)
+    merged: bool = False  # compared with all foreground pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Targets:
-    """What a protocol makes of one video; `highest` is the highest number the official program accepts."""
+    """Targets of one video; `highest` is the highest number that the official program accepts."""
 
     scored: tuple[Target, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -54,10 +54,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol by name and what may be chosen in it; raises UsageError for what does not go together.
+    """A protocol by name with its settings; raises UsageError for settings that cannot be combined.
 
-    `official` reproduces the official program's faults (davis...); `truth` is how point-vos takes the ground truth; `void`
-    is a folder of annotations whose pixels of value 255 are left out (davis-unsupervised).
+    `official` reproduces the official program's faults (davis...); `truth` is how point-vos reads the ground truth;
+    `void` is a folder of annotations whose pixels of value 255 are excluded (davis-unsupervised).
     """
 
     name: str = "davis"
@@ -70,20 +70,20 @@ class Protocol:
         one_of(self.truth, get_args(Truth), "kind of truth")
         if self.official and self.name not in OFFICIAL:
             raise UsageError(
-                f"protocol {self.name} has no official program; --official goes with {', '.join(OFFICIAL)}"
+                f"protocol {self.name} has no official program; --official requires one of: {', '.join(OFFICIAL)}"
             )
         if self.truth != "auto" and self.name != "point-vos":
-            raise UsageError(f"protocol {self.name} takes the truth as it is; --truth goes with point-vos")
+            raise UsageError(f"--truth requires protocol point-vos, got {self.name}")
         if self.void is not None and self.name != "davis-unsupervised":
-            raise UsageError(f"protocol {self.name} knows no void pixels; --void goes with davis-unsupervised")
+            raise UsageError(f"--void requires protocol davis-unsupervised, got {self.name}")
 
     def targets(self, video: Video) -> Targets:
-        """What is scored of a video."""
+        """The targets of a video."""
         return PROTOCOLS[self.name](video, self)
 
 
 def annotated_frames(objects: Sequence[VideoObject], count: int) -> list[int]:
-    """Frames in which at least one object is annotated (its mask may be empty)."""
+    """Frames on which at least one object is annotated (its mask may be empty)."""
     return [t for t in range(count) if any(item.segmentations[t] is not None for item in objects)]
 
 
@@ -91,17 +91,17 @@ def _annotated(masks: Masks, frames: Sequence[int]) -> tuple[int, ...]:
     return tuple(t for t in frames if masks[t] is not None)
 
 
-def _seen(masks: Masks, t: int) -> bool:
+def _visible(masks: Masks, t: int) -> bool:
     rle = masks[t]
     return rle is not None and area(rle) > 0
 
 
-def _sorted_out(video: Video, made: Sequence[Target | LeftOut]) -> Targets:
-    """Targets without a frame are left out too."""
-    scored = [item for item in made if isinstance(item, Target) and item.frames]
+def _to_targets(video: Video, items: Sequence[Target | LeftOut]) -> Targets:
+    """The result as Targets; targets without a frame are skipped too."""
+    scored = [item for item in items if isinstance(item, Target) and item.frames]
     left_out = [
         item if isinstance(item, LeftOut) else LeftOut(video.video_id, item.object_id, "no annotated frame to score")
-        for item in made
+        for item in items
         if isinstance(item, LeftOut) or not item.frames
     ]
     return Targets(tuple(scored), tuple(left_out))
@@ -120,7 +120,7 @@ def _too_short(video: Video, count: int, official: bool) -> Targets:
 
 
 def _davis(video: Video, protocol: Protocol) -> Targets:
-    """DAVIS 2017, semi-supervised: the objects of the first frame, without the first and the last frame."""
+    """DAVIS 2017, semi-supervised: the objects of the first frame, on all frames but the first and the last."""
     frames = annotated_frames(video.objects, len(video.frame_names))
     if len(frames) < 3:
         return _too_short(video, len(frames), protocol.official)
@@ -136,47 +136,47 @@ def _davis_unsupervised(video: Video, protocol: Protocol) -> Targets:
 
 
 def _of_first_frame(video: Video, first: int, frames: Sequence[int], official: bool) -> Targets:
-    """The objects with a pixel on a frame, on these frames."""
+    """The objects with a pixel on frame `first`, scored on `frames`."""
     if official:
         return _davis_official(video, first, frames)
-    made: list[Target | LeftOut] = []
+    items: list[Target | LeftOut] = []
     for item in video.objects:
-        if _seen(item.segmentations, first):
-            made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, frames)))
+        if _visible(item.segmentations, first):
+            items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, frames)))
         else:
-            made.append(LeftOut(video.video_id, item.object_id, "not in the first frame"))
-    return _sorted_out(video, made)
+            items.append(LeftOut(video.video_id, item.object_id, "not in the first frame"))
+    return _to_targets(video, items)
 
 
 def _davis_official(video: Video, first: int, frames: Sequence[int]) -> Targets:
-    """As many objects as the highest number in the first frame; numbers nobody has are objects that are never there."""
+    """One object for each number up to the highest of the first frame; a number without an object is always absent."""
     by_number = {number: video.object_by_id[i] for i, number in object_numbers(video).items()}
-    highest = max((n for n, item in by_number.items() if _seen(item.segmentations, first)), default=0)
+    highest = max((n for n, item in by_number.items() if _visible(item.segmentations, first)), default=0)
     absent: Masks = (empty(video.height, video.width),) * len(video.frame_names)
-    made: list[Target | LeftOut] = []
+    items: list[Target | LeftOut] = []
     for number in range(1, highest + 1):
         item = by_number.get(number)
         if item is None:
-            made.append(Target(str(number), "", absent, tuple(frames), number))
+            items.append(Target(str(number), "", absent, tuple(frames), number))
         else:
             scored = _annotated(item.segmentations, frames)
-            made.append(Target(item.object_id, item.name, item.segmentations, scored))
-    made += [
+            items.append(Target(item.object_id, item.name, item.segmentations, scored))
+    items += [
         LeftOut(video.video_id, item.object_id, "its number is above those of the first frame")
         for number, item in by_number.items()
         if number > highest
     ]
-    targets = _sorted_out(video, made)
+    targets = _to_targets(video, items)
     return Targets(targets.scored, targets.left_out, highest)
 
 
 def _davis_2016(video: Video, protocol: Protocol) -> Targets:
-    """DAVIS 2016: all objects as one, without the first and the last frame in which all of them are annotated."""
+    """DAVIS 2016: all objects as one, on the frames on which all are annotated but the first and the last of them."""
     masks: list[RLE | None] = []
     for t in range(len(video.frame_names)):
-        known = [item.segmentations[t] for item in video.objects]
-        there = [rle for rle in known if rle is not None]
-        masks.append(union(there) if there and len(there) == len(known) else None)
+        rles = [item.segmentations[t] for item in video.objects]
+        annotated = [rle for rle in rles if rle is not None]
+        masks.append(union(annotated) if annotated and len(annotated) == len(rles) else None)
     frames = [t for t, rle in enumerate(masks) if rle is not None]
     if len(frames) < 3:
         return _too_short(video, len(frames), protocol.official)
@@ -185,22 +185,22 @@ def _davis_2016(video: Video, protocol: Protocol) -> Targets:
 
 def _youtube_vos(video: Video, _protocol: Protocol) -> Targets:
     """YouTube-VOS: every object, on the annotated frames after the one it first appears in."""
-    made: list[Target | LeftOut] = []
+    items: list[Target | LeftOut] = []
     for item in video.objects:
-        first = next((t for t in range(len(item.segmentations)) if _seen(item.segmentations, t)), None)
+        first = next((t for t in range(len(item.segmentations)) if _visible(item.segmentations, t)), None)
         if first is None:
-            made.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
+            items.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
             continue
         later = range(first + 1, len(video.frame_names))
-        made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, later)))
-    return _sorted_out(video, made)
+        items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, later)))
+    return _to_targets(video, items)
 
 
 def _point_vos(video: Video, protocol: Protocol) -> Targets:
     """Point-VOS: frames after the reference frame, the first one on which an object has a positive point.
 
-    Sparse truth: every annotated one of them; dense truth: without the first and the last annotated frame of the video. A
-    video in which nobody has points is scored as DAVIS (dense), as YouTube-VOS, or on all annotated frames (sparse).
+    Sparse truth: all annotated ones of them; dense truth: without the first and the last annotated frame of the video.
+    A video without points is scored as DAVIS (dense), as YouTube-VOS, or on all annotated frames (sparse).
     """
     frames = annotated_frames(video.objects, len(video.frame_names))
     dense = protocol.truth == "dense" or (protocol.truth == "auto" and len(frames) == len(video.frame_names))
@@ -210,15 +210,15 @@ def _point_vos(video: Video, protocol: Protocol) -> Targets:
         return (_davis if dense else _youtube_vos)(video, protocol)
     if dense and len(frames) < 3:
         return _too_short(video, len(frames), False)
-    made: list[Target | LeftOut] = []
+    items: list[Target | LeftOut] = []
     for item in video.objects:
         reference = references[item.object_id]
         if pointed and reference is None:
-            made.append(LeftOut(video.video_id, item.object_id, "no positive point to start from"))
+            items.append(LeftOut(video.video_id, item.object_id, "no positive point to start from"))
             continue
         after = [t for t in (frames[1:-1] if dense else frames) if reference is None or t > reference]
-        made.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, after)))
-    return _sorted_out(video, made)
+        items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, after)))
+    return _to_targets(video, items)
 
 
 PROTOCOLS: dict[str, Callable[[Video, Protocol], Targets]] = {

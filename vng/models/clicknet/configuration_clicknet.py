@@ -14,14 +14,14 @@ class ClickNetConfig(PretrainedConfig):
     Args:
         widths: channels of the encoder at stride 2, 4, 8, 16, 32.
         depths: residual blocks at these strides.
-        pyramid_dim: channels of the maps the head sees, at every stride.
+        pyramid_dim: channels of the head's image maps, at every stride.
         head_widths: channels of the head at stride 4, 8, 16, 32.
-        embedding_heads: independent embeddings whose distances to the clicks are evidence.
+        embedding_heads: number of independent embeddings whose distances to the clicks are evidence.
         embedding_dim: channels of each.
-        refine_dim: channels of the layer that decides how the mask is brought to full resolution.
-        basis_dim: image features of a pixel that the head weighs, cell by cell.
+        refine_dim: channels of the layer that upsamples the mask to full resolution.
+        basis_dim: number of image features of a pixel, which the head weights cell by cell.
         jaccard_weight, vote_weight, outline_weight: weights beside the cross-entropy of the mask.
-        norm_batches: training batches after which the normalisation keeps its statistics.
+        norm_batches: training batches after which batch norm keeps its statistics.
     """
 
     model_type = "clicknet"

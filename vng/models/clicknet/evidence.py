@@ -1,7 +1,7 @@
-"""What clicks say of a pixel without any learned weight: distances to them, plain, along the image, and to their hull.
+"""Evidence of clicks without learned weights: Euclidean and geodesic distances to them, and the distance to their hull.
 
-Everything lives on a grid of cells of `CELL` x `CELL` pixels. Distances are in pixels (geodesic ones in pixels of a plain
-surface) and never more than `FAR`, which also stands for "there is no such click".
+All maps have a grid of cells of `CELL` x `CELL` pixels. Distances are in pixels (geodesic ones in pixels of a uniform
+surface) and at most `FAR`, which also means that there is no such click.
 
 Shapes: B images, N objects (of all images), P points, h x w cells.
 """
@@ -18,9 +18,9 @@ from torch import Tensor
 
 CELL = 4
 FAR = 400.0
-CONTRAST = 2.0  # a step of one Lab unit costs as much as this many pixels of way
-OBSTACLE = 20.0  # an outline makes a way longer by this factor at the most
-SWEEPS = 2  # rounds of four raster scans; a third changes next to nothing
+CONTRAST = 2.0  # a colour change of one Lab unit costs as much as a path of this many pixels
+OBSTACLE = 20.0  # an outline makes a path longer by this factor at most
+SWEEPS = 2  # rounds of four raster scans; a third changes almost nothing
 
 
 def cells_of(points: Tensor, height: int, width: int, cell: int = CELL) -> Tensor:
@@ -42,7 +42,7 @@ def nearest(points: Tensor, valid: Tensor, height: int, width: int) -> Tensor:
 
 
 def density(points: Tensor, valid: Tensor, height: int, width: int, spread: float = 10.0) -> Tensor:
-    """Share of the valid points round every cell, Gaussian with `spread` pixels, float [N, h, w] in [0, 1]."""
+    """Share of the valid points around every cell, Gaussian with `spread` pixels, float [N, h, w] in [0, 1]."""
     y, x = (torch.arange(n, device=points.device) * CELL + (CELL - 1) / 2 for n in (height, width))
     across = torch.exp(-((x - points[..., :1]) ** 2) / (2 * spread**2)) * valid[..., None]
     down = torch.exp(-((y - points[..., 1:]) ** 2) / (2 * spread**2))
@@ -54,11 +54,11 @@ def hull(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """Signed distance to the convex hull of points [P, 2], negative within, float32 [h, w]; FAR without points."""
     if not len(points):
         return np.full((height, width), FAR, np.float32)
-    filled = np.zeros((height + 2, width + 2), np.uint8)  # a rim: every cell has an outside
+    inside_hull = np.zeros((height + 2, width + 2), np.uint8)  # with a border, so that there always is an outside
     corners = cv2.convexHull(((points + 0.5) / CELL - 0.5).astype(np.float32))
-    cv2.fillConvexPoly(filled, np.rint(corners).astype(np.int32) + 1, 1)
-    outside = cv2.distanceTransform(1 - filled, cv2.DIST_L2, 3)
-    inside = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
+    cv2.fillConvexPoly(inside_hull, np.rint(corners).astype(np.int32) + 1, 1)
+    outside = cv2.distanceTransform(1 - inside_hull, cv2.DIST_L2, 3)
+    inside = cv2.distanceTransform(inside_hull, cv2.DIST_L2, 3)
     return np.minimum((outside - inside)[1:-1, 1:-1] * CELL, FAR)
 
 
@@ -83,7 +83,7 @@ Steps = tuple[np.ndarray, np.ndarray, np.ndarray]  # to the next row: straight, 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a way costs from cell to neighbouring cell in B images.
+    """The cost of a path from cell to neighbouring cell in B images.
 
     Attributes:
         down: float32 [h - 1, B, w (- 1)] each. right: float32 [w - 1, B, h (- 1)] each.
@@ -94,7 +94,7 @@ class Ground:
 
     @staticmethod
     def of_colours(lab: np.ndarray) -> Ground:
-        """A way costs its length and the colour change along it; lab float32 [B, h, w, 3]."""
+        """A path costs its length and the colour change along it; lab float32 [B, h, w, 3]."""
 
         def cost(here: np.ndarray, there: np.ndarray, length: float) -> np.ndarray:
             return np.sqrt(((there - here) ** 2).sum(-1)) * np.float32(CONTRAST) + np.float32(length * CELL)
@@ -103,7 +103,7 @@ class Ground:
 
     @staticmethod
     def of_outlines(outline: np.ndarray) -> Ground:
-        """A way costs its length, and more where outlines are likely; outline float32 [B, h, w] in [0, 1]."""
+        """A path costs its length, and more where outlines are likely; outline float32 [B, h, w] in [0, 1]."""
 
         def cost(here: np.ndarray, there: np.ndarray, length: float) -> np.ndarray:
             return (1 + np.float32(OBSTACLE) * np.maximum(here, there)) * np.float32(length * CELL)
@@ -111,10 +111,10 @@ class Ground:
         return Ground(_steps(outline.transpose(1, 0, 2), cost), _steps(outline.transpose(2, 0, 1), cost))
 
     def ways(self, seeds: np.ndarray) -> np.ndarray:
-        """Length of the cheapest way from the seeds bool [N, h, w] of B images in order: float32 [N, h, w].
+        """The cost of the cheapest path from the seeds bool [N, h, w] of B images in order: float32 [N, h, w].
 
-        Raster scans down, up, right and left (Toivanen 1996) reach all N maps at once, so that another object costs
-        next to nothing.
+        Raster scans down, up, right and left (Toivanen 1996) process all N maps at once, so that another object costs
+        almost nothing.
         """
         images, (rows, columns) = self.down[0].shape[1], seeds.shape[1:]
         start = np.where(seeds, np.float32(0), np.float32(FAR)).reshape(images, -1, rows, columns)
@@ -127,7 +127,7 @@ class Ground:
         return np.ascontiguousarray(distance.transpose(1, 2, 0, 3)).reshape(seeds.shape)
 
     def beside(self, other: Ground) -> Ground:
-        """Both grounds as one of 2 * B images: one run of scans serves both."""
+        """The costs of both as one of 2 * B images, so that one run of scans serves both."""
 
         def joined(ours: Steps, theirs: Steps) -> Steps:
             straight, from_left, from_right = (np.concatenate(pair, 1) for pair in zip(ours, theirs, strict=True))
@@ -145,7 +145,7 @@ def _steps(values: np.ndarray, cost: Callable[[np.ndarray, np.ndarray, float], n
 
 
 def _scan(distance: np.ndarray, steps: Steps) -> None:
-    """Pass distances [rows, B, M, columns] on from row to row, down and up again, in place."""
+    """Propagate distances [rows, B, M, columns] from row to row, down and then up, in place."""
     straight, from_left, from_right = (cost[:, :, None] for cost in steps)  # of an image, for all its M maps
     for i in range(1, len(distance)):
         before, here = distance[i - 1], distance[i]

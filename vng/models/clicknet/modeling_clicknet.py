@@ -1,10 +1,11 @@
 """ClickNet: masks from clicks (ours).
 
-The image is encoded once, by a convolutional encoder with a feature pyramid. An object costs a small U-Net on a grid of
-stride 4, whose input is evidence of its clicks (distances plain, geodesic, to their hull, and in learned embeddings);
-the image enters it as maps that are computed once and added. At full resolution a pixel is a convex combination of the nine
-cells round it, with weights that depend on the image alone (Teed & Deng, RAFT, ECCV 2020, Sec. 3.3), plus a linear
-function of the pixel's image features with coefficients from its cell, as in a guided filter (He et al., ECCV 2010).
+The image is encoded once, by a convolutional encoder with a feature pyramid. Each object passes a small U-Net on a grid
+of stride 4, whose input is evidence of its clicks (Euclidean and geodesic distances, distances to their hull and in
+learned embeddings); the image enters it as maps that are computed once and added. At full resolution a pixel is a
+convex combination of the nine cells around it, with weights that depend on the image alone (Teed & Deng, RAFT, ECCV
+2020, Sec. 3.3), plus a linear function of the pixel's image features with coefficients from its cell, as in a guided
+filter (He et al., ECCV 2010).
 
 Shapes: B images, K objects an image, N = B * K objects, P points, H x W pixels, h x w = H/4 x W/4 cells.
 """
@@ -28,13 +29,13 @@ from vng.models.layout import channels_last, fold_norms
 
 STRIDE = 32  # images are padded to multiples of this
 PLAIN_MAPS = 14  # evidence maps that are distances
-LIKENESS_MAPS = 3  # evidence maps of each embedding
+SIMILARITY_MAPS = 3  # evidence maps of each embedding
 COLOUR_WIDTH = 7.0  # Lab units in which colours count as alike
-OUTLINES_WEIGH = 3.0  # a cell with an outline beside one without
-FACTS = 6  # numbers about an object's prompt
-MOST_COUNTED = 30.0  # clicks; more of them are as many as the network ever saw
-FARTHEST = 8.0  # squared distances of embeddings beyond this are alike
-ENLARGED_WEIGHT = 0.4  # of what is found in an enlarged image
+OUTLINE_WEIGHT = 3.0  # of a cell with an outline, relative to one without
+FACTS = 6  # numbers that describe an object's prompt
+MOST_COUNTED = 30.0  # clicks; larger counts are clamped to this, the most in training
+FARTHEST = 8.0  # squared distances of embeddings are clamped to this
+ENLARGED_WEIGHT = 0.4  # of the features of an enlarged image
 MEAN, SPREAD = (0.45, 0.45, 0.42), 0.25
 
 
@@ -43,7 +44,7 @@ class ClickNetOutput(ModelOutput):
     """Output of the click segmenter.
 
     Attributes:
-        loss: scalar, where targets were given.
+        loss: scalar, if there are targets.
         loss_terms: unweighted mask, jaccard, vote, outline.
         logits: float [B, K, H, W].
     """
@@ -55,9 +56,9 @@ class ClickNetOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class Clicks:
-    """Points of N objects, padded; (x, y) in pixels of the image the network sees.
+    """Points of N objects, padded; (x, y) in pixels of the network's input.
 
-    `core` are the positives that are believed one by one: all of them, or of a mouse trace those in its middle.
+    `core` are the positives that count individually: all clicks, or the points in the middle of a mouse trace.
     """
 
     positive: Tensor  # float [N, P, 2]
@@ -70,30 +71,30 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything of B images that no click changes."""
+    """Everything about B images that does not depend on clicks."""
 
-    injected: list[Tensor]  # [B, head width, h, w] at stride 4, 8, 16, 32: what the image says to the head
-    colour: Tensor  # [B, 4, h / 2, w / 2], Lab and its spread within a cell, in widths
+    injected: list[Tensor]  # [B, head width, h, w] at stride 4, 8, 16, 32: image maps added in the head
+    colour: Tensor  # [B, 4, h / 2, w / 2], Lab and its spread within a cell, in units of `COLOUR_WIDTH`
     embedding: Tensor  # [B, heads * dim, h / 2, w / 2]
-    basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], what a pixel makes of the head's answers
+    basis: Tensor  # [B, h, w, 9 + basis_dim, CELL * CELL], a pixel's weights for the head's outputs
     outline: Tensor  # [B, h, w], logits of an object's outline
-    ground: Ground  # what ways cost, of 2 * B images: by colour, by learned outlines
-    border: Tensor  # [2, B, h, w], geodesic distance to the image's border on both grounds
+    ground: Ground  # path costs of 2 * B images: by colour, by learned outlines
+    border: Tensor  # [2, B, h, w], geodesic distance to the image's border for both costs
 
 
 @dataclass(frozen=True)
 class Rivals:
     """The other objects of one image, whose positives are an object's negatives."""
 
-    heeded: Tensor  # bool [N], which objects take note of them
+    applies: Tensor  # bool [N], the objects for which the others' positives are negatives
 
     def nearer(self, off: Tensor, on: Tensor) -> Tensor:
-        """The least of an object's own distances [N, ...] to its negatives and of all others' to their positives."""
+        """The minimum of an object's distances [N, ...] to its negatives, and the others' to their positives."""
         least, which = on.topk(2, 0, largest=False)
         index = torch.arange(len(on), device=on.device).view(-1, *[1] * (on.dim() - 1))
         rival = torch.where(which[:1] == index, least[1:], least[:1])
-        heeded = self.heeded.view(-1, *[1] * (on.dim() - 1))
-        return torch.where(heeded, torch.minimum(off, rival), off)
+        applies = self.applies.view(-1, *[1] * (on.dim() - 1))
+        return torch.where(applies, torch.minimum(off, rival), off)
 
 
 def normed(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -102,12 +103,12 @@ def normed(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Se
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, normalisation, rectifier."""
+    """Convolution, normalisation, ReLU."""
     return nn.Sequential(*normed(inputs, outputs, kernel, stride), nn.ReLU(inplace=True))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity."""
+    """Two 3x3 convolutions with a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,21 +136,21 @@ class ImageEncoder(nn.Module):
         self.merge = nn.ModuleList(conv(dim, dim) for _ in config.widths[1:])
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        found, x = [], pixels
+        features, x = [], pixels
         for stage in self.stages:
             x = stage(x)
-            found.append(x)
+            features.append(x)
         maps: list[Tensor] = []
         for level in reversed(range(len(self.lateral))):
-            x = self.lateral[level](found[level + 1])
+            x = self.lateral[level](features[level + 1])
             if maps:
                 x = x + F.interpolate(maps[0], scale_factor=2.0, mode="nearest")
             maps.insert(0, self.merge[level](x))
-        return found[0], maps
+        return features[0], maps
 
 
 class ClickHead(nn.Module):
-    """The part that runs once an object: plain evidence [N, E, h, w], learned evidence at half that size -> logits."""
+    """The part that runs for each object: plain evidence [N, E, h, w], learned evidence at half that size -> logits."""
 
     def __init__(self, config: ClickNetConfig) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class ClickHead(nn.Module):
         self.down = nn.ModuleList(
             normed(i, o, stride=1 if level == 0 else 2) for level, (i, o) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.learned = normed(LIKENESS_MAPS * (1 + config.embedding_heads), widths[1])
+        self.learned = normed(SIMILARITY_MAPS * (1 + config.embedding_heads), widths[1])
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths[1:])
         self.up = nn.ModuleList(normed(i, o, 1) for i, o in zip(widths[1:], widths[:-1], strict=True))
         self.merge = nn.ModuleList(conv(width, width) for width in widths[:-1])
@@ -169,7 +170,8 @@ class ClickHead(nn.Module):
         skips, x = [], plain
         repeat = len(plain) // len(injected[0])
         for level, down in enumerate(self.down):
-            x = down(x)  # what is added goes in place: at this size memory is what takes time
+            # Sums are in place: at this size memory access takes most of the time.
+            x = down(x)
             if level == 1:
                 x += self.learned(learned)
             x += injected[level] if len(injected[level]) == 1 else injected[level].repeat_interleave(repeat, 0)
@@ -184,7 +186,7 @@ class ClickHead(nn.Module):
 
 
 def _enlarged_sum(small: Tensor, large: Tensor) -> Tensor:
-    """[N, C, h / 2, w / 2] and [N, C, h, w] -> their sum, each small cell counted for the four it covers."""
+    """[N, C, h / 2, w / 2] and [N, C, h, w] -> their sum, each small cell added to the four it covers."""
     n, c, h, w = large.shape
     cells = large.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
     total = cells + small.permute(0, 2, 3, 1)[:, :, None, :, None]
@@ -192,7 +194,7 @@ def _enlarged_sum(small: Tensor, large: Tensor) -> Tensor:
 
 
 class ClickNetPreTrainedModel(PreTrainedModel):
-    """What `transformers` wants to know."""
+    """Base class with the attributes that `transformers` requires."""
 
     config_class = ClickNetConfig
     main_input_name = "pixel_values"
@@ -217,7 +219,7 @@ class ClickNetPreTrainedModel(PreTrainedModel):
 
 
 class ClickNet(ClickNetPreTrainedModel):
-    """The network; see the module. `encode` once an image, `decode` for its objects."""
+    """The network; see the module. `encode` runs once for an image, `decode` for its objects."""
 
     def __init__(self, config: ClickNetConfig) -> None:
         super().__init__(config)
@@ -233,10 +235,10 @@ class ClickNet(ClickNetPreTrainedModel):
         self.head = ClickHead(config)
         self.post_init()
 
-    def _settle(self) -> None:
-        """Keep the normalisation's statistics once they have seen `norm_batches`: those of small batches are noise.
+    def _freeze_norms(self) -> None:
+        """Freeze the statistics of batch norm after `norm_batches` batches: those of small batches are noise.
 
-        How many that were is saved with them, so that a resumed training settles where an undisturbed one does.
+        The number of batches is saved with them, so that a resumed run freezes them where an uninterrupted one does.
         """
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         if norms[0].num_batches_tracked is not None and int(norms[0].num_batches_tracked) >= self.config.norm_batches:
@@ -244,24 +246,24 @@ class ClickNet(ClickNetPreTrainedModel):
                 module.eval()
 
     def encode(self, images: Tensor, mirrored: bool = False, enlarged: float = 1.0) -> Scene:
-        """What the objects share; a second and third look at the image cost nothing an object.
+        """The part that all objects share; mirrored and enlarged images add no cost per object.
 
         Args:
             images: uint8 [B, 3, H, W], H and W multiples of `STRIDE`.
-            mirrored: take the mean of what is found in the image and in its mirror image.
-            enlarged: mix in what is found in the image enlarged by this factor, if it is more than 1.
+            mirrored: take the mean of the features of the image and of its mirror image.
+            enlarged: mix in the features of the image enlarged by this factor, if it is more than 1.
         """
         mean = torch.tensor(MEAN, device=images.device)[:, None, None]
         pixels = ((images.float() / 255 - mean) / SPREAD).to(self.dtype, memory_format=torch.channels_last)
-        found = self._look(pixels)
+        features = self._look(pixels)
         if mirrored:
-            found = [(x + y) / 2 for x, y in zip(found, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
+            features = [(x + y) / 2 for x, y in zip(features, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
         if enlarged > 1:
-            found = self._mixed_in(found, pixels, enlarged)
-        outline, mixed, embedding, *injected = found
+            features = self._mixed_in(features, pixels, enlarged)
+        outline, mixed, embedding, *injected = features
         lab = np.stack([evidence.lab_cells(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
-        outlined = Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy())
-        ground = Ground.of_colours(lab).beside(outlined)
+        from_outlines = Ground.of_outlines(outline.detach().float().sigmoid().cpu().numpy())
+        ground = Ground.of_colours(lab).beside(from_outlines)
         frame = np.zeros((2, *outline.shape), bool)
         frame[..., [0, -1], :] = frame[..., [0, -1]] = True
         border = torch.from_numpy(ground.ways(frame.reshape(-1, *outline.shape[1:])).reshape(frame.shape)).to(pixels)
@@ -269,19 +271,19 @@ class ClickNet(ClickNetPreTrainedModel):
         return Scene(injected, colour, embedding, self._basis(mixed), outline, ground, border)
 
     def _look(self, pixels: Tensor) -> list[Tensor]:
-        """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and what is injected at each level."""
+        """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and injected map of each level."""
         fine, maps = self.encoder(pixels)
         b, _, h, w = maps[0].shape
-        told = self.fine_detail(F.pixel_unshuffle(fine, 2)) + self.raw_detail(F.pixel_unshuffle(pixels, CELL))
-        detail = F.relu(self.detail(maps[0]) + told)
+        fine_features = self.fine_detail(F.pixel_unshuffle(fine, 2)) + self.raw_detail(F.pixel_unshuffle(pixels, CELL))
+        detail = F.relu(self.detail(maps[0]) + fine_features)
         mixed = self.mix(detail).view(b, -1, CELL, CELL, h, w)
         injected = [layer(x) for layer, x in zip(self.inject, maps, strict=True)]
         return [self.outline(detail)[:, 0], mixed, self.embed(maps[1]), *injected]
 
-    def _mixed_in(self, found: list[Tensor], pixels: Tensor, factor: float) -> list[Tensor]:
-        """What was found, with what is found in the enlarged image; how pixels mix cells stays: cells differ in size."""
+    def _mixed_in(self, features: list[Tensor], pixels: Tensor, factor: float) -> list[Tensor]:
+        """Features mixed with those of the enlarged image; `mixed` stays unchanged, as the cells differ in size."""
         size = [round(side * factor / STRIDE) * STRIDE for side in pixels.shape[-2:]]
-        outline, mixed, *rest = found
+        outline, mixed, *rest = features
         large_outline, _, *large = self._look(F.interpolate(pixels, size=size, mode="bilinear"))
 
         def mean(x: Tensor, y: Tensor) -> Tensor:
@@ -292,9 +294,9 @@ class ClickNet(ClickNetPreTrainedModel):
         return [mean(outline[:, None], large_outline[:, None])[:, 0], mixed, *rest]
 
     @staticmethod
-    def _unmirror(found: list[Tensor]) -> list[Tensor]:
-        """What was found in a mirror image, where it belongs in the image: neighbours and pixels of a cell swap too."""
-        outline, mixed, *rest = (x.flip(-1) for x in found)
+    def _unmirror(features: list[Tensor]) -> list[Tensor]:
+        """Features of a mirror image, mirrored back: neighbours and pixels of a cell are swapped too."""
+        outline, mixed, *rest = (x.flip(-1) for x in features)
         mixed = mixed.flip(3)
         around = mixed[:, :9].unflatten(1, (3, 3)).flip(2).flatten(1, 2)
         return [outline, torch.cat([around, mixed[:, 9:]], 1), *rest]
@@ -307,20 +309,20 @@ class ClickNet(ClickNetPreTrainedModel):
         n = len(clicks.positive)
         rivals = Rivals(~clicks.trace) if others and n > 1 else None
         plain = self._plain_maps(scene, clicks, rivals)
-        learned, vote = self._likeness_maps(scene, clicks, rivals)
+        learned, vote = self._similarity_maps(scene, clicks, rivals)
         plain, learned = (x.contiguous(memory_format=torch.channels_last) for x in (plain.to(learned), learned))
         coarse = self.head(plain, learned, self._facts(clicks, rivals).to(plain), scene.injected)
         return self._refine(coarse, scene), vote
 
     def _plain_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> Tensor:
-        """Distances as evidence, float [N, PLAIN_MAPS, h, w], about one in size."""
+        """Distances as evidence, float [N, PLAIN_MAPS, h, w], of magnitude about one."""
         (_, b, h, w), n = scene.border.shape, len(clicks.positive)
         clicked = ((clicks.positive, clicks.core), (clicks.negative, clicks.negative_valid))
         near_on, near_off = (evidence.nearest(*kind, h, w) for kind in clicked)
         seeds = np.stack([evidence.seeds(*kind, h, w).reshape(b, -1, h, w) for kind in clicked], 1)
-        ways = scene.ground.ways(np.stack([seeds, seeds]).reshape(-1, h, w)).reshape(2, b, 2, -1, h, w)
-        ways_on, ways_off = torch.from_numpy(ways).to(near_on).movedim(2, 0).reshape(2, 2, n, h, w)
-        ons, offs = [near_on, *ways_on], [near_off, *ways_off]
+        paths = scene.ground.ways(np.stack([seeds, seeds]).reshape(-1, h, w)).reshape(2, b, 2, -1, h, w)
+        paths_on, paths_off = torch.from_numpy(paths).to(near_on).movedim(2, 0).reshape(2, 2, n, h, w)
+        ons, offs = [near_on, *paths_on], [near_off, *paths_off]
         if rivals is not None:
             offs = [rivals.nearer(off, on) for off, on in zip(offs, ons, strict=True)]
         pairs = zip(clicks.positive.cpu().numpy(), clicks.core.cpu().numpy(), strict=True)
@@ -329,33 +331,33 @@ class ClickNet(ClickNetPreTrainedModel):
         near = [torch.log1p(d / 4) / 2 - 1 for d in (*ons, *offs, *border)]
         ratio = [torch.log((off + 8) / (on + 8)) for off, on in zip(offs, ons, strict=True)]
         spread = evidence.density(clicks.positive, clicks.valid, h, w)
-        few = (-ons[0] / 4).exp()  # where exactly the clicks are
-        return torch.stack([*near, *ratio, (hulls / 30).clamp(-2, 4), spread, few], 1)
+        at_clicks = (-ons[0] / 4).exp()  # exact positions of the clicks
+        return torch.stack([*near, *ratio, (hulls / 30).clamp(-2, 4), spread, at_clicks], 1)
 
-    def _likeness_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
-        """Likeness to the clicked places in colour and in each embedding, and the mean vote of the embeddings.
+    def _similarity_maps(self, scene: Scene, clicks: Clicks, rivals: Rivals | None) -> tuple[Tensor, Tensor]:
+        """Similarity to the clicked cells in colour and in each embedding, and the mean vote of the embeddings.
 
         Returns:
-            [N, LIKENESS_MAPS * (1 + heads), h / 2, w / 2], [N, h / 2, w / 2].
+            [N, SIMILARITY_MAPS * (1 + heads), h / 2, w / 2], [N, h / 2, w / 2].
         """
         ons: list[Tensor] = []
         offs: list[Tensor] = []
         for field in (scene.colour[:, None], scene.embedding.unflatten(1, (self.config.embedding_heads, -1))):
-            for found, points, valid in (
+            for differences, points, valid in (
                 (ons, clicks.positive, clicks.core),
                 (offs, clicks.negative, clicks.negative_valid),
             ):
-                found.append(_least_difference(field, points, valid))
+                differences.append(_least_difference(field, points, valid))
         on, off = torch.cat(ons, 1), torch.cat(offs, 1)
         if rivals is not None:
             off = rivals.nearer(off, on)
         return torch.cat([2 * torch.exp(-on) - 1, 2 * torch.exp(-off) - 1, off - on], 1), (off - on)[:, 1:].mean(1)
 
     def _facts(self, clicks: Clicks, rivals: Rivals | None) -> Tensor:
-        """Numbers about each prompt, float [N, FACTS]: how many points, how far apart, whether a trace."""
+        """Numbers that describe each prompt, float [N, FACTS]: count of points, their spread, whether it is a trace."""
         on, off = clicks.core.sum(1), clicks.negative_valid.sum(1)
         if rivals is not None:
-            off = off + (on.sum() - on) * rivals.heeded
+            off = off + (on.sum() - on) * rivals.applies
         count = torch.stack([on, off], 1).float().clamp(max=MOST_COUNTED)
         weight = clicks.core[..., None].float()
         mean = (clicks.positive * weight).sum(1) / weight.sum(1).clamp(min=1)
@@ -365,27 +367,27 @@ class ClickNet(ClickNetPreTrainedModel):
 
     @staticmethod
     def _basis(mixed: Tensor) -> Tensor:
-        """[B, 9 + basis_dim, CELL, CELL, h, w] -> how each pixel uses the answers for the cells about it."""
+        """[B, 9 + basis_dim, CELL, CELL, h, w] -> weights of each pixel for the outputs of the cells around it."""
         mixed = mixed.flatten(2, 3).permute(0, 3, 4, 1, 2)
         return torch.cat([mixed[..., :9, :].softmax(3), mixed[..., 9:, :]], 3)
 
-    def _refine(self, answers: Tensor, scene: Scene) -> Tensor:
-        """Answers for cells [N, 1 + basis_dim, h, w] -> logits [N, H, W].
+    def _refine(self, outputs: Tensor, scene: Scene) -> Tensor:
+        """Outputs for cells [N, 1 + basis_dim, h, w] -> logits [N, H, W].
 
-        A pixel is a convex combination of the nine cells round it, plus a linear function, the cell's own, of what the
-        image says of the pixel.
+        A pixel is a convex combination of the nine cells around it, plus a linear function of its image features, with
+        its cell's coefficients.
         """
-        n, _, h, w = answers.shape
+        n, _, h, w = outputs.shape
         b = len(scene.basis)
-        padded = F.pad(answers[:, :1], (1, 1, 1, 1), mode="replicate")
+        padded = F.pad(outputs[:, :1], (1, 1, 1, 1), mode="replicate")
         around = [padded[:, 0, i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
-        said = torch.stack([*around, *answers[:, 1:].unbind(1)], 3)  # [N, h, w, 9 + basis_dim]
-        said = said.view(b, n // b, h, w, -1).permute(0, 2, 3, 1, 4)
-        pixels = (said @ scene.basis).view(b, h, w, n // b, CELL, CELL)
+        values = torch.stack([*around, *outputs[:, 1:].unbind(1)], 3)  # [N, h, w, 9 + basis_dim]
+        values = values.view(b, n // b, h, w, -1).permute(0, 2, 3, 1, 4)
+        pixels = (values @ scene.basis).view(b, h, w, n // b, CELL, CELL)
         return pixels.permute(0, 3, 1, 4, 2, 5).reshape(n, h * CELL, w * CELL)
 
     def fused(self) -> ClickNet:
-        """This model with normalisation folded into the convolutions: for use, not for training or saving."""
+        """This model with normalisation folded into the convolutions: for inference, not for training or saving."""
         fold_norms(self.eval())
         return channels_last(self)
 
@@ -401,7 +403,7 @@ class ClickNet(ClickNetPreTrainedModel):
         targets: Tensor | None = None,
         outlines: Tensor | None = None,
     ) -> ClickNetOutput:
-        """Logits, and the loss where targets are given.
+        """Logits, and with targets also the loss.
 
         Args:
             pixel_values: uint8 [B, 3, H, W]; H and W multiples of `STRIDE`.
@@ -411,7 +413,7 @@ class ClickNet(ClickNetPreTrainedModel):
             targets: bool [B, K, H, W]. outlines: bool [B, H, W], the outlines of all objects.
         """
         if self.training:
-            self._settle()
+            self._freeze_norms()
         b, k = trace.shape
         points = (positive, positive_valid, positive_core, negative, negative_valid, trace)
         scene = self.encode(pixel_values)
@@ -437,7 +439,7 @@ def _colours(lab: Tensor) -> Tensor:
 
 
 def _least_difference(field: Tensor, points: Tensor, valid: Tensor) -> Tensor:
-    """Squared difference of every cell to the likest of the clicked ones, [N, heads, h, w], at most FARTHEST.
+    """Squared difference of every cell to the most similar clicked cell, [N, heads, h, w], at most FARTHEST.
 
     Args:
         field: [B, heads, D, h, w], cells of 2 * CELL pixels. points, valid: [N, P, 2], bool [N, P].
@@ -466,6 +468,6 @@ def _losses(logits: Tensor, vote: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def _outline_loss(logits: Tensor, outlines: Tensor) -> Tensor:
-    """Cross-entropy of cells that an outline runs through, which are few."""
-    there = F.max_pool2d(outlines[:, None].float(), CELL)[:, 0]
-    return F.binary_cross_entropy_with_logits(logits, there, pos_weight=logits.new_tensor(OUTLINES_WEIGH))
+    """Cross-entropy of outline cells, which are few and have a larger weight."""
+    has_outline = F.max_pool2d(outlines[:, None].float(), CELL)[:, 0]
+    return F.binary_cross_entropy_with_logits(logits, has_outline, pos_weight=logits.new_tensor(OUTLINE_WEIGHT))

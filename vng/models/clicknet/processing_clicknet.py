@@ -1,4 +1,4 @@
-"""Prompts of people -> padded tensors of the click segmenter."""
+"""Point prompts -> padded tensors of the click segmenter."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TRACE_POINTS = 24  # a trace is thinned to about this many
 
 
 def to_clicks(prompts: Sequence[PointPrompts]) -> Clicks:
-    """N prompts -> padded tensors. Of a trace the share nearest its median is the core, the others are only counted."""
+    """N prompts -> padded tensors. The core of a trace is the share nearest its median; the rest is only counted."""
     positive = [_thinned(prompt) for prompt in prompts]
-    core = [_core(points, prompt.trace) for points, prompt in zip(positive, prompts, strict=True)]
+    cores = [_core(points, prompt.trace) for points, prompt in zip(positive, prompts, strict=True)]
     padded, valid = pad(positive)
     core_padded = torch.zeros_like(valid)
-    for row, kept in zip(core_padded, core, strict=True):
-        row[: len(kept)] = torch.from_numpy(kept)
+    for row, is_core in zip(core_padded, cores, strict=True):
+        row[: len(is_core)] = torch.from_numpy(is_core)
     negative, negative_valid = pad([prompt.negative for prompt in prompts])
     trace = torch.tensor([prompt.trace for prompt in prompts], dtype=torch.bool)
     return Clicks(padded, valid, core_padded, negative, negative_valid, trace)
 
 
 def pad(points: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """N arrays [P_i, 2] -> float [N, P, 2] with zeros behind, and bool [N, P]."""
+    """N arrays [P_i, 2] -> float [N, P, 2] padded with zeros, and bool [N, P]."""
     most = max((len(p) for p in points), default=0)
     padded, valid = torch.zeros(len(points), most, 2), torch.zeros(len(points), most, dtype=torch.bool)
     for i, p in enumerate(points):

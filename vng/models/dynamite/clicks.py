@@ -1,6 +1,7 @@
-"""What DynaMITe is told: clicks and traces as tensors, and the clicks it is trained with (Rana et al., ICCV 2023, Sec. 3.4).
+"""Prompts of DynaMITe: clicks and traces as tensors, and simulated training clicks (Rana et al., ICCV 2023, Sec. 3.4).
 
-Shapes: B images, Q queries (one for each click or trace), P points of a query, K objects, H x W pixels of the padded image.
+Shapes: B images, Q queries (one for each click or trace), P points of a query, K objects, H x W pixels of the padded
+image.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from torch import Tensor
 from vng.masks import depth
 from vng.points import BACKGROUND, Click
 
-NOWHERE = -1.0  # coordinates and time of what only fills a batch up
+NOWHERE = -1.0  # coordinates and time of padding
 
 MOST_OBJECTS, SHARE_OF_OBJECTS, LEAST_PIXELS = 30, 0.7, 50
 FIRST_CLICK_DEPTH = 1.7  # the first click lies deeper than the greatest depth divided by this
-MOST_FURTHER, FALLING = 6, 0.7  # k further clicks with a chance in proportion to 0.7^k
-NO_BACKGROUND = 0.2  # chance
+MOST_FURTHER, FALLING = 6, 0.7  # k further clicks with a probability in proportion to 0.7^k
+NO_BACKGROUND = 0.2  # probability
 CORRECTED_OBJECTS, CORRECTED_BELOW = 15, 0.9
-TWO_CLICKS = 0.2  # chance
+TWO_CLICKS = 0.2  # probability
 CORRECTION_DEPTH = 2.0
 
 
@@ -39,9 +40,9 @@ class Trace:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Clicks and traces of B images. A query whose points are all negative is none: it fills a batch up.
+    """Clicks and traces of B images. A query whose points are all negative is a filler, which only pads a batch.
 
-    Such fillers take part as further background queries, as in the authors' program.
+    Fillers take part as further background queries, as in the authors' program.
     """
 
     points: Tensor  # float [B, Q, P, 2], (y, x) pixels; negative: no point
@@ -62,13 +63,13 @@ class Prompts:
         owners, traced = np.full((len(images), most), BACKGROUND, np.int64), np.zeros((len(images), most), bool)
         for b, queries in enumerate(images):
             for q, query in enumerate(queries):
-                where = query.points if isinstance(query, Trace) else [(query.y, query.x)]
-                points[b, q, : len(where)] = where
+                positions = query.points if isinstance(query, Trace) else [(query.y, query.x)]
+                points[b, q, : len(positions)] = positions
                 times[b, q], owners[b, q], traced[b, q] = query.time, query.owner, isinstance(query, Trace)
         return Prompts(*(torch.from_numpy(array).to(device) for array in (points, times, owners, traced)))
 
     def with_fillers(self, count: int) -> Prompts:
-        """The same and `count` queries that are none."""
+        """These prompts and `count` fillers."""
         b, _, p, _ = self.points.shape
         return Prompts(
             torch.cat([self.points, self.points.new_full((b, count, p, 2), NOWHERE)], 1),
@@ -78,7 +79,7 @@ class Prompts:
         )
 
     def with_clicks(self, images: Sequence[Sequence[Click]]) -> Prompts:
-        """The same and further clicks of each image."""
+        """These prompts and further clicks of each image."""
         more = Prompts.of(images, self.points.device)
         points = more.points.new_full((*more.times.shape, self.points.shape[2], 2), NOWHERE)
         points[:, :, :1] = more.points
@@ -97,82 +98,82 @@ class Prompts:
 
 
 class Dice:
-    """Chances of the simulation; the same seed gives the very clicks of the authors' program.
+    """Random numbers of the simulation; a seed gives exactly the clicks that it gives in the authors' program.
 
-    That draws subsets with Python's generator and all else with numpy's old one, so both are kept.
+    That program draws subsets with Python's generator and everything else with numpy's legacy one, so both are used.
     """
 
     def __init__(self, seed: int) -> None:
         self._numbers, self._subsets = np.random.RandomState(seed), random.Random(seed)
 
     def one_of(self, count: int) -> int:
-        """A number below `count`."""
+        """A random number below `count`."""
         return int(self._numbers.randint(0, count))
 
     def weighted(self, weights: np.ndarray) -> int:
-        """An index of weights [N], drawn in proportion to them."""
+        """A random index of weights [N], drawn in proportion to them."""
         return int(self._numbers.choice(np.arange(len(weights)), p=weights / weights.sum()))
 
     def happens(self, chance: float) -> bool:
-        """True with this chance."""
+        """True with this probability."""
         return bool(self._numbers.rand() < chance)
 
     def subset(self, count: int, size: int) -> list[int]:
-        """`size` different numbers below `count`."""
+        """`size` different random numbers below `count`."""
         return self._subsets.sample(range(count), size)
 
 
 def training_masks(masks: np.ndarray, dice: Dice) -> np.ndarray:
     """Choose an image's objects and settle overlaps: bool [N, H, W] -> bool [K, H, W], K <= N, largest first.
 
-    A random 70 % of the objects (a single one stays), at most 30; smaller ones lie in front; what then shows of an
-    object must exceed 50 pixels.
+    A random 70 % of the objects (a single one is kept), at most 30; smaller ones lie in front. Objects of which 50
+    pixels or fewer are then visible are left out.
     """
     masks = np.asarray(masks, bool)
     count = 1 if len(masks) == 1 else min(int(len(masks) * SHARE_OF_OBJECTS), MOST_OBJECTS)
     chosen = masks[dice.subset(len(masks), count)]
     chosen = chosen[np.argsort(-chosen.sum((1, 2)), kind="stable")]
     free = np.ones(masks.shape[1:], bool)
-    shown = np.zeros_like(chosen)
+    visible = np.zeros_like(chosen)
     for k in reversed(range(count)):
-        shown[k] = chosen[k] & free
+        visible[k] = chosen[k] & free
         free &= ~chosen[k]
-    return shown[shown.sum((1, 2)) > LEAST_PIXELS]
+    return visible[visible.sum((1, 2)) > LEAST_PIXELS]
 
 
 def initial_clicks(masks: np.ndarray, taken: np.ndarray, dice: Dice) -> list[Click]:
-    """The clicks a training image starts with, numbered through: object after object, then the background.
+    """The first clicks of a training image, numbered in order: object after object, then the background.
 
-    Each object gets one click well inside (uniform where the depth exceeds the greatest by 1.7) and k in 0..5 further ones
-    (chance in proportion to 0.7^k) in the mask eroded by 3x3. With a chance of 0.2 the background gets none, else
-    k in 0..6 likewise.
+    Each object gets one click well inside (uniform where the depth exceeds the greatest depth / 1.7) and k in 0..5
+    further ones (probability in proportion to 0.7^k) in the mask eroded by 3x3. The background gets none with
+    probability 0.2, else k in 0..6 likewise.
 
     Args:
         masks: bool [K, H, W], none empty.
-        taken: bool [H, W], where no background is: any object, or padding.
-        dice: chances.
+        taken: bool [H, W], pixels that are not background: any object, or padding.
+        dice: random numbers.
     """
     clicks: list[Click] = []
 
-    def click(place: np.ndarray, owner: int) -> None:
+    def add_click(place: np.ndarray, owner: int) -> None:
         clicks.append(Click(int(place[0]), int(place[1]), len(clicks), owner))
 
     for k, mask in enumerate(np.asarray(masks, bool)):
-        deep = depth(mask)
-        candidates = np.argwhere(deep > deep.max() / FIRST_CLICK_DEPTH)
+        depths = depth(mask)
+        candidates = np.argwhere(depths > depths.max() / FIRST_CLICK_DEPTH)
         if not len(candidates):
             raise ValueError(f"object {k} has no pixel to click on")
-        click(candidates[dice.one_of(len(candidates))], k)
+        add_click(candidates[dice.one_of(len(candidates))], k)
         for place in _further(mask, MOST_FURTHER, dice):
-            click(place, k)
+            add_click(place, k)
     if not dice.happens(NO_BACKGROUND):
         for place in _further(~np.asarray(taken, bool), MOST_FURTHER + 1, dice):
-            click(place, BACKGROUND)
+            add_click(place, BACKGROUND)
     return clicks
 
 
 def _further(mask: np.ndarray, most: int, dice: Dice) -> np.ndarray:
-    """Fewer than `most` places [N, 2] in the eroded mask, and no more than half of it."""
+    """Fewer than `most` random pixels [N, 2] of the eroded mask, and at most half of it."""
     inner = np.argwhere(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)))
     count = min(dice.weighted(FALLING ** np.arange(most)), len(inner) // 2)
     return inner[dice.subset(len(inner), count)]
@@ -181,25 +182,25 @@ def _further(mask: np.ndarray, most: int, dice: Dice) -> np.ndarray:
 def correction(
     predicted: np.ndarray, truth: np.ndarray, labels: np.ndarray, padding: np.ndarray, time: int, dice: Dice
 ) -> list[Click]:
-    """One (chance 0.8) or two clicks deep in the larger error of one object's mask; none where there is no error.
+    """One (probability 0.8) or two clicks deep in the larger error of one object's mask; none if there is no error.
 
-    The error is what was missed if that is strictly deeper, else what was taken wrongly; places are uniform where its
-    depth exceeds half the greatest. The click belongs to whatever lies there.
+    The error is the missed region if that is strictly deeper, else the wrongly predicted one; clicks are uniform where
+    its depth exceeds half the greatest. A click belongs to the object at its pixel, or to the background.
 
     Args:
         predicted, truth: bool [H, W].
         labels: int [H, W], the object of each pixel, or BACKGROUND.
         padding: bool [H, W], True where there is no image.
         time: of the first click.
-        dice: chances.
+        dice: random numbers.
     """
     missed, wrong = depth(truth & ~predicted & ~padding), depth(predicted & ~truth & ~padding)
     error = missed if missed.max() > wrong.max() else wrong
-    places = np.argwhere(error > error.max() / CORRECTION_DEPTH)
-    if not len(places):
+    candidates = np.argwhere(error > error.max() / CORRECTION_DEPTH)
+    if not len(candidates):
         return []
-    count = min(1 + dice.weighted(np.array([1 - TWO_CLICKS, TWO_CLICKS])), len(places))
-    chosen = places[dice.subset(len(places), count)]
+    count = min(1 + dice.weighted(np.array([1 - TWO_CLICKS, TWO_CLICKS])), len(candidates))
+    chosen = candidates[dice.subset(len(candidates), count)]
     return [Click(int(y), int(x), time + i, int(labels[y, x])) for i, (y, x) in enumerate(chosen)]
 
 
@@ -208,14 +209,14 @@ def corrective_clicks(
 ) -> list[Click]:
     """The clicks of one corrective round on one image: on up to 15 objects, the worst first, whose IoU is below 0.9.
 
-    The authors' program gives them to the first image of a batch alone (a `return` stands inside its loop), and counts
-    padding as part of the first object when it measures IoU; here every image gets its own, and padding is nobody's.
+    The authors' program gives them only to the first image of a batch (a `return` stands inside its loop), and counts
+    padding as part of the first object when it measures IoU; here every image gets clicks, and padding has no object.
 
     Args:
         predicted, truth: bool [K, H, W], without overlaps.
         padding: bool [H, W].
         time: of the first click.
-        dice: chances.
+        dice: random numbers.
     """
     inside = ~padding
     union = ((predicted | truth) & inside).sum((1, 2))

@@ -21,15 +21,15 @@ class DynamiteConfig(PretrainedConfig):
         refine_mask_features: add the three coarse maps, convolved, to the mask features (all published models do).
         encoder_layers, encoder_feedforward: the interactive encoder, in which clicks read the image and each other.
         decoder_layers, decoder_feedforward: the interactive decoder, in which pixels read the clicks; 0 layers: none.
-        static_background: learned background queries; 0: none.
-        click_encoding: what a query's position code tells: "spatio_temporal", "spatial", "temporal" or "none".
+        static_background: number of learned background queries.
+        click_encoding: the content of a query's position code: "spatio_temporal", "spatial", "temporal" or "none".
         freeze_batch_norm: keep the backbone's batch statistics and scales fixed (right for a pre-trained backbone).
         short_side, long_side: images are scaled so that the short side is `short_side`, unless the long side would
             exceed `long_side` (the authors test at 800 and 1333); 0 keeps images as they are.
         mask_weight, dice_weight: weights of the two losses, at every layer.
-        points, oversampling, importance: points a mask is compared at, how many are looked at for each that is kept,
-            and which share is kept for being uncertain.
-        most_rounds: most corrective rounds of a training step; their number is drawn anew at each.
+        points, oversampling, importance: number of points at which a mask is compared, candidates for each of them, and
+            the share of points that is chosen for being uncertain.
+        most_rounds: most corrective rounds of a training step; their number is random.
     """
 
     model_type = "dynamite"
@@ -78,7 +78,7 @@ class DynamiteConfig(PretrainedConfig):
         self.mask_weight, self.dice_weight = mask_weight, dice_weight
         self.points, self.oversampling, self.importance = points, oversampling, importance
         self.most_rounds = most_rounds
-        # read by the initial values of Mask2Former's pixel decoder
+        # used to initialise Mask2Former's pixel decoder
         self.init_std, self.init_xavier_std = kwargs.pop("init_std", 0.02), kwargs.pop("init_xavier_std", 1.0)
         super().__init__(**kwargs)
 

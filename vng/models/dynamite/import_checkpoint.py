@@ -1,4 +1,4 @@
-"""Weights under the names of the authors' DynaMITe program -> our model, completely or not at all."""
+"""Our model from weights of the authors' DynaMITe program, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vng.models.checkpoints import load_exactly, read_checkpoint
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel
 
-_HEAD, _PIXEL, _OURS = "sem_seg_head.interactive_transformer.", "sem_seg_head.pixel_decoder.", "transformer."
+_HEAD, _PIXEL = "sem_seg_head.interactive_transformer.", "sem_seg_head.pixel_decoder."
 _RENAMES = {
     # backbone: ResNet of detectron2
     r"^backbone\.stem\.conv1\.norm\.": "backbone.embedder.embedder.normalization.",
@@ -45,9 +45,9 @@ _RENAMES = {
 }
 _STAGE = re.compile(r"^backbone\.res(\d)\.(\d+)\.(conv(\d)|shortcut)\.")
 _MASK_EMBED = re.compile(r"^transformer\.mask_embed\.layers\.(\d)\.")
-# constants the reference saves and we compute; what it reads from its configuration
+# constants that the reference saves and we compute, and values of its configuration
 _DROPPED = re.compile(r"relative_position_index$|num_batches_tracked$|^pixel_(mean|std)$|^criterion\.")
-# counters of batch norm that are frozen anyway; a layer of Swin that no map goes through; ours alone
+# counters of frozen batch norm; a layer of Swin that no map passes through; a projection of our model only
 _MAY_MISS = ("num_batches_tracked", "backbone.swin.layernorm.", "transformer.trace_projection.")
 
 
@@ -64,7 +64,7 @@ def _rename(key: str) -> str:
 
 
 def _ours(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights by our names, and those names' origins."""
+    """Weights by our names, and the name each had in the checkpoint."""
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for key, value in state_dict.items():
@@ -77,12 +77,12 @@ def _ours(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def infer_config(state_dict: Mapping[str, Tensor]) -> DynamiteConfig:
-    """The configuration a state dict under the authors' names belongs to: a ResNet-50 or Swin-T, and which variant.
+    """The configuration of a state dict under the authors' names: ResNet-50 or Swin-T, and the variant of the model.
 
     Click encodings "spatial" and "temporal" have weights of one shape; the authors' spatial one is assumed.
 
     Raises:
-        DataError: no DynaMITe checkpoint, or another backbone.
+        DataError: not a DynaMITe checkpoint, or another backbone.
     """
 
     def count(pattern: str) -> int:
@@ -93,7 +93,7 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> DynamiteConfig:
         raise DataError(
             "checkpoint",
             field=f"{_HEAD}level_embed.weight",
-            reason="is missing: no DynaMITe",
+            reason="is missing: not a DynaMITe checkpoint",
             cure="choose another file",
         )
     channels, head = level.shape[1], re.escape(_HEAD)
@@ -126,7 +126,7 @@ def from_reference(state_dict: Mapping[str, Tensor], config: DynamiteConfig | No
 
     Args:
         state_dict: weights; ResNet or Swin backbones.
-        config: what the weights were trained as; None: see `infer_config`.
+        config: the configuration the weights were trained with; None: see `infer_config`.
 
     Raises:
         DataError: weights that are missing, unknown or of another size, with their names; nothing is loaded then.
@@ -138,5 +138,5 @@ def from_reference(state_dict: Mapping[str, Tensor], config: DynamiteConfig | No
 
 
 def from_file(path: Path | str, config: DynamiteConfig | None = None) -> DynamiteModel:
-    """Build the model from the authors' `.pth`; DataError as `from_reference` and `read_checkpoint`."""
+    """Build the model from the authors' `.pth`; raises DataError as `from_reference` and `read_checkpoint`."""
     return from_reference(read_checkpoint(path), config)

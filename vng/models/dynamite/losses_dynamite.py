@@ -1,7 +1,7 @@
-"""Losses of DynaMITe (Rana et al., ICCV 2023): clicks say which mask is whose, so nothing is matched.
+"""Losses of DynaMITe (Rana et al., ICCV 2023): clicks assign the masks to objects, so there is no matching.
 
-Shapes: B images, Q queries, K objects, H x W padded image, h x w mask logits, M masks over the batch: each image's objects
-and its background.
+Shapes: B images, Q queries, K objects, H x W padded image, h x w mask logits, M masks over the batch: each image's
+objects and its background.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Targets:
     """The truth of B images."""
 
     masks: Tensor  # bool [B, K, H, W], without overlaps
-    valid: Tensor  # bool [B, K], False for objects that only fill up; those come last
+    valid: Tensor  # bool [B, K], False for padding, which comes last
     pixel_mask: Tensor  # bool [B, H, W], True where there is image
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class Targets:
         assert self.valid.shape == (b, k) and self.pixel_mask.shape == (b, h, w)
 
     def flat(self) -> Tensor:
-        """float [M, H, W]; the background is what is neither object nor padding."""
+        """float [M, H, W]; the background is all that is neither object nor padding."""
         parts = []
         for masks, valid, inside in zip(self.masks, self.valid, self.pixel_mask, strict=True):
             own = masks[valid]
@@ -41,8 +41,9 @@ def mask_losses(
 ) -> dict[str, Tensor]:
     """Cross-entropy ("mask") and "dice" at sampled points, unweighted, averaged over masks.
 
-    An object's logits are the greatest of its queries'; one background stands for all other queries. Points are random;
-    a share `importance` is kept, out of `oversampling` times as many, where logits are nearest to zero (PointRend).
+    An object's logits are the maximum over its queries; all other queries form one background. Points are random; a
+    share `importance` of them is chosen, out of `oversampling` times as many, where logits are nearest to zero
+    (PointRend).
 
     Args:
         mask_logits: float [B, Q, h, w].
@@ -59,25 +60,28 @@ def mask_losses(
     )[:, None].float()
     truth = targets.flat()[:, None]
     with torch.no_grad():
-        places = uncertain_points(merged, points, oversampling, importance)
-        wanted = sample_point(truth, places, align_corners=False)[:, 0]
-    given = sample_point(merged, places, align_corners=False)[:, 0]
+        positions = uncertain_points(merged, points, oversampling, importance)
+        sampled_truth = sample_point(truth, positions, align_corners=False)[:, 0]
+    sampled_logits = sample_point(merged, positions, align_corners=False)[:, 0]
     count = _mean_count(len(merged), merged.device)
-    return {"mask": sigmoid_cross_entropy_loss(given, wanted, count), "dice": dice_loss(given, wanted, count)}
+    return {
+        "mask": sigmoid_cross_entropy_loss(sampled_logits, sampled_truth, count),
+        "dice": dice_loss(sampled_logits, sampled_truth, count),
+    }
 
 
 def uncertain_points(logits: Tensor, points: int, oversampling: float, importance: float) -> Tensor:
-    """Points in [0, 1]^2, (x, y), most of them where logits [M, 1, h, w] are nearest to zero: float [M, points, 2]."""
-    drawn = torch.rand(len(logits), int(points * oversampling), 2, device=logits.device)
-    doubt = -sample_point(logits, drawn, align_corners=False)[:, 0].abs()
-    kept = int(importance * points)
-    best = doubt.topk(kept, 1).indices
-    chosen = drawn.gather(1, best[..., None].expand(-1, -1, 2))
-    return torch.cat([chosen, torch.rand(len(logits), points - kept, 2, device=logits.device)], 1)
+    """Random points (x, y) in [0, 1]^2, mostly where logits [M, 1, h, w] are nearest to zero: float [M, points, 2]."""
+    candidates = torch.rand(len(logits), int(points * oversampling), 2, device=logits.device)
+    uncertainty = -sample_point(logits, candidates, align_corners=False)[:, 0].abs()
+    count = int(importance * points)
+    chosen = uncertainty.topk(count, 1).indices
+    points_kept = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
+    return torch.cat([points_kept, torch.rand(len(logits), points - count, 2, device=logits.device)], 1)
 
 
 def _mean_count(count: int, device: torch.device) -> int:
-    """Masks a process has on average, so that every mask of a step weighs the same."""
+    """The mean number of masks in a process, so that every mask of a step has the same weight."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return max(count, 1)
     total = torch.tensor(float(count), device=device)

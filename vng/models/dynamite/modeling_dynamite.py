@@ -1,12 +1,12 @@
 """DynaMITe: clicks on all objects of an image in, masks out (Rana, Mahadevan, Hermans, Leibe: DynaMITe, ICCV 2023).
 
-The image is encoded once (`encode_image`); whatever does not depend on the clicks is kept, down to the keys and values
-of every layer that reads the image, and only the interactive transformer runs for each further click (`segment`). All
+The image is encoded once (`encode_image`). Everything that does not depend on clicks is kept, even the keys and values
+of every layer that reads the image; only the interactive transformer runs for each further click (`segment`). All
 objects share one pass, in which their queries attend to each other.
 
 Mouse traces are Point-VOS's adaptation (2402.05917, Sec. 3.2): one query, whose content is a linear projection of the
 features averaged over all pixels of the trace. Ours: its position code is the average of its pixels' codes, and the
-projection starts as the identity, so that a trace of one pixel is a click until trained otherwise.
+projection starts as the identity, so that before training a trace of one pixel equals a click.
 
 Shapes: B images, Q queries, K objects, H x W padded image (multiples of 32), h x w = H/4 x W/4 mask features,
 C = hidden_size channels, L pixels of a map, heads n of width d, P points of a query.
@@ -39,12 +39,12 @@ from vng.models.pixels import PixelLinear, pixel_linear, read_levels
 from vng.points import BACKGROUND
 
 LEVELS = 3  # maps at strides 32, 16 and 8
-SAMPLES = 4  # places that a head of the pixel decoder looks at in each map
-LEAST_DURATION = 500  # clicks; times are divided by the last one's, or by this
+SAMPLES = 4  # positions that a head of the pixel decoder samples in each map
+LEAST_DURATION = 500  # clicks; times are divided by the last click's time, or by this if it is larger
 TEMPERATURE = 10000.0
-CHUNK = 2048  # pixels the interactive decoder works on at a time without gradients: they stay in the cache
-AT_ONCE = 16  # queries whose masks are brought to full size together
-FOLD_BELOW = 48  # queries up to which multiplying projections with keys and values beforehand saves work
+CHUNK = 2048  # pixels of the interactive decoder at a time without gradients, so that they stay in the cache
+AT_ONCE = 16  # queries whose masks are enlarged to full size together
+FOLD_BELOW = 48  # most queries for which multiplying projections with keys and values beforehand saves work
 
 
 @dataclass
@@ -52,12 +52,12 @@ class DynamiteOutput(ModelOutput):
     """Output of DynaMITe.
 
     Attributes:
-        loss: scalar, where targets were given.
+        loss: scalar, if there are targets.
         loss_terms: unweighted mask and dice loss of the final prediction.
         mask_logits: float [B, Q, h, w]; the queries of the prompts, then the learned background ones.
         owners: int64 [B, Q], object of each query, or BACKGROUND.
         auxiliary_logits: the same as `mask_logits` before each layer of the interactive encoder and after the last,
-            where asked for.
+            if requested.
     """
 
     loss: Tensor | None = None
@@ -69,7 +69,7 @@ class DynamiteOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """Everything about B images that no click changes."""
+    """Everything about B images that does not depend on clicks."""
 
     maps: tuple[Tensor, ...]  # [B, C, ., .] at strides 32, 16, 8: clicks read their content here
     pixels: Tensor  # [B, h, w, C] mask features
@@ -86,7 +86,7 @@ class EncodedImage:
 def sine_code(position: Tensor, channels: int) -> Tensor:
     """Code of coordinates in [0, 1], scaled to 2 pi, sines and cosines in turn: [...] -> [..., channels].
 
-    A negative coordinate is none and has a code of zeros.
+    A negative coordinate stands for none; its code is zero.
     """
     step = torch.arange(channels, dtype=torch.float32, device=position.device)
     step = TEMPERATURE ** (2 * (step // 2) / channels)
@@ -116,7 +116,7 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
         self.value_proj, self.output_proj = PixelLinear(channels, channels), PixelLinear(channels, channels)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """As its base; attention weights are not returned on a CPU."""
+        """As in the base class; attention weights are not returned on a CPU."""
         if hidden_states.device.type != "cpu":
             return super().forward(hidden_states, *args, **kwargs)
         return self._read(hidden_states, **kwargs), None
@@ -130,7 +130,7 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
         spatial_shapes_list: list[tuple[int, int]],
         **_: object,
     ) -> Tensor:
-        """Pixels [B, S, C] of all maps, their position codes and places [B, S, levels, 2] -> [B, S, C]; none is masked."""
+        """Pixels [B, S, C], their codes and reference points [B, S, levels, 2] -> [B, S, C]; no pixel is masked."""
         query = hidden_states + position_embeddings
         samples = (self.n_heads, self.n_levels, self.n_points)
         value = self.value_proj(encoder_hidden_states).unflatten(-1, (self.n_heads, -1))
@@ -142,7 +142,7 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
 
 
 class MultiheadAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` whose projections can be used apart: keys and values of an image outlive a click."""
+    """`nn.MultiheadAttention` with separate projections: keys and values of an image are kept between clicks."""
 
     def project(self, part: int, x: Tensor) -> Tensor:
         """Queries (part 0), keys (1) or values (2): [B, L, C] -> [B, n, L, d]."""
@@ -173,7 +173,7 @@ class FeedForward(nn.Module):
 
 
 class InteractiveEncoderLayer(nn.Module):
-    """Queries read the image where their mask is, then each other, whatever object they are of; post-norm."""
+    """Queries attend to the image within their mask, then to all queries, of every object; post-norm."""
 
     def __init__(self, config: DynamiteConfig) -> None:
         super().__init__()
@@ -194,8 +194,8 @@ class InteractiveDecoderLayer(nn.Module):
     """Reverse attention: every pixel of the mask features reads the queries; post-norm.
 
     The queries do not change here, so with few of them the projections of pixels are multiplied with keys and values
-    beforehand: nQ products a pixel instead of 2C. Sine codes of pixels are a row's and a column's, so their share of the
-    scores is added as an outer sum.
+    beforehand: nQ products a pixel instead of 2C. Sine codes of pixels consist of a row's and a column's code, so their
+    share of the scores is an outer sum.
     """
 
     def __init__(self, config: DynamiteConfig) -> None:
@@ -205,7 +205,7 @@ class InteractiveDecoderLayer(nn.Module):
         self.feedforward = FeedForward(c, config.decoder_feedforward)
 
     def prepare(self, queries: Tensor, position: Tensor, row_code: Tensor, column_code: Tensor) -> Reading:
-        """What all pixels share: queries, position [B, Q, C]; row_code [h, C/2], column_code [w, C/2]."""
+        """The tensors shared by all pixels; queries, position [B, Q, C]; row_code [h, C/2], column_code [w, C/2]."""
         attention = self.attention
         keys, values = attention.project(1, queries + position), attention.project(2, queries)
         weight, bias = attention.weight(0)
@@ -222,7 +222,7 @@ class InteractiveDecoderLayer(nn.Module):
         return Reading(rows[:, :, None], columns[:, None], list(score), list(readout), keys, values)
 
     def forward(self, x: Tensor, reading: Reading, first: int) -> Tensor:
-        """Pixels [B, r, w, C] of rows `first` and following -> the same."""
+        """Pixels [B, r, w, C] of rows `first` and following -> the same shape."""
         b, r, w, c = x.shape
         rows = reading.rows[..., first : first + r, :, :]
         projected = _each(x, reading.score) + (rows + reading.columns)
@@ -238,14 +238,13 @@ class InteractiveDecoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Reading:
-    """What the pixels of one interactive decoder layer have in common; see `InteractiveDecoderLayer.prepare`."""
+    """The tensors shared by all pixels of one interactive decoder layer; see `InteractiveDecoderLayer.prepare`."""
 
     rows: Tensor  # [B or 1, h, 1, N], the share of a pixel's row in its projection or scores
     columns: Tensor  # [B or 1, 1, w, N]
     score: list[Tensor]  # one [nQ, C] an image, to scores, or a single [C, C], to queries
-    readout: (
-        list[Tensor] | None
-    )  # one [C, nQ] an image, from attention to what is read; None: not multiplied beforehand
+    # one [C, nQ] an image, from attention to the values read; None: not multiplied beforehand
+    readout: list[Tensor] | None
     keys: Tensor  # [B, n, Q, d]
     values: Tensor  # [B, n, Q, d]
 
@@ -276,7 +275,7 @@ class InteractiveTransformer(nn.Module):
         self.pixel_position = Mask2FormerSinePositionEmbedding(c // 2, normalize=True)
 
     def prepare(self, maps: tuple[Tensor, ...], mask_features: Tensor) -> EncodedImage:
-        """Everything no click changes, from maps [B, C, ., .] at strides 32, 16, 8 and mask features [B, C, h, w].
+        """All that does not depend on clicks, from maps [B, C, ., .] at strides 32, 16, 8 and features [B, C, h, w].
 
         Attention masks need the mask logits at the maps' sizes. Logits are a product of queries and mask features, so
         the features are scaled down here, once, and logits are computed at those sizes only.
@@ -297,7 +296,7 @@ class InteractiveTransformer(nn.Module):
         return EncodedImage(tuple(maps), pixels, tuple(small), tuple(keys), tuple(values))
 
     def forward(self, image: EncodedImage, prompts: Prompts, auxiliary: bool = False) -> DynamiteOutput:
-        """Masks of prompts; `auxiliary` asks for those between the layers, too, which training needs."""
+        """Masks of prompts; with `auxiliary` also those between the layers, for training."""
         if not self.config.static_background:
             prompts = prompts.with_fillers(1)  # there is always a background
         x, position = self._queries(image, prompts)
@@ -307,7 +306,7 @@ class InteractiveTransformer(nn.Module):
             if auxiliary:
                 between.append(_logits(embedding, image.pixels))
             blocked = (embedding.detach() @ image.small[index % LEVELS].detach()) < 0
-            allowed = ~blocked | blocked.all(-1, keepdim=True)  # a mask without any pixel hides nothing
+            allowed = ~blocked | blocked.all(-1, keepdim=True)  # an empty mask blocks nothing
             x = layer(x, position, image.keys[index], image.values[index], allowed[:, None])
         embedding = self._mask_embedding(x)
         if auxiliary and self.config.decoder_layers:
@@ -332,13 +331,13 @@ class InteractiveTransformer(nn.Module):
     def _content(self, image: EncodedImage, prompts: Prompts) -> Tensor:
         """Features at each query's points, averaged over points and maps: [B, Q, C]."""
         q, p = prompts.points.shape[1:3]
-        places = _unit(prompts.points, image.size).flip(-1).flatten(1, 2)  # (x, y)
-        read = [sample_point(m, places.to(m.dtype), align_corners=False) for m in image.maps]
+        positions = _unit(prompts.points, image.size).flip(-1).flatten(1, 2)  # (x, y)
+        read = [sample_point(m, positions.to(m.dtype), align_corners=False) for m in image.maps]
         features = torch.stack(read).mean(0).transpose(1, 2).unflatten(1, (q, p))
         content = _average(features, prompts)
         content = torch.where(prompts.traced[..., None], self.trace_projection(content), content)
-        is_none = (prompts.points[:, :, 0, 0] < 0)[..., None]
-        return torch.where(is_none, self.bg_query.to(content.dtype), content)
+        is_filler = (prompts.points[:, :, 0, 0] < 0)[..., None]
+        return torch.where(is_filler, self.bg_query.to(content.dtype), content)
 
     def _code(self, image: EncodedImage, prompts: Prompts) -> Tensor:
         """Position codes, averaged over each query's points: [B, Q, N]."""
@@ -355,7 +354,7 @@ class InteractiveTransformer(nn.Module):
     def _decode(self, pixels: Tensor, queries: Tensor, position: Tensor, embedding: Tensor) -> Tensor:
         """Mask logits [B, Q, h, w] of the pixels after the interactive decoder.
 
-        No pixel looks at another one here, so rows go through all layers a few at a time.
+        Pixels do not attend to each other here, so rows pass through all layers a few at a time.
         """
         if not self.config.decoder_layers:
             return _logits(embedding, pixels)
@@ -376,7 +375,7 @@ class InteractiveTransformer(nn.Module):
 
 
 class DynamiteModel(Mask2FormerPreTrainedModel):
-    """Images and prompts in; one mask per query out, and with targets the loss, after simulated corrective clicks."""
+    """Images and prompts in, one mask per query out; with targets also the loss, after simulated corrective clicks."""
 
     config: DynamiteConfig  # type: ignore[assignment]
     config_class = DynamiteConfig
@@ -421,8 +420,9 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         return self
 
     def _initialize_weights(self, module: Any, *_: object) -> None:
-        # For classes outside of transformers it would skip modules without weights of their own, whose rules set those
-        # of their parts (deformable attention); ours act through transformers.initialization, so they may be called.
+        # For classes outside transformers the base class skips modules without weights of their own, even if their
+        # rules set weights of submodules (deformable attention). Our rules use transformers.initialization, so all may
+        # run.
         super()._initialize_weights(module)
 
     @torch.no_grad()
@@ -460,10 +460,10 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         return self.transformer.prepare(maps, mask_features)
 
     def _refinement(self, maps: tuple[Tensor, ...], size: torch.Size) -> Tensor:
-        """What the three maps add to the mask features [B, C, h, w].
+        """The term that the three maps add to the mask features, [B, C, h, w].
 
-        The reference adds before the last 1x1 convolution. That is linear, and averages commute with it, so its weight
-        (the bias is in the mask features already) is applied here at stride 8, a quarter of the pixels.
+        The reference adds it before the last 1x1 convolution. That is linear, and averages commute with it, so its
+        weight (the bias is in the mask features already) is applied here at stride 8, a quarter of the pixels.
         """
         finest = maps[-1]
         total = self.refine[0](finest)
@@ -473,7 +473,7 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         return F.interpolate(total, size=size, mode="bilinear", align_corners=False)
 
     def segment(self, image: EncodedImage, prompts: Prompts) -> DynamiteOutput:
-        """Masks of prompts on images encoded before; call it again with more clicks."""
+        """Masks of prompts on encoded images; call it again with more clicks."""
         return self.transformer(image, prompts)
 
     def forward(
@@ -488,17 +488,18 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         target_valid: Tensor | None = None,
         **_: object,
     ) -> DynamiteOutput:
-        """Segment B images, and train on them where targets are given.
+        """Segment B images; with targets also compute the loss.
 
-        In training mode a random number of corrective rounds (at most `most_rounds`) comes first: predict, click on what
-        is wrong. Their predictions carry no gradient; the authors' do and are not used, so the result is the same.
+        In training mode a random number of corrective rounds (at most `most_rounds`) comes first: predict, click on
+        errors. Their predictions carry no gradient; in the authors' program they do but are not used, so the result is
+        the same.
 
         Args:
             pixel_values: float [B, 3, H, W], normalised, H and W multiples of 32.
             points, times, owners, traced: the prompts, see `Prompts`.
             pixel_mask: bool [B, H, W], True where there is image; None: everywhere.
             target_masks: bool [B, K, H, W], without overlaps.
-            target_valid: bool [B, K], False for objects that only fill up; None: all count.
+            target_valid: bool [B, K], False for padding; None: all are valid.
         """
         prompts = Prompts(points, times, owners, traced)
         image = self.encode_image(pixel_values)
@@ -517,7 +518,7 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
 
     @torch.no_grad()
     def _corrected(self, image: EncodedImage, prompts: Prompts, targets: Targets) -> Prompts:
-        """The prompts after a random number of corrective rounds; chances come from torch's generator."""
+        """The prompts after a random number of corrective rounds; random numbers come from torch's generator."""
         rounds = int(torch.randint(self.config.most_rounds + 1, ()))
         truth, padding = targets.masks.cpu().numpy(), ~targets.pixel_mask.cpu().numpy()
         counts = targets.valid.sum(1).tolist()
@@ -561,7 +562,7 @@ def instance_logits(
 ) -> Tensor:
     """Logits of each object of one image, then of the background: float [K + 1, H, W]; minus infinity without queries.
 
-    Each query's logits are brought to the size wanted first; an object's are the greatest of its queries'.
+    Each query's logits are first resized to `wanted`; an object's logits are the maximum over its queries.
 
     Args:
         mask_logits: float [Q, h, w].
@@ -602,11 +603,11 @@ def _unit(points: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _average(x: Tensor, prompts: Prompts) -> Tensor:
-    """Mean over the points that are: [B, Q, P, C] -> [B, Q, C]."""
+    """Mean over a query's points, without padding: [B, Q, P, C] -> [B, Q, C]."""
     if x.shape[2] == 1:
         return x[:, :, 0]
-    there = (prompts.points[..., :1] >= 0).to(x.dtype)
-    return (x * there).sum(2) / there.sum(2).clamp(min=1)
+    is_point = (prompts.points[..., :1] >= 0).to(x.dtype)
+    return (x * is_point).sum(2) / is_point.sum(2).clamp(min=1)
 
 
 def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

@@ -1,4 +1,4 @@
-"""Images and training samples to DynaMITe's input, and its masks back to the image.
+"""DynaMITe's input from images and training samples, and its masks at the size of the image.
 
 Shapes: K objects, H x W image, H' x W' scaled image.
 """
@@ -23,11 +23,11 @@ STRIDE = 32
 
 
 class InputFit(Fit):
-    """How an image lies in the model's input: scaled, then padded with zeros below and to the right."""
+    """An image in the model's input: scaled, then padded with zeros below and to the right."""
 
     @staticmethod
     def of(image: np.ndarray, config: DynamiteConfig) -> InputFit:
-        """The short side becomes `short_side`, or as much as keeps the long one within `long_side` (as the authors test)."""
+        """The fit of an image: short side `short_side`, or less if the long one would exceed `long_side`."""
         height, width = image.shape[:2]
         scale = 1.0
         if config.short_side:
@@ -38,10 +38,10 @@ class InputFit(Fit):
     def padded(self) -> tuple[int, int]:
         """Sides of the model's input, multiples of 32."""
         height, width = (-(-side // STRIDE) * STRIDE for side in (self.rows, self.columns))
-        return height, max(width, 2 * STRIDE)  # group norm wants more than one pixel at stride 32
+        return height, max(width, 2 * STRIDE)  # group norm requires more than one pixel at stride 32
 
     def places(self, xy: np.ndarray) -> np.ndarray:
-        """Pixels (x, y) of the image, [P, 2] -> (y, x) of the input, float32 [P, 2]; what lies outside moves to the edge.
+        """Pixels (x, y) of the image, [P, 2] -> (y, x) of the input, float32 [P, 2]; points outside move to the edge.
 
         Without half-pixel shifts, as in the authors' program.
         """
@@ -49,13 +49,13 @@ class InputFit(Fit):
         return np.clip(np.asarray(xy, np.float32)[:, ::-1], 0, image - 1) * (scaled / image)
 
     def pixel_values(self, image: np.ndarray) -> Tensor:
-        """RGB uint8 [H, W, 3] -> float [1, 3, h, w], scaled, normalised, then padded with zeros below and to the right."""
+        """RGB uint8 [H, W, 3] -> float [1, 3, h, w], scaled, normalised, padded with zeros below and to the right."""
         return _padded(_normalised(self.scale(image)), self.padded)[None]
 
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One image to train on, scaled and cropped as wanted, with the objects chosen (`training_masks`)."""
+    """One training image, scaled and cropped already, with the chosen objects (`training_masks`)."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     masks: np.ndarray  # bool [K, H, W], K >= 1, without overlaps
@@ -64,9 +64,11 @@ class TrainingSample:
     def __post_init__(self) -> None:
         if self.masks.shape[1:] != self.image.shape[:2]:
             raise ValueError(f"masks {list(self.masks.shape)} do not fit an image {list(self.image.shape)}")
-        idle = set(range(len(self.masks))) - {click.owner for click in self.clicks}
-        if not len(self.masks) or idle:
-            raise ValueError(f"{len(self.masks)} masks, without clicks: {sorted(idle)}; every object needs one")
+        without_clicks = set(range(len(self.masks))) - {click.owner for click in self.clicks}
+        if not len(self.masks) or without_clicks:
+            raise ValueError(
+                f"{len(self.masks)} masks, without clicks: {sorted(without_clicks)}; every object needs one"
+            )
 
 
 def batch_of(samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
@@ -105,10 +107,11 @@ def _padded(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """How surely each object has each pixel: logits [K + 1, H, W], the background last -> float [K, H, W] in [0, 1].
+    """Probability of each object at each pixel: logits [K + 1, H, W], the background last -> float [K, H, W] in [0, 1].
 
-    DynaMITe decides by arg-max over objects and background. An object's probability is the logistic function of its lead
-    over the best of the others, which exceeds 0.5 exactly where it wins; masks above 0.5 never overlap. (A softmax over all
+    DynaMITe decides by arg-max over objects and background. An object's probability is the logistic function of its
+    lead over the best of the others, which exceeds 0.5 exactly where the object wins; masks above 0.5 never overlap. (A
+    softmax over all
     would not: of three candidates the best may have 0.4.)
     """
     best, second = logits.topk(2, 0).values

@@ -11,7 +11,7 @@ MASK_TARGETS = ("sampled", "averaged")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
-# Fields that a trained model may be given other values of: no shape, and nothing that it has learned, hangs on them.
+# Fields that may be changed in a trained model: no shape and nothing learned depends on them.
 WITHOUT_SHAPE = (
     "class_weight",
     "box_weight",
@@ -32,22 +32,23 @@ class ReferFormerConfig(PretrainedConfig):
     Args:
         backbone_config: any `transformers` backbone with four stages of stride 4, 8, 16, 32.
         text_config: any `transformers` text encoder; for "sentence" one with a pooler.
-        conditioning: what the queries start from: "noun", the mean of the marked noun's token features (RF-VNG), or
+        conditioning: initial content of the queries: "noun", the mean of the marked noun's token features (RF-VNG), or
             "sentence", the text encoder's pooled feature (ReferFormer; one expression a narrative).
-        d_model, encoder_layers, decoder_layers, attention_heads, feedforward_dim, num_points: the deformable transformer.
-        num_feature_levels: maps the transformer sees: the last three of the backbone and further ones at half size.
-        num_queries: queries a frame and noun.
+        d_model, encoder_layers, decoder_layers, attention_heads, feedforward_dim, num_points: the deformable
+            transformer.
+        num_feature_levels: number of maps: the last three of the backbone, and further ones, each half the size.
+        num_queries: queries for each frame and noun.
         mask_dim, controller_layers, dynamic_mask_channels: the dynamic mask head.
         relative_coordinates: give the mask head each pixel's offset from the query's reference point.
         with_box_refine: refine boxes from layer to layer.
         dropout: in transformer, fusion blocks and text projection.
         freeze_batch_norm: keep the backbone's batch statistics fixed (right for a pre-trained backbone).
-        freeze_text_encoder: leave the text encoder as it is.
-        frozen_stages: how many of the backbone's parts, from its stem on, stay as they are; ReferFormer trains a
+        freeze_text_encoder: do not train the text encoder.
+        frozen_stages: number of the backbone's parts, from its stem on, that are not trained; ReferFormer trains a
             pre-trained ResNet with 2, the stem and the first stage.
         *_weight: weights of the losses, and of the same terms in the matching.
-        mask_targets: what a mask learns in each of its cells of 4 x 4 pixels. "sampled", the truth of one of the pixels
-            (ReferFormer); "averaged", the object's share of the cell, for things that are small or thin.
+        mask_targets: target of a mask in each of its cells of 4 x 4 pixels: "sampled", the truth of one of the pixels
+            (ReferFormer), or "averaged", the object's share of the cell, for small or thin objects.
     """
 
     model_type = "referformer_vng"

@@ -1,4 +1,4 @@
-"""Weights under the names of the authors' ReferFormer program -> our model, completely or not at all."""
+"""Our model from weights of the authors' ReferFormer program, completely or not at all."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _RENAMES = {
     r"^(encoder\.\d+)\.norm2\.": r"\1.feedforward.norm.",
     r"^(decoder\.\d+)\.norm3\.": r"\1.feedforward.norm.",
 }
-# Aliases of parameters that stand elsewhere under another key, constants we compute, and counters of a profiler.
+# Aliases of parameters stored under another key, constants that we compute, and counters of a profiler.
 _DROPPED = re.compile(
     r"^transformer\.decoder\.bbox_embed\.|position_ids$|relative_position_index$|num_batches_tracked$"
     r"|(^|\.)total_(ops|params)$"
 )
 _POOLER = "text_encoder.pooler."
-# counters of batch norm that are frozen anyway; a layer of Swin that no map goes through
+# counters of frozen batch norm; a layer of Swin that no map passes through
 _MAY_MISS = ("num_batches_tracked", "backbone.swin.layernorm.")
 _HEADS = re.compile(r"^(class|bbox)_embed\.(\d+)\.")
-HEADS = 8  # of every attention, in all published models; weights do not tell
+HEADS = 8  # of every attention in all published models; the weights do not determine it
 HEAD_WIDTHS = {"swin": 32, "roberta": 64}  # channels of a head, in all published backbones and text encoders
 
 
@@ -52,7 +52,7 @@ def _rename(key: str) -> str:
 
 
 def _ours(state_dict: Mapping[str, Tensor], config: ReferFormerConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights by our names, and those names' origins."""
+    """Weights by our names, and the name each had in the checkpoint."""
     last = f"{config.decoder_layers - 1}."
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
@@ -60,7 +60,8 @@ def _ours(state_dict: Mapping[str, Tensor], config: ReferFormerConfig) -> tuple[
         if _DROPPED.search(key) or (config.conditioning == "noun" and key.startswith(_POOLER)):
             continue
         head = _HEADS.match(key)
-        if head and not config.with_box_refine:  # the layers share one head there, stored once a layer
+        # Without refinement the layers share one head, which is stored once for each layer.
+        if head and not config.with_box_refine:
             if not key[head.start(2) :].startswith(last):
                 continue
             key = f"{head[1]}_embed.0.{key[head.end() :]}"
@@ -128,26 +129,26 @@ def _text_encoder(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _mask_head(parameters: int, mask_dim: int) -> dict[str, Any]:
-    """Layers and channels of the dynamic mask head that so many generated parameters mean; the published ones first."""
+    """Layers and channels of a dynamic mask head with this number of generated parameters; published ones first."""
     for layers, channels, relative in product((3, 2, 4), (8, 4, 16, 32), (True, False)):
         weights = (mask_dim + 2 * relative + (layers - 2) * channels + 1) * channels
         if weights + (layers - 1) * channels + 1 == parameters:
             return {"controller_layers": layers, "dynamic_mask_channels": channels, "relative_coordinates": relative}
-    reason = f"{parameters} parameters of a dynamic mask head fit no number of layers and channels that is known"
+    reason = f"{parameters} parameters of a dynamic mask head match no known number of layers and channels"
     raise DataError("checkpoint", field="controller.layers.2.weight", reason=reason, cure="give a configuration")
 
 
 def infer_config(state_dict: Mapping[str, Tensor], conditioning: str = "noun") -> ReferFormerConfig:
-    """The configuration a state dict under the authors' names belongs to.
+    """The configuration of a state dict under the authors' names.
 
     Published models have 8 attention heads and a RoBERTa; text encoder, stem and first stage of a ResNet were frozen.
 
     Args:
         state_dict: weights.
-        conditioning: what the queries are to start from, "noun" or "sentence" (as the weights were trained).
+        conditioning: initial content of the queries, "noun" or "sentence" (as the weights were trained).
 
     Raises:
-        DataError: no ReferFormer, one with several classes, or a backbone that transformers does not have.
+        DataError: not a ReferFormer, one with several classes, or a backbone that transformers does not have.
     """
     needed = (
         "query_embed.weight",
@@ -161,9 +162,14 @@ def infer_config(state_dict: Mapping[str, Tensor], conditioning: str = "noun") -
     )
     missing = [key for key in needed if key not in state_dict]
     if missing:
-        raise DataError("checkpoint", field=missing[0], reason="is missing: no ReferFormer", cure="choose another file")
+        raise DataError(
+            "checkpoint",
+            field=missing[0],
+            reason="is missing: not a ReferFormer checkpoint",
+            cure="choose another file",
+        )
     if (classes := len(state_dict["class_embed.0.weight"])) != 1:
-        reason = f"tells {classes} classes apart; a grounder has one, 'referred to'"
+        reason = f"has {classes} classes; a grounder has one, 'referred to'"
         raise DataError(
             "checkpoint", field="class_embed.0.weight", reason=reason, cure="use a checkpoint trained with --binary"
         )
@@ -196,12 +202,12 @@ def from_reference(
 ) -> ReferFormerForVNG:
     """Build the model from a state dict under the authors' key names.
 
-    Conditioned on nouns the text encoder's pooler, which the sentence alone needs, is left behind.
+    With conditioning "noun" the text encoder's pooler is left out; only "sentence" requires it.
 
     Args:
         state_dict: weights; ResNet or Swin backbones.
-        config: what the weights were trained as; None: see `infer_config`.
-        conditioning: "noun" or "sentence", where no configuration is given.
+        config: the configuration the weights were trained with; None: see `infer_config`.
+        conditioning: "noun" or "sentence", if there is no `config`.
 
     Raises:
         DataError: weights that are missing, unknown or of another size, with their names; nothing is loaded then.
@@ -216,5 +222,5 @@ def from_reference(
 def from_file(
     path: Path | str, config: ReferFormerConfig | None = None, conditioning: str = "noun"
 ) -> ReferFormerForVNG:
-    """Build the model from the authors' `.pth`; DataError as `from_reference` and `read_checkpoint`."""
+    """Build the model from the authors' `.pth`; raises DataError as `from_reference` and `read_checkpoint`."""
     return from_reference(read_checkpoint(path), config, conditioning)

@@ -1,4 +1,4 @@
-"""A trained grounder from disk or hub, with errors for people."""
+"""Loading of a trained grounder from disk or hub."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor
 
 
 def load_model(path: str, **changes: Any) -> ReferFormerForVNG:
-    """A trained grounder from a run folder or the hub; DataError where there is none, or weights do not fit.
+    """A trained grounder from a run folder or the hub; raises DataError if there is none, or if weights do not fit.
 
-    `changes` are fields of its configuration to set to other values.
+    `changes` are fields of its configuration to change.
     """
     return load_strictly(ReferFormerForVNG, path, **changes)
 
 
 def load_processor(path: str) -> ReferFormerProcessor:
-    """The processor saved beside a model; DataError where it does not load."""
+    """The processor saved beside a model; raises DataError if it does not load."""
     try:
         return ReferFormerProcessor.from_pretrained(path)
     except (OSError, ValueError, TypeError) as error:

@@ -1,10 +1,11 @@
-"""Weaker evidence than drawn masks, for matching and losses of ReferFormer: verified points, and noisy masks.
+"""Matching and losses of ReferFormer with weaker evidence than drawn masks: verified points, and noisy masks.
 
-Points alone (Point-VOS, Sec. 4, carried over to one mask a query): cross-entropy and dice at the points, the logits read
-bilinearly at their exact places; a frame with a positive point shows the object, one with negatives only does not, and there
-are no boxes. Noisy masks: Huberised cross-entropy in place of the focal term. Both of it is ours; RF-VNG trains on
+Points alone (Point-VOS, Sec. 4, carried over to one mask a query): cross-entropy and dice at the points, the logits
+read bilinearly at exact positions; a frame with a positive point shows the object, one with negatives only does not,
+and there are no boxes. Noisy masks: Huberised cross-entropy in place of the focal term. Both are ours; RF-VNG trains on
 pseudo-masks as if they were drawn.
-Shapes: M nouns that count, T frames, P points a frame, K masks of a noun (all queries, or the matched one), h x w mask pixels.
+Shapes: M valid nouns, T frames, P points a frame, K masks of a noun (all queries, or the matched one), h x w mask
+pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ HUBER = 10.0  # linear where the true class has a probability below 1 / 10, as f
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the truth of M nouns rests on."""
+    """The kind of annotation of M nouns, and their points."""
 
     kind: Tensor  # int64 [M]: DRAWN, NOISY, POINTS
     xy: Tensor  # float [M, T, P, 2], pixels of the padded frame, centres at integers
@@ -31,17 +32,17 @@ class Evidence:
     size: tuple[int, int]  # (height, width) of the padded frame
 
     def __post_init__(self) -> None:
-        found, (m, t, p) = (tuple(self.kind.shape), tuple(self.xy.shape)), self.verdicts.shape
-        if found != ((m,), (m, t, p, 2)):
-            raise ValueError(f"evidence: kinds and points of shapes {found} for verdicts {[m, t, p]}")
+        shapes, (m, t, p) = (tuple(self.kind.shape), tuple(self.xy.shape)), self.verdicts.shape
+        if shapes != ((m,), (m, t, p, 2)):
+            raise ValueError(f"evidence: kinds and points of shapes {shapes} for verdicts {[m, t, p]}")
 
     @property
     def by_points(self) -> Tensor:
-        """Nouns of which only points are known, bool [M]."""
+        """Nouns annotated with points only, bool [M]."""
         return self.kind == POINTS
 
     @property
-    def seen(self) -> Tensor:
+    def visible(self) -> Tensor:
         """Frames in which points show the object, bool [M, T]."""
         return self.by_points[:, None] & (self.verdicts == POSITIVE).any(-1)
 
@@ -49,13 +50,13 @@ class Evidence:
 def weak_mask_terms(
     masks: Tensor, truth: Tensor, per_clip: Tensor, evidence: Evidence, entropy: Tensor, dice: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The mask terms, with those of weaker evidence in the place of the focal and dice terms where there is such.
+    """The mask terms, with those of weaker evidence in place of focal and dice loss.
 
     Args:
         masks: float [M, K, T, h, w], logits.
         truth: float [M, T, h, w].
         per_clip: float [M, T], weights of the annotated frames, which sum to 1 (0 where there is none).
-        entropy, dice: float [M, K], as of drawn masks.
+        entropy, dice: float [M, K], the terms of drawn masks.
 
     Returns:
         entropy, dice: float [M, K].
@@ -75,12 +76,12 @@ def _point_terms(masks: Tensor, evidence: Evidence, chosen: Tensor) -> tuple[Ten
     """Cross-entropy (mean over the points of a clip) and dice loss (smoothed by one point), each [M', K]."""
     m, k, t = masks.shape[:3]
     xy, verdicts = evidence.xy[chosen], evidence.verdicts[chosen]  # [M', T, P, ...]
-    places = xy[:, None].expand(-1, k, -1, -1, -1).flatten(0, 2)
-    logits = read_at(masks.flatten(0, 2), places, evidence.size).view(m, k, t, -1)
-    known, truth = (verdicts != UNKNOWN).float()[:, None], (verdicts == POSITIVE).float()[:, None].expand_as(logits)
-    count = known.sum((-1, -2)).clamp(min=1)
-    entropy = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * known).sum((-1, -2)) / count
-    probability = logits.sigmoid() * known
+    positions = xy[:, None].expand(-1, k, -1, -1, -1).flatten(0, 2)
+    logits = read_at(masks.flatten(0, 2), positions, evidence.size).view(m, k, t, -1)
+    annotated, truth = (verdicts != UNKNOWN).float()[:, None], (verdicts == POSITIVE).float()[:, None].expand_as(logits)
+    count = annotated.sum((-1, -2)).clamp(min=1)
+    entropy = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * annotated).sum((-1, -2)) / count
+    probability = logits.sigmoid() * annotated
     overlap = 2 * (probability * truth).sum((-1, -2))
     dice = 1 - (overlap + 1) / (probability.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
     return entropy, dice

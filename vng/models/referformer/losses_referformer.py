@@ -1,6 +1,6 @@
 """Matching and losses of ReferFormer (Wu et al., CVPR 2022), for all nouns of a batch at once.
 
-Shapes: B clips, N nouns, T frames, Q queries, h x w mask pixels at stride 4; M = the nouns that count, over the batch.
+Shapes: B clips, N nouns, T frames, Q queries, h x w mask pixels at stride 4; M = the valid nouns of the batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Targets:
 
     @property
     def boxed(self) -> Tensor:
-        """Annotated frames in which there is a box, or nothing, to learn, bool [M, T]: points know of none."""
+        """Annotated frames that train boxes, or their absence, bool [M, T]; points give no boxes."""
         return self.annotated if self.evidence is None else self.annotated & ~self.evidence.by_points[:, None]
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ def make_targets(
         annotated: bool [M, T].
         sizes: float [M, 2], (height, width) of the image without padding.
         weight: float [M].
-        evidence: where some masks are noisy, or only points are known.
-        averaged: a cell's truth is the object's share of its pixels, which keeps what is thinner than a cell; False: one
+        evidence: for noisy masks, or points alone.
+        averaged: a cell's truth is the object's share of its pixels, which keeps parts thinner than a cell; False: one
             pixel's, as in ReferFormer.
     """
     masks = masks & annotated[..., None, None]
@@ -75,7 +75,7 @@ def make_targets(
         small = masks[..., start::MASK_STRIDE, start::MASK_STRIDE].float()
     boxes = boxes * present[..., None]
     if evidence is not None:
-        present = present | (evidence.seen & annotated)
+        present = present | (evidence.visible & annotated)
     return Targets(small, boxes, present, annotated, weight, evidence)
 
 
@@ -98,9 +98,9 @@ class Prediction:
 
 
 def match(prediction: Prediction, targets: Targets, weights: dict[str, float]) -> Tensor:
-    """The query that costs least for each noun, over the whole clip; int64 [M].
+    """The query of least cost for each noun over the whole clip, int64 [M].
 
-    One object a noun makes the Hungarian assignment a minimum over queries.
+    With one object a noun the Hungarian assignment is a minimum over queries.
     """
     with torch.no_grad():
         per_clip = _shares(targets.boxed)
@@ -120,27 +120,27 @@ def match(prediction: Prediction, targets: Targets, weights: dict[str, float]) -
 
 def losses(prediction: Prediction, targets: Targets, weights: dict[str, float]) -> dict[str, Tensor]:
     """The five losses of one layer, unweighted: class, box, giou, mask, dice."""
-    chosen = match(prediction, targets, weights)
-    index = torch.arange(len(chosen), device=chosen.device)
+    matched = match(prediction, targets, weights)
+    index = torch.arange(len(matched), device=matched.device)
     weight = targets.weight
-    # The reference divides by the number of frames in which an object is seen, over the batch.
+    # The reference divides by the number of frames in which an object is present, over the batch.
     count = (targets.present.float() * weight[:, None]).sum().clamp(min=1)
     truth = torch.zeros_like(prediction.logits)
-    truth[index, :, chosen] = targets.present.float()
+    truth[index, :, matched] = targets.present.float()
     frame_weight = (targets.annotated.float() * weight[:, None])[..., None]
     result = {"class": (_focal(prediction.logits, truth) * frame_weight).sum() / count}
-    boxes = prediction.boxes[index, :, chosen]  # [M, T, 4]
+    boxes = prediction.boxes[index, :, matched]  # [M, T, 4]
     frame_weight = targets.boxed.float() * weight[:, None]
     result["box"] = ((boxes - targets.boxes).abs().sum(-1) * frame_weight).sum() / count
     result["giou"] = ((1 - generalized_iou(boxes, targets.boxes)) * frame_weight).sum() / count
-    entropy, dice = _mask_terms(prediction.masks[index, :, chosen][:, None], targets)
+    entropy, dice = _mask_terms(prediction.masks[index, :, matched][:, None], targets)
     result["mask"] = (entropy[:, 0] * weight).sum() / count
     result["dice"] = (dice[:, 0] * weight * targets.annotated.any(1)).sum() / count
     return result
 
 
 def _shares(frames: Tensor) -> Tensor:
-    """bool [M, T] -> weights of the frames of a clip, which sum to 1; 0 where there is none."""
+    """bool [M, T] -> weights of the frames of a clip, which sum to 1; 0 if there is none."""
     return frames.float() / frames.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -178,5 +178,5 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     overlap = (torch.minimum(a1, b1) - torch.maximum(a0, b0)).clamp(min=0).prod(-1)
     union = (a1 - a0).prod(-1) + (b1 - b0).prod(-1) - overlap
     hull = (torch.maximum(a1, b1) - torch.minimum(a0, b0)).clamp(min=0).prod(-1)
-    # Clamping guards boxes without extent, the truth of an absent object.
+    # The clamp is for boxes without extent, the truth of an absent object.
     return overlap / union.clamp(min=1e-9) - (hull - union) / hull.clamp(min=1e-9)

@@ -1,8 +1,8 @@
 """ReferFormer for Video Narrative Grounding (RF-VNG).
 
 ReferFormer: Wu et al., CVPR 2022. RF-VNG: Voigtlaender et al., CVPR 2023, Sec. 4.2: the queries are conditioned on the
-averaged token features of the marked noun instead of the sentence (`conditioning` has both). The noun enters at the
-decoder alone, so everything before it is computed once for all nouns of a narrative.
+averaged token features of the marked noun instead of the sentence (`conditioning` has both). The noun enters only
+at the decoder, so everything before it is computed once for all nouns of a narrative.
 
 Shapes: B clips, T frames, N nouns, L tokens, Q queries a frame and noun, C = d_model channels, S pixels over all
 feature levels, H x W image, h x w = H/4 x W/4 mask features. Padding masks follow `transformers`: True is valid.
@@ -37,15 +37,15 @@ from vng.models.referformer.losses_referformer import Prediction, losses, make_t
 
 @dataclass
 class ReferFormerOutput(ModelOutput):
-    """Output of the grounder; N nouns are padded, `noun_valid` says which count.
+    """Output of the grounder; the N nouns include padding.
 
     Attributes:
-        loss: scalar, where labels were given.
+        loss: scalar, if there are targets.
         loss_terms: unweighted class, box, giou, mask, dice of the last layer.
         logits: float [B, N, T, Q], whether a query shows the object in a frame.
         boxes: float [B, N, T, Q, 4], (cx, cy, w, h) in [0, 1].
         masks: float [B, N, T, Q, h, w], mask logits.
-        reference_points: float [B, N, T, Q, 2], where the last layer looked, (x, y) in [0, 1].
+        reference_points: float [B, N, T, Q, 2], of the last layer, (x, y) in [0, 1].
     """
 
     loss: Tensor | None = None
@@ -58,10 +58,10 @@ class ReferFormerOutput(ModelOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything before the decoder: one clip with one narrative, shared by its nouns."""
+    """The output of everything before the decoder, for clips with one narrative each; its nouns share it."""
 
     tokens: Tensor  # [B, L, text width], the text encoder's last hidden states
-    sentence: Tensor | None  # [B, text width], its pooled feature; None where nouns are what counts
+    sentence: Tensor | None  # [B, text width], its pooled feature; None with conditioning "noun"
     memory: Tensor  # [B*T, S, C]
     memory_valid: Tensor  # bool [B*T, S]
     valid_ratios: Tensor  # [B*T, levels, 2]
@@ -119,7 +119,7 @@ class Attention(nn.MultiheadAttention):
         super().__init__(config.d_model, config.attention_heads, dropout=dropout, batch_first=True)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """[B, Q, C], [B, L, C] twice -> [B, Q, C]; `valid` is bool [B, L], True where a key may be seen."""
+        """[B, Q, C], [B, L, C] twice -> [B, Q, C]; `valid` is bool [B, L], True where a key may be attended to."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (
             pixel_linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -131,7 +131,7 @@ class Attention(nn.MultiheadAttention):
 
 
 class EarlyFusion(nn.Module):
-    """Vision-language early fusion: each pixel is scaled by what it reads from the narrative's tokens."""
+    """Vision-language early fusion: each pixel is multiplied by its attention over the narrative's tokens."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class EarlyFusion(nn.Module):
 
 
 class VisionLanguageBlock(nn.Module):
-    """Post-norm block of the pixel decoder: self-attention over the clip (reduced by `reduction`), text, feed-forward."""
+    """Post-norm block of the pixel decoder: self-attention over the clip (`reduction` times smaller), text, MLP."""
 
     def __init__(self, config: ReferFormerConfig, reduction: int) -> None:
         super().__init__()
@@ -158,24 +158,27 @@ class VisionLanguageBlock(nn.Module):
         self.dropout = PixelDropout(config.dropout)
 
     def forward(self, x: Tensor, position: Tensor, valid: Tensor, text: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> [B, T, C, h, w]."""
+        """x, position [B, T, C, h, w]; valid bool [B, T, h, w]; text = (features, valid, position) -> as x."""
         b, t, c, h, w = x.shape
         attended = self._self_attention(x, position, valid)
         pixels = x.permute(0, 1, 3, 4, 2).reshape(b, -1, c) + self.dropout(attended)
-        if torch.is_grad_enabled():  # tokens are few: reading them again costs less than keeping what each pixel read
-            pixels = checkpoint(self._reads, pixels, position, *text, use_reentrant=False)
+        # Tokens are few: computing their attention again costs less than saving it for each pixel.
+        if torch.is_grad_enabled():
+            pixels = checkpoint(self._text_attention, pixels, position, *text, use_reentrant=False)
         else:
-            pixels = self._reads(pixels, position, *text)
+            pixels = self._text_attention(pixels, position, *text)
         pixels = self.norm2(pixels)
         wide = feed_forward(pixels, self.linear1, self.linear2, self.dropout.p if self.training else 0.0)
         pixels = self.norm3(pixels + self.dropout(wide))
         return pixels.reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
 
-    def _reads(self, pixels: Tensor, position: Tensor, text: Tensor, valid: Tensor, text_position: Tensor) -> Tensor:
+    def _text_attention(
+        self, pixels: Tensor, position: Tensor, text: Tensor, valid: Tensor, text_position: Tensor
+    ) -> Tensor:
         """[B, T*h*w, C] before the first norm -> the same before the second, the text added."""
-        where = position.permute(0, 1, 3, 4, 2).reshape(pixels.shape)
+        pixel_position = position.permute(0, 1, 3, 4, 2).reshape(pixels.shape)
         pixels = self.norm1(pixels)
-        return pixels + self.dropout(self.multihead_attn(pixels + where, text + text_position, text, valid))
+        return pixels + self.dropout(self.multihead_attn(pixels + pixel_position, text + text_position, text, valid))
 
     def _self_attention(self, x: Tensor, position: Tensor, valid: Tensor) -> Tensor:
         b, t, c, h, w = x.shape
@@ -203,7 +206,7 @@ class ConvNorm(nn.Conv2d):
         return self.norm(super().forward(x))
 
     def apart(self) -> nn.Sequential:
-        """The same in two modules, of which the first is a convolution and nothing else."""
+        """The same layer as two modules, a plain convolution and the norm."""
         kernel = self.kernel_size[0]
         plain = nn.Conv2d(self.in_channels, self.out_channels, kernel, padding=kernel // 2, bias=False)
         plain.weight = self.weight
@@ -240,10 +243,10 @@ class PixelDecoder(nn.Module):
 
 
 class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
-    """Attention that reads a few places of every level, with Deformable DETR's initial values; on a CPU by `read_levels`."""
+    """Attention to a few sampled positions of every level, initialised as in Deformable DETR; CPU: `read_levels`."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
-        # It reads three fields of its own configuration, which would bring a second backbone along.
+        # The base class reads three fields of its own configuration, which would include a second backbone.
         sizes: Any = SimpleNamespace(
             d_model=config.d_model, num_feature_levels=config.num_feature_levels, disable_custom_kernels=False
         )
@@ -251,43 +254,43 @@ class DeformableAttention(DeformableDetrMultiscaleDeformableAttention):
         c, samples = config.d_model, self.n_heads * self.n_levels * self.n_points
         self.sampling_offsets, self.attention_weights = PixelLinear(c, 2 * samples), PixelLinear(c, samples)
         self.value_proj, self.output_proj = PixelLinear(c, c), PixelLinear(c, c)
-        # Each head looks in its own direction at first, farther with each point, with equal weights.
+        # Initially each head samples in its own direction, farther with each point, with equal weights.
         angle = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
         steps = torch.arange(1, self.n_points + 1, dtype=torch.float32)
         offsets = (direction[:, None, None] * steps[None, None, :, None]).expand(-1, self.n_levels, -1, -1)
-        _starts(self.sampling_offsets, init.zeros_, offsets.reshape(-1))
-        _starts(self.attention_weights, init.zeros_, torch.zeros(samples))
+        _with_initial_values(self.sampling_offsets, init.zeros_, offsets.reshape(-1))
+        _with_initial_values(self.attention_weights, init.zeros_, torch.zeros(samples))
 
     def read(self, query: Tensor, memory: Tensor, valid: Tensor, reference: Tensor, levels: dict) -> Tensor:
         """query [B, Q, C], memory [B, S, C], valid bool [B, S], reference float32 [B, Q, levels, 2 or 4] -> [B, Q, C].
 
-        Places are float32 whatever the model is: bfloat16 would move them by pixels.
+        Positions are float32 in every model: bfloat16 would move them by pixels.
         """
         value = self.value_proj(memory).masked_fill(~valid[..., None], 0.0).unflatten(-1, (self.n_heads, -1))
         samples = (self.n_heads, self.n_levels, self.n_points)
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1).unflatten(-1, samples[1:])
         offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2))
-        around = reference[:, :, None, :, None]
+        reference_box = reference[:, :, None, :, None]
         if reference.shape[-1] == 2:
             offsets = offsets / levels["spatial_shapes"].flip(-1)[:, None]
         else:  # within half the box
-            offsets = offsets / self.n_points * around[..., 2:] * 0.5
-        places = around[..., :2] + offsets
+            offsets = offsets / self.n_points * reference_box[..., 2:] * 0.5
+        positions = reference_box[..., :2] + offsets
         if query.device.type == "cpu":
-            return self.output_proj(read_levels(value, levels["spatial_shapes_list"], places, weights))
-        return self.output_proj(self.sample(value, places, weights, levels))
+            return self.output_proj(read_levels(value, levels["spatial_shapes_list"], positions, weights))
+        return self.output_proj(self.sample(value, positions, weights, levels))
 
     def sample(self, value: Tensor, places: Tensor, weights: Tensor, levels: dict) -> Tensor:
-        """As `read_levels`, by transformers' kernel or program for other devices, in float32."""
+        """The same as `read_levels` on other devices, by transformers' kernel or Python code, in float32."""
         shapes = (levels["spatial_shapes"], levels["spatial_shapes_list"], levels["level_start_index"])
         read = self.attn(value.float(), *shapes, places.float(), weights.float(), self.im2col_step)
         return read.to(value.dtype)
 
 
 class FeedForward(nn.Module):
-    """Residual feed-forward with post-norm, shared in form by encoder and decoder layers."""
+    """Residual feed-forward with post-norm, of encoder and decoder layers."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
@@ -319,7 +322,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries of one noun see each other; queries of all nouns read the same memory."""
+    """Queries of one noun attend to each other; queries of all nouns attend to the same memory."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__()
@@ -344,7 +347,7 @@ class DecoderLayer(nn.Module):
 
 
 class ReferFormerForVNG(PreTrainedModel):
-    """The narrative grounder: a clip, a narrative and noun spans in; per noun, class, box and mask of Q queries a frame out."""
+    """The narrative grounder: clip, narrative and noun spans in; class, box, mask of Q queries a noun and frame out."""
 
     config: ReferFormerConfig
     config_class = ReferFormerConfig
@@ -380,13 +383,13 @@ class ReferFormerForVNG(PreTrainedModel):
         self.query_embed = nn.Embedding(config.num_queries, c)
         self.reference_points = nn.Linear(c, 2)
         heads = config.decoder_layers if config.with_box_refine else 1  # without refinement the layers share one
-        rare = torch.full((1,), -math.log(99.0))  # a query shows an object with probability 0.01 at first
-        self.class_embed = nn.ModuleList(_starts(nn.Linear(c, 1), None, rare) for _ in range(heads))
+        rare = torch.full((1,), -math.log(99.0))  # initially a query shows an object with probability 0.01
+        self.class_embed = nn.ModuleList(_with_initial_values(nn.Linear(c, 1), None, rare) for _ in range(heads))
         self.bbox_embed = nn.ModuleList(MLP(c, c, 4) for _ in range(heads))
         boxes: Any = self.bbox_embed
         for index, head in enumerate(boxes):  # boxes start at the reference point, small
             small = torch.tensor([0.0, 0.0, -2.0, -2.0] if index == 0 else [0.0] * 4)
-            _starts(head.layers[-1], init.zeros_, small)
+            _with_initial_values(head.layers[-1], init.zeros_, small)
         self.pixel_decoder = PixelDecoder(config, channels[0])
         self.controller = MLP(c, c, sum(self._weight_counts()) + sum(self._bias_counts()))
         self.freeze()
@@ -395,7 +398,7 @@ class ReferFormerForVNG(PreTrainedModel):
     @staticmethod
     def _project(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
-        _starts(convolution, None, torch.zeros(outputs))
+        _with_initial_values(convolution, None, torch.zeros(outputs))
         return nn.Sequential(convolution, nn.GroupNorm(32, outputs))
 
     def _weight_counts(self) -> list[int]:
@@ -407,7 +410,7 @@ class ReferFormerForVNG(PreTrainedModel):
         return [self.config.dynamic_mask_channels] * (self.config.controller_layers - 1) + [1]
 
     def freeze(self) -> None:
-        """Stop gradients where the configuration says so; call again after an encoder was replaced."""
+        """Stop gradients as configured; call it again after an encoder was replaced."""
         for part in self._backbone_parts()[: self.config.frozen_stages]:
             part.requires_grad_(False)
         if self.config.freeze_text_encoder:
@@ -419,7 +422,7 @@ class ReferFormerForVNG(PreTrainedModel):
             fold_frozen_norms(self.backbone)
 
     def fused(self) -> ReferFormerForVNG:
-        """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
+        """This model with normalisation folded into convolutions (fast ones on a CPU): not for training or saving."""
         fold_norms(self.eval())
         for name, child in list(self.pixel_decoder.named_children()):
             if isinstance(child, ConvNorm):
@@ -430,8 +433,8 @@ class ReferFormerForVNG(PreTrainedModel):
         return self
 
     def _backbone_parts(self) -> list[nn.Module]:
-        """Stem and stages of the backbone, in order; empty for one that is built in another way."""
-        for model in (self.backbone, *self.backbone.children()):  # Swin's stands one deeper
+        """Stem and stages of the backbone, in order; empty for a backbone of another structure."""
+        for model in (self.backbone, *self.backbone.children()):  # Swin's are one level deeper
             stem = getattr(model, "embedder", getattr(model, "embeddings", None))
             encoder = getattr(model, "encoder", None)
             stages = getattr(encoder, "stages", getattr(encoder, "layers", None))
@@ -450,7 +453,7 @@ class ReferFormerForVNG(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        # transformers initialises leaves first and then leaves them alone, so every rule must act on the leaf itself.
+        # transformers initialises leaf modules first and only once, so every rule must act on the leaf itself.
         if hasattr(module, "initial"):
             module.initial(module)
         elif isinstance(module, nn.Linear):
@@ -483,15 +486,15 @@ class ReferFormerForVNG(PreTrainedModel):
         """Everything that does not depend on the nouns, once for a clip and a narrative.
 
         Args:
-            pixel_values: float [B, T, 3, H, W], H and W multiples of 32; not read where `feature_maps` are given.
+            pixel_values: float [B, T, 3, H, W], H and W multiples of 32; unused with `feature_maps`.
             pixel_mask: bool [B, T, H, W], True where there is image.
             input_ids, attention_mask: int [B, L], the narrative.
-            feature_maps: the backbone's maps where they are known already, each [B*T, channels, h, w], finest first.
+            feature_maps: the backbone's maps if computed already, each [B*T, channels, h, w], finest first.
         """
         b, t = pixel_mask.shape[:2]
-        read = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        tokens: Tensor = read.last_hidden_state
-        sentence = read.pooler_output if self.config.conditioning == "sentence" else None
+        encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        tokens: Tensor = encoded.last_hidden_state
+        sentence = encoded.pooler_output if self.config.conditioning == "sentence" else None
         text_valid = attention_mask.bool()
         words = self._resize_text(tokens)
         text = (words, text_valid, sine_position_1d(text_valid, self.config.d_model).to(words.dtype))
@@ -506,9 +509,9 @@ class ReferFormerForVNG(PreTrainedModel):
         stem_position = sine_position_2d(stem_valid, self.config.d_model).to(maps[0].dtype)
         memory, shapes, ratios = self._encode_levels(sources, valids, positions)
         levels = [m.unflatten(0, (b, t)) for m in [maps[0], *_unflatten(memory, shapes)[:3]]]
-        where = [m.unflatten(0, (b, t)) for m in [stem_position, *positions[:3]]]
-        seen = [m.unflatten(0, (b, t)) for m in [stem_valid, *valids[:3]]]
-        mask_features = self.pixel_decoder(levels, where, seen, text)
+        pixel_positions = [m.unflatten(0, (b, t)) for m in [stem_position, *positions[:3]]]
+        pixel_valids = [m.unflatten(0, (b, t)) for m in [stem_valid, *valids[:3]]]
+        mask_features = self.pixel_decoder(levels, pixel_positions, pixel_valids, text)
         sizes = torch.stack([pixel_mask[:, 0].any(2).sum(1), pixel_mask[:, 0].any(1).sum(1)], -1).float()
         valid = torch.cat([v.flatten(1) for v in valids], 1)
         return Scene(
@@ -533,8 +536,9 @@ class ReferFormerForVNG(PreTrainedModel):
         valids: list[Tensor] = []
         positions: list[Tensor] = []
         for level, projection in enumerate(self.input_proj):
-            known = level + 1 < len(maps)  # coarser levels than the backbone's are convolved from its last map
-            inputs = maps[level + 1] if known else (maps[-1] if level + 1 == len(maps) else sources[-1])
+            # Levels coarser than the backbone's are convolved from its last map.
+            from_backbone = level + 1 < len(maps)
+            inputs = maps[level + 1] if from_backbone else (maps[-1] if level + 1 == len(maps) else sources[-1])
             projected = projection(inputs)
             valid = _shrink(mask, projected.shape[-2:])
             fused = self.fusion_module(projected.unflatten(0, (b, t)), *text)
@@ -558,18 +562,18 @@ class ReferFormerForVNG(PreTrainedModel):
         return x, shapes, ratios
 
     def noun_features(self, scene: Scene, noun_tokens: Tensor | None) -> Tensor:
-        """What the queries of each noun start from: the mean of its tokens' hidden states, or the sentence; projected.
+        """Initial content of each noun's queries: the mean of its tokens' hidden states, or the sentence; projected.
 
         Args:
-            scene: what `encode` gave.
-            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none. None, or N = 1, for a model that
-                is conditioned on the sentence.
+            scene: the result of `encode`.
+            noun_tokens: bool [B, N, L], the tokens of each noun; a padded noun has none. None, or N = 1, for a model
+                that is conditioned on the sentence.
 
         Returns:
             [B, N, C].
 
         Raises:
-            UsageError: several nouns for a model that is conditioned on the sentence, or none given for another.
+            UsageError: several nouns for a model that is conditioned on the sentence, or no `noun_tokens` for another.
         """
         if scene.sentence is not None:
             if noun_tokens is not None and noun_tokens.shape[1] > 1:
@@ -579,7 +583,7 @@ class ReferFormerForVNG(PreTrainedModel):
                 )
             return self._resize_text(scene.sentence)[:, None]
         if noun_tokens is None:
-            raise UsageError("this grounder is conditioned on nouns: say which tokens they are (noun_tokens)")
+            raise UsageError("this grounder is conditioned on nouns and requires their tokens (noun_tokens)")
         weight = noun_tokens.to(scene.tokens.dtype)
         mean = torch.einsum("bnl,blc->bnc", weight, scene.tokens) / weight.sum(-1, keepdim=True).clamp(min=1)
         return self._resize_text(mean)
@@ -587,8 +591,10 @@ class ReferFormerForVNG(PreTrainedModel):
     def decode(
         self, scene: Scene, noun_tokens: Tensor | None, all_layers: bool = False
     ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Per decoder layer (only the last unless `all_layers`): logits [B, N, T, Q], boxes [B, N, T, Q, 4],
-        masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2]."""
+        """Outputs of each decoder layer, only of the last unless `all_layers`.
+
+        Logits [B, N, T, Q], boxes [B, N, T, Q, 4], masks [B, N, T, Q, h, w], reference points [B, N, T, Q, 2].
+        """
         noun = self.noun_features(scene, noun_tokens)
         b, n, _ = noun.shape
         t, q = scene.mask_features.shape[1], self.config.num_queries
@@ -598,24 +604,24 @@ class ReferFormerForVNG(PreTrainedModel):
         levels = level_arguments(scene.shapes, x.device)
         outputs = []
         for index, layer in enumerate(self.decoder):
-            looked_at = reference
+            layer_reference = reference
             scale = scene.valid_ratios if reference.shape[-1] == 2 else scene.valid_ratios.repeat(1, 1, 2)
             sample = reference.flatten(1, 2)[:, :, None] * scale[:, None]
             x = layer(x, position, scene.memory, levels, scene.memory_valid, sample)
             head = index if self.config.with_box_refine else 0
             boxes = self.bbox_embed[head](x).float()
-            before = inverse_sigmoid(reference)
-            boxes = torch.cat([boxes[..., : before.shape[-1]] + before, boxes[..., before.shape[-1] :]], -1).sigmoid()
+            prior = inverse_sigmoid(reference)
+            boxes = torch.cat([boxes[..., : prior.shape[-1]] + prior, boxes[..., prior.shape[-1] :]], -1).sigmoid()
             if self.config.with_box_refine:
                 reference = boxes.detach()
             if all_layers or index == len(self.decoder) - 1:
                 masks = self._dynamic_masks(scene, x, reference[..., :2])
                 logits = self.class_embed[head](x)[..., 0]
-                outputs.append(tuple(_nouns_first(v, b, t) for v in (logits, boxes, masks, looked_at[..., :2])))
+                outputs.append(tuple(_nouns_first(v, b, t) for v in (logits, boxes, masks, layer_reference[..., :2])))
         return outputs  # type: ignore[return-value]
 
     def _dynamic_masks(self, scene: Scene, x: Tensor, reference: Tensor) -> Tensor:
-        """Each query writes a small convolution and applies it to the frame's mask features; [B*T, N, Q, h, w].
+        """Each query generates a small convolution of the frame's mask features; [B*T, N, Q, h, w].
 
         The first layer is split in features and coordinates, so that features are never copied per query.
         """
@@ -664,18 +670,18 @@ class ReferFormerForVNG(PreTrainedModel):
             input_ids, attention_mask: int [B, L].
             noun_tokens: bool [B, N, L]; None, or N = 1, for a model that is conditioned on the sentence.
             pixel_mask: bool [B, T, H, W], True where there is image; None: everywhere.
-            target_masks: bool [B, N, T, H, W], with it the loss is computed.
+            target_masks: bool [B, N, T, H, W]; if given, the loss is computed.
             target_annotated: bool [B, N, T], False for frames without annotation and for padded nouns.
             target_weight: float [B, N], weight of each noun's object in the loss; None: 1.
-            target_kind, target_xy, target_verdicts: int64 [B, N], float [B, N, T, P, 2], int64 [B, N, T, P], what the truth
-                rests on (`losses_points.Evidence`); None: drawn masks.
+            target_kind, target_xy, target_verdicts: int64 [B, N], float [B, N, T, P, 2], int64 [B, N, T, P], the kind
+                of annotation and its points (`losses_points.Evidence`); None: drawn masks.
         """
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, :, 0], dtype=torch.bool)
         scene = self.encode(pixel_values, pixel_mask, input_ids, attention_mask)
         outputs = self.decode(scene, noun_tokens, all_layers=target_masks is not None)
-        logits, boxes, masks, looked_at = outputs[-1]
-        result = ReferFormerOutput(logits=logits, boxes=boxes, masks=masks, reference_points=looked_at)
+        logits, boxes, masks, reference = outputs[-1]
+        result = ReferFormerOutput(logits=logits, boxes=boxes, masks=masks, reference_points=reference)
         if target_masks is not None:
             assert target_annotated is not None
             evidence = None
@@ -721,38 +727,39 @@ class ReferFormerForVNG(PreTrainedModel):
 
 
 def _backbone(config: ReferFormerConfig) -> Any:
-    """The backbone, with the attention that was asked for where it has such."""
+    """The backbone, with the requested attention implementation if it has attention."""
     try:
         return AutoBackbone.from_config(config.backbone_config)
     except ValueError:
         if getattr(config.backbone_config, "_attn_implementation", None) in (None, "eager"):
             raise
-        config.backbone_config._attn_implementation = "eager"  # a ResNet attends to nothing, and refuses to be asked
+        # A ResNet has no attention, and raises an error for any other implementation.
+        config.backbone_config._attn_implementation = "eager"
         return AutoBackbone.from_config(config.backbone_config)
 
 
 def text_model(config: ReferFormerConfig, pretrained: str | None = None) -> nn.Module:
-    """A text encoder, fresh or from a folder or hub id, with a pooler where the sentence is what counts."""
+    """A text encoder, new or from a folder or hub id; it has a pooler with conditioning "sentence"."""
 
-    def make(**options: Any) -> nn.Module:
+    def load(**options: Any) -> nn.Module:
         if pretrained is not None:
             return AutoModel.from_pretrained(pretrained, **options)
         return AutoModel.from_config(config.text_config, **options)
 
     pools = config.conditioning == "sentence"
     try:
-        return make(add_pooling_layer=pools)
+        return load(add_pooling_layer=pools)
     except TypeError as error:  # encoders without a pooler take no such argument
         if pools:
             name = config.text_config.model_type
             raise UsageError(
                 f"the text encoder {name!r} has no pooler; choose BERT or RoBERTa, or conditioning 'noun'"
             ) from error
-        return make()
+        return load()
 
 
-def _starts(layer: Any, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
-    """Give a layer its own initial values, for `_init_weights`: weights by a function (None: Xavier), bias as it is."""
+def _with_initial_values(layer: Any, weight: Callable[[Tensor], Tensor] | None, bias: Tensor) -> nn.Module:
+    """The layer with initial values for `_init_weights`: weights by a function (None: Xavier), and a bias."""
 
     def initial(module: Any) -> None:
         (weight or init.xavier_uniform_)(module.weight)
@@ -787,7 +794,7 @@ def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
 
 
 def level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
-    """What deformable attention is told of the levels: (height, width) of each, and where each begins."""
+    """Arguments of deformable attention for the levels: (height, width) and first index of each."""
     spatial = torch.tensor(shapes, device=device)
     start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
     return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}

@@ -34,12 +34,12 @@ class ReferFormerProcessor(ProcessorMixin):
         self, tokenizer: PreTrainedTokenizerBase, short_side: int = 360, long_side: int = 640, **kwargs: Any
     ) -> None:
         if not tokenizer.is_fast:
-            raise UsageError("the grounder needs a fast tokenizer: noun spans are found by its offsets")
+            raise UsageError("the grounder requires a fast tokenizer: its offsets locate the noun spans")
         self.short_side, self.long_side = short_side, long_side
         super().__init__(tokenizer, **kwargs)
 
     def target_size(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
-        """(height, width) a frame is scaled to; `short_side` instead of the processor's where it is given."""
+        """The size (height, width) to which a frame is scaled; `short_side` replaces the processor's if given."""
         short_side = self.short_side if short_side is None else short_side
         if not short_side:
             return height, width
@@ -73,14 +73,14 @@ class ReferFormerProcessor(ProcessorMixin):
             input_ids, attention_mask int64 [B, L]; noun_tokens bool [B, N, L], nouns padded with no token.
 
         Raises:
-            DataError: a narrative longer than the text encoder reads.
+            DataError: a narrative too long for the text encoder.
         """
         limit = self.tokenizer.model_max_length
         encoded = self.tokenizer(list(narratives), padding=True, return_offsets_mapping=True, return_tensors="pt")
         length = encoded["input_ids"].shape[1]
         if length > limit:
             longest = narratives[int(encoded["attention_mask"].sum(1).argmax())]
-            reason = f"{length} tokens, the text encoder reads {limit}"
+            reason = f"{length} tokens, the text encoder takes at most {limit}"
             raise DataError("narrative", record=repr(longest[:40] + "..."), reason=reason, cure="shorten or split it")
         offsets = encoded["offset_mapping"]  # [B, L, 2]; special tokens are (0, 0)
         nouns = torch.zeros(len(narratives), max(map(len, spans), default=0), length, dtype=torch.bool)
@@ -91,7 +91,7 @@ class ReferFormerProcessor(ProcessorMixin):
 
     @staticmethod
     def pad(clips: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Clips [T, 3, H, W] of one length -> pixel_values [B, T, 3, H', W'] and pixel_mask, H' and W' multiples of 32."""
+        """Clips [T, 3, H, W] of one length -> pixel_values [B, T, 3, H', W'] and pixel_mask; H', W' multiples of 32."""
         height = -(-max(c.shape[2] for c in clips) // STRIDE) * STRIDE
         width = -(-max(c.shape[3] for c in clips) // STRIDE) * STRIDE
         values = [F.pad(c, (0, width - c.shape[3], 0, height - c.shape[2])) for c in clips]
@@ -102,12 +102,12 @@ class ReferFormerProcessor(ProcessorMixin):
 
     @staticmethod
     def upsample(masks: Tensor, resized: tuple[int, int], original: tuple[int, int]) -> Tensor:
-        """Mask logits at stride 4 of the padded frame -> logits of the original frame, cut and scaled.
+        """Mask logits at stride 4 of the padded frame -> logits of the original frame, cropped and scaled.
 
         Args:
             masks: float [..., h, w].
             resized: (height, width) of the scaled frame without padding.
-            original: (height, width) wanted.
+            original: (height, width) of the original frame.
         """
         flat = masks.reshape(-1, 1, *masks.shape[-2:]).float()
         full = F.interpolate(flat, scale_factor=4, mode="bilinear", align_corners=False)
@@ -118,7 +118,7 @@ class ReferFormerProcessor(ProcessorMixin):
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learned from a corpus, with RoBERTa's special tokens; for models trained from scratch."""
+    """A byte-level BPE tokenizer learned from texts, with RoBERTa's special tokens; for models trained from scratch."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

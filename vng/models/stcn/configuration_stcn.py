@@ -28,17 +28,18 @@ class StcnConfig(PretrainedConfig):
 
     Args:
         key_backbone: any `transformers` backbone whose maps have stride 4, 8, 16 (the last ones may be left out).
-        value_backbone: one with five input channels (image, the object's mask, the others'), of which the last map counts.
+        value_backbone: one with five input channels (image, the object's mask, the others'); its last map is used.
         key_dim, value_dim: channels of a key and a value.
         thin_dim: channels of the image's own features in the decoder.
         decoder_dims: channels of the decoder at the stride of the keys and at every finer map's.
-        key_level: the key backbone's map (finest first) at whose stride keys and values live; deeper maps are brought up
-            to it. -1 is the paper's: the last.
-        norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained ones).
+        key_level: index of the key backbone's map (finest first) whose stride keys and values have; deeper maps are
+            upsampled to it. -1, the last map, is the paper's.
+        norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained
+            ones).
         point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
-        short_side: pixels to which the short side of a frame is brought; 0 keeps frames as they are.
-        memory_every: each so many-th frame is remembered, unless asked otherwise.
-        points_by: who reads points, unless asked otherwise: "model" or "segmenter"; "": the model if it takes them.
+        short_side: pixels to which the short side of a frame is scaled; 0 keeps frames as they are.
+        memory_every: by default every frame whose number is a multiple of this is remembered.
+        points_by: what reads points by default: "model" or "segmenter"; "": the model if it takes points.
         takes_points: the model was trained on prompts that are points; takes_negatives: on negative ones too.
         reads_reference: it was trained to segment the reference frame from its own memory.
     """
@@ -75,9 +76,9 @@ class StcnConfig(PretrainedConfig):
             "short_side": (short_side, 0),
             "memory_every": (memory_every, 1),
         }
-        for name, (given, low) in least.items():
-            if given < low:
-                raise ValueError(f"{name} {given}: {low} or more")
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise ValueError(f"{name} {value}: {minimum} or more")
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
         self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side

@@ -1,4 +1,4 @@
-"""Weights under the names of the authors' STCN program -> our model, completely or not at all."""
+"""Our model from weights of the authors' STCN program, completely or not at all."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def from_reference(state_dict: Mapping[str, Tensor], config: StcnConfig | None =
 
     Args:
         state_dict: weights, of the training or the evaluation network.
-        config: what the weights were trained as; None: the published model.
+        config: the configuration the weights were trained with; None: the published model's.
 
     Raises:
         DataError: weights that are missing, unknown or of another size, with their names; nothing is loaded then.
     """
     model = Stcn(config or StcnConfig())
-    given = dict(state_dict)
-    stem = given.get(_STEM)
+    weights = dict(state_dict)
+    stem = weights.get(_STEM)
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 4:
-        given[_STEM] = torch.cat(
+        weights[_STEM] = torch.cat(
             [stem, nn.init.orthogonal_(torch.empty_like(stem[:, :1]), generator=torch.Generator().manual_seed(0))], 1
         )
     for pattern, mean_of in _BIASES.items():
-        for key in [key for key in given if pattern.match(key)]:
+        for key in [key for key in weights if pattern.match(key)]:
             mean = pattern.sub(mean_of, key)
-            if mean in given and given[key].shape == given[mean].shape:
-                given[mean] = given[mean] - given.pop(key)
-    origin = {_rename(key): key for key in given}
-    load_exactly(model, {name: given[key] for name, key in origin.items()}, origin)
+            if mean in weights and weights[key].shape == weights[mean].shape:
+                weights[mean] = weights[mean] - weights.pop(key)
+    origin = {_rename(key): key for key in weights}
+    load_exactly(model, {name: weights[key] for name, key in origin.items()}, origin)
     return model
 
 
 def from_file(path: Path | str, config: StcnConfig | None = None) -> Stcn:
-    """Build the model from the authors' `.pth`; DataError as `from_reference` and `read_checkpoint`.
+    """Build the model from the authors' `.pth`; raises DataError as `from_reference` and `read_checkpoint`.
 
-    A file of the whole training state keeps the weights under "network".
+    A file of the whole training state has the weights under "network".
     """
     return from_reference(read_checkpoint(path, ("network", "model", "state_dict")), config)

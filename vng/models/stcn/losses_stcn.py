@@ -13,13 +13,13 @@ from torch import Tensor
 
 from vng.models.weak_losses import UNKNOWN, huberised, read_at
 
-IGNORED = 255  # class of a pixel nothing is known of
+IGNORED = 255  # class of an unannotated pixel
 LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
 class Bootstrapping:
-    """When bootstrapped cross-entropy keeps which share of the pixels (STCN's released program)."""
+    """The share of the pixels that bootstrapped cross-entropy keeps, by step (STCN's released program)."""
 
     start: float = 20_000  # steps with all pixels
     end: float = 70_000  # the step from which only the hardest `top` count
@@ -39,47 +39,47 @@ def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, share: float) -> 
 
     Args:
         logits: float [B, K + 1, H, W].
-        target: long [B, H, W], classes; IGNORED ones count for nothing.
-        share: of the known pixels of a clip, in (0, 1].
+        target: long [B, H, W], classes; IGNORED pixels do not count.
+        share: of a clip's annotated pixels, in (0, 1].
 
     Returns:
-        float [B]; 0 for a clip of which nothing is known.
+        float [B]; 0 for a clip without annotated pixels.
     """
     pixels = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED).flatten(1)
-    known = (target != IGNORED).flatten(1)
-    return _hardest(pixels, known, share)
+    annotated = (target != IGNORED).flatten(1)
+    return _hardest(pixels, annotated, share)
 
 
-def _hardest(pixels: Tensor, known: Tensor, share: float) -> Tensor:
+def _hardest(pixels: Tensor, annotated: Tensor, share: float) -> Tensor:
     if share >= 1:
-        return (pixels * known).sum(1) / known.sum(1).clamp(min=1)
+        return (pixels * annotated).sum(1) / annotated.sum(1).clamp(min=1)
     losses = []
-    for values, counted in zip(pixels, known, strict=True):
+    for values, counted in zip(pixels, annotated, strict=True):
         count = int(int(counted.sum()) * share)
-        chosen = values[counted].topk(count, sorted=False).values if count else values[counted]
-        losses.append(chosen.mean() if len(chosen) else values.sum() * 0)
+        hardest = values[counted].topk(count, sorted=False).values if count else values[counted]
+        losses.append(hardest.mean() if len(hardest) else values.sum() * 0)
     return torch.stack(losses)
 
 
 def huberised_cross_entropy(logits: Tensor, target: Tensor, threshold: float = 10.0) -> Tensor:
-    """Cross-entropy of noisy masks, clip by clip: a wrong pixel pulls with a bounded gradient (`huberised`).
+    """Cross-entropy of noisy masks, clip by clip: the gradient of a wrong pixel is bounded (`huberised`).
 
     Args:
         logits: float [B, K + 1, H, W].
-        target: long [B, H, W], classes; IGNORED ones count for nothing.
-        threshold: more than 1.
+        target: long [B, H, W], classes; IGNORED pixels do not count.
+        threshold: greater than 1.
 
     Returns:
-        float [B]; 0 for a clip of which nothing is known.
+        float [B]; 0 for a clip without annotated pixels.
     """
     logarithm = -F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
     return _hardest(huberised(logarithm, threshold).flatten(1), (target != IGNORED).flatten(1), 1.0)
 
 
 def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy at points alone, the probabilities read bilinearly at their exact places, clip by clip.
+    """Cross-entropy at points alone, the probabilities read bilinearly at exact positions, clip by clip.
 
-    Point-VOS, App. D. A positive point says what its pixel is, a negative one what it is not.
+    Point-VOS, App. D. A positive point gives the class of its pixel, a negative one a class that its pixel is not.
 
     Args:
         logits: float [B, K + 1, H, W].
@@ -93,6 +93,6 @@ def point_cross_entropy(logits: Tensor, xy: Tensor, label: Tensor) -> Tensor:
     height, width = logits.shape[-2:]
     probabilities = logits.float().softmax(1)[:, 1:].flatten(0, 1)
     inside = read_at(probabilities, xy.reshape(b * k, p, 2), (height, width)).view(b, k, p)
-    right = torch.where(label == 1, inside, 1 - inside) + LEAST_PROBABILITY  # a clamp would stop the gradient
-    known = label != UNKNOWN
-    return -(right.log() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+    correct = torch.where(label == 1, inside, 1 - inside) + LEAST_PROBABILITY  # a clamp would stop the gradient
+    valid = label != UNKNOWN
+    return -(correct.log() * valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)

@@ -1,8 +1,8 @@
-"""What STCN remembers of a video: keys and values of cells, read by the nearest few, bounded if asked.
+"""STCN's memory of a video: keys and values of cells, of which a few nearest ones are read; its size can be bounded.
 
-Cheng et al., NeurIPS 2021, Sec. 3: every n-th frame is kept, and the last one until the next. A bounded memory forgets the
-cells that were read least for the time they were there (as XMem, ECCV 2022, Sec. 3.3, consolidates by use); cells of
-prompted frames and of the newest frame stay.
+Cheng et al., NeurIPS 2021, Sec. 3: every n-th frame is kept, and the last one until the next. A bounded memory drops
+the cells that were read least for their age (as XMem, ECCV 2022, Sec. 3.3, consolidates by use); cells of prompted
+frames and of the newest frame stay.
 Shapes: K objects, N cells of a frame, M cells in memory, Ck and Cv channels of a key and a value.
 """
 
@@ -17,17 +17,17 @@ from torch import Tensor
 from vng.models import quick_convolution
 
 ROWS_AT_ONCE = 128  # cells of a query compared with all of memory at a time
-BLOCK = 64  # cells of memory of which the largest likeness is found first
+BLOCK = 64  # cells of memory in a block; the largest similarity of each block is computed first
 
 
 class Memory:
-    """Keys shared by all objects, a value for each.
+    """Keys shared by all objects, and a value for each object.
 
-    Objects may enter later: they see only what was remembered since.
+    Objects may enter later; they read only frames added since.
 
     Args:
         top_k: cells of memory that a cell of the query reads.
-        budget: most cells kept, but for those that may not be forgotten; None: all.
+        budget: most cells kept, unless more cells may not be dropped; None: all.
     """
 
     def __init__(self, top_k: int = 20, budget: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Memory:
         self._key = torch.empty(0)  # [capacity, Ck]
         self._value = torch.empty(0)  # [capacity, K * Cv]
         self._born = torch.empty(0, dtype=torch.long)  # time, [capacity]
-        self._kept = torch.empty(0, dtype=torch.bool)  # may not be forgotten
+        self._kept = torch.empty(0, dtype=torch.bool)  # may not be dropped
         self._use = torch.empty(0)  # sum of the weights it was read with
         self._filled = 0
         self._newest = 0  # time of the frame that was added last
@@ -48,11 +48,11 @@ class Memory:
 
     @property
     def objects(self) -> int:
-        """How many objects have entered."""
+        """The number of objects that have entered."""
         return len(self._entered)
 
     def enter(self, count: int, time: int) -> None:
-        """`count` further objects, of which nothing before `time` is known."""
+        """Add `count` objects that enter at `time`."""
         self._entered += [time] * count
         if self._filled:
             width = self._value.shape[1] // (self.objects - count)
@@ -64,34 +64,34 @@ class Memory:
 
         Args:
             key: [Ck, h, w]. value: [K, Cv, h, w], of all objects that have entered.
-            time: of the frame, never falling.
-            lasting: until the budget forgets it, else until the next frame is added.
-            kept: never to be forgotten.
+            time: of the frame, not less than before.
+            lasting: keep it until the budget drops it; False: until the next frame is added.
+            kept: never drop it.
         """
-        rows, told = key.flatten(1).T.contiguous(), value.flatten(2).permute(2, 0, 1).flatten(1).contiguous()
+        keys, values = key.flatten(1).T.contiguous(), value.flatten(2).permute(2, 0, 1).flatten(1).contiguous()
         self._last = None
         if not lasting:
-            self._last = (rows, told)
+            self._last = (keys, values)
             return
-        fresh = self._fresh(len(rows))
-        self._reserve(rows, told, fresh)
-        place = self._places(len(rows), fresh)
-        self._key[place], self._value[place] = rows, told
+        fresh = self._fresh(len(keys))
+        self._reserve(keys, values, fresh)
+        place = self._places(len(keys), fresh)
+        self._key[place], self._value[place] = keys, values
         self._born[place], self._kept[place], self._use[place] = time, kept, 0
         self._newest = time
 
     def _fresh(self, count: int) -> int:
-        """How many of `count` further cells come on top; the others take the places of cells that may be forgotten.
+        """The number of `count` new cells that enlarge the memory; others replace cells that may be dropped.
 
-        What may not be forgotten never gives way: memory then holds that and one frame, whatever the budget.
+        Cells that may not be dropped always stay: memory then holds those and one frame, whatever the budget.
         """
         if self.budget is None:
             return count
         limit = max(self.budget, int(self._kept[: self._filled].sum()) + count)
         return max(0, min(count, limit - self._filled))
 
-    def _reserve(self, rows: Tensor, told: Tensor, fresh: int) -> None:
-        """Room for `fresh` more cells, grown by halves so that it is rarely copied; none beyond what is ever kept."""
+    def _reserve(self, keys: Tensor, values: Tensor, fresh: int) -> None:
+        """Allocate `fresh` more cells, growing by half so that memory is rarely copied, but not beyond the budget."""
         needed, capacity = self._filled + fresh, len(self._key)
         if needed <= capacity:
             return
@@ -100,18 +100,18 @@ class Memory:
             grown = max(needed, min(grown, self.budget))
         more = grown - capacity
 
-        def wider(old: Tensor, like: Tensor | None = None) -> Tensor:
+        def enlarged(old: Tensor, like: Tensor | None = None) -> Tensor:
             if not capacity and like is not None:
                 return like.new_zeros(grown, like.shape[1])
             if not capacity:
-                return torch.zeros(grown, dtype=old.dtype, device=rows.device)
+                return torch.zeros(grown, dtype=old.dtype, device=keys.device)
             return F.pad(old, (0, 0, 0, more) if old.dim() == 2 else (0, more))
 
-        self._key, self._value = wider(self._key, rows), wider(self._value, told)
-        self._born, self._kept, self._use = (wider(x) for x in (self._born, self._kept, self._use))
+        self._key, self._value = enlarged(self._key, keys), enlarged(self._value, values)
+        self._born, self._kept, self._use = (enlarged(x) for x in (self._born, self._kept, self._use))
 
     def _places(self, count: int, fresh: int) -> Tensor:
-        """Where to write `count` cells: `fresh` behind the others, the rest over those read least for their age."""
+        """Indices at which to write `count` cells: `fresh` at the end, the rest over those read least for their age."""
         place = torch.arange(self._filled, self._filled + fresh, device=self._key.device)
         if fresh < count:
             age = (self._newest + 1 - self._born[: self._filled]).clamp(min=1)
@@ -121,10 +121,10 @@ class Memory:
         return place
 
     def read(self, query: Tensor) -> Tensor:
-        """What memory says of a frame's cells: keys [Ck, h, w] -> [K, Cv, h, w].
+        """The readout of memory for a frame's keys: [Ck, h, w] -> [K, Cv, h, w].
 
-        Softmax over the `top_k` most alike cells by negative squared distance / sqrt(Ck), with the largest subtracted;
-        only those few values are read, and the likenesses of a part of the query are held at a time.
+        Softmax over the `top_k` most similar cells by negative squared distance / sqrt(Ck), with the largest
+        subtracted; only those few values are read, and similarities exist only for a part of the query at a time.
         """
         cells, (h, w) = query.flatten(1).T.contiguous(), query.shape[-2:]
         keys, values = [self._key[: self._filled]], [self._value[: self._filled]]
@@ -136,12 +136,12 @@ class Memory:
         width, times = out.shape[1] // self.objects, sorted(set(self._entered))
         for start in range(0, len(cells), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            likeness = compare(cells[part])
+            similarity = compare(cells[part])
             for time in times:
                 if time != times[0]:
-                    likeness[:, : len(self)].masked_fill_(born < time, float("-inf"))
-                best, index = _largest(likeness, min(self.top_k, len(self)))
-                index = index.clamp_(max=len(self) - 1)  # beyond are the rest of a block, of weight 0
+                    similarity[:, : len(self)].masked_fill_(born < time, float("-inf"))
+                best, index = _largest(similarity, min(self.top_k, len(self)))
+                index = index.clamp_(max=len(self) - 1)  # larger ones pad the last block and have weight 0
                 weight = (best.float() * (2 / cells.shape[1] ** 0.5)).softmax(1).to(out.dtype)
                 self._count(index, weight)
                 columns = [k for k, entered in enumerate(self._entered) if entered == time]
@@ -156,9 +156,10 @@ class Memory:
 
 
 def _comparison(keys: list[Tensor], rows: int) -> Callable[[Tensor], Tensor]:
-    """What compares cells [R, Ck] with keys [M, Ck]: products less half the keys' squares, [R, >= M] in whole blocks.
+    """A function that compares cells [R, Ck] with keys [M, Ck]: products minus half the keys' squares.
 
-    As a convolution with packed weights on a CPU, twice as fast as a product of matrices there; `rows` are expected.
+    It returns [R, >= M], in whole blocks. On a CPU it is a convolution with weights packed for `rows` cells, twice as
+    fast there as a matrix product.
     """
     key = torch.cat(keys)
     more = -len(key) % BLOCK
@@ -169,14 +170,14 @@ def _comparison(keys: list[Tensor], rows: int) -> Callable[[Tensor], Tensor]:
     return quick_convolution.packed_linear(key, bias, rows)
 
 
-def _largest(likeness: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest of each row [R, blocks * BLOCK] and where they are.
+def _largest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of each row [R, blocks * BLOCK], and their indices.
 
-    They lie in the `count` blocks with the largest maxima; looking for those first is several times as fast.
+    They lie in the `count` blocks with the largest maxima; finding those blocks first is several times as fast.
     """
-    blocks = likeness.unflatten(1, (-1, BLOCK))
+    blocks = similarity.unflatten(1, (-1, BLOCK))
     if blocks.shape[1] <= 2 * count:
-        best, index = likeness.topk(count, 1)
+        best, index = similarity.topk(count, 1)
         return best, index
     chosen = blocks.amax(2).topk(count, 1, sorted=False).indices
     best, place = blocks.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1).topk(count, 1)
@@ -184,7 +185,7 @@ def _largest(likeness: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _weighted(values: list[Tensor], index: Tensor, weight: Tensor) -> Tensor:
-    """Sums of rows of tables, which lie behind each other: [R, k] places and weights -> [R, C]."""
+    """Weighted sums of rows of the concatenated tables: indices and weights [R, k] -> [R, C]."""
     if len(values) == 1:
         return F.embedding_bag(index, values[0], per_sample_weights=weight, mode="sum")
     split = len(values[0])

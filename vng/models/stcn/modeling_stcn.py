@@ -29,7 +29,7 @@ class StcnOutput(ModelOutput):
     """Output of a training pass.
 
     Attributes:
-        logits: float [B, T', K + 1, H, W], background first; T' is T - 1, or T where the reference is read too.
+        logits: float [B, T', K + 1, H, W], background first; T' is T - 1, or T if the reference is read too.
     """
 
     logits: Tensor | None = None
@@ -37,7 +37,7 @@ class StcnOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class KeyFeatures:
-    """What a frame says whatever is looked for in it."""
+    """Features of a frame that do not depend on the objects."""
 
     key: Tensor  # [B, Ck, h, w]
     thin: Tensor  # [B, Ct, h, w], the decoder's view of the deepest map
@@ -45,7 +45,7 @@ class KeyFeatures:
     skips: tuple[Tensor, ...]  # finer maps, finest first
 
     def by_frame(self, count: int) -> list[KeyFeatures]:
-        """Of B * T frames -> T times those of B frames."""
+        """Features of B * T frames -> T features of B frames each."""
         key, thin, deep, *skips = (
             x.unflatten(0, (-1, count)).unbind(1) for x in (self.key, self.thin, self.deep, *self.skips)
         )
@@ -53,7 +53,7 @@ class KeyFeatures:
 
 
 class Halves(nn.Module):
-    """A 3x3 convolution taken apart at an input channel: one of each object's own maps, one of those that they share."""
+    """A 3x3 convolution split at an input channel: one part for each object's own maps, one for shared maps."""
 
     def __init__(self, conv: nn.Conv2d, width: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Halves(nn.Module):
 
 
 def convolved(conv: nn.Conv2d | Halves, own: Tensor, shared: Tensor) -> Tensor:
-    """A convolution of [B * K, C] maps beside [B, C'] ones that K objects share, whose part is computed once.
+    """A convolution of maps [B * K, C] and of maps [B, C'] that K objects share, whose part is computed once.
 
     A convolution is linear in its input: equal to `conv(cat([own, shared repeated], 1))`.
     """
@@ -79,7 +79,7 @@ def convolved(conv: nn.Conv2d | Halves, own: Tensor, shared: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Rectifier and 3x3 convolution, twice, beside an identity (a 3x3 convolution where channels change)."""
+    """ReLU and 3x3 convolution, twice, and a skip connection (a 3x3 convolution where channels change)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
 
     def take_apart(self, width: int) -> None:
-        """Prepare for maps of `width` channels beside shared ones: for use, not for training or saving."""
+        """Split convolutions into `width` own channels and shared ones: for inference, not for training or saving."""
         for name in ("conv1", "downsample"):
             if isinstance(conv := getattr(self, name), nn.Conv2d):
                 self.add_module(name, Halves(conv, width))
@@ -110,7 +110,7 @@ def _beside(own: Tensor, shared: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Weights for channels, then for places, from averages and maxima (CBAM: Woo et al., ECCV 2018)."""
+    """Weights for channels, then for positions, from averages and maxima (CBAM: Woo et al., ECCV 2018)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Fusion(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A coarse map brought up to a finer one."""
+    """A coarse map upsampled and added to a finer one."""
 
     def __init__(self, skip: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -165,25 +165,24 @@ class ValueEncoder(nn.Module):
         self.fuser = Fusion(self.backbone.channels[-1] + deep, config.value_dim)
 
     def forward(self, x: Tensor, deep: Tensor) -> Tensor:
-        """[B * K, 5, H, W], [B, C, h, w] -> [B * K, Cv, h, w]; UsageError where the backbone ends at another stride."""
-        found = self.backbone(x).feature_maps[-1]
-        if found.shape[-2:] != deep.shape[-2:]:
-            strides = [x.shape[-1] // y.shape[-1] for y in (found, deep)]
+        """[B * K, 5, H, W], [B, C, h, w] -> [B * K, Cv, h, w]; UsageError if the backbone ends at another stride."""
+        features = self.backbone(x).feature_maps[-1]
+        if features.shape[-2:] != deep.shape[-2:]:
+            strides = [x.shape[-1] // y.shape[-1] for y in (features, deep)]
             cure = "let out_features end at the keys' stride, or change key_level"
             raise UsageError(f"value_backbone ends at stride {strides[0]}, the keys are at stride {strides[1]}; {cure}")
-        return self.fuser(found, deep)
+        return self.fuser(features, deep)
 
 
 class Decoder(nn.Module):
-    """What memory said, with the image's maps -> logits."""
+    """Readout of memory and the image's maps -> logits."""
 
     def __init__(self, config: StcnConfig, skips: list[int]) -> None:
         super().__init__()
         dims = config.decoder_dims
         if len(dims) != len(skips) + 1:
-            raise ValueError(
-                f"decoder_dims {dims}: {len(skips) + 1} of them, one for the keys and one for each finer map"
-            )
+            count = len(skips) + 1
+            raise ValueError(f"decoder_dims {dims}: expected {count}, one for the keys and one for each finer map")
         self.compress = ResidualBlock(config.value_dim + config.thin_dim, dims[0])
         pairs = zip(reversed(skips), dims, dims[1:], strict=False)
         self.up = nn.ModuleList(Upsampling(skip, i, o) for skip, i, o in pairs)  # coarse to fine
@@ -196,7 +195,8 @@ class Decoder(nn.Module):
         shared = [layer.skip_conv(skip) for layer, skip in zip(layers, reversed(skips), strict=True)]
         if torch.is_grad_enabled() or x.device.type != "cpu" or len(thin) > 1:
             return self._refine(x, shared)
-        return torch.cat([self._refine(one, shared) for one in x.split(1)])  # one object's maps stay in the cache
+        # One object at a time, so that its maps stay in the cache.
+        return torch.cat([self._refine(one, shared) for one in x.split(1)])
 
     def _refine(self, x: Tensor, shared: list[Tensor]) -> Tensor:
         for layer, once in zip(cast("list[Upsampling]", list(self.up)), shared, strict=True):
@@ -205,7 +205,7 @@ class Decoder(nn.Module):
 
 
 class Stcn(PreTrainedModel):
-    """The network: frames become keys once, whatever the number of objects; objects have values of their own."""
+    """The network: a frame is encoded as keys once, for any number of objects; each object has its own values."""
 
     config_class = StcnConfig
     main_input_name = "pixel_values"
@@ -239,11 +239,11 @@ class Stcn(PreTrainedModel):
     def train(self, mode: bool = True) -> Stcn:
         super().train(mode)
         if mode:
-            self._settle()
+            self._freeze_norms()
         return self
 
-    def _settle(self) -> None:
-        """Keep the normalisation's statistics once they have seen `norm_batches`."""
+    def _freeze_norms(self) -> None:
+        """Freeze the statistics of batch norm after `norm_batches` batches."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         if norms and int(norms[0].num_batches_tracked) >= self.config.norm_batches:  # type: ignore[arg-type]
             for module in norms:
@@ -251,12 +251,12 @@ class Stcn(PreTrainedModel):
 
     @staticmethod
     def normalise(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """0..255 -> what the encoders take; any leading axes."""
+        """Pixels in 0..255 -> input of the encoders; any leading axes."""
         mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
         return ((pixels.float() / 255 - mean) / std).to(dtype)
 
     def encode_key(self, pixels: Tensor, maps: list[Tensor] | None = None) -> KeyFeatures:
-        """Frames [B, 3, H, W], normalised, sides multiples of 16; `maps`: the key encoder's of them, where known already."""
+        """Frames [B, 3, H, W], normalised, sides multiples of 16; `maps`: the key encoder's, if computed already."""
         if maps is None:
             maps = list(self.key_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps)
         deep = maps[-1]
@@ -265,7 +265,7 @@ class Stcn(PreTrainedModel):
         return KeyFeatures(self.key_proj(deep), self.key_comp(deep), deep, tuple(maps[: self._level]))
 
     def encode_value(self, pixels: Tensor, deep: Tensor, masks: Tensor, others: Tensor | None = None) -> Tensor:
-        """Masks [B, K, H, W] of frames [B, 3, H, W] -> values [B, K, Cv, h, w]; `others` None: the sum of the others."""
+        """Masks [B, K, H, W] of frames [B, 3, H, W] -> values [B, K, Cv, h, w]; `others` None: the others' sum."""
         b, k = masks.shape[:2]
         if others is None:
             others = masks.sum(1, keepdim=True) - masks
@@ -275,18 +275,18 @@ class Stcn(PreTrainedModel):
         return self.value_encoder(stacked, deep).unflatten(0, (b, k))
 
     def read(self, memory_key: Tensor, memory_value: Tensor, query: Tensor) -> Tensor:
-        """What memory ([B, Ck, M], [B, K, Cv, M]) says of the query's cells [B, Ck, h, w]: [B, K, Cv, h, w].
+        """The readout of memory ([B, Ck, M], [B, K, Cv, M]) for the query's cells [B, Ck, h, w]: [B, K, Cv, h, w].
 
-        Softmax of -|k - q|^2 / sqrt(Ck) over all of memory; at test time `Memory` reads the nearest cells alone. The
-        squares are further channels of a plain attention, which never builds the matrix of likenesses. The query's own
-        would drop out, but without it large keys leave differences of large numbers, and gradients that are NaN.
+        Softmax of -|k - q|^2 / sqrt(Ck) over all of memory; at test time `Memory` reads only the nearest cells. The
+        squares are further channels of plain attention, which never builds the matrix of similarities. The query's
+        square would cancel, but without it large keys give differences of large numbers, and gradients that are NaN.
         """
         keys, cells = memory_key.transpose(1, 2), query.flatten(2).transpose(1, 2)
         ones = torch.ones_like(cells[..., :1])
         keys = torch.cat([2 * keys, *_squares(keys), ones.new_ones(*keys.shape[:2], 2)], 2)
         cells = torch.cat([cells, ones, ones, *_squares(cells)], 2)
         values = memory_value.flatten(1, 2).transpose(1, 2)
-        width = max(keys.shape[2], values.shape[2])  # one width for all, or the fused kernels are not taken
+        width = max(keys.shape[2], values.shape[2])  # equal widths, or the fused kernels are not used
         q, k, v = (
             F.pad(x.to(values.dtype), (0, width - x.shape[2])).contiguous()[:, None] for x in (cells, keys, values)
         )
@@ -294,7 +294,7 @@ class Stcn(PreTrainedModel):
         return out.transpose(1, 2).unflatten(1, memory_value.shape[1:3]).unflatten(-1, query.shape[-2:])
 
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
-        """[B, K, Cv, h, w] -> logits [B, K, H, W], each object for itself."""
+        """[B, K, Cv, h, w] -> logits [B, K, H, W], each object separately."""
         x = readout.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         logits = self.decoder(x, features.thin, features.skips)
         logits = F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
@@ -307,7 +307,7 @@ class Stcn(PreTrainedModel):
         return torch.cat([background, probabilities], 1).clamp(EPSILON, 1 - EPSILON).logit()
 
     def fused(self) -> Stcn:
-        """This model with normalisation folded into the convolutions, on a CPU quick ones: not for training or saving."""
+        """This model with normalisation folded into convolutions (fast ones on a CPU): not for training or saving."""
         fold_norms(self.eval())
         self.decoder.compress.take_apart(self.config.value_dim)
         self.value_encoder.fuser.block1.take_apart(self.value_encoder.backbone.channels[-1])
@@ -330,11 +330,11 @@ class Stcn(PreTrainedModel):
             pixel_values: [B, T, 3, H, W], 0..255.
             prompts: float [B, K, H, W], masks or points of frame 0, the reference.
             valid: bool [B, K].
-            others: float [B, K, H, W], what is known not to be each object; None: the other objects' prompts.
-            read_reference: segment frame 0 from its own memory too, and remember it once more with what was found.
+            others: float [B, K, H, W], pixels that are not each object; None: the other objects' prompts.
+            read_reference: also segment frame 0 from its own memory, and add it again with the predicted masks.
         """
         if self.training:
-            self._settle()
+            self._freeze_norms()
         t = pixel_values.shape[1]
         pixels = self.normalise(pixel_values)
         frames = self.encode_key(pixels.flatten(0, 1)).by_frame(t)
@@ -346,14 +346,14 @@ class Stcn(PreTrainedModel):
             probabilities = self.decode(readout, frames[i]).sigmoid() * valid[..., None, None]
             logits.append(self.aggregate(probabilities).masked_fill(~_with_background(valid), -1e4))
             if i + 1 < t:
-                found = logits[-1].softmax(1)[:, 1:]
-                values.append(self.encode_value(pixels[:, i], frames[i].deep, found).flatten(3))
+                predicted = logits[-1].softmax(1)[:, 1:]
+                values.append(self.encode_value(pixels[:, i], frames[i].deep, predicted).flatten(3))
                 keys.append(frames[i].key.flatten(2))
         return StcnOutput(torch.stack(logits, 1))
 
 
 def _squares(x: Tensor) -> tuple[Tensor, Tensor]:
-    """-|x|^2 of [B, M, C] as the sum of two [B, M, 1], so that half precision holds it."""
+    """-|x|^2 of [B, M, C] as the sum of two [B, M, 1], which half precision can represent."""
     square = x.float().pow(2).sum(2, keepdim=True)
     coarse = square.bfloat16().float()
     return -coarse, coarse - square

@@ -1,4 +1,4 @@
-"""Images and points as STCN takes them.
+"""STCN's input from images and points.
 
 Shapes: P points, H x W pixels.
 """
@@ -19,9 +19,9 @@ MULTIPLE = 16  # sides the network takes
 
 @dataclass(frozen=True)
 class View(Fit):
-    """How a frame is brought to what the network sees: scaled, then padded with its mean colour, on both sides by default."""
+    """A frame in the network's input: scaled, then padded with the mean colour, on both sides by default."""
 
-    multiple: int = MULTIPLE  # of which the padded sides are
+    multiple: int = MULTIPLE  # the padded sides are multiples of this
     centred: bool = True  # False: padded below and to the right
 
     @staticmethod
@@ -32,7 +32,7 @@ class View(Fit):
 
     @property
     def padded(self) -> tuple[int, int]:
-        """(rows, columns) of what the network sees."""
+        """The size (rows, columns) of the network's input."""
         return -(-self.rows // self.multiple) * self.multiple, -(-self.columns // self.multiple) * self.multiple
 
     @property
@@ -43,11 +43,11 @@ class View(Fit):
 
     def _pad(self, array: np.ndarray, value: float) -> np.ndarray:
         (top, left), (rows, columns) = self._corner, self.padded
-        room = [(top, rows - self.rows - top), (left, columns - self.columns - left)]
-        return np.pad(array, room + [(0, 0)] * (array.ndim - 2), constant_values=value)
+        widths = [(top, rows - self.rows - top), (left, columns - self.columns - left)]
+        return np.pad(array, widths + [(0, 0)] * (array.ndim - 2), constant_values=value)
 
     def image(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] -> float32 [1, 3, rows, columns] in 0..255, what is added being the mean colour."""
+        """uint8 [H, W, 3] -> float32 [1, 3, rows, columns] in 0..255, padded with the mean colour."""
         padded = self._pad(self.scale(image).astype(np.float32), np.nan)
         padded = np.where(np.isnan(padded), np.float32(255 * np.array(MEAN)), padded)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
@@ -57,7 +57,7 @@ class View(Fit):
         return self._pad(self.scale(mask.astype(np.float32)), 0.0)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
-        """Pixels of the frame [P, 2] -> pixels the network sees; centres are whole numbers."""
+        """Pixels of the frame [P, 2] -> pixels of the network's input; pixel centres are integers."""
         return self.scale_points(xy) + np.array(self._corner[::-1])
 
     def restore(self, probabilities: np.ndarray) -> np.ndarray:
@@ -74,19 +74,19 @@ def point_map(xy: np.ndarray, size: tuple[int, int], radius: float = 0.0) -> np.
     """A mask that is one at the points alone (Point-VOS, App. D), or within `radius` pixels of them.
 
     Args:
-        xy: float [P, 2], pixels; places outside the frame leave nothing.
+        xy: float [P, 2], pixels; whatever lies outside the frame is left out.
         size: (height, width).
 
     Returns:
         float32 [H, W], 0 or 1.
     """
     height, width = size
-    drawn = np.zeros(size, np.float32)
-    reach = int(np.ceil(radius))
+    mask = np.zeros(size, np.float32)
+    extent = int(np.ceil(radius))
     for x, y in np.asarray(xy, float).reshape(-1, 2):
         column, row = round(x), round(y)
-        rows = np.arange(max(0, row - reach), min(height, row + reach + 1))
-        columns = np.arange(max(0, column - reach), min(width, column + reach + 1))
+        rows = np.arange(max(0, row - extent), min(height, row + extent + 1))
+        columns = np.arange(max(0, column - extent), min(width, column + extent + 1))
         near = (rows[:, None] - row) ** 2 + (columns[None] - column) ** 2 <= radius**2
-        drawn[np.ix_(rows, columns)] = np.maximum(drawn[np.ix_(rows, columns)], near)
-    return drawn
+        mask[np.ix_(rows, columns)] = np.maximum(mask[np.ix_(rows, columns)], near)
+    return mask

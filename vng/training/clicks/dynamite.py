@@ -1,4 +1,6 @@
-"""The DynaMITe task: images of datasets with masks, the authors' simulated first clicks; corrective ones come in the model.
+"""The DynaMITe task: images of datasets with masks, and the authors' simulated first clicks.
+
+The model itself adds corrective clicks.
 
 Rana et al., ICCV 2023, Sec. 3.4. Sample i of a run depends on (seed, i) alone.
 """
@@ -30,10 +32,10 @@ class InteractiveSampler(ClickSampler):
 
     def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> TrainingSample:  # type: ignore[override]
         dice = Dice(int(rng.integers(2**31)))
-        every = np.stack(scene.masks)
-        masks = training_masks(every, dice)
-        if not len(masks):  # all that were chosen are tiny or hidden
-            masks = every[every.sum((1, 2)).argmax()][None]
+        all_masks = np.stack(scene.masks)
+        masks = training_masks(all_masks, dice)
+        if not len(masks):  # all chosen ones are tiny or hidden
+            masks = all_masks[all_masks.sum((1, 2)).argmax()][None]
         clicks = initial_clicks(masks, np.any(scene.masks, axis=0), dice)
         return TrainingSample(scene.image, masks, tuple(clicks))
 
@@ -58,10 +60,10 @@ def _model(settings: DynamiteModelSettings) -> DynamiteModel:
         config = DynamiteConfig(_backbone(settings.backbone), **settings.sizes)
         model = DynamiteModel(config)
         if isinstance(settings.backbone, str):
-            # The class itself, not AutoBackbone: that asks the hub even for a local folder.
+            # The class itself, not AutoBackbone, which contacts the hub even for a local folder.
             model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
-    except OSError as error:  # what the hub's client raises for a name it cannot find or reach
-        reason = f"neither a folder nor to be had from the hub ({type(error).__name__})"
+    except OSError as error:  # of the hub's client, for a name that it cannot find or reach
+        reason = f"neither a folder nor available from the hub ({type(error).__name__})"
         raise DataError(settings.backbone, reason=reason, cure="check model.backbone, or the network") from error
     return model
 

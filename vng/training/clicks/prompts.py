@@ -1,4 +1,4 @@
-"""Clicks and mouse traces that a mask might have been given by, and parts of objects that a person might mean.
+"""Simulated clicks and mouse traces for a mask, and parts of objects that a person might mean.
 
 Shapes: H x W pixels, P points.
 """
@@ -14,52 +14,52 @@ import numpy as np
 from vng.points import PointPrompts
 from vng.training.clicks.recipe import ClickDataSettings
 
-TRIED = 40  # candidates looked at for each click wanted
+TRIED = 40  # candidates for each click
 TRACE_STRAYS = 0.27  # share of a mouse trace that lies off its object (VidLN, Sec. 3)
 
 
 def scatter(mask: np.ndarray, count: int, distance: float, rng: np.random.Generator) -> np.ndarray:
     """Up to `count` random foreground pixels of a mask [H, W], at least `distance` apart: float32 [P, 2] of (x, y).
 
-    As `vng.points.sample_in_mask`, but looks at a few candidates only: a training sample wants ten such draws.
+    Like `vng.points.sample_in_mask`, but with a few candidates only: a training sample requires ten such draws.
     """
-    places = np.flatnonzero(mask)
-    if not len(places) or not count:
+    pixels = np.flatnonzero(mask)
+    if not len(pixels) or not count:
         return np.empty((0, 2), np.float32)
-    drawn = places[rng.integers(0, len(places), TRIED * count)]
+    drawn = pixels[rng.integers(0, len(pixels), TRIED * count)]
     candidates = np.stack([drawn % mask.shape[1], drawn // mask.shape[1]], 1).astype(np.float32)
     chosen: list[np.ndarray] = []
     while len(candidates) and len(chosen) < count:
         chosen.append(candidates[0])
-        away = np.hypot(*(candidates - candidates[0]).T)
-        candidates = candidates[(away >= distance) & (away > 0)]
+        distances = np.hypot(*(candidates - candidates[0]).T)
+        candidates = candidates[(distances >= distance) & (distances > 0)]
     return np.stack(chosen)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """How a prompt is to be given, drawn before it is known what for."""
+    """The form of a prompt, drawn before its target."""
 
     positives: int
     negatives: int
-    heed_others: bool  # clicks on other objects are among the negatives
+    heed_others: bool  # the negatives include clicks on other objects
     trace: bool
 
     @staticmethod
     def draw(settings: ClickDataSettings, rng: np.random.Generator) -> Wish:
-        """A random one."""
-        trace, heed = rng.random() < settings.traces, rng.random() < settings.others
+        """A random form."""
+        trace, heed_others = rng.random() < settings.traces, rng.random() < settings.others
         chance = rng.random()
-        for on, off, share in settings.counts:
+        for positives, negatives, share in settings.counts:
             chance -= share
             if chance < 0:
-                return Wish(on, off, heed, trace)
-        on, off = int(rng.integers(1, settings.most[0] + 1)), int(rng.integers(0, settings.most[1] + 1))
-        return Wish(on, off, heed, trace)
+                return Wish(positives, negatives, heed_others, trace)
+        positives, negatives = int(rng.integers(1, settings.most[0] + 1)), int(rng.integers(0, settings.most[1] + 1))
+        return Wish(positives, negatives, heed_others, trace)
 
     @property
     def precise(self) -> bool:
-        """Whether there are clicks enough to mean something that is no whole object."""
+        """Whether there are enough clicks for a target that is not a whole object."""
         return not self.trace and self.positives >= 3 and self.negatives >= 3
 
 
@@ -88,9 +88,9 @@ def simulate_trace(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def piece_of(mask: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A part of an object, bool [H, W]: what is of one colour and place, or what lies beyond a line through it.
+    """A part of an object, bool [H, W]: a cluster in colour and position, or all that lies beyond a line through it.
 
-    Real masks hold riders together with what they ride, so that the network has to learn to trust clicks more.
+    Some real masks join two things, such as a rider and a horse; parts teach the network to rely more on clicks.
     """
     rows, columns = np.nonzero(mask)
     place = np.stack([columns, rows], 1).astype(np.float32)
@@ -109,7 +109,7 @@ def piece_of(mask: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> n
 def region_of(image: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A region of one colour outside `taken` bool [H, W], bool [H, W]; it may be of any size.
 
-    What frames hold beside their annotated object has outlines too; this is how the network gets to see them.
+    Unannotated things in a frame have outlines too; such regions train the network on them.
     """
     height, width = taken.shape
     small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -129,7 +129,7 @@ def region_of(image: np.ndarray, taken: np.ndarray, rng: np.random.Generator) ->
 
 
 def _k_means(features: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Means [count, D] of clusters of features [P, D], found on a sample of them."""
+    """Means [count, D] of clusters of features [P, D], computed from a sample of them."""
     sample = features[rng.integers(0, len(features), 500)]
     means = sample[:count].copy()
     for _ in range(4):

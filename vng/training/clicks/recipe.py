@@ -10,23 +10,20 @@ from vng.training.recipe import MixtureSettings, Recipe, Settings, known_sizes
 
 
 class ClickDataSettings(MixtureSettings):
-    """Which datasets with masks, and how images and clicks are drawn from them."""
+    """Datasets with masks, and how images and clicks are drawn from them."""
 
     size: tuple[PositiveInt, PositiveInt] = (192, 256)  # (height, width) of a sample, multiples of 32
-    scale: tuple[float, float] = (0.7, 1.5)  # of the frame
-    rotation: float = Field(12.0, ge=0)  # degrees at the most
-    companions: float = Field(0.6, ge=0, le=1)  # chance of objects pasted beside the one there is
+    scale: tuple[float, float] = (0.7, 1.5)  # of the frame, least and most
+    rotation: float = Field(12.0, ge=0)  # at most, degrees
+    companions: float = Field(0.6, ge=0, le=1)  # chance of further objects pasted into the image
     pieces: float = Field(0.15, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
-    regions: float = Field(0.0, ge=0, le=1)  # chance that it means a region of one colour beside the objects
-    prompts: PositiveInt = 5  # an image
+    regions: float = Field(0.0, ge=0, le=1)  # chance that it means a region of one colour outside the objects
+    prompts: PositiveInt = 5  # for each image
     distance: float = Field(10.0, ge=0)  # pixels between clicks of a kind
-    counts: tuple[tuple[int, int, float], ...] = (
-        (10, 10, 0.35),
-        (5, 5, 0.2),
-        (1, 1, 0.25),
-    )  # positive, negative, share
-    most: tuple[int, int] = (12, 12)  # the other prompts have up to this many positive and negative clicks
-    others: float = Field(0.5, ge=0, le=1)  # chance that clicks on other objects are among the negatives
+    # positive clicks, negative clicks, share of the prompts
+    counts: tuple[tuple[int, int, float], ...] = ((10, 10, 0.35), (5, 5, 0.2), (1, 1, 0.25))
+    most: tuple[int, int] = (12, 12)  # most positive and negative clicks of the other prompts
+    others: float = Field(0.5, ge=0, le=1)  # chance that the negatives include clicks on other objects
     traces: float = Field(0.1, ge=0, le=1)  # share of prompts that are mouse traces
 
     @model_validator(mode="after")
@@ -37,9 +34,9 @@ class ClickDataSettings(MixtureSettings):
 
 
 class ClickModelSettings(Settings):
-    """What the click segmenter starts from."""
+    """Initial weights, or sizes, of the click segmenter."""
 
-    init: str | None = None  # a trained one to go on from; `sizes` is then unused
+    init: str | None = None  # a trained model to start from; `sizes` is then unused
     sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
 
     @field_validator("sizes")
@@ -59,9 +56,9 @@ class ClicksRecipe(Recipe):
 
 
 class DynamiteModelSettings(Settings):
-    """What DynaMITe starts from."""
+    """Initial weights, or backbone and sizes, of DynaMITe."""
 
-    init: str | None = None  # a trained one (folder or hub id) to go on from; the fields below are then unused
+    init: str | None = None  # a trained model (folder or hub id) to start from; the fields below are then unused
     backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
     sizes: dict[str, Any] = Field(default_factory=dict)  # of DynamiteConfig: hidden_size, encoder_layers, ...
 
@@ -74,7 +71,7 @@ class DynamiteModelSettings(Settings):
 
 
 class DynamiteRecipe(Recipe):
-    """One training run of DynaMITe; of the data settings those about images count, its clicks are the authors'."""
+    """One training run of DynaMITe; only the data settings of images apply, as its clicks are the authors'."""
 
     task: Literal["dynamite"] = "dynamite"
     data: ClickDataSettings

@@ -1,4 +1,4 @@
-"""Images with objects to click on: frames of datasets, moved, recoloured, with further objects pasted beside their own.
+"""Images with objects to click on: frames of datasets, moved, recoloured, with further objects pasted into them.
 
 Shapes: H x W pixels.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from vng.training.clicks.recipe import ClickDataSettings
 
 LEAST_AREA = 40  # pixels; smaller objects are not prompted
-LEAST_SHARE = 0.3  # of an object that must stay visible behind another
+LEAST_SHARE = 0.3  # least visible share of an object behind another
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class ObjectScene:
 
 
 def moved(scene: ObjectScene, settings: ClickDataSettings, rng: np.random.Generator) -> ObjectScene:
-    """Scaled, turned, mirrored and cut to `settings.size`, with a place on one of the objects in view."""
+    """The scene scaled, rotated, mirrored and cropped to `settings.size`, with a point of one object in view."""
     target, size = scene.masks[int(rng.integers(len(scene.masks)))], settings.size
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
     height, width = target.shape
-    room = (size[0] * size[1] / target.sum()) ** 0.5
-    scale = min(max(scale, (LEAST_AREA * 4 / target.sum()) ** 0.5), 0.7 * room)  # neither a speck nor the whole canvas
+    filling_scale = (size[0] * size[1] / target.sum()) ** 0.5
+    # The object is neither tiny nor as large as the canvas.
+    scale = min(max(scale, (LEAST_AREA * 4 / target.sum()) ** 0.5), 0.7 * filling_scale)
     scale = max(scale, 0.9 * min(size[0] / height, size[1] / width))
     rows, columns = np.nonzero(target)
     pick = int(rng.integers(len(rows)))
@@ -40,7 +41,7 @@ def moved(scene: ObjectScene, settings: ClickDataSettings, rng: np.random.Genera
     place = canvas * rng.uniform(0.25, 0.75, 2)
     corners = (np.array([[0, 0], [0, height], [width, 0], [width, height]]) - focus) @ matrix[:, :2].T
     high, low = -corners.min(0), canvas - corners.max(0)
-    place = np.where(low <= high, np.clip(place, low, high), (low + high) / 2)  # show the frame, not what lies beyond
+    place = np.where(low <= high, np.clip(place, low, high), (low + high) / 2)  # show the frame, not its outside
     matrix[:, 2] = place - matrix[:, :2] @ focus
     return warped(scene, matrix, size)
 
@@ -49,8 +50,8 @@ def warped(scene: ObjectScene, matrix: np.ndarray, size: tuple[int, int]) -> Obj
     """The scene through an affine map [2, 3] onto a canvas of `size` (height, width)."""
     shape = (size[1], size[0])
     shrinks = abs(np.linalg.det(matrix[:, :2])) < 0.6
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    image = cv2.warpAffine(scene.image, matrix, shape, flags=how, borderMode=cv2.BORDER_REPLICATE)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = cv2.warpAffine(scene.image, matrix, shape, flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
     masks = [cv2.warpAffine(m.astype(np.uint8) * 255, matrix, shape, flags=cv2.INTER_LINEAR) > 127 for m in scene.masks]
     return ObjectScene(image, masks)
 
@@ -65,7 +66,7 @@ def _affine(focus: np.ndarray, scale: float, rotation: float, rng: np.random.Gen
 
 
 def beside(scene: ObjectScene, guest: ObjectScene, rng: np.random.Generator) -> ObjectScene:
-    """`guest`'s first object pasted close to one of the scene's, before or behind it; the scene itself where it hides."""
+    """The scene with `guest`'s first object pasted near one of its own; unchanged if that hides an object."""
     host, mask = scene.masks[int(rng.integers(len(scene.masks)))], guest.masks[0]
     if host.sum() < LEAST_AREA or mask.sum() < LEAST_AREA:
         return scene
@@ -100,7 +101,7 @@ def _extent(mask: np.ndarray) -> np.ndarray:
 
 
 def recoloured(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Other light: brightness, contrast, gamma, saturation, hue; sometimes grey, blurred or noisy; uint8 [H, W, 3]."""
+    """An image, uint8 [H, W, 3], in other light: contrast, gamma, saturation, hue; sometimes grey, blurred or noisy."""
     values = np.arange(256, dtype=np.float32) / 255
     gamma, gain = np.exp(rng.normal(0, 0.2 * strength)), np.exp(rng.normal(0, 0.08 * strength, 3))
     contrast, shift = np.exp(rng.normal(0, 0.2 * strength)), rng.normal(0, 0.07 * strength)

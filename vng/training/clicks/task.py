@@ -33,7 +33,7 @@ from vng.training.loop import Task
 
 @dataclass(frozen=True)
 class ClickSample:
-    """One image, K prompts and what each of them means."""
+    """One image, K prompts and the mask that each of them means."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     prompts: tuple[PointPrompts, ...]  # length K
@@ -81,7 +81,7 @@ class ClickSampler(Dataset):
         return scene
 
     def _guest(self, source: int, video: Video, frame: ObjectScene, rng: np.random.Generator) -> ObjectScene:
-        """An object to paste: one of the same frame, of the same video (both are hard to tell apart), or any."""
+        """An object to paste: one of the same frame, of the same video (both are hard to distinguish), or any."""
         kind = rng.random()
         if kind > 0.7:
             frame = _read(self._draw(source, rng), rng)
@@ -108,8 +108,11 @@ class ClickSampler(Dataset):
     def _target(
         self, image: np.ndarray, masks: list[np.ndarray], wish: Wish, rng: np.random.Generator
     ) -> tuple[np.ndarray, list[np.ndarray], bool]:
-        """What a prompt means: an object, a part of one, or a region beside them; the other objects; whether it takes
-        clicks on these to tell (or the network would learn to keep close to the clicks)."""
+        """The target of a prompt, the other objects, and whether clicks on those are necessary to distinguish it.
+
+        The target is an object, a part of one, or a region outside them. Without such clicks the network would learn
+        masks that stay close to the clicks.
+        """
         chosen, kind = int(rng.integers(len(masks))), rng.random()
         target, others = masks[chosen], [m for i, m in enumerate(masks) if i != chosen]
         if wish.precise and kind < self.settings.pieces:
@@ -131,22 +134,22 @@ def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _usable_frames(video: Video) -> list[int]:
-    """Frames in which some object can be seen."""
-    return [t for t in range(len(video.frame_names)) if _seen(video, t)]
+    """Frames in which an object is visible."""
+    return [t for t in range(len(video.frame_names)) if _visible_masks(video, t)]
 
 
-def _seen(video: Video, frame: int) -> list[RLE]:
-    """The masks of the objects that can be seen in a frame."""
+def _visible_masks(video: Video, frame: int) -> list[RLE]:
+    """The masks of the objects that are visible in a frame."""
     rles = [item.segmentations[frame] for item in video.objects]
     return [rle for rle in rles if rle is not None and area(rle) >= LEAST_AREA]
 
 
 def _read(video: Video, rng: np.random.Generator) -> ObjectScene:
-    """A random frame with the masks of the objects seen in it."""
+    """A random frame with the masks of the objects visible in it."""
     while True:
         t = int(rng.integers(len(video.frame_names)))
-        if seen := _seen(video, t):
-            return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in seen])
+        if rles := _visible_masks(video, t):
+            return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in rles])
 
 
 def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:

@@ -34,20 +34,20 @@ KINDS = {"masks": DRAWN, "pseudo_masks": NOISY, "points": POINTS}
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of N objects in T frames of a view.
+    """The annotation of N objects in T frames of a view.
 
-    Under points there are no masks; a frame is known where a positive point lies in the view, or where the whole frame has
-    negatives only.
+    With point supervision there are no masks; a frame is annotated if a positive point lies in the view, or if the
+    whole frame has negatives only.
     """
 
     masks: np.ndarray  # bool [N, T, H, W]
-    known: np.ndarray  # bool [N, T]; False trains nothing
+    known: np.ndarray  # bool [N, T], annotated frames; False trains nothing
     xy: np.ndarray  # float32 [N, T, P, 2], pixels of the view
     verdicts: np.ndarray  # int8 [N, T, P]: POSITIVE, NEGATIVE, UNKNOWN (no point)
 
     @property
     def shows_any(self) -> bool:
-        """Whether an object is seen anywhere."""
+        """Whether an object is visible anywhere."""
         return bool(self.masks.any() or (self.verdicts == POSITIVE).any())
 
 
@@ -60,7 +60,7 @@ class Clip:
     spans: tuple[tuple[int, int], ...]  # length N
     truth: Truth
     weight: Tensor  # float [N]
-    kind: int = DRAWN  # what the truth rests on: DRAWN, NOISY, POINTS
+    kind: int = DRAWN  # kind of the annotation: DRAWN, NOISY, POINTS
 
     def __post_init__(self) -> None:
         n, (t, _, h, w) = len(self.spans), self.pixels.shape
@@ -72,11 +72,12 @@ class ClipSampler(Dataset):
     """`length` random clips of a mixture of datasets; item i is drawn with the generator (seed, i).
 
     Args:
-        datasets: one a source of the settings.
-        supervision: of the sources that name none.
+        datasets: one for each source of the settings.
+        supervision: default of sources that name none.
 
     Raises:
-        DataError: a dataset without an expression, when made; without anything its supervision could train on, when drawn.
+        DataError: a dataset without an expression, on construction; without anything its supervision could train on, on
+            drawing.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ClipSampler(Dataset):
 
     def _draw_from(self, source: int, rng: np.random.Generator) -> Clip:
         videos, settings = self._videos[source], self.settings.sources[source]
-        for choice in rng.permutation(len(videos)):  # the first that has something to train on
+        for choice in rng.permutation(len(videos)):  # the first one with something to train on
             clip = self._draw(self._video(source, videos[int(choice)]), settings, rng)
             if clip is not None:
                 return clip
@@ -147,7 +148,7 @@ class ClipSampler(Dataset):
         narrative = int(rng.choice(sorted({e.narrative for e in usable})))
         expressions = [e for e in usable if e.narrative == narrative]
         items = [video.object_by_id[e.object_id] for e in expressions]
-        candidates = np.flatnonzero(np.any([_known_frames(item, supervision) for item in items], 0))
+        candidates = np.flatnonzero(np.any([_annotated_frames(item, supervision) for item in items], 0))
         if not len(candidates):
             return None
         if source.stills:
@@ -172,7 +173,7 @@ class ClipSampler(Dataset):
         flipped: bool,
         rng: np.random.Generator,
     ) -> tuple[list[Warp], Truth]:
-        """How each frame is shown, and what is then known; the whole frame where a piece would show nothing."""
+        """The warp of each frame, and the truth in that view; the whole frame if a piece would show no object."""
         size, supervision = (video.height, video.width), self._supervision(source)
         views = [whole_frame(size, self.settings, self.processor, rng)]
         if rng.random() < self.settings.crop:
@@ -204,52 +205,52 @@ class ClipSampler(Dataset):
         return self.processor.normalised(np.stack(shown))
 
     def _weight(self, item: VideoObject, supervision: str) -> float:
-        """1, or how far the points' agreement with a noisy mask is above chance (half of them)."""
+        """1, or how far the point agreement of a noisy mask is above chance (0.5), scaled to [0, 1]."""
         if supervision != "pseudo_masks" or not self.settings.weigh_agreement:
             return 1.0
         return max(0.0, 2 * _agreement(item) - 1)
 
 
-def _known_frames(item: VideoObject, supervision: str) -> np.ndarray:
-    """Frames of the video in which something is known of an object, bool [F]."""
+def _annotated_frames(item: VideoObject, supervision: str) -> np.ndarray:
+    """Frames of the video in which an object is annotated, bool [F]."""
     if supervision != "points":
         return np.array([rle is not None for rle in item.segmentations], bool)
-    known = np.zeros(len(item.segmentations), bool)
-    known[item.points.frame[item.points.label != AMBIGUOUS]] = True
-    return known
+    annotated = np.zeros(len(item.segmentations), bool)
+    annotated[item.points.frame[item.points.label != AMBIGUOUS]] = True
+    return annotated
 
 
 def known_truth(items: Sequence[VideoObject], chosen: np.ndarray, warps: Sequence[Warp], supervision: str) -> Truth:
-    """What is known of objects in frames seen through `warps`; an object that a view loses is absent from it."""
+    """The annotation of objects in frames under `warps`; an object outside a view is absent from it."""
     n, t, size = len(items), len(chosen), warps[0].size
     masks, known = np.zeros((n, t, *size), bool), np.zeros((n, t), bool)
     points: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
     for i, item in enumerate(items):
         for j, (frame, warp) in enumerate(zip(chosen, warps, strict=True)):
             if supervision == "points":
-                told = _points_in_view(item, int(frame), warp)
-                known[i, j] = told is not None
-                points[i, j] = (np.empty((0, 2)), np.empty(0)) if told is None else told
+                view_points = _points_in_view(item, int(frame), warp)
+                known[i, j] = view_points is not None
+                points[i, j] = (np.empty((0, 2)), np.empty(0)) if view_points is None else view_points
             elif (rle := item.segmentations[int(frame)]) is not None:
                 known[i, j] = True
                 masks[i, j] = warp.labels(decode(rle).astype(np.uint8)).astype(bool)
     p = max((len(verdicts) for _, verdicts in points.values()), default=0)
     xy, verdicts = np.zeros((n, t, p, 2), np.float32), np.full((n, t, p), UNKNOWN, np.int8)
-    for (i, j), (places, labels) in points.items():
-        xy[i, j, : len(labels)], verdicts[i, j, : len(labels)] = places, labels
+    for (i, j), (positions, labels) in points.items():
+        xy[i, j, : len(labels)], verdicts[i, j, : len(labels)] = positions, labels
     return Truth(masks, known, xy, verdicts)
 
 
 def _points_in_view(item: VideoObject, frame: int, warp: Warp) -> tuple[np.ndarray, np.ndarray] | None:
-    """Verified points of a frame that lie in the view, [P, 2] and [P]; None where they do not say whether it shows the object."""
+    """Verified points in the view of a frame, [P, 2] and [P]; None if the object may or may not be visible."""
     points = item.points.in_frame(frame)
     points = points[points.label != AMBIGUOUS]
     xy = warp.points(points.xy)
-    seen = inside(xy, warp.size)
+    in_view = inside(xy, warp.size)
     positive = points.label == POSITIVE
-    if not len(points) or (positive.any() and not (positive & seen).any()):
+    if not len(points) or (positive.any() and not (positive & in_view).any()):
         return None
-    return xy[seen], points.label[seen]
+    return xy[in_view], points.label[in_view]
 
 
 def _agreement(item: VideoObject) -> float:
@@ -257,7 +258,7 @@ def _agreement(item: VideoObject) -> float:
 
 
 def sample_frames(candidates: np.ndarray, count: int, max_skip: int, rng: np.random.Generator) -> np.ndarray:
-    """ReferFormer's clip: a random frame, one before and one after it within `max_skip`, the rest from beyond them.
+    """ReferFormer's clip: a random frame, one before and one after it within `max_skip`, the rest from outside these.
 
     Args:
         candidates: int [F], the frames to choose from, ascending.

@@ -1,4 +1,4 @@
-"""What scores a grounder while it trains."""
+"""Scores of a grounder during training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vng.training.recipe import EvaluateSettings
 
 
 def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor) -> Score:
-    """What scores a grounder.
+    """The function that scores a grounder on a dataset.
 
     Raises:
         DataError: no expression with a true mask in the videos to be scored.
@@ -32,13 +32,13 @@ def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor)
     def score(model: nn.Module, process: int, processes: int) -> NarrativeScore:
         assert isinstance(model, ReferFormerForVNG)
         grounder = NarrativeGrounder(model, processor, str(model.device))
-        made = NarrativeScore(settings.protocol)
+        total = NarrativeScore(settings.protocol)
         for index in range(process, count, processes):
             video = dataset[index]
             for number, rles in ground_expressions(grounder, video):
                 expression = video.expressions[number]
                 truth = video.object_by_id[expression.object_id].segmentations
-                made.add(video.video_id, number, truth, rles, object_id=expression.object_id)
-        return made
+                total.add(video.video_id, number, truth, rles, object_id=expression.object_id)
+        return total
 
     return score

@@ -55,7 +55,7 @@ def build_model(
     if settings.init is not None:
         changes = {name: value for name, value in settings.sizes.items() if name in WITHOUT_SHAPE}
         model = load_model(settings.init, **changes)
-        model.freeze()  # loading makes new parameters, which all train
+        model.freeze()  # loading makes new parameters, all of them trainable
         return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
     tokenizer = _tokenizer(settings, datasets)
     sizes = dict(settings.sizes)
@@ -64,9 +64,9 @@ def build_model(
         text = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **text}
     try:
         model = _new_model(settings, text, sizes)
-    except OSError as error:  # what the hub's client raises for a name it cannot find or reach
+    except OSError as error:  # of the hub's client, for a name that it cannot find or reach
         names = ", ".join(n for n in (settings.backbone, settings.text_encoder) if isinstance(n, str))
-        reason = f"neither folders nor to be had from the hub ({type(error).__name__})"
+        reason = f"neither folders nor available from the hub ({type(error).__name__})"
         raise DataError(
             names, reason=reason, cure="check model.backbone and model.text_encoder, or the network"
         ) from error
@@ -74,33 +74,33 @@ def build_model(
 
 
 def _new_model(settings: ModelSettings, text: Any, sizes: dict[str, Any]) -> ReferFormerForVNG:
-    """A model with fresh heads over the encoders the settings name."""
+    """A model with new heads over the encoders that the settings name."""
     stcn = _point_stcn(settings.backbone)
-    backbone = _backbone_config(settings.backbone) if stcn is None else _in_full(stcn.config.key_backbone)
+    backbone = _backbone_config(settings.backbone) if stcn is None else _without_precision(stcn.config.key_backbone)
     model = ReferFormerForVNG(ReferFormerConfig(backbone, _text_config(text), **sizes))
     if stcn is not None:
         model.backbone.load_state_dict(stcn.key_encoder.state_dict())
     elif isinstance(settings.backbone, str):
-        # The class itself, not AutoBackbone: that asks the hub even for a local folder.
+        # The class itself, not AutoBackbone, which contacts the hub even for a local folder.
         model.backbone = type(model.backbone).from_pretrained(settings.backbone, out_features=STAGES)
     if isinstance(settings.text_encoder, str):
         model.text_encoder = text_model(model.config, settings.text_encoder)
-    model.float()  # training adds small steps, whatever precision the pre-trained parts were kept in
+    model.float()  # training adds small steps, so pre-trained parts of any precision become float32
     model.freeze()
     return model
 
 
-def _in_full(config: PretrainedConfig) -> dict[str, Any]:
-    """A part's configuration without its precision, which would outlive the change to float32 in the saved model."""
+def _without_precision(config: PretrainedConfig) -> dict[str, Any]:
+    """A part's configuration without its precision, which would otherwise stay in the saved float32 model."""
     return {name: value for name, value in config.to_dict().items() if name not in ("dtype", "torch_dtype")}
 
 
 def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
-    """The trained STCN a recipe names as its backbone, whose key encoder is meant; None where it names another model."""
+    """The trained STCN whose key encoder is a recipe's backbone; None if the backbone is another model."""
     if isinstance(backbone, dict):
         return None
-    found, _ = PretrainedConfig.get_config_dict(backbone)
-    return load_strictly(Stcn, backbone) if found.get("model_type") == StcnConfig.model_type else None
+    config, _ = PretrainedConfig.get_config_dict(backbone)
+    return load_strictly(Stcn, backbone) if config.get("model_type") == StcnConfig.model_type else None
 
 
 def _tokenizer(settings: ModelSettings, datasets: Sequence[VngDataset]) -> PreTrainedTokenizerBase:

@@ -1,8 +1,8 @@
-"""What a training clip of the grounder shows of its frames, and in which light: ReferFormer's augmentation.
+"""The views of frames in the grounder's training clips, and their light: ReferFormer's augmentation.
 
-ReferFormer (released program): the frame at a random size, or, every other time, a random piece of it brought to such a size;
-mirrored every other time; light and colours changed frame by frame. All of a view is one affine map (`clip_motion`), so
-that masks and points move with the pixels.
+ReferFormer (released program): the frame at a random size, or, half of the time, a random piece of it scaled to such a
+size; mirrored half of the time; light and colours changed frame by frame. A view is one affine map (`warps`), so that
+masks and points move with the pixels.
 Shapes: T frames, H x W pixels.
 """
 
@@ -15,9 +15,9 @@ from vng.models.referformer.processing_referformer import ReferFormerProcessor
 from vng.training.grounding.recipe import DataSettings
 from vng.training.warps import Warp, affine, enlarged, flip
 
-BRIGHTNESS = 32.0  # most that is added, grey levels
+BRIGHTNESS = 32.0  # largest change, grey levels
 CONTRAST = SATURATION = 0.5  # factors lie in 1 - this to 1 + this
-HUE = 18.0  # most turn, degrees
+HUE = 18.0  # largest rotation, degrees
 
 
 def whole_frame(
@@ -55,16 +55,16 @@ def mirrored(warp: Warp) -> Warp:
 
 
 def moved(warp: Warp, settings: DataSettings, rng: np.random.Generator) -> Warp:
-    """A view of a still's next frame: turned, sheared and scaled a little about its middle."""
+    """The view of a still's next frame: rotated, sheared and scaled a little about its middle."""
     own = affine(warp.size, rng, settings.degrees, settings.still_scale, settings.shear)
     return Warp((own @ np.vstack([warp.matrix, (0, 0, 1)]))[:2], warp.size)
 
 
 def distorted(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Another light and other colours, each of five changes every other time; uint8 RGB [H, W, 3].
+    """The image with other light and colours, each of five changes half of the time; uint8 RGB [H, W, 3].
 
-    Brightness, contrast (before or after the colours), saturation, hue, and the order of the channels, as ReferFormer's
-    program has them; what leaves the range is clipped here, where it wraps round there.
+    Brightness, contrast (before or after the colours), saturation, hue, and the order of the channels, as in
+    ReferFormer's program; values outside the range are clipped here, whereas they wrap around there.
 
     Args:
         strength: in [0, 1], of all changes; 1 is ReferFormer's.
@@ -75,7 +75,7 @@ def distorted(image: np.ndarray, rng: np.random.Generator, strength: float) -> n
     contrast = 1 + rng.uniform(-CONTRAST, CONTRAST) * strength if rng.random() < 0.5 else 1.0
     early = rng.random() < 0.5
     values = np.clip(values * contrast if early else values, 0, 255, dtype=np.float32)
-    hsv = cv2.cvtColor(values, cv2.COLOR_RGB2HSV)  # degrees, [0, 1], as given
+    hsv = cv2.cvtColor(values, cv2.COLOR_RGB2HSV)  # hue in degrees, saturation in [0, 1], value in [0, 255]
     if rng.random() < 0.5:
         hsv[..., 1] = np.clip(hsv[..., 1] * (1 + rng.uniform(-SATURATION, SATURATION) * strength), 0, 1)
     if rng.random() < 0.5:

@@ -1,6 +1,6 @@
-"""Training clips of video object segmentation: a reference frame, target frames, and what is known of them.
+"""Training clips of video object segmentation: a reference frame, target frames, and their annotations.
 
-What is known follows from the supervision (Point-VOS, Sec. 4): drawn masks, pseudo-masks, points, or masks with points
+The annotations depend on the supervision (Point-VOS, Sec. 4): drawn masks, pseudo-masks, points, or masks with points
 in the reference frame (hybrid). Sample i of a run depends on (seed, i) alone.
 Shapes: T frames, K objects, P points an object, H x W pixels.
 """
@@ -28,8 +28,8 @@ from vng.training.stcn.recipe import VosDataSettings
 from vng.training.warps import Warp, affine, crop, flip, inside, thin_plate_bend
 
 CACHED_VIDEOS = 256
-LEAST_AREA = 16  # pixels of a sample; an object with a smaller mask in the reference frame is not asked for
-OWN_SCALE = (0.9, 1.1)  # of a still's frames, each for itself
+LEAST_AREA = 16  # pixels of a sample; objects with a smaller mask in the reference frame are left out
+OWN_SCALE = (0.9, 1.1)  # of each frame of a still
 BEND_SCALE = 0.02  # of a thin-plate spline, as a share of the sides
 TRIALS = 20  # crops of one video before another is drawn
 
@@ -50,21 +50,21 @@ class VosClip:
     def __post_init__(self) -> None:
         t, h, w, _ = self.pixels.shape
         k, p = len(self.prompts), self.verdicts.shape[2]
-        found = (self.prompts.shape, self.labels.shape, self.xy.shape, self.verdicts.shape)
-        if found != ((k, h, w), (t, h, w), (t, k, p, 2), (t, k, p)):
-            raise ValueError(f"clip: prompts, labels, points and verdicts of shapes {found} for {t} frames of {h}x{w}")
+        shapes = (self.prompts.shape, self.labels.shape, self.xy.shape, self.verdicts.shape)
+        if shapes != ((k, h, w), (t, h, w), (t, k, p, 2), (t, k, p)):
+            raise ValueError(f"clip: prompts, labels, points and verdicts of shapes {shapes} for {t} frames of {h}x{w}")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of one object in one frame of a sample."""
+class FrameAnnotation:
+    """The annotation of one object in one frame of a sample."""
 
     mask: np.ndarray | None  # bool [H, W]
     xy: np.ndarray  # float32 [P, 2], on the canvas
     label: np.ndarray  # int8 [P]
 
     def of(self, label: int) -> np.ndarray:
-        """The points of a label [P, 2]."""
+        """The points with a label, [P, 2]."""
         return self.xy[self.label == label]
 
 
@@ -72,8 +72,8 @@ class VosClipSampler(Dataset):
     """`length` random clips of a mixture of datasets; item i is drawn with the generator (seed, i).
 
     Args:
-        datasets: one a source of the settings.
-        radius: pixels round a point that the value encoder sees as the object.
+        datasets: one for each source of the settings.
+        radius: of the disc around a point that enters the value encoder as the object, pixels.
 
     Raises:
         DataError: a dataset without anything its supervision could train on.
@@ -103,11 +103,11 @@ class VosClipSampler(Dataset):
         """Raise DataError for a source without anything its supervision could train on."""
         for source, dataset in enumerate(self.datasets):
             if not any(self._drawing(source, place).references for place in range(len(dataset))):
-                raise self._nothing(source)
+                raise self._no_annotations(source)
 
-    def _nothing(self, source: int) -> DataError:
-        asked = self.settings.sources[source].supervision or self._default
-        reason = f"nothing here that the supervision ({asked}) could train on"
+    def _no_annotations(self, source: int) -> DataError:
+        supervision = self.settings.sources[source].supervision or self._default
+        reason = f"nothing here that the supervision ({supervision}) could train on"
         cure = "choose another supervision, or check the dataset"
         return DataError(self.datasets[source].path, field="segmentations, points", reason=reason, cure=cure)
 
@@ -123,7 +123,7 @@ class VosClipSampler(Dataset):
                 clip = drawing.draw(rng, progress, self.radius)
                 if clip is not None:
                     return clip
-        raise self._nothing(0)
+        raise self._no_annotations(0)
 
     def _drawing(self, source: int, place: int) -> _Drawing:
         key = (source, place)
@@ -146,56 +146,56 @@ class _Drawing:
         least = settings.min_agreement if source.min_agreement is None else source.min_agreement
         self._objects = [item for item in video.objects if _agreement(item) >= least]
         self._prompted = {item.object_id: self._frames_with(item, POSITIVE) for item in self._objects}
-        self._told = {item.object_id: self._frames_with(item, None) for item in self._objects}
+        self._annotated = {item.object_id: self._frames_with(item, None) for item in self._objects}
         self.references = sorted(set().union(*self._prompted.values()))  # frames a clip may start from
-        self._targets = np.array(sorted(set().union(*self._told.values())), int)
+        self._targets = np.array(sorted(set().union(*self._annotated.values())), int)
 
     def _frames_with(self, item: VideoObject, label: int | None) -> set[int]:
-        """Frames in which an object has a positive point (a mask with pixels), or anything at all with None."""
+        """Frames in which an object has a positive point (a mask with pixels); with None, any annotation."""
         if self.supervision == "points":
             points = item.points[item.points.label != AMBIGUOUS] if label is None else item.points.of(label)
             return {int(frame) for frame in points.frame}
         return {t for t, rle in enumerate(item.segmentations) if rle is not None and (label is None or area(rle))}
 
     def draw(self, rng: np.random.Generator, progress: float, radius: float) -> VosClip | None:
-        """One clip; None where this crop shows none of the objects."""
-        chosen = self._frames(rng, progress)
-        items = [item for item in self._objects if chosen[0] in self._prompted[item.object_id]]
+        """One clip; None if its crop shows none of the objects."""
+        numbers = self._frames(rng, progress)
+        items = [item for item in self._objects if numbers[0] in self._prompted[item.object_id]]
         rng.shuffle(items)
-        warps = self._warps(len(chosen), rng)
-        told: list[list[Told]] = []
-        asked: list[VideoObject] = []
+        warps = self._warps(len(numbers), rng)
+        annotations: list[list[FrameAnnotation]] = []
+        chosen_items: list[VideoObject] = []
         for item in items:
-            seen = [self._seen(item, frame, warp) for frame, warp in zip(chosen, warps, strict=True)]
-            if self._usable(seen[0]):
-                told.append(seen)
-                asked.append(item)
-            if len(told) == self.settings.objects:
+            in_frames = [self._annotation(item, frame, warp) for frame, warp in zip(numbers, warps, strict=True)]
+            if self._usable(in_frames[0]):
+                annotations.append(in_frames)
+                chosen_items.append(item)
+            if len(annotations) == self.settings.objects:
                 break
-        if not told or not any(t.mask is not None or len(t.xy) for row in told for t in row[1:]):
+        if not annotations or not any(t.mask is not None or len(t.xy) for row in annotations for t in row[1:]):
             return None
         light, strength = int(rng.integers(2**31)), self.settings.colour
         frames = self.video.opened_frames()
         pixels = [
-            recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in chosen
+            recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in numbers
         ]
         canvas = np.stack([warp.image(image) for warp, image in zip(warps, pixels, strict=True)])
-        prompts, others = self._prompts([row[0] for row in told], rng, radius)
-        xy, verdicts = _point_rows(told)
+        prompts, others = self._prompts([row[0] for row in annotations], rng, radius)
+        xy, verdicts = _point_rows(annotations)
         return VosClip(
             pixels=canvas,
             prompts=prompts,
             others=others,
-            labels=_label_maps(told, canvas.shape[:3]),
+            labels=_label_maps(annotations, canvas.shape[:3]),
             xy=xy,
             verdicts=verdicts,
-            robust=self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in asked),
+            robust=self.supervision == "pseudo_masks" or any(item.has_pseudo_masks for item in chosen_items),
             progress=progress,
         )
 
     def _frames(self, rng: np.random.Generator, progress: float) -> list[int]:
-        """The frames of a clip: a reference and targets, each within the skip of its neighbour where there are such."""
-        count, told = self.settings.frames, self._targets
+        """The frames of a clip: a reference and targets, each within the skip of the one before it if possible."""
+        count, targets = self.settings.frames, self._targets
         start = self.references[int(rng.integers(len(self.references)))]
         if self.stills:
             return [start] * count
@@ -204,10 +204,10 @@ class _Drawing:
         forwards = rng.random() < 0.5
         chosen = [start]
         while len(chosen) < count:
-            step = told - chosen[-1] if forwards else chosen[-1] - told
-            near = told[(step > 0) & (step <= reach)]
-            if not len(near):  # points lie on few frames: the next that has any
-                near = told[step == step[step > 0].min()] if (step > 0).any() else np.array(chosen[-1:])
+            step = targets - chosen[-1] if forwards else chosen[-1] - targets
+            near = targets[(step > 0) & (step <= reach)]
+            if not len(near):  # points lie on few frames: take the next one with points
+                near = targets[step == step[step > 0].min()] if (step > 0).any() else np.array(chosen[-1:])
             chosen.append(int(near[int(rng.integers(len(near)))]))
         return chosen
 
@@ -226,7 +226,7 @@ class _Drawing:
             warps.append(Warp((own @ whole)[:2], size, bend))
         return warps
 
-    def _seen(self, item: VideoObject, frame: int, warp: Warp) -> Told:
+    def _annotation(self, item: VideoObject, frame: int, warp: Warp) -> FrameAnnotation:
         points, rle = Points.none(), None
         if self.supervision == "points" or (self.settings.verified_points and item.has_pseudo_masks):
             points = item.points.in_frame(frame)
@@ -234,88 +234,92 @@ class _Drawing:
         if self.supervision != "points":
             rle = item.segmentations[frame]
         xy = warp.points(points.xy)
-        seen = inside(xy, warp.size)
+        in_view = inside(xy, warp.size)
         mask = None if rle is None else warp.labels(decode(rle).astype(np.uint8)).astype(bool)
-        return Told(mask, xy[seen], points.label[seen])
+        return FrameAnnotation(mask, xy[in_view], points.label[in_view])
 
-    def _usable(self, reference: Told) -> bool:
+    def _usable(self, reference: FrameAnnotation) -> bool:
         if self.supervision == "points":
             return bool((reference.label == POSITIVE).any())
         return reference.mask is not None and int(reference.mask.sum()) >= LEAST_AREA
 
     def _prompts(
-        self, references: list[Told], rng: np.random.Generator, radius: float
+        self, references: list[FrameAnnotation], rng: np.random.Generator, radius: float
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Prompts of the reference frame, and its negatives where they are told."""
+        """Prompts of the reference frame, and its negatives if they are part of the prompt."""
         size = self.settings.size
         if self.supervision in ("masks", "pseudo_masks"):
-            return np.stack([np.float32(told.mask) for told in references]), None
+            return np.stack([np.float32(annotation.mask) for annotation in references]), None
         low, high = self.settings.prompt_points
         count = int(rng.integers(low, high + 1))
-        positives = [self._points_of(told, count, True, rng) for told in references]
+        positives = [self._points_of(annotation, count, True, rng) for annotation in references]
         maps = np.stack([point_map(xy, size, radius) for xy in positives])
         if rng.random() >= self.settings.negatives:
             return maps, None
-        negatives = [point_map(self._points_of(told, count, False, rng), size, radius) for told in references]
+        negatives = [
+            point_map(self._points_of(annotation, count, False, rng), size, radius) for annotation in references
+        ]
         total = maps.sum(0)
         return maps, np.stack([np.maximum(n, total - own) for n, own in zip(negatives, maps, strict=True)])
 
-    def _points_of(self, told: Told, count: int, positive: bool, rng: np.random.Generator) -> np.ndarray:
-        known = told.of(POSITIVE if positive else NEGATIVE)
-        if told.mask is None or len(known):
-            return rng.permutation(known)[:count]
-        return sample_in_mask(told.mask if positive else ~told.mask, count, self.settings.distance, rng)
+    def _points_of(
+        self, annotation: FrameAnnotation, count: int, positive: bool, rng: np.random.Generator
+    ) -> np.ndarray:
+        points = annotation.of(POSITIVE if positive else NEGATIVE)
+        if annotation.mask is None or len(points):
+            return rng.permutation(points)[:count]
+        return sample_in_mask(annotation.mask if positive else ~annotation.mask, count, self.settings.distance, rng)
 
 
 def _agreement(item: VideoObject) -> float:
     return 1.0 if item.quality.point_agreement is None else item.quality.point_agreement
 
 
-def _label_maps(told: list[list[Told]], shape: tuple[int, ...]) -> np.ndarray:
-    """Classes of all pixels, uint8 [T, H, W]; where an object is not annotated, what shows no other is not known."""
+def _label_maps(annotations: list[list[FrameAnnotation]], shape: tuple[int, ...]) -> np.ndarray:
+    """Classes of all pixels, uint8 [T, H, W]; if an object is unannotated, pixels of no other one are IGNORED."""
     labels = np.zeros(shape, np.uint8)
     for t in range(shape[0]):
-        if any(row[t].mask is None for row in told):
+        if any(row[t].mask is None for row in annotations):
             labels[t] = IGNORED
-        for k, row in enumerate(told):
+        for k, row in enumerate(annotations):
             mask = row[t].mask
             if mask is not None:
                 labels[t][mask] = k + 1
     return labels
 
 
-def _point_rows(told: list[list[Told]]) -> tuple[np.ndarray, np.ndarray]:
+def _point_rows(annotations: list[list[FrameAnnotation]]) -> tuple[np.ndarray, np.ndarray]:
     """Points of all objects and frames in one array: float32 [T, K, P, 2], int8 [T, K, P]."""
-    k, t = len(told), len(told[0])
-    p = max((len(one.xy) for row in told for one in row), default=0)
+    k, t = len(annotations), len(annotations[0])
+    p = max((len(annotation.xy) for row in annotations for annotation in row), default=0)
     xy, verdicts = np.zeros((t, k, p, 2), np.float32), np.full((t, k, p), UNKNOWN, np.int8)
-    for i, row in enumerate(told):
-        for j, one in enumerate(row):
-            xy[j, i, : len(one.xy)], verdicts[j, i, : len(one.xy)] = one.xy, one.label
+    for i, row in enumerate(annotations):
+        for j, annotation in enumerate(row):
+            xy[j, i, : len(annotation.xy)], verdicts[j, i, : len(annotation.xy)] = annotation.xy, annotation.label
     return xy, verdicts
 
 
 def collate(clips: Sequence[VosClip]) -> dict[str, Tensor]:
-    """Clips of one size and length -> the arguments of `TrainedStcn`, objects and points filled up."""
+    """Clips of one size and length -> the arguments of `TrainedStcn`, objects and points padded."""
     k = max(len(clip.prompts) for clip in clips)
     p = max(clip.verdicts.shape[2] for clip in clips)
 
-    def filled(array: np.ndarray, axes: dict[int, int], value: float = 0) -> np.ndarray:
+    def padded(array: np.ndarray, axes: dict[int, int], value: float = 0) -> np.ndarray:
         widths = [(0, axes.get(axis, size) - size) for axis, size in enumerate(array.shape)]
         return np.pad(array, widths, constant_values=value)
 
     def others(clip: VosClip) -> np.ndarray:
-        told = clip.prompts.sum(0) - clip.prompts if clip.others is None else clip.others
-        return filled(told, {0: k})
+        prompts = clip.prompts.sum(0) - clip.prompts if clip.others is None else clip.others
+        return padded(prompts, {0: k})
 
     return {
         "pixel_values": torch.from_numpy(np.stack([c.pixels for c in clips])).permute(0, 1, 4, 2, 3),
-        "prompts": torch.from_numpy(np.stack([filled(c.prompts, {0: k}) for c in clips])),
+        "prompts": torch.from_numpy(np.stack([padded(c.prompts, {0: k}) for c in clips])),
         "others": torch.from_numpy(np.stack([others(c) for c in clips])),
         "valid": torch.tensor([[i < len(c.prompts) for i in range(k)] for c in clips]),
         "labels": torch.from_numpy(np.stack([c.labels for c in clips])).long(),
-        "xy": torch.from_numpy(np.stack([filled(c.xy, {1: k, 2: p}) for c in clips])),
-        "verdicts": torch.from_numpy(np.stack([filled(c.verdicts, {1: k, 2: p}, UNKNOWN) for c in clips])).long(),
+        "xy": torch.from_numpy(np.stack([padded(c.xy, {1: k, 2: p}) for c in clips])),
+        "verdicts": torch.from_numpy(np.stack([padded(c.verdicts, {1: k, 2: p}, UNKNOWN) for c in clips])).long(),
         "robust": torch.tensor([c.robust for c in clips]),
         "progress": torch.tensor([c.progress for c in clips]),
     }

@@ -10,28 +10,28 @@ from vng.training.recipe import SUPERVISIONS, MixtureSettings, Recipe, Settings,
 
 
 class VosDataSettings(MixtureSettings):
-    """Which datasets, and how clips are drawn from them; the defaults are STCN's main training."""
+    """Datasets, and how clips are drawn from them; the defaults are STCN's main training."""
 
     uses: ClassVar[tuple[str, ...]] = ("supervision", "stills", "min_agreement", "frame_step")
 
     weigh: Literal["sources", "videos"] = "videos"  # the paper: PV-DAVIS 5, PV-YT 1
-    stills: bool = False  # clips made of one frame, moved and bent, instead of three of a video
-    frames: int = Field(3, ge=2)  # a clip: one reference, the others are targets
-    objects: PositiveInt = 2  # most of them in a clip
+    stills: bool = False  # clips of one frame, moved and bent, instead of three frames of a video
+    frames: int = Field(3, ge=2)  # in a clip: one reference, the others are targets
+    objects: PositiveInt = 2  # at most, in a clip
     size: tuple[PositiveInt, PositiveInt] = (384, 384)  # (height, width) of a sample, multiples of 16
     crop: tuple[float, float] = (0.36, 1.0)  # share of the frame's area that a clip shows
     flip: float = Field(0.5, ge=0, le=1)
-    degrees: float = Field(15.0, ge=0)  # each frame's own turn, and its shear
+    degrees: float = Field(15.0, ge=0)  # rotation and shear of each frame
     shear: float = Field(10.0, ge=0)
-    still_scale: tuple[float, float] = (0.8, 1.5)  # stills: of the whole clip; each frame's own is 0.9 to 1.1
+    still_scale: tuple[float, float] = (0.8, 1.5)  # stills: of the whole clip; that of each frame is 0.9 to 1.1
     bend: float = Field(0.33, ge=0, le=1)  # stills: chance of a thin-plate spline
-    colour: float = Field(0.5, ge=0)  # strength of the clip's other light
+    colour: float = Field(0.5, ge=0)  # strength of the change of light in a clip
+    # (share of the steps, most frames from one frame of a clip to the next from then on)
     skips: tuple[tuple[float, PositiveInt], ...] = ((0, 5), (0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25), (0.9, 5))
-    # ^ from this share of the steps on, at most so many frames lie between neighbours of a clip
     prompt_points: tuple[PositiveInt, PositiveInt] = (10, 10)  # fewest and most positives of the reference frame
     distance: float = Field(20.0, ge=0)  # pixels of a sample between points drawn from masks (hybrid)
-    negatives: float = Field(0.0, ge=0, le=1)  # chance that the reference's negatives are told too (ours)
-    verified_points: bool = True  # beside a pseudo-mask, the points it was made from count in the loss too (ours)
+    negatives: float = Field(0.0, ge=0, le=1)  # chance that the prompt includes the reference's negatives (ours)
+    verified_points: bool = True  # the points of a pseudo-mask count in the loss as well (ours)
     min_agreement: float = Field(0.0, ge=0, le=1)  # leave out objects whose point agreement is lower
 
     @model_validator(mode="after")
@@ -44,18 +44,16 @@ class VosDataSettings(MixtureSettings):
         if self.prompt_points[0] > self.prompt_points[1]:
             raise ValueError(f"prompt_points {list(self.prompt_points)}: fewest before most")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(
-                f"crop {list(self.crop)}: shares of the frame's area, above 0 and up to 1, least before most"
-            )
+            raise ValueError(f"crop {list(self.crop)}: shares of the frame's area, in (0, 1], least before most")
         if not 0 < self.still_scale[0] <= self.still_scale[1]:
             raise ValueError(f"still_scale {list(self.still_scale)}: above 0, least before most")
         return self
 
 
 class StcnModelSettings(Settings):
-    """What STCN starts from."""
+    """Initial weights, or backbones and sizes, of STCN."""
 
-    init: str | None = None  # a trained one (folder or hub id) to go on from; the fields below are then unused
+    init: str | None = None  # a trained model (folder or hub id) to start from; the fields below are then unused
     key_backbone: str | dict[str, Any] = "microsoft/resnet-50"  # hub id or folder with weights, or a configuration
     value_backbone: str | dict[str, Any] = "microsoft/resnet-18"
     sizes: dict[str, Any] = Field(default_factory=dict)  # of StcnConfig: key_dim, value_dim, key_level, ...
@@ -69,20 +67,20 @@ class StcnModelSettings(Settings):
 
 
 class StcnLossSettings(Settings):
-    """What the supervisions' losses are told."""
+    """Settings of the losses of the supervisions."""
 
-    bootstrap: tuple[float, float] = (0.133, 0.467)  # shares of the steps between which the hardest pixels take over
-    bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count in the end
+    # shares of the steps between which the loss shifts to the hardest pixels
+    bootstrap: tuple[float, float] = (0.133, 0.467)
+    bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count at the end
     huber: float = Field(default=10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
-    reference: float = Field(
-        default=0.0, ge=0
-    )  # weight of the reference frame, read from its own memory (ours; 0: not read)
+    # weight of the reference frame, read from its own memory (ours; 0: not read)
+    reference: float = Field(default=0.0, ge=0)
 
     @field_validator("bootstrap")
     @classmethod
     def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
-            raise ValueError("shares of the steps, where it begins before where it ends")
+            raise ValueError("shares of the steps, the start not after the end")
         return value
 
 

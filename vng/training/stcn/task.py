@@ -1,7 +1,8 @@
 """The STCN task: clips of video object segmentation under four supervisions, model, losses and saver.
 
 Point-VOS, Sec. 4 and App. D: `masks` trains STCN (bootstrapped cross-entropy), `pseudo_masks` STCN on noisy masks
-(Huberised cross-entropy), `points` Point-STCN (cross-entropy at points), `hybrid` starts from points and trains on masks.
+(Huberised cross-entropy), `points` Point-STCN (cross-entropy at points), `hybrid` starts from points and trains on
+masks.
 Shapes: B clips, T frames, K objects, P points an object, H x W pixels.
 """
 
@@ -21,7 +22,7 @@ from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.models.checkpoints import misfits
 from vng.models.layout import channels_last
-from vng.models.loading import load_strictly, told
+from vng.models.loading import load_or_raise, load_strictly
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.losses_stcn import (
     Bootstrapping,
@@ -39,14 +40,14 @@ CURE = "check the backbone's name, or the network"
 
 @dataclass
 class TrainingOutput(ModelOutput):
-    """What the loop reads: the loss and its terms (unweighted: masks, points; reference the same of frame 0)."""
+    """Output for the loop: the loss and its terms (unweighted: masks, points; reference: both of frame 0)."""
 
     loss: Tensor | None = None
     loss_terms: dict[str, Tensor] | None = None
 
 
 class TrainedStcn(nn.Module):
-    """STCN with its losses; the clips say by what is filled in which loss they mean."""
+    """STCN with its losses; the annotations of the clips determine which losses apply."""
 
     def __init__(self, model: Stcn, settings: StcnLossSettings) -> None:
         super().__init__()
@@ -69,10 +70,10 @@ class TrainedStcn(nn.Module):
         Args:
             pixel_values: uint8 [B, T, 3, H, W].
             prompts, others: float [B, K, H, W], of frame 0.
-            valid: bool [B, K], which objects there are.
+            valid: bool [B, K], False for padding.
             labels: long [B, T, H, W], classes.
             xy, verdicts: float [B, T, K, P, 2], long [B, T, K, P].
-            robust: bool [B], whose labels are noisy.
+            robust: bool [B], clips with noisy labels.
             progress: float [B], share of the training before this step.
         """
         weight = self.settings.reference
@@ -92,7 +93,7 @@ class TrainedStcn(nn.Module):
         return TrainingOutput(total, terms)
 
     def _mask_loss(self, logits: Tensor, labels: Tensor, robust: Tensor, progress: float) -> Tensor:
-        """Float [B]: Huberised where the labels are noisy, bootstrapped where they are drawn."""
+        """float [B]: Huberised for noisy labels, bootstrapped for drawn ones."""
         if bool(robust.all()):
             return huberised_cross_entropy(logits, labels, self.settings.huber)
         start, end = self.settings.bootstrap
@@ -138,27 +139,27 @@ def _model(settings: StcnModelSettings) -> Stcn:
 
 
 def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedConfig | dict[str, Any]:
-    """A backbone's configuration: as given, or that of a pre-trained one, cut off after stride 16."""
+    """A backbone's configuration: the given one, or that of a pre-trained backbone, cut off after stride 16."""
     if isinstance(source, dict):
         return source
-    whole: Any = told(source, lambda: AutoConfig.from_pretrained(source), CURE)
-    kept = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
-    rest = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
-    return type(whole)(**{**rest, **kept, "out_features": ["stage1", "stage2", "stage3"]})
+    whole: Any = load_or_raise(source, lambda: AutoConfig.from_pretrained(source), CURE)
+    changes = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
+    unchanged = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
+    return type(whole)(**{**unchanged, **changes, "out_features": ["stage1", "stage2", "stage3"]})
 
 
 def _start_from(encoder: PreTrainedModel, source: str) -> None:
-    """Pre-trained weights into an encoder; input channels they do not know start orthogonal, as the authors' do."""
+    """Load pre-trained weights into an encoder; further input channels start orthogonal, as in the authors' program."""
     config = type(encoder.config)(**{**encoder.config.to_dict(), "num_channels": 3})
-    found: Any = told(
+    result: Any = load_or_raise(
         source, lambda: type(encoder).from_pretrained(source, config=config, output_loading_info=True), CURE
     )
-    loaded, report = found
+    loaded, report = result
     if missing := misfits({"missing": sorted(report["missing_keys"])}):
         raise DataError(source, field="weights", reason=missing, cure="choose another backbone")
     state = loaded.float().state_dict()
-    for name, wanted in encoder.state_dict().items():
-        if state[name].shape != wanted.shape:
-            more = torch.empty(wanted.shape[0], wanted.shape[1] - state[name].shape[1], *wanted.shape[2:])
-            state[name] = torch.cat([state[name], nn.init.orthogonal_(more)], 1)
+    for name, target in encoder.state_dict().items():
+        if state[name].shape != target.shape:
+            new_channels = torch.empty(target.shape[0], target.shape[1] - state[name].shape[1], *target.shape[2:])
+            state[name] = torch.cat([state[name], nn.init.orthogonal_(new_channels)], 1)
     encoder.load_state_dict(state)
