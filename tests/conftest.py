@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from conversion.synthetic.world import write_world
-from tests.helpers import Cli, make_video
+from tests.helpers import ROOT, Cli, make_video
 from vng.cli import main
 from vng.dataset_writer import write_dataset
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

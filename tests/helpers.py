@@ -16,6 +16,7 @@ from vng.masks import empty, encode
 from vng.narratives import Expression, Narrative
 from vng.points import NEGATIVE, POSITIVE, Points
 
+ROOT = Path(__file__).resolve().parent.parent  # of the checkout
 T, H, W = 3, 20, 30
 TINY_MODEL = {
     "data.frames": 2,

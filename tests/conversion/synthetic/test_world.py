@@ -1,0 +1,83 @@
+"""The procedural videos of `vng synthesize`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from conversion.synthetic.scene import PRESETS
+from conversion.synthetic.world import make_world, trace_share_inside, write_world
+from tests.conversion.narrated_video import QUICK
+from tests.helpers import Cli
+from vng.dataset import VngDataset
+from vng.errors import read_problems
+from vng.masks import area
+from vng.points import NEGATIVE, POSITIVE
+
+
+class TestProceduralWorld:
+    def test_same_seed_same_bytes(self, tmp_path: Path, world: Path) -> None:
+        write_world(tmp_path / "again", 3, 3, "easy", progress=False)
+        for name in sorted((tmp_path / "again" / "frames").rglob("*.jpg")):
+            assert (
+                name.read_bytes() == (world / "frames" / name.relative_to(tmp_path / "again" / "frames")).read_bytes()
+            )
+        first = (tmp_path / "again" / "vidln.jsonl").read_text().splitlines()
+        assert first == (world / "vidln.jsonl").read_text().splitlines()[:3]
+        for name in ("points.json", "vng/meta_expressions.json", "truth.json"):
+            few, more = (json.loads((folder / name).read_text()) for folder in (tmp_path / "again", world))
+            few, more = (d.get("videos", d) for d in (few, more))
+            assert len(few) >= 3 and all(more[key] == value for key, value in few.items())
+
+    def test_hard_the_way_vng_is(self) -> None:
+        small = replace(PRESETS["hard"], height=96, width=160, frames=12)
+        worlds = [make_world(i, 5, small) for i in range(24)]
+        said = " ".join(n.description for w in worlds for n in w.record.narratives)
+        for words in ("the other", "on the", "moving", "striped", "small"):
+            assert words in said, words
+        absent = [area(rle) == 0 for w in worlds for o in w.record.objects for rle in o.segmentations if rle]
+        assert 0.02 < np.mean(absent) < 0.4
+        twins = [len(w.record.objects) > len({o.name for o in w.record.objects}) for w in worlds]
+        assert np.mean(twins) > 0.7
+        assert 0.65 < np.mean([trace_share_inside(w) for w in worlds]) < 0.9
+        labels = [p.label for w in worlds for r in w.points for p in r.points]
+        assert {POSITIVE, NEGATIVE, -1} == set(labels)
+
+    def test_convert_point_vos_gives_the_truth_back(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        """The same objects and expressions as the truth, but for what the world's noise made undecidable."""
+        world = tmp_path / "w"
+        write_world(world, 5, 21, "hard", progress=False)
+        ended = cli(
+            "convert",
+            "point-vos",
+            *QUICK,
+            "--points",
+            world / "points.json",
+            "--narratives",
+            world / "vidln.jsonl",
+            "--frames",
+            world / "frames",
+            "--out",
+            tmp_path / "d",
+            "--quiet",
+        )
+        assert ended.status == 0, ended.err
+        truth = json.loads((world / "truth.json").read_text())["videos"]
+        reported = {p.record for p in read_problems(tmp_path / "d" / "problems.jsonl")}
+        wrong, missing = set(), set()
+        for converted in VngDataset(tmp_path / "d"):
+            expected = {
+                o["point_record"]: {tuple(e) for e in o["expressions"]} for o in truth[converted.video_id]["objects"]
+            }
+            for item in converted.objects:
+                got = {(e.narrative, e.start, e.end) for e in converted.expressions if e.object_id == item.object_id}
+                wrong |= got - expected[item.object_id]
+                missing |= expected[item.object_id] - got
+            absent = set(expected) - {o.object_id for o in converted.objects}
+            assert {k for k in absent if expected[k]} <= reported
+        assert not wrong
+        assert len(missing) <= 2
