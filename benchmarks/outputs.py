@@ -38,6 +38,8 @@ EXPECTED = {
     r"(predict|propagate).*/(predictions|propagation)\.json": "hold the hash of such a manifest",
     r"train-.*/training\.json": "likewise; and all tasks name their datasets alike (data.sources with weights)",
     r"evaluate-.*/index\.html": "the comments and local names of the embedded script table.js changed, nothing shown",
+    r".*/overlay\.(mp4|png)": "pictures: an outline and a light fill, drawn at the size of the picture",
+    r"(inspect|compare|evaluate).*/index\.html": "likewise",
     r"export-.*/problems\.jsonl": "plainer words: 'this format does not support them'",
     r"propagate.*/result\.json": "plainer words: negative points 'are ignored'",
 }

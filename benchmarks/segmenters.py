@@ -29,7 +29,7 @@ from vng.label_maps import colour
 from vng.pages import embed_image, render_page
 from vng.points import NEGATIVE, POSITIVE, PointPrompts, Points, sample_in_mask
 from vng.segmenters import DEFAULT, Segmenter
-from vng.viewer import draw_points, grid, overlay, tile
+from vng.viewer import OBJECT_TILE, draw_points, grid, labelled, overlay
 
 FRAMES, DISTANCE = 5, 10
 
@@ -142,12 +142,13 @@ def write_page(
 
 
 def _tile(case: Case, masks: list[np.ndarray], label: str) -> np.ndarray:
-    image = overlay(case.image, masks)
+    image = overlay(case.image, masks, width=OBJECT_TILE)
+    factor = OBJECT_TILE / case.image.shape[1]
     for index, prompt in enumerate(case.prompts):
         for verdict, xy in ((POSITIVE, prompt.positive), (NEGATIVE, prompt.negative)):
-            points = Points(np.zeros(len(xy)), xy, np.full(len(xy), verdict))
+            points = Points(np.zeros(len(xy)), (xy + 0.5) * factor - 0.5, np.full(len(xy), verdict))
             image = draw_points(image, points, positive=colour(index))
-    return tile(image, 380, label)
+    return labelled(image, label)
 
 
 def main() -> None:

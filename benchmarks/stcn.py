@@ -202,7 +202,7 @@ def embedded() -> Stcn:
 
 
 def write_fixture(folder: Path, path: Path) -> None:
-    """Write the authors' probabilities on the clip of `tests/test_stcn_reference.py`, at every third pixel."""
+    """Write the authors' probabilities on the clip of `tests/models/stcn/test_reference.py`, at every third pixel."""
     from tests.models.stcn.test_reference import COUNT, EVERY, THINNED, clip, first_labels
 
     network = reference(folder)

@@ -28,11 +28,11 @@ from conversion.build import NARRATIVES, Conversion
 from conversion.formats.jsonio import Reader, load_json
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
 from conversion.options import BuildOptions
-from conversion.simulated_points import evenly_spaced
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
 from vng.errors import Problem, UsageError
+from vng.frames import evenly_spaced
 from vng.points import NEGATIVE, POSITIVE, Points
 
 OnProblem = Callable[[Problem], None]

@@ -16,13 +16,12 @@ import numpy as np
 
 from vng.dataset import Quality, Video, VideoObject
 from vng.errors import UsageError
+from vng.frames import evenly_spaced
 from vng.masks import RLE, decode, depth
-from vng.points import NEGATIVE, POSITIVE, Points, sample_in_mask
+from vng.points import NEGATIVE, POINT_DISTANCE, POINT_FRAMES, POSITIVE, Points, point_distance, sample_in_mask
 
 SAMPLING = ("random", "farthest")
 FRAME_SAMPLING = ("even", "random")
-ROWS = 480  # image height to which distances refer
-FRAMES = 10  # the paper's choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,11 @@ class SimulationSettings:
 
     positives: int  # most per object and frame
     negatives: int
-    frames: int | None = FRAMES  # evenly spaced; None takes all
+    frames: int | None = POINT_FRAMES  # evenly spaced; None takes all
     sampling: str = "random"
-    distance: float = 20.0  # least between points of one label; pixels at 480 rows, scaled with the image height
+    distance: float = (
+        POINT_DISTANCE  # least between points of one label; pixels at 480 rows, scaled with the image height
+    )
     seed: int = 0
     keep_masks: bool = False
     shared_negatives: bool = False  # one draw per frame for all objects, on their common background
@@ -103,7 +104,7 @@ def point_frames(video: Video, count: int | None, seed: int | None = None) -> li
 
 def _draw(region: np.ndarray, label: int, t: int, names: tuple[str, ...], settings: SimulationSettings) -> Points:
     count = settings.positives if label == POSITIVE else settings.negatives
-    distance = settings.distance * region.shape[0] / ROWS
+    distance = point_distance(region.shape[0], settings.distance)
     if settings.sampling == "random":
         rng = np.random.default_rng([settings.seed, *(zlib.crc32(part.encode()) for part in (*names, str(label)))])
         xy = sample_in_mask(region, count, distance, rng)
@@ -115,13 +116,6 @@ def _draw(region: np.ndarray, label: int, t: int, names: tuple[str, ...], settin
 def _pointed(item: VideoObject, points: Points, settings: SimulationSettings) -> VideoObject:
     segmentations = item.segmentations if settings.keep_masks else (None,) * len(item.segmentations)
     return replace(item, segmentations=segmentations, points=points, quality=Quality(n_points=len(points)))
-
-
-def evenly_spaced(frames: Sequence[int], count: int | None) -> list[int]:
-    """`count` frames from first to last, evenly spaced, in order; all where there are fewer or `count` is None."""
-    if count is None or len(frames) <= count:
-        return list(frames)
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
 def farthest_in_mask(mask: np.ndarray, count: int, min_distance: float) -> np.ndarray:

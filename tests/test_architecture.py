@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -210,8 +211,18 @@ def test_commands_in_the_documents_parse() -> None:
     assert count >= 5
 
 
-def test_the_notebook_runs() -> None:
+def test_the_notebook_trains_predicts_and_shows_pictures(tmp_path: Path) -> None:
     cells = json.loads((ROOT / "notebooks" / "first_steps.ipynb").read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 0 and "agreement" in ended.stdout, ended.stderr
+    environment = os.environ | {"TMPDIR": str(tmp_path), "MPLBACKEND": "agg"}
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint('figures', len(plt.get_fignums()))"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "point agreement" in ended.stdout and "figures 3" in ended.stdout
+    written = {path.name for path in tmp_path.glob("*/*/*")}
+    assert {"config.json", "curves.png", "overlay.png", "overlay.mp4", "index.html"} <= written

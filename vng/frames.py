@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 JPEG_QUALITY = 95
 MOST_HELD = 32  # frames of a video file that a subset keeps in memory
+T = TypeVar("T")
 
 
 class Frames(ABC):
@@ -306,6 +308,18 @@ def find_frames(root: Path, video: str) -> Path:
         reason="no folder of frames and no video file of this name",
         cure="check --frames, or fetch it",
     )
+
+
+def evenly_spaced(items: Sequence[T], count: int | None, *, single: Literal["first", "middle"] = "first") -> list[T]:
+    """`count` items from first to last, evenly spaced, in order; all where there are fewer or `count` is None.
+
+    `single` says which item stands for all where `count` is 1.
+    """
+    if count is None or len(items) <= count:
+        return list(items)
+    if count == 1 and single == "middle":
+        return [items[(len(items) - 1) // 2]]
+    return [items[int(i)] for i in np.linspace(0, len(items) - 1, count).round()]
 
 
 def inside(root: Path, name: str) -> Path:

@@ -14,6 +14,9 @@ import numpy as np
 POSITIVE, NEGATIVE, AMBIGUOUS = 1, 0, -1
 OTHERS = ("points", "never")  # whether segmenters take other objects' positives as negatives (traces excepted)
 BACKGROUND = -1  # owner of a click on no object
+# Least distance of annotated points of one label, in pixels at this image height (Point-VOS, Sec. 3.1).
+POINT_DISTANCE, DISTANCE_ROWS = 20.0, 480
+POINT_FRAMES = 10  # annotated frames of a video (Point-VOS, Sec. 3.2)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,11 @@ class Click:
     x: float
     time: int  # number of earlier clicks, on any object
     owner: int  # index of its object, or BACKGROUND
+
+
+def point_distance(height: int, distance: float = POINT_DISTANCE) -> float:
+    """The least distance of points, in pixels of an image of this height."""
+    return distance * height / DISTANCE_ROWS
 
 
 def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.random.Generator) -> np.ndarray:

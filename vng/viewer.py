@@ -17,33 +17,52 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vng.dataset import Video
-from vng.frames import Frames
+from vng.frames import Frames, evenly_spaced
 from vng.label_maps import colour
 from vng.masks import RLE, decode
 from vng.points import NEGATIVE, POSITIVE, Points
 
-OPACITY = 0.45
+OUTLINE_COLUMNS = 400  # an outline is a pixel thicker for each so many columns of the picture
+SHEET_TILE, OBJECT_TILE = 360, 380  # widths of the pictures of a sheet
+OPACITY = 0.2  # of the fill: light, so that a blue thing with a red mask stays blue
 _POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous points are white
 
 
 def overlay(
-    image: np.ndarray, masks: Sequence[np.ndarray | None], colours: Sequence[tuple[int, int, int]] | None = None
+    image: np.ndarray,
+    masks: Sequence[np.ndarray | None],
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    width: int | None = None,
 ) -> np.ndarray:
-    """Paint masks over an image: a tint inside and a solid outline; None is skipped.
+    """Paint masks over an image: a solid outline and a light fill; None is skipped.
 
     Args:
         image: uint8 [H, W, 3]. masks: N of bool [H, W] or None.
         colours: RGB per mask; None: `colour(i)`.
+        width: width of the result in pixels; None: W. Masks are scaled with smooth edges, and painted then.
+
+    Returns:
+        uint8 [h, width, 3].
     """
-    result = image.copy()
+    result = scaled(image, width) if width else image.copy()
+    height, columns = result.shape[:2]
     for index, mask in enumerate(masks):
         if mask is None or not mask.any():
             continue
         tint = np.array(colours[index] if colours else colour(index), np.float32)
+        if mask.shape != (height, columns):
+            mask = cv2.resize(mask.astype(np.float32), (columns, height), interpolation=cv2.INTER_LINEAR) >= 0.5
         result[mask] = ((1 - OPACITY) * result[mask] + OPACITY * tint).astype(np.uint8)
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(result, outline, -1, tint.tolist(), max(1, round(min(image.shape[:2]) / 240)))
+        cv2.drawContours(result, outline, -1, tint.tolist(), 1 + columns // OUTLINE_COLUMNS, cv2.LINE_AA)
     return result
+
+
+def scaled(image: np.ndarray, width: int) -> np.ndarray:
+    """An image scaled to a width, with its aspect ratio; uint8 [h, width, 3]."""
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
 def draw_points(image: np.ndarray, points: Points, positive: tuple[int, int, int] | None = None) -> np.ndarray:
@@ -106,17 +125,11 @@ def overlay_frames(
     least_width: int = 480,
 ) -> Iterator[np.ndarray]:
     """Frames with overlays and the caption below; small videos are enlarged so that the caption is readable."""
-    factor = max(1, -(-least_width // frames.size[1]))
-    strip = caption_strip(description, spans, frames.size[1] * factor)
+    width = frames.size[1] * max(1, -(-least_width // frames.size[1]))
+    strip = caption_strip(description, spans, width)
     for t, image in enumerate(frames):
-        if factor > 1:
-            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        masks = [None if (rle := row[t]) is None else _enlarge(decode(rle), factor) for row in rles]
-        yield np.concatenate([overlay(image, masks), strip])
-
-
-def _enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
-    return mask if factor == 1 else np.repeat(np.repeat(mask, factor, 0), factor, 1)
+        masks = [None if (rle := row[t]) is None else decode(rle) for row in rles]
+        yield np.concatenate([overlay(image, masks, width=width), strip])
 
 
 def write_video(frames: Iterator[np.ndarray], path: Path, fps: float = 10.0) -> None:
@@ -159,28 +172,22 @@ def contact_sheet(
     count: int = 8,
 ) -> None:
     """Write a PNG of `count` frames spread over the video, with overlays and the caption."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     tiles = []
-    for t in chosen.tolist():
+    for t in evenly_spaced(range(len(frames)), count):
         masks = [None if (rle := row[t]) is None else decode(rle) for row in rles]
-        tiles.append(tile(overlay(frames[t], masks), 320, frames.names[t]))
+        tiles.append(labelled(overlay(frames[t], masks, width=SHEET_TILE), frames.names[t]))
     sheet = grid(tiles, columns)
     strip = caption_strip(description, spans, sheet.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([strip, sheet])).save(path)
 
 
-def tile(image: np.ndarray, width: int, label: str = "") -> np.ndarray:
-    """An image scaled to `width`, with a label in its corner; uint8 [h, width, 3]."""
-    height = round(image.shape[0] * width / image.shape[1])
-    interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
-    scaled = cv2.resize(image, (width, height), interpolation=interpolation)
-    if label:
-        picture = Image.fromarray(scaled)
-        draw = ImageDraw.Draw(picture)
-        draw.text((5, 3), label, font=_font(13), fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
-        scaled = np.asarray(picture)
-    return scaled
+def labelled(image: np.ndarray, label: str) -> np.ndarray:
+    """An image with a label in its corner; uint8 [H, W, 3]."""
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    draw.text((5, 3), label, font=_font(13), fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(picture)
 
 
 def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
@@ -205,7 +212,7 @@ def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = 
 
 
 def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = True, label: str = "") -> np.ndarray:
-    """One frame of a dataset's video with the masks and points of some of its objects, by index; uint8 [h, 380, 3].
+    """One frame of a dataset's video with the masks and points of some of its objects, by index; uint8 [h, OBJECT_TILE, 3].
 
     `label` is drawn in the corner; "": the frame's name.
     """
@@ -213,11 +220,10 @@ def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = Tru
     colours = [colour(index) for index in objects]
     chosen = [video.objects[index] for index in objects]
     masks = [None if (rle := item.segmentations[t]) is None else decode(rle) for item in chosen]
-    image = overlay(frames[t], masks, colours)
-    factor = max(1, 320 // image.shape[1])
-    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    image = overlay(frames[t], masks, colours, OBJECT_TILE)
+    factor = OBJECT_TILE / frames.size[1]
     if points:
         for rgb, item in zip(colours, chosen, strict=True):
             here = item.points.in_frame(t)
             image = draw_points(image, Points(here.frame, (here.xy + 0.5) * factor - 0.5, here.label), positive=rgb)
-    return tile(image, 380, label or frames.names[t])
+    return labelled(image, label or frames.names[t])

@@ -32,7 +32,6 @@ from vng.masks import area
 
 CAMERA_FPS = 30.0  # frame rate of all frames
 NAME, META = "YouTube-VOS", "meta.json"
-ANNOTATED = ("all", "first")
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,8 @@ from vng.frames import encode_jpeg
 from vng.manifest import check_folder
 from vng.masks import decode, encode
 from vng.narratives import Expression, Narrative
-from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, sample_in_mask
+from vng.points import AMBIGUOUS, NEGATIVE, POINT_FRAMES, POSITIVE, point_distance, sample_in_mask
 
-POINT_FRAMES = 10  # annotated frames per video, Point-VOS Sec. 3.2
 KEY_FRAMES = 10
 CANDIDATES = {"foreground": 7, "background": 10, "uncertain": 3}  # per frame and object, Point-VOS App. B
 EXTRA_ID_BASE = 4_850_600_790_000_000_000  # ids beyond 2^32, as in the published extra masks
@@ -273,7 +272,7 @@ def _annotate_points(
     rng: np.random.Generator,
 ) -> PointRecord:
     n_frames, height, _ = masks.shape
-    distance = 20 * height / 480  # Point-VOS: 20 pixels at 480 rows
+    distance = point_distance(height)
     points: list[AnnotatedPoint] = []
     own = replace(noise, wrong_verdict=min(noise.most_wrong, float(rng.exponential(noise.wrong_verdict))))
     for t in _evenly(n_frames, POINT_FRAMES):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.simulated_points import SimulationSettings, evenly_spaced, farthest_in_mask, simulate_points
+from conversion.simulated_points import SimulationSettings, farthest_in_mask, simulate_points
 from tests.conversion.formats.test_davis import H, W, labels, write_clip
 from tests.helpers import Cli
 from vng.dataset import Video, VideoObject, VngDataset
@@ -114,7 +114,6 @@ class TestSimulation:
         assert not np.array_equal(other.xy, first.xy)
 
     def test_frames_are_evenly_spaced_over_those_annotated(self) -> None:
-        assert evenly_spaced(range(11), 3) == [0, 5, 10] and evenly_spaced([2, 7], 10) == [2, 7]
         mask = block(4, 2, 40, 24)
         video = a_video((None, mask, None, mask, None, mask, None))
         made = simulate_points(

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.evaluation.narrative.test_scores import write_predictions
 from tests.evaluation.vos.moving_discs import TWO, make, predict, save
-from tests.helpers import Cli, make_video
+from tests.helpers import ROOT, Cli, make_video
 from tests.light_work import die, refuse, square
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError, DataErrors, Problem
@@ -190,6 +190,20 @@ class TestProcesses:
     def test_an_error_arrives_whole(self) -> None:
         with pytest.raises(DataError, match="f: 0: bad"):
             list(in_order(refuse, range(8), 2))
+
+    def test_a_script_without_a_guard(self, tmp_path: Path) -> None:
+        """The main module is not run again in the processes."""
+        (tmp_path / "script.py").write_text(
+            "from pathlib import Path\n"
+            "from tests.light_work import square\n"
+            "from vng.evaluation.workers import in_order\n"
+            "print('once')\n"
+            "print(list(in_order(square, range(5), 2)), __spec__, Path(__file__).name)\n"
+        )
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        call = [sys.executable, str(tmp_path / "script.py")]
+        ended = subprocess.run(call, capture_output=True, text=True, env=environment)
+        assert ended.stdout == "once\n[0, 1, 4, 9, 16] None script.py\n", ended.stderr
 
     def test_how_many(self) -> None:
         assert [processes_for(3, n) for n in (1, 2, 100, None)] == [1, 2, 3, 3]

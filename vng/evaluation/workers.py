@@ -9,11 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -176,7 +178,8 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], pro
     executor = ProcessPoolExecutor(processes, _context(), initializer=_begin)
     try:
         for item in items:
-            pending.append(executor.submit(function, item))
+            with _without_main_module():
+                pending.append(executor.submit(function, item))
             if len(pending) > 2 * processes:
                 yield pending.popleft().result()
         while pending:
@@ -190,6 +193,24 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], pro
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep new processes from running the caller's script again.
+
+    `multiprocessing` imports the main module in every process. Workers need nothing of it, and a script without an
+    `if __name__ == "__main__"` guard would start over in each of them.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vng.dataset import MEASURES, Video, VideoObject, VngDataset, as_dataset
 from vng.errors import PROBLEMS_FILE, DataError, Problem, count_reasons, read_problems
+from vng.frames import evenly_spaced
 from vng.inspection.point_statistics import (
     PointStatistics,
     Published,
@@ -159,7 +160,7 @@ def inspect(
     path, html = dataset.path, None if html is None else Path(html)
     inspection = Inspection(problems=read_problems(path / PROBLEMS_FILE))
     cards = []
-    shown = set(np.linspace(0, len(dataset) - 1, min(MAX_CARDS, len(dataset))).round().astype(int).tolist())
+    shown = set(evenly_spaced(range(len(dataset)), MAX_CARDS))
     for index, video in enumerate(
         tqdm(dataset, total=len(dataset), desc="inspect", unit="video", disable=not progress)
     ):

@@ -25,13 +25,12 @@ from vng.frames import inside
 from vng.label_maps import NUMBERS_FILE, exclusive, object_numbers, write_label_map
 from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
 from vng.masks import RLE, area, decode
-from vng.points import POSITIVE, PointPrompts, sample_in_mask
+from vng.points import DISTANCE_ROWS, POINT_DISTANCE, POSITIVE, PointPrompts, point_distance, sample_in_mask
 from vng.processes import Processes, current_processes, limited_threads
 from vng.propagators import FramePrompts, Propagator
 
 RESULTS_MANIFEST = "propagation.json"
 STARTS = ("points", "masks")
-DISTANCE, ROWS = 20.0, 480  # minimum distance of simulated points, in pixels at this height (Point-VOS, Sec. 3.1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mappi
         identity.pop("checkpoint", None)
     identity |= {"dataset": file_hash(source) if source.is_file() else str(dataset.path), "start": benchmark.start}
     check_same(manifest, identity, out)
-    request = asdict(benchmark) | {"distance": DISTANCE, "rows": ROWS}
+    request = asdict(benchmark) | {"distance": POINT_DISTANCE, "rows": DISTANCE_ROWS}
     write_atomic(manifest, to_json({"settings": identity, "asked": request, "versions": versions()}))
 
 
@@ -205,4 +204,4 @@ def first_points(video: Video, item: VideoObject, count: int, seed: int) -> Star
     start = first_mask(item)
     if start is None or start.mask is None:
         return None
-    return Start(start.frame, xy=sample_in_mask(decode(start.mask), count, DISTANCE * video.height / ROWS, rng))
+    return Start(start.frame, xy=sample_in_mask(decode(start.mask), count, point_distance(video.height), rng))

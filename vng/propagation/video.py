@@ -197,10 +197,8 @@ def _write_film(frames: Frames, prompts: Prompts, folder: Path, on_frame: Callab
         for t, image in enumerate(frames):
             with Image.open(folder / MASKS / f"{frames.names[t]}.png") as file:
                 labels = np.asarray(file)
-            if factor > 1:
-                image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-                labels = np.repeat(np.repeat(labels, factor, 0), factor, 1)
-            painted = overlay(image, [labels == number for number in prompts.numbers], colours)
+            width = factor * image.shape[1]
+            painted = overlay(image, [labels == number for number in prompts.numbers], colours, width)
             yield np.concatenate([_with_prompts(painted, prompts, t, factor, colours), strip])
             if on_frame is not None:
                 on_frame()

@@ -15,18 +15,11 @@ from tests.helpers import Cli
 from vng.dataset import Video
 from vng.dataset_writer import write_dataset
 from vng.errors import UsageError
-from vng.evaluation.vos.frame_sparsity import evenly_spaced, study_frame_sparsity
+from vng.evaluation.vos.frame_sparsity import study_frame_sparsity
 from vng.evaluation.vos.scores import Protocol, Run, evaluate_vos
 
 
 class TestFrameSparsity:
-    @pytest.mark.parametrize(
-        ("count", "k", "chosen"),
-        [(7, 1, [3]), (4, 1, [1]), (7, 2, [0, 6]), (9, 3, [0, 4, 8]), (3, 5, [0, 1, 2]), (0, 2, [])],
-    )
-    def test_evenly_spaced(self, count: int, k: int, chosen: list[int]) -> None:
-        assert evenly_spaced(count, k) == chosen
-
     @pytest.fixture
     def study(self, tmp_path: Path) -> tuple[list[Video], list[Run]]:
         videos = [make("a", TWO), make("b", {"1": TWO["2"]}), make("c", {"9": TWO["1"]})]

@@ -16,6 +16,7 @@ from vng.dataset_writer import write_dataset
 from vng.errors import DataError
 from vng.points import PointPrompts
 from vng.segmenters.embedded import EmbeddedSegmenter
+from vng.training.clicks import task
 from vng.training.clicks.prompts import Wish, piece_of, region_of, scatter, simulate_prompt, simulate_trace
 from vng.training.clicks.recipe import ClickDataSettings
 from vng.training.clicks.scenes import ObjectScene, beside, moved, recoloured
@@ -92,6 +93,15 @@ class TestTraining:
             assert np.array_equal(a.image, b.image) and np.array_equal(a.masks, b.masks)
             assert np.array_equal(a.prompts[0].positive, b.prompts[0].positive)
         assert len({first[i].image.sum() for i in range(12)}) > 3
+
+    def test_draws_are_bounded(self, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        sampler = self.sampler(dataset)
+        monkeypatch.setattr(task, "MOST_DRAWS", 0)  # the frame is then drawn from those with an object
+        assert task._read(sampler._videos[0][0], np.random.default_rng(0)).masks
+        monkeypatch.setattr(task, "MOST_DRAWS", 3)
+        monkeypatch.setattr(sampler, "_scene", lambda *_: ObjectScene(np.zeros((32, 64, 3), np.uint8), []))
+        with pytest.raises(DataError, match="dataset: segmentations: no object stays visible in 3 draws"):
+            sampler[0]
 
     def test_batches(self, dataset: Path) -> None:
         sampler = self.sampler(dataset)

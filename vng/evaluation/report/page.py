@@ -20,7 +20,7 @@ from vng.evaluation.report.record import Box, Case, Pairing, Report, View
 from vng.evaluation.report.tables import case_table, video_table
 from vng.masks import resize
 from vng.pages import embed_image, marked_html, render_page
-from vng.viewer import draw_points, overlay, tile
+from vng.viewer import draw_points, overlay, scaled
 
 DIFFERING, WORST, BEST = 8, 8, 4  # cases shown
 FRAMES = 3  # of each case
@@ -277,7 +277,7 @@ def _marked(image: np.ndarray, view: View, box: Box | None, colour: tuple[int, i
 
 def _small(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
-    return tile(image, max(1, min(WIDTH, HEIGHT * width // height)))
+    return scaled(image, max(1, min(WIDTH, HEIGHT * width // height)))
 
 
 def _embedder(images: Sequence[np.ndarray]) -> Callable[[np.ndarray], str]:

@@ -20,6 +20,7 @@ from vng.evaluation.bootstrap import drawn_groups, percentile_interval, weighted
 from vng.evaluation.figures import folder_names, none_if_nan, percent
 from vng.evaluation.predictions import Missing
 from vng.evaluation.vos.scores import Protocol, Run, VosScores, evaluate_vos, on_frames
+from vng.frames import evenly_spaced
 from vng.pages import embed_image, render_page
 
 COUNTS = (1, 2, 3, 5, 10)
@@ -58,15 +59,6 @@ class FrameSparsity:
             row["scores"] = dict(zip(self.methods, item.scores, strict=True))
             rows[str(item.frames)] = row
         return {"methods": dict(zip(self.methods, self.dense, strict=True)), "frames": rows}
-
-
-def evenly_spaced(count: int, k: int) -> list[int]:
-    """k of `count` indices from the first to the last, evenly spaced; the middle one for k = 1, all where k is more."""
-    if k >= count:
-        return list(range(count))
-    if k == 1:
-        return [(count - 1) // 2]
-    return [int(i) for i in np.linspace(0, count - 1, k).round()]
 
 
 def study_frame_sparsity(
@@ -109,7 +101,7 @@ def _chosen(scores: VosScores, k: int) -> dict[str, set[str]]:
     chosen = {}
     for video, objects in scores.sequences.items():
         frames = sorted({name for score in objects for name in score.frames}, key=_order(objects))
-        chosen[video] = {frames[i] for i in evenly_spaced(len(frames), k)}
+        chosen[video] = set(evenly_spaced(frames, k, single="middle"))
     return chosen
 
 

@@ -30,6 +30,8 @@ from vng.training.clicks.recipe import ClickDataSettings, ClicksRecipe
 from vng.training.clicks.scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
 
+MOST_DRAWS = 1000
+
 
 @dataclass(frozen=True)
 class ClickSample:
@@ -57,6 +59,7 @@ class ClickSampler(Dataset):
                 raise DataError(
                     dataset.path, field="segmentations", reason="no video of this dataset has a mask to train on"
                 )
+        self._paths = [dataset.path for dataset in datasets]
         self._shares = settings.shares
 
     def __len__(self) -> int:
@@ -65,10 +68,13 @@ class ClickSampler(Dataset):
     def __getitem__(self, index: int) -> ClickSample:
         rng = np.random.default_rng([self.seed, index])
         source = int(rng.choice(len(self._videos), p=self._shares))
-        scene = self._scene(source, rng)
-        while not any(mask.sum() >= LEAST_AREA for mask in scene.masks):  # moved out of view: very rare
+        # Objects that augmentation moves out of view are very rare.
+        for _ in range(MOST_DRAWS):
             scene = self._scene(source, rng)
-        return self._prompted(scene, rng)
+            if any(mask.sum() >= LEAST_AREA for mask in scene.masks):
+                return self._prompted(scene, rng)
+        reason = f"no object stays visible in {MOST_DRAWS} draws of a training image of {self.settings.size} pixels"
+        raise DataError(self._paths[source], field="segmentations", reason=reason, cure="train on larger objects")
 
     def _scene(self, source: int, rng: np.random.Generator) -> ObjectScene:
         video = self._draw(source, rng)
@@ -146,10 +152,15 @@ def _visible_masks(video: Video, frame: int) -> list[RLE]:
 
 def _read(video: Video, rng: np.random.Generator) -> ObjectScene:
     """A random frame with the masks of the objects visible in it."""
-    while True:
+    for _ in range(MOST_DRAWS):
         t = int(rng.integers(len(video.frame_names)))
         if rles := _visible_masks(video, t):
-            return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in rles])
+            break
+    else:
+        # A long video with objects in very few frames.
+        t = int(rng.choice(_usable_frames(video)))
+        rles = _visible_masks(video, t)
+    return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in rles])
 
 
 def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
