@@ -127,17 +127,16 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     from vng.frames import ArrayFrames
     from vng.grounding.ground_then_propagate import PropagationSettings
     from vng.grounding.grounder import NarrativeGrounder
-    from vng.models.loading import load_strictly
+    from vng.models.loading import load_strictly, shipped_weights
     from vng.models.referformer.configuration_referformer import ReferFormerConfig
     from vng.models.referformer.loading import load_model, load_processor
     from vng.models.referformer.modeling_referformer import ReferFormerForVNG
     from vng.models.stcn.modeling_stcn import Stcn
     from vng.narratives import nouns_in
-    from vng.propagators.stcn import SHIPPED
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    stcn = load_strictly(Stcn, SHIPPED).float()
+    stcn = load_strictly(Stcn, shipped_weights("stcn")).float()
     config: ReferFormerConfig = load_model(arguments.model).config
     config.backbone_config = stcn.config.key_backbone
     # the shipped weights are half precision

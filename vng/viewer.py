@@ -22,7 +22,8 @@ from vng.label_maps import colour
 from vng.masks import RLE, decode
 from vng.points import NEGATIVE, POSITIVE, Points
 
-OUTLINE_COLUMNS = 400  # an outline is a pixel thicker for each so many columns of the picture
+OUTLINE_COLUMNS, MOST_THICKNESS = 240, 5  # an outline is a pixel thicker for each so many columns of the picture
+DARK = (24, 24, 28)
 SHEET_TILE, OBJECT_TILE = 360, 380  # widths of the pictures of a sheet
 OPACITY = 0.2  # of the fill: light, so that a blue thing with a red mask stays blue
 _POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous points are white
@@ -54,7 +55,11 @@ def overlay(
             mask = cv2.resize(mask.astype(np.float32), (columns, height), interpolation=cv2.INTER_LINEAR) >= 0.5
         result[mask] = ((1 - OPACITY) * result[mask] + OPACITY * tint).astype(np.uint8)
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(result, outline, -1, tint.tolist(), 1 + columns // OUTLINE_COLUMNS, cv2.LINE_AA)
+        thickness = 1 + min(columns // OUTLINE_COLUMNS, MOST_THICKNESS - 1)
+        line = cv2.LINE_AA if thickness > 1 else cv2.LINE_8  # a small picture has no pixels to smooth with
+        if thickness > 1:  # a dark edge, so that a red outline shows on a red thing
+            cv2.drawContours(result, outline, -1, DARK, thickness + 2, line)
+        cv2.drawContours(result, outline, -1, tint.tolist(), thickness, line)
     return result
 
 
@@ -95,7 +100,7 @@ def caption_strip(
         colour_at |= dict.fromkeys(range(start, end), colours[index] if colours else colour(index))
     average = font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27
     lines = _wrap(description, max(8, int((width - 12) / average)))
-    strip = Image.new("RGB", (width, line_height * len(lines) + 8), (24, 24, 28))
+    strip = Image.new("RGB", (width, line_height * len(lines) + 8), DARK)
     draw = ImageDraw.Draw(strip)
     for row, (start, text) in enumerate(lines):
         x = 6.0

@@ -9,8 +9,9 @@ import torch
 from tests.models.clicknet.test_modeling_clicknet import NO_POINTS, points
 from vng.models.clicknet.modeling_clicknet import ClickNet, Clicks
 from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.loading import shipped_weights
 from vng.points import PointPrompts
-from vng.segmenters.embedded import SHIPPED, EmbeddedSegmenter, EmbeddedSettings, View
+from vng.segmenters.embedded import EmbeddedSegmenter, EmbeddedSettings, View
 
 
 class TestEmbedded:
@@ -19,8 +20,8 @@ class TestEmbedded:
         return [PointPrompts(points(spot), points((48, 2))) for spot in spots]
 
     def test_shipped_weights_are_small_and_whole(self) -> None:
-        assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 12e6
-        card = (SHIPPED / "README.md").read_text()
+        assert sum(file.stat().st_size for file in shipped_weights("embedded").iterdir()) < 12e6
+        card = (shipped_weights("embedded") / "README.md").read_text()
         assert "license: apache-2.0" in card and "@" not in card  # nothing left to fill in
         assert sum(p.numel() for p in EmbeddedSegmenter().model.parameters()) > 1e6
 

@@ -18,7 +18,19 @@ from vng.models.checkpoints import misfits
 T = TypeVar("T")
 M = TypeVar("M", bound=PreTrainedModel)
 
+PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = {"embedded": "segmenters", "stcn": "propagators"}  # name -> folder of the package that has the weights
 _OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
+
+
+def shipped_weights(name: str) -> Path:
+    """The folder of weights that are shipped in the package: "embedded" (ClickNet) or "stcn"."""
+    return PACKAGE / SHIPPED[name] / "weights" / name
+
+
+def find_model(name: str | Path) -> str | Path:
+    """The folder of the shipped weights of this name; any other name, and any folder that exists, as it is."""
+    return shipped_weights(str(name)) if str(name) in SHIPPED and not Path(name).exists() else name
 
 
 def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id", **changes: Any) -> M:
@@ -26,7 +38,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
 
     Args:
         kind: the model's class.
-        path: the run folder, or the hub id.
+        path: the run folder, the hub id, or the name of shipped weights ("embedded", "stcn").
         cure: the advice in the error if nothing loads.
         changes: fields of its configuration to change, such as weights of losses.
 
@@ -34,6 +46,7 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
         DataError: no model there; the configuration of another model; weights that are missing, unknown or of another
             size (with their names); a file that is not a safetensors file.
     """
+    path = find_model(path)
     folder = Path(path)
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, reason="no trained model here (no config.json)", cure="finish its `vng train` first")

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from vng.errors import UsageError, one_of
 from vng.frames import Frames
 from vng.models.frame_maps import FrameMaps
-from vng.models.loading import device_named, fingerprint, load_strictly, same_weights
+from vng.models.loading import device_named, fingerprint, load_strictly, same_weights, shipped_weights
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
@@ -33,7 +32,6 @@ from vng.segmenters import load as load_segmenter
 
 THRESHOLD = 0.5
 READERS = ("model", "segmenter")
-SHIPPED = Path(__file__).resolve().parent / "weights" / "stcn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class StcnPropagator(Propagator):
 
     def __init__(self, checkpoint: str | None = None, settings: StcnSettings | None = None) -> None:
         self.settings = settings or StcnSettings()
-        model = load_strictly(Stcn, SHIPPED if checkpoint is None else checkpoint)
+        model = load_strictly(Stcn, shipped_weights("stcn") if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         # The trained weights, before conversion and fusing, to compare with backbones of other networks.
         self.backbone = deepcopy(model.key_encoder)

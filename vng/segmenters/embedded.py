@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,10 +18,9 @@ from vng.errors import one_of
 from vng.models.clicknet.modeling_clicknet import STRIDE, ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
 from vng.models.fit import Fit
-from vng.models.loading import fingerprint, load_strictly
+from vng.models.loading import fingerprint, load_strictly, shipped_weights
 from vng.points import OTHERS, PointPrompts
 
-SHIPPED = Path(__file__).resolve().parent / "weights" / "embedded"
 WORK_AREA = 240 * 432  # approximate number of pixels of the network's input, as in its training
 MOST_GROWTH = 2.0  # maximum factor by which smaller images are enlarged
 ENLARGED = 1.4  # scale of the additional encoding of the enlarged image
@@ -51,7 +49,7 @@ class EmbeddedSegmenter:
 
     def __init__(self, checkpoint: str | None = None, settings: EmbeddedSettings | None = None) -> None:
         self.settings = settings or EmbeddedSettings()
-        model = load_strictly(ClickNet, SHIPPED if checkpoint is None else checkpoint)
+        model = load_strictly(ClickNet, shipped_weights("embedded") if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         # The shipped weights are in half precision, in which CPUs are seven times slower.
         self.model = model.float().fused()

@@ -2,6 +2,9 @@
 
 Resuming is exact by construction: data, dropout and learning rate of a step are functions of (seed, step), so a
 checkpoint requires only weights, optimizer state and the step.
+
+A step takes a fixed number of samples: batch_size x accumulate x processes. Its gradient is that of one pass over all
+of them, however they are divided over passes and processes.
 """
 
 from __future__ import annotations
@@ -17,16 +20,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import GradientAccumulationPlugin, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from vng.dataset import VngDataset, check_datasets
 from vng.errors import DataError, UsageError, VngError
-from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, file_hash, read_manifest, to_json, versions, write_atomic
+from vng.models.batch_norm import share_batch_norms, takes_statistics
 from vng.training.progress import Score, plot_curves, score_model
 from vng.training.recipe import OptimizerSettings, Recipe
 
@@ -34,14 +38,19 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Recipe)
 
+COUNT = "count"  # of a step: what its sums are divided by
 MANIFEST, LOG, CURVES, CHECKPOINTS = "training.json", "log.jsonl", "curves.png", "checkpoints"
+PER_STEP = "samples_per_step"  # in training.json
+UNSUPPORTED_LAUNCHES = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 
 @dataclass(frozen=True)
 class Task:
     """Model, samples and saver of a task, for the loop."""
 
-    model: nn.Module  # returns an output with `loss` and `loss_terms`
+    # Returns an output with `loss` and `loss_terms`, and with `loss_count` where they are sums divided by a number that
+    # differs from pass to pass, such as that of the objects: this number, a scalar.
+    model: nn.Module
     samples: Callable[[int], Dataset]  # length -> samples; item i depends on (seed, i) alone
     collate: Callable[[list[Any]], dict[str, Tensor]]
     save: Callable[[nn.Module, Path], None]  # write the trained model, loadable by from_pretrained
@@ -60,21 +69,32 @@ def learning_rate(step: int, settings: OptimizerSettings) -> float:
     return 1.0
 
 
-def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over groups of parameters with their own rates; fused, in one pass instead of a dozen."""
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW, or Adam with L2 regularisation, over the groups of parameters; fused, in one pass instead of a dozen."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.kind]
+    return kind(parameter_groups(model, settings), weight_decay=settings.weight_decay, fused=True)
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """AdamW groups: backbone, text encoder and the rest, each with its own rate; frozen parameters are left out."""
-    rates = {"backbone": settings.lr_backbone, "text_encoder": settings.lr_text}
-    groups: dict[str, list[nn.Parameter]] = {"backbone": [], "text_encoder": [], "rest": []}
+    """The groups of trained parameters: backbone, text encoder and the rest, each with its own rate.
+
+    Frozen parameters are left out. A rate of 0 freezes a group, so that its gradient does not count when gradients are
+    clipped.
+    """
+    rates = {
+        "backbone": settings.rate_of("backbone"),
+        "text_encoder": settings.rate_of("text_encoder"),
+        "rest": settings.lr,
+    }
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
+        prefix = name.split(".", 1)[0]
+        group = prefix if prefix in rates else "rest"
+        if not rates[group]:
+            parameter.requires_grad_(False)
         if parameter.requires_grad:
-            prefix = name.split(".", 1)[0]
-            groups[prefix if prefix in rates else "rest"].append(parameter)
-    rest = {"rest": settings.lr, **rates}
-    return [{"params": p, "lr": rest[n], "base_lr": rest[n], "name": n} for n, p in groups.items() if p]
+            groups[group].append(parameter)
+    return [{"params": p, "lr": rates[n], "base_lr": rates[n], "name": n} for n, p in groups.items() if p]
 
 
 def train(
@@ -100,22 +120,19 @@ def train(
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
     set_seed(recipe.seed)
-    # Allows a second run in one process to have another precision.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        # Without this, processes that torchrun starts on a machine without accelerator do not form one group.
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=recipe.precision,
-        gradient_accumulation_steps=recipe.optimizer.accumulate,
-        step_scheduler_with_optimizer=False,
-    )
+    recipe, accelerator = _start(recipe)
     task = build(recipe, opened)
     if recipe.evaluate is not None and task.score is None:
         raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored during training")
     if accelerator.is_main_process:
-        write_atomic(recipe.out / MANIFEST, to_json({"settings": settings, "versions": versions()}))
+        manifest = {"settings": settings, PER_STEP: _per_step(recipe, accelerator), "versions": versions()}
+        write_atomic(recipe.out / MANIFEST, to_json(manifest))
     accelerator.wait_for_everyone()
-    optimizer = adamw(parameter_groups(task.model, recipe.optimizer), recipe.optimizer.weight_decay)
+    # Weights that are stored in half precision train in float32; `precision` concerns the computation alone.
+    task.model.float()
+    if accelerator.num_processes > 1:
+        share_batch_norms(task.model)
+    optimizer = make_optimizer(task.model, recipe.optimizer)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     start = _resume(accelerator, recipe)
     loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)
@@ -151,6 +168,74 @@ def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, A
     return settings
 
 
+def _start(recipe: R) -> tuple[R, Accelerator]:
+    """The processes of a run; its number of passes follows from theirs if it was started with other processes.
+
+    Raises:
+        UsageError: the environment asks for what the recipe does not have, or the processes cannot divide the samples
+            of a step.
+    """
+    # Without `cpu`, processes that torchrun starts on a machine without accelerator do not form one group.
+    cpu = not torch.accelerator.is_available()
+    check_launch(recipe.precision, cpu)
+    # Allows a second run in one process to have another precision.
+    AcceleratorState._reset_state()
+    processes = PartialState(cpu=cpu).num_processes
+    recipe = _keep_samples_of_a_step(recipe, processes)
+    # A plugin, because the argument `gradient_accumulation_steps` is overruled by an environment variable.
+    passes = GradientAccumulationPlugin(num_steps=recipe.optimizer.accumulate, sync_with_dataloader=False)
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision=recipe.precision,
+        gradient_accumulation_plugin=passes,
+        step_scheduler_with_optimizer=False,
+    )
+    return recipe, accelerator
+
+
+def check_launch(precision: str, cpu: bool) -> None:
+    """Check what a launcher asks for in the environment; raises UsageError where the recipe has something else."""
+    asked = {name.removeprefix("ACCELERATE_"): value for name, value in os.environ.items()}
+    mixed = asked.get("MIXED_PRECISION", "no").lower()
+    if mixed not in ("no", precision):
+        raise UsageError(
+            f"accelerate launch --mixed_precision {mixed}: the recipe has precision={precision}; set precision={mixed}"
+            " in the recipe or on the command line, or leave the option out"
+        )
+    if precision == "fp16" and cpu:
+        raise UsageError(
+            "precision=fp16: there is no GPU here, and a CPU does not train in it; set precision=bf16 or no"
+        )
+    for name in UNSUPPORTED_LAUNCHES:
+        if asked.get(f"USE_{name}", "false").lower() in ("true", "1"):
+            raise UsageError(f"accelerate launch with {name}: not supported; use its plain multi-GPU launch")
+    if asked.get("DYNAMO_BACKEND", "no").lower() != "no":
+        raise UsageError("accelerate launch --dynamo_backend: not supported for training; leave it out")
+
+
+def _per_step(recipe: Recipe, accelerator: Accelerator) -> int:
+    """The number of samples of a step."""
+    return recipe.optimizer.batch_size * recipe.optimizer.accumulate * accelerator.num_processes
+
+
+def _keep_samples_of_a_step(recipe: R, processes: int) -> R:
+    """The recipe with as many passes as give a step the samples that it had when the run was started."""
+    path = recipe.out / MANIFEST
+    started = read_manifest(path).get(PER_STEP) if path.exists() else None
+    settings = recipe.optimizer
+    if not isinstance(started, int) or started == settings.batch_size * settings.accumulate * processes:
+        return recipe
+    passes, rest = divmod(started, settings.batch_size * processes)
+    if rest or not passes:
+        raise UsageError(
+            f"{recipe.out}: this run was started with {started} samples a step, which {processes} processes with"
+            f" batch_size {settings.batch_size} cannot divide; use a number of processes that divides"
+            f" {started // settings.batch_size}, or choose another out"
+        )
+    logger.info("%d passes a step, so that a step has the same %d samples as before", passes, started)
+    return recipe.model_copy(update={"optimizer": settings.model_copy(update={"accumulate": passes})})
+
+
 def _run_steps(
     accelerator: Accelerator,
     model: nn.Module,
@@ -160,6 +245,10 @@ def _run_steps(
     start: int,
     progress: bool,
 ) -> float:
+    model.train()
+    if takes_statistics(model):
+        # Passes would have statistics of their own; one pass over the whole batch of the process has those of the step.
+        accelerator.gradient_accumulation_steps = 1
     batches = iter(_loader(accelerator, task, recipe, start))
     bar = tqdm(
         total=recipe.optimizer.steps,
@@ -171,7 +260,6 @@ def _run_steps(
     )
     window: list[dict[str, Tensor]] = []
     loss = float("nan")
-    model.train()
     for step in range(start, recipe.optimizer.steps):
         window.append(_train_step(accelerator, model, optimizer, batches, recipe, step))
         bar.update()
@@ -190,12 +278,12 @@ def _run_steps(
 
 def _loader(accelerator: Accelerator, task: Task, recipe: Recipe, start: int) -> DataLoader:
     o = recipe.optimizer
-    per_step = o.batch_size * o.accumulate * accelerator.num_processes
+    per_step = _per_step(recipe, accelerator)
     total = o.steps * per_step
     samples = Subset(task.samples(total), range(start * per_step, total))
     loader = DataLoader(
         samples,
-        batch_size=o.batch_size,
+        batch_size=o.batch_size * o.accumulate // accelerator.gradient_accumulation_steps,
         collate_fn=task.collate,
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,
@@ -206,34 +294,52 @@ def _loader(accelerator: Accelerator, task: Task, recipe: Recipe, start: int) ->
 def _train_step(
     accelerator: Accelerator, model: nn.Module, optimizer: Any, batches: Any, recipe: Recipe, step: int
 ) -> dict[str, Tensor]:
-    """One optimizer step; returns the loss and its terms, averaged over the accumulated passes."""
+    """One optimizer step; returns sums of the loss and its terms over this process's passes, and their `COUNT`."""
     factor = learning_rate(step, recipe.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    terms: dict[str, Tensor] = {}
-    for pass_index in range(recipe.optimizer.accumulate):
+    passes, processes = accelerator.gradient_accumulation_steps, accelerator.num_processes
+    sums: dict[str, Tensor] = {}
+    for pass_index in range(passes):
         batch = next(batches)
         # Dropout must not depend on earlier steps, or resuming would not be exact; the loader draws random numbers too.
-        torch.manual_seed(((recipe.seed * 1_000_003 + step) * 1009 + pass_index) * 4099 + accelerator.process_index)
+        # Nor may it depend on how the batches of a step are divided over processes.
+        place = pass_index * processes + accelerator.process_index
+        torch.manual_seed(((recipe.seed * 1_000_003 + step) * 1009 + place) * 4099)
         with accelerator.accumulate(model):
             output = model(**batch)
-            accelerator.backward(output.loss)
+            count = getattr(output, "loss_count", None)
+            count = torch.ones_like(output.loss) if count is None else count.to(output.loss)
+            shared = passes * processes > 1
+            # A sum over objects, divided by the count of the step below; `backward` divides by the number of passes.
+            accelerator.backward(output.loss * count.clamp(min=1) * passes if shared else output.loss)
+            values = {"loss": output.loss.detach(), **output.loss_terms}
+            for name, value in {**{n: v * count.clamp(min=1) for n, v in values.items()}, COUNT: count}.items():
+                sums[name] = sums.get(name, 0) + value.detach()
             if accelerator.sync_gradients:
+                if shared:
+                    total = accelerator.reduce(sums[COUNT], reduction="sum").clamp(min=1)
+                    _scale_gradients(model, processes / total)
                 accelerator.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
-        for name, value in {"loss": output.loss.detach(), **output.loss_terms}.items():
-            terms[name] = terms.get(name, 0) + value / recipe.optimizer.accumulate
-    return terms
+    return sums
+
+
+def _scale_gradients(model: nn.Module, factor: Tensor) -> None:
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
 
 
 def _log(
     accelerator: Accelerator, window: list[dict[str, Tensor]], recipe: Recipe, step: int, scores: dict[str, float]
 ) -> float:
     """Append the window's means and the scores to log.jsonl; raises VngError on a loss that is not finite."""
-    means = {name: torch.stack([terms[name] for terms in window]).mean() for name in window[0]}
-    means = accelerator.reduce(means, reduction="mean")
-    record: dict[str, Any] = {"step": step} | {name: float(value) for name, value in means.items()}
+    sums = {name: torch.stack([terms[name] for terms in window]) for name in window[0]}
+    sums = accelerator.reduce(sums, reduction="sum")
+    counts = sums.pop(COUNT).clamp(min=1)
+    record: dict[str, Any] = {"step": step} | {name: float((value / counts).mean()) for name, value in sums.items()}
     record["lr"] = recipe.optimizer.lr * learning_rate(step - 1, recipe.optimizer)
     if scores:
         record["score"] = scores
@@ -248,8 +354,26 @@ def _log(
 
 
 def _read_log(out: Path) -> list[dict[str, Any]]:
+    """The records of the log; without the last line if a crash cut it.
+
+    Raises:
+        DataError: another line is damaged.
+    """
     path = out / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            float(record["loss"]), int(record["step"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if number == len(lines):
+                logger.info("%s: the last line was cut by a crash and is dropped", path)
+                break
+            reason = "expected a record of a step"
+            raise DataError(path, record=f"line {number}", reason=reason, cure="delete this line") from error
+        records.append(record)
+    return records
 
 
 def _save_checkpoint(accelerator: Accelerator, recipe: Recipe, step: int) -> None:
@@ -279,6 +403,7 @@ def _resume(accelerator: Accelerator, recipe: Recipe) -> int:
     step = int(checkpoints[-1].name.split("-")[1]) if checkpoints else 0
     if checkpoints:
         accelerator.load_state(str(checkpoints[-1]))
+        accelerator.step = 0  # its count of passes would be off where their number differs from before
         logger.info("resume from step %d", step)
     if accelerator.is_main_process:
         kept = [record for record in _read_log(recipe.out) if record["step"] <= step]

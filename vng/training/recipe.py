@@ -168,19 +168,24 @@ def known_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
 
 
 class OptimizerSettings(Settings):
-    """AdamW with separate learning rates for backbone and text encoder; the defaults are ReferFormer's."""
+    """The optimizer and its schedule; the defaults are ReferFormer's. A task adds rates for parts of its model."""
 
     steps: PositiveInt
+    kind: Literal["adamw", "adam"] = (
+        "adamw"  # adam: its weight decay is L2 regularisation, as STCN and Point-VOS have it
+    )
     batch_size: PositiveInt = 1  # clips for each process and step
     accumulate: PositiveInt = 1  # forward passes for each step
     lr: float = Field(1e-4, gt=0)
-    lr_backbone: float = Field(5e-5, ge=0)
-    lr_text: float = Field(1e-5, ge=0)
     weight_decay: float = Field(5e-4, ge=0)
     clip_norm: float = Field(0.1, gt=0)
     warmup: int = Field(0, ge=0)  # steps
     schedule: Literal["constant", "steps", "cosine"] = "steps"
     drops: tuple[float, ...] = (0.5, 0.83)  # where "steps" divides the rate by 10, as shares of all steps
+
+    def rate_of(self, part: str) -> float:
+        """The learning rate of a part of the model ("backbone", "text_encoder"); 0: the part is frozen."""
+        return float(getattr(self, {"backbone": "lr_backbone", "text_encoder": "lr_text"}[part], self.lr))
 
 
 SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]

@@ -68,6 +68,11 @@ class Prompts:
                 times[b, q], owners[b, q], traced[b, q] = query.time, query.owner, isinstance(query, Trace)
         return Prompts(*(torch.from_numpy(array).to(device) for array in (points, times, owners, traced)))
 
+    def of_image(self, b: int) -> Prompts:
+        """The prompts of one image, without fillers."""
+        own = self.points[b, :, 0, 0] >= 0
+        return Prompts(*(values[b : b + 1, own] for values in (self.points, self.times, self.owners, self.traced)))
+
     def with_fillers(self, count: int) -> Prompts:
         """These prompts and `count` fillers."""
         b, _, p, _ = self.points.shape

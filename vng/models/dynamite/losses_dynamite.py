@@ -27,6 +27,17 @@ class Targets:
         b, k, h, w = self.masks.shape
         assert self.valid.shape == (b, k) and self.pixel_mask.shape == (b, h, w)
 
+    @property
+    def count(self) -> int:
+        """The number M of masks."""
+        return int(self.valid.sum()) + len(self.valid)
+
+    def of_image(self, b: int) -> Targets:
+        """The truth of one image, without padding objects."""
+        return Targets(
+            self.masks[b : b + 1, self.valid[b]], self.valid[b : b + 1, self.valid[b]], self.pixel_mask[b : b + 1]
+        )
+
     def flat(self) -> Tensor:
         """float [M, H, W]; the background is all that is neither object nor padding."""
         parts = []
@@ -37,9 +48,15 @@ class Targets:
 
 
 def mask_losses(
-    mask_logits: Tensor, owners: Tensor, targets: Targets, points: int, oversampling: float, importance: float
+    mask_logits: Tensor,
+    owners: Tensor,
+    targets: Targets,
+    points: int,
+    oversampling: float,
+    importance: float,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Cross-entropy ("mask") and "dice" at sampled points, unweighted, averaged over masks.
+    """Cross-entropy ("mask") and "dice" at sampled points, unweighted, averaged over the M masks.
 
     An object's logits are the maximum over its queries; all other queries form one background. Points are random; a
     share `importance` of them is chosen, out of `oversampling` times as many, where logits are nearest to zero
@@ -51,6 +68,7 @@ def mask_losses(
         targets: the truth; every object has a query.
         points: points for each mask.
         oversampling, importance: see above.
+        generator: of the points; None: torch's own.
     """
     merged = torch.cat(
         [
@@ -60,30 +78,24 @@ def mask_losses(
     )[:, None].float()
     truth = targets.flat()[:, None]
     with torch.no_grad():
-        positions = uncertain_points(merged, points, oversampling, importance)
+        positions = uncertain_points(merged, points, oversampling, importance, generator)
         sampled_truth = sample_point(truth, positions, align_corners=False)[:, 0]
     sampled_logits = sample_point(merged, positions, align_corners=False)[:, 0]
-    count = _mean_count(len(merged), merged.device)
     return {
-        "mask": sigmoid_cross_entropy_loss(sampled_logits, sampled_truth, count),
-        "dice": dice_loss(sampled_logits, sampled_truth, count),
+        "mask": sigmoid_cross_entropy_loss(sampled_logits, sampled_truth, len(merged)),
+        "dice": dice_loss(sampled_logits, sampled_truth, len(merged)),
     }
 
 
-def uncertain_points(logits: Tensor, points: int, oversampling: float, importance: float) -> Tensor:
+def uncertain_points(
+    logits: Tensor, points: int, oversampling: float, importance: float, generator: torch.Generator | None = None
+) -> Tensor:
     """Random points (x, y) in [0, 1]^2, mostly where logits [M, 1, h, w] are nearest to zero: float [M, points, 2]."""
-    candidates = torch.rand(len(logits), int(points * oversampling), 2, device=logits.device)
+    number = int(points * oversampling)
+    candidates = torch.rand(len(logits), number, 2, generator=generator, device=logits.device)
     uncertainty = -sample_point(logits, candidates, align_corners=False)[:, 0].abs()
     count = int(importance * points)
     chosen = uncertainty.topk(count, 1).indices
     points_kept = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-    return torch.cat([points_kept, torch.rand(len(logits), points - count, 2, device=logits.device)], 1)
-
-
-def _mean_count(count: int, device: torch.device) -> int:
-    """The mean number of masks in a process, so that every mask of a step has the same weight."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return max(count, 1)
-    total = torch.tensor(float(count), device=device)
-    torch.distributed.all_reduce(total)
-    return max(float(total) / torch.distributed.get_world_size(), 1.0)  # type: ignore[return-value]
+    rest = torch.rand(len(logits), points - count, 2, generator=generator, device=logits.device)
+    return torch.cat([points_kept, rest], 1)

@@ -15,6 +15,7 @@ C = hidden_size channels, L pixels of a map, heads n of width d, P points of a q
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ from vng.models.dynamite.clicks import Dice, Prompts, corrective_clicks
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.losses_dynamite import Targets, mask_losses
 from vng.models.pixels import PixelLinear, pixel_linear, read_levels
-from vng.points import BACKGROUND
+from vng.points import BACKGROUND, Click
 
 LEVELS = 3  # maps at strides 32, 16 and 8
 SAMPLES = 4  # positions that a head of the pixel decoder samples in each map
@@ -54,6 +55,7 @@ class DynamiteOutput(ModelOutput):
     Attributes:
         loss: scalar, if there are targets.
         loss_terms: unweighted mask and dice loss of the final prediction.
+        loss_count: scalar, the number of masks over which losses are averaged.
         mask_logits: float [B, Q, h, w]; the queries of the prompts, then the learned background ones.
         owners: int64 [B, Q], object of each query, or BACKGROUND.
         auxiliary_logits: the same as `mask_logits` before each layer of the interactive encoder and after the last,
@@ -62,6 +64,7 @@ class DynamiteOutput(ModelOutput):
 
     loss: Tensor | None = None
     loss_terms: dict[str, Tensor] | None = None
+    loss_count: Tensor | None = None
     mask_logits: Tensor | None = None
     owners: Tensor | None = None
     auxiliary_logits: tuple[Tensor, ...] | None = None
@@ -76,6 +79,12 @@ class EncodedImage:
     small: tuple[Tensor, ...]  # [B, C, L] mask features at the size of each map
     keys: tuple[Tensor, ...]  # [B, n, L, d], one for each layer of the interactive encoder
     values: tuple[Tensor, ...]  # [B, n, L, d]
+
+    def of_image(self, b: int) -> EncodedImage:
+        """One of the images."""
+        parts = (self.maps, self.small, self.keys, self.values)
+        maps, small, keys, values = (tuple(x[b : b + 1] for x in part) for part in parts)
+        return EncodedImage(maps, self.pixels[b : b + 1], small, keys, values)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -486,6 +495,7 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         pixel_mask: Tensor | None = None,
         target_masks: Tensor | None = None,
         target_valid: Tensor | None = None,
+        seeds: Tensor | None = None,
         **_: object,
     ) -> DynamiteOutput:
         """Segment B images; with targets also compute the loss.
@@ -500,6 +510,8 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
             pixel_mask: bool [B, H, W], True where there is image; None: everywhere.
             target_masks: bool [B, K, H, W], without overlaps.
             target_valid: bool [B, K], False for padding; None: all are valid.
+            seeds: int64 [B], of the random rounds, clicks and loss points of each image, whose prompts are then used
+                without fillers: an image's loss does not depend on the others. None: as in the authors' program.
         """
         prompts = Prompts(points, times, owners, traced)
         image = self.encode_image(pixel_values)
@@ -510,31 +522,51 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         if target_valid is None:
             target_valid = torch.ones_like(target_masks[:, :, 0, 0])
         targets = Targets(target_masks, target_valid, pixel_mask)
+        if seeds is not None:
+            return self._one_by_one(image, prompts, targets, seeds)
         if self.training:
-            prompts = self._corrected(image, prompts, targets)
+            prompts = self._corrected(image, prompts, targets, random.Random(int(torch.randint(2**31, ()))))
         output = self.transformer(image, prompts, auxiliary=True)
         output.loss, output.loss_terms = self._loss(output, targets)
+        output.loss_count = output.loss.new_tensor(targets.count)
         return output
 
+    def _one_by_one(self, image: EncodedImage, prompts: Prompts, targets: Targets, seeds: Tensor) -> DynamiteOutput:
+        """The loss of images that do not depend on each other: their masks' losses, averaged over all masks."""
+        sums: dict[str, Tensor] = {}
+        for b, seed in enumerate(seeds.tolist()):
+            encoded, own, truth = image.of_image(b), prompts.of_image(b), targets.of_image(b)
+            if self.training:
+                own = self._corrected(encoded, own, truth, random.Random(seed))
+            output = self.transformer(encoded, own, auxiliary=True)
+            generator = torch.Generator(image.pixels.device).manual_seed(seed)
+            loss, terms = self._loss(output, truth, generator)
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0) + value * truth.count
+        terms = {name: value / targets.count for name, value in sums.items()}
+        loss = terms.pop("loss")
+        return DynamiteOutput(loss=loss, loss_terms=terms, loss_count=loss.new_tensor(targets.count))
+
     @torch.no_grad()
-    def _corrected(self, image: EncodedImage, prompts: Prompts, targets: Targets) -> Prompts:
-        """The prompts after a random number of corrective rounds; random numbers come from torch's generator."""
-        rounds = int(torch.randint(self.config.most_rounds + 1, ()))
+    def _corrected(self, image: EncodedImage, prompts: Prompts, targets: Targets, draw: random.Random) -> Prompts:
+        """The prompts after a random number of corrective rounds."""
         truth, padding = targets.masks.cpu().numpy(), ~targets.pixel_mask.cpu().numpy()
         counts = targets.valid.sum(1).tolist()
-        for _ in range(rounds):
+        for _ in range(draw.randint(0, self.config.most_rounds)):
             output = self.transformer(image, prompts)
-            clicks = []
+            clicks: list[list[Click]] = []
             for b, (count, time) in enumerate(zip(counts, prompts.next_times(), strict=True)):
                 assert output.mask_logits is not None and output.owners is not None
                 logits = instance_logits(output.mask_logits[b], output.owners[b], count, image.size)
                 predicted = torch.stack([logits.argmax(0) == k for k in range(count)]).cpu().numpy()
-                dice = Dice(int(torch.randint(2**31, ())))
+                dice = Dice(draw.randrange(2**31))
                 clicks.append(corrective_clicks(predicted, truth[b, :count], padding[b], time, dice))
             prompts = prompts.with_clicks(clicks)
         return prompts
 
-    def _loss(self, output: DynamiteOutput, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(
+        self, output: DynamiteOutput, targets: Targets, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted losses of the final masks and of all those between the layers.
 
         The authors' program computes one auxiliary loss more than it has weights for, and so drops the one of the
@@ -545,7 +577,8 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
         terms: dict[str, Tensor] = {}
         total = output.mask_logits.new_zeros(())
         for logits in [output.mask_logits, *auxiliary]:
-            layer = mask_losses(logits, output.owners, targets, config.points, config.oversampling, config.importance)
+            sampling = (config.points, config.oversampling, config.importance)
+            layer = mask_losses(logits, output.owners, targets, *sampling, generator)
             total = total + config.mask_weight * layer["mask"] + config.dice_weight * layer["dice"]
             terms = terms or layer
         return total, {name: value.detach() for name, value in terms.items()}

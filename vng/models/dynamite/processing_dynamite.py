@@ -60,6 +60,7 @@ class TrainingSample:
     image: np.ndarray  # uint8 [H, W, 3]
     masks: np.ndarray  # bool [K, H, W], K >= 1, without overlaps
     clicks: tuple[Click | Trace, ...]  # see `initial_clicks`; every object has one at least
+    seed: int = 0  # of its corrective rounds and of the points at which its loss is read
 
     def __post_init__(self) -> None:
         if self.masks.shape[1:] != self.image.shape[:2]:
@@ -93,6 +94,7 @@ def batch_of(samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
         "traced": prompts.traced,
         "target_masks": masks,
         "target_valid": valid,
+        "seeds": torch.tensor([sample.seed for sample in samples]),
     }
 
 

@@ -37,6 +37,14 @@ class Targets:
         """Annotated frames that train boxes, or their absence, bool [M, T]; points give no boxes."""
         return self.annotated if self.evidence is None else self.annotated & ~self.evidence.by_points[:, None]
 
+    @property
+    def count(self) -> Tensor:
+        """Scalar, the number of frames in which an object is present, weighted; the reference divides losses by it.
+
+        The reference takes the mean over processes; here the training loop sums over a step (`loss_count`).
+        """
+        return (self.present.float() * self.weight[:, None]).sum()
+
     def __post_init__(self) -> None:
         m, t = self.present.shape
         assert self.masks.shape[:2] == self.annotated.shape == (m, t) and self.boxes.shape == (m, t, 4)
@@ -123,8 +131,7 @@ def losses(prediction: Prediction, targets: Targets, weights: dict[str, float]) 
     matched = match(prediction, targets, weights)
     index = torch.arange(len(matched), device=matched.device)
     weight = targets.weight
-    # The reference divides by the number of frames in which an object is present, over the batch.
-    count = (targets.present.float() * weight[:, None]).sum().clamp(min=1)
+    count = targets.count.clamp(min=1)
     truth = torch.zeros_like(prediction.logits)
     truth[index, :, matched] = targets.present.float()
     frame_weight = (targets.annotated.float() * weight[:, None])[..., None]

@@ -42,6 +42,7 @@ class ReferFormerOutput(ModelOutput):
     Attributes:
         loss: scalar, if there are targets.
         loss_terms: unweighted class, box, giou, mask, dice of the last layer.
+        loss_count: scalar, the number by which losses are divided where it is at least 1: frames that show an object.
         logits: float [B, N, T, Q], whether a query shows the object in a frame.
         boxes: float [B, N, T, Q, 4], (cx, cy, w, h) in [0, 1].
         masks: float [B, N, T, Q, h, w], mask logits.
@@ -50,6 +51,7 @@ class ReferFormerOutput(ModelOutput):
 
     loss: Tensor | None = None
     loss_terms: dict[str, Tensor] | None = None
+    loss_count: Tensor | None = None
     logits: Tensor | None = None
     boxes: Tensor | None = None
     masks: Tensor | None = None
@@ -689,7 +691,7 @@ class ReferFormerForVNG(PreTrainedModel):
                 assert target_xy is not None and target_verdicts is not None
                 counts, size = target_annotated.any(-1), tuple(target_masks.shape[-2:])
                 evidence = Evidence(target_kind[counts], target_xy[counts], target_verdicts[counts], size)  # type: ignore[arg-type]
-            result.loss, result.loss_terms = self._loss(
+            result.loss, result.loss_terms, result.loss_count = self._loss(
                 outputs, scene, target_masks, target_annotated, target_weight, evidence
             )
         return result
@@ -702,7 +704,7 @@ class ReferFormerForVNG(PreTrainedModel):
         annotated: Tensor,
         weight: Tensor | None,
         evidence: Evidence | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         counts = annotated.any(-1)  # [B, N]
         sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
         weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
@@ -723,7 +725,7 @@ class ReferFormerForVNG(PreTrainedModel):
             layer = Prediction(logits[counts].float(), boxes[counts].float(), mask_logits[counts].float())
             terms = losses(layer, targets, factors)
             total = total + sum(factors[name] * value for name, value in terms.items())
-        return total, {name: value.detach() for name, value in terms.items()}
+        return total, {name: value.detach() for name, value in terms.items()}, targets.count
 
 
 def _backbone(config: ReferFormerConfig) -> Any:

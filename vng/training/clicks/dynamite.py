@@ -37,7 +37,7 @@ class InteractiveSampler(ClickSampler):
         if not len(masks):  # all chosen ones are tiny or hidden
             masks = all_masks[all_masks.sum((1, 2)).argmax()][None]
         clicks = initial_clicks(masks, np.any(scene.masks, axis=0), dice)
-        return TrainingSample(scene.image, masks, tuple(clicks))
+        return TrainingSample(scene.image, masks, tuple(clicks), int(rng.integers(2**31)))
 
 
 def build_dynamite(recipe: DynamiteRecipe, opened: Mapping[Path, VngDataset]) -> Task:

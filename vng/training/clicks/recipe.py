@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import MixtureSettings, Recipe, Settings, known_sizes
+from vng.training.recipe import MixtureSettings, OptimizerSettings, Recipe, Settings, known_sizes
 
 
 class ClickDataSettings(MixtureSettings):
@@ -70,9 +70,16 @@ class DynamiteModelSettings(Settings):
         return known_sizes(value, DynamiteConfig)
 
 
+class DynamiteOptimizerSettings(OptimizerSettings):
+    """The optimizer, with the rate of the backbone; 0 freezes it."""
+
+    lr_backbone: float = Field(5e-5, ge=0)
+
+
 class DynamiteRecipe(Recipe):
     """One training run of DynaMITe; only the data settings of images apply, as its clicks are the authors'."""
 
     task: Literal["dynamite"] = "dynamite"
+    optimizer: DynamiteOptimizerSettings
     data: ClickDataSettings
     model: DynamiteModelSettings = DynamiteModelSettings()

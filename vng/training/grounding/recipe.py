@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import MixtureSettings, Recipe, Settings, known_sizes
+from vng.training.recipe import MixtureSettings, OptimizerSettings, Recipe, Settings, known_sizes
 
 GROUNDING_SUPERVISIONS = Literal["masks", "pseudo_masks", "points"]
 
@@ -64,10 +64,18 @@ class ModelSettings(Settings):
         return known_sizes(value, ReferFormerConfig)
 
 
+class GroundingOptimizerSettings(OptimizerSettings):
+    """The optimizer, with rates of the two encoders; 0 freezes one of them."""
+
+    lr_backbone: float = Field(5e-5, ge=0)
+    lr_text: float = Field(1e-5, ge=0)
+
+
 class GroundingRecipe(Recipe):
     """One training run of the narrative grounder."""
 
     task: Literal["grounding"] = "grounding"
+    optimizer: GroundingOptimizerSettings
     supervision: GROUNDING_SUPERVISIONS = "masks"  # pseudo_masks: Huberised; points: at points alone (both ours)
     data: DataSettings
     model: ModelSettings = ModelSettings()

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.grounding.model_card import write_card
-from vng.models.loading import load_strictly
+from vng.models.loading import find_model, load_strictly
 from vng.models.referformer.configuration_referformer import WITHOUT_SHAPE, ReferFormerConfig
 from vng.models.referformer.loading import load_model
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_model
@@ -99,6 +99,7 @@ def _point_stcn(backbone: str | dict[str, Any]) -> Stcn | None:
     """The trained STCN whose key encoder is a recipe's backbone; None if the backbone is another model."""
     if isinstance(backbone, dict):
         return None
+    backbone = str(find_model(backbone))
     config, _ = PretrainedConfig.get_config_dict(backbone)
     return load_strictly(Stcn, backbone) if config.get("model_type") == StcnConfig.model_type else None
 

@@ -74,6 +74,7 @@ class VosClipSampler(Dataset):
     Args:
         datasets: one for each source of the settings.
         radius: of the disc around a point that enters the value encoder as the object, pixels.
+        steps: of the training, in each of which an equal number of clips is used; None: one clip a step.
 
     Raises:
         DataError: a dataset without anything its supervision could train on.
@@ -87,9 +88,10 @@ class VosClipSampler(Dataset):
         radius: float,
         seed: int,
         length: int,
+        steps: int | None = None,
     ) -> None:
         self.datasets, self.settings, self.radius = datasets, settings, radius
-        self.seed, self.length = seed, length
+        self.seed, self.length, self.steps = seed, length, steps or length
         self._default = supervision
         self._cache: OrderedDict[tuple[int, int], _Drawing] = OrderedDict()
         self._videos = [
@@ -116,7 +118,7 @@ class VosClipSampler(Dataset):
 
     def __getitem__(self, index: int) -> VosClip:
         rng = np.random.default_rng([self.seed, index])
-        progress = index / self.length
+        progress = index * self.steps // self.length / self.steps  # the same for all clips of a step
         for choice in rng.permutation(len(self._videos)):
             drawing = self._drawing(*self._videos[int(choice)])
             for _ in range(TRIALS if drawing.references else 0):
@@ -299,9 +301,9 @@ def _point_rows(annotations: list[list[FrameAnnotation]]) -> tuple[np.ndarray, n
     return xy, verdicts
 
 
-def collate(clips: Sequence[VosClip]) -> dict[str, Tensor]:
-    """Clips of one size and length -> the arguments of `TrainedStcn`, objects and points padded."""
-    k = max(len(clip.prompts) for clip in clips)
+def collate(clips: Sequence[VosClip], objects: int = 1) -> dict[str, Tensor]:
+    """Clips of one size and length -> the arguments of `TrainedStcn`, objects (to `objects` at least) and points padded."""
+    k = max(objects, *(len(clip.prompts) for clip in clips))
     p = max(clip.verdicts.shape[2] for clip in clips)
 
     def padded(array: np.ndarray, axes: dict[int, int], value: float = 0) -> np.ndarray:
@@ -321,5 +323,5 @@ def collate(clips: Sequence[VosClip]) -> dict[str, Tensor]:
         "xy": torch.from_numpy(np.stack([padded(c.xy, {1: k, 2: p}) for c in clips])),
         "verdicts": torch.from_numpy(np.stack([padded(c.verdicts, {1: k, 2: p}, UNKNOWN) for c in clips])).long(),
         "robust": torch.tensor([c.robust for c in clips]),
-        "progress": torch.tensor([c.progress for c in clips]),
+        "progress": torch.tensor([c.progress for c in clips], dtype=torch.float64),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
+from vng.models.batch_norm import takes_statistics
 from vng.models.checkpoints import misfits
 from vng.models.layout import channels_last
 from vng.models.loading import load_or_raise, load_strictly
@@ -112,10 +114,10 @@ def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     model.config.takes_points = bool(supervisions & {"points", "hybrid"})
     model.config.takes_negatives = model.config.takes_points and recipe.data.negatives > 0
     model.config.reads_reference = recipe.loss.reference > 0
-    radius = float(model.config.point_radius)
+    steps, radius = recipe.optimizer.steps, float(model.config.point_radius)
 
     def samples(length: int) -> VosClipSampler:
-        return VosClipSampler(datasets, recipe.data, recipe.supervision, radius, recipe.seed, length)
+        return VosClipSampler(datasets, recipe.data, recipe.supervision, radius, recipe.seed, length, steps)
 
     samples(1).check()
 
@@ -123,7 +125,9 @@ def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
         assert isinstance(trained, TrainedStcn)
         trained.model.save_pretrained(folder)
 
-    return Task(TrainedStcn(channels_last(model), recipe.loss), samples, collate, save)
+    # Padding objects count in the statistics of batch norm, so their number must not depend on the batch.
+    least = recipe.data.objects if takes_statistics(model.train()) else 1
+    return Task(TrainedStcn(channels_last(model), recipe.loss), samples, partial(collate, objects=least), save)
 
 
 def _model(settings: StcnModelSettings) -> Stcn:
