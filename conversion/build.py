@@ -6,6 +6,7 @@ at any moment can resume with identical output. Data that cannot be used is repo
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -22,12 +23,14 @@ from conversion.options import BuildOptions, Engines
 from conversion.spool import Spool, SpoolWriter, is_intact, make_spool
 from vng.dataset import Video
 from vng.dataset_writer import DatasetWriter
-from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
+from vng.errors import PROBLEMS_FILE, DataError, Problem, printable, read_problems
 from vng.manifest import content_hash
 from vng.processes import Processes, current_processes, limited_threads
 
 SPOOL = "annotations.sqlite"
 NARRATIVES, POINTS = "narratives", "points"  # kinds of records in a spool
+# A full disk, too many open files, no memory: every further video would fail, too.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 SAMPLES = 4  # videos that a dry run converts to measure the speed
 
 
@@ -133,7 +136,7 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
         for index, name in enumerate(conversion.videos(spool), 1):
             if index in assigned:
                 if not writer.done(index):
-                    bar.set_postfix_str(name[:30], refresh=False)
+                    bar.set_postfix_str(printable(name[:30]), refresh=False)
                     writer.write(index, *_rows(conversion, spool, name, writer.out))
                 bar.update()
         bar.close()
@@ -152,9 +155,17 @@ def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[l
             path = ""
             if not embed and video.frames is not None:
                 path = os.path.relpath(Path(video.frames.source).resolve(), out.resolve())
+            if video.frames is not None:
+                problems += video.frames.notes
             rows.append(video.as_row(embed=embed, frames_path=path))
     except DataError as error:
         problems.append(error.problem)
+        rows = []
+    except OSError as error:  # of this video's own files: a folder in place of a file, no permission
+        if error.errno in _OF_THE_MACHINE:
+            raise
+        reason, cure = f"cannot be read ({error.strerror or error})", "check this file"
+        problems.append(Problem(str(error.filename or name), record=name, reason=reason, cure=cure))
         rows = []
     return rows, problems
 

@@ -237,16 +237,36 @@ def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
 _ALL = (
     Kind(
         name="point-vos",
-        summary="Point-VOS points and VidLN narratives: pseudo-masks from points",
+        summary="Point-VOS points: pseudo-masks and nouns with VidLN narratives, or points alone without",
         example=(
             "vng convert point-vos --points oops_train.json --narratives oops_train.jsonl --frames frames/oops_train "
-            "--out data/oops-vng"
+            "--out data/oops-vng\n"
+            "  vng convert point-vos --points oops_val.json --masks masks --frames frames/oops_val --out data/pv-oops-val"
         ),
-        home="conversion.narrated:point_vos_conversion",
+        home="conversion.pointed:point_vos_conversion",
         options=(
             Option(name="points", type=path, required=True, help="Point-VOS points: Oops JSON or Kinetics JSON lines"),
-            _NARRATIVES,
+            Option(
+                name="narratives",
+                type=path,
+                help="VidLN narratives; without them, all objects with their points and no pseudo-masks",
+            ),
             _FRAMES,
+            Option(
+                name="questions",
+                type=path,
+                help="VidLN's location questions of Oops: nouns are linked by question_hash, exactly, not by name",
+            ),
+            Option(
+                name="keep_unlinked",
+                flag=True,
+                help="keep objects that no noun is linked to, as points and masks alone",
+            ),
+            Option(
+                name="masks",
+                type=path,
+                help="true masks of evaluation frames: a folder OBJECT/FRAME.png, or JSON {object: {frame: RLE}}",
+            ),
             _nouns("auto"),
             *_AGREEMENT,
             Option(
@@ -458,6 +478,10 @@ _ALL = (
             Option(
                 name="trace_frames", type=path, help="instead of --narratives: a JSON object {object id: frame name}"
             ),
+            Option(
+                name="questions", type=path, help="instead of --narratives: VidLN's location questions, with --points"
+            ),
+            Option(name="points", type=path, help="the Point-VOS file of the dataset, which has the questions' hashes"),
         ),
     ),
 )

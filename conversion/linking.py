@@ -66,7 +66,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Link:
-    """A record linked to a noun; `how` is "name" or "name+trace"."""
+    """A record linked to a noun; `how` is "name", "name+trace" or "question"."""
 
     record: int
     noun: Noun
@@ -102,7 +102,7 @@ def link_records(
     size: tuple[int, int],
     n_frames: int,
     use_trace: bool = True,
-) -> tuple[list[Link], list[Problem]]:
+) -> tuple[list[Link], dict[int, Problem]]:
     """Link the records of one video to its nouns.
 
     A record whose name fits one noun, which no other record claims, is linked by name. Where several nouns or records
@@ -114,6 +114,9 @@ def link_records(
         size: (height, width) of the frames the points are in.
         n_frames: length of the video, which sets how close key frames and annotated frames must be.
         use_trace: False links by name alone.
+
+    Returns:
+        the links, and for each other record (by index) the reason.
     """
     nouns = nouns_of(video, source)
     fits = np.array(
@@ -122,21 +125,21 @@ def link_records(
     best = fits.max(1, initial=0)
     candidates = (fits > 0) & (fits == best[:, None])  # [records, nouns]
     links: list[Link] = []
-    problems: list[Problem] = []
+    reasons: dict[int, Problem] = {}
     for index, record in enumerate(records):
         own = np.flatnonzero(candidates[index])
         if not len(own):
-            problems.append(_problem(record, f"no noun of the narratives is called {record.object_name!r}"))
+            reasons[index] = _problem(record, f"no noun of the narratives is called {record.object_name!r}")
         elif len(own) == 1 and candidates[:, own[0]].sum() == 1:
             links.append(Link(index, nouns[own[0]], "name"))
         elif use_trace:
             won = [j for j in own if _winner(video, records, nouns[j], candidates[:, j], size, n_frames) == index]
             links += [Link(index, nouns[j], "name+trace") for j in won]
             if not won:
-                problems.append(_several(record, records, candidates, own, "and no mouse trace decides between them"))
+                reasons[index] = _several(record, records, candidates, own, "and no mouse trace decides between them")
         else:
-            problems.append(_several(record, records, candidates, own, "and mouse traces are not used"))
-    return links, problems
+            reasons[index] = _several(record, records, candidates, own, "and mouse traces are not used")
+    return links, reasons
 
 
 def _several(

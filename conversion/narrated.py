@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from conversion.build import NARRATIVES, POINTS, Conversion
-from conversion.formats import point_vos, vidln
-from conversion.formats.point_vos import PointRecord
-from conversion.formats.points import read_points
+from conversion.build import NARRATIVES, Conversion
+from conversion.formats import vidln
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
-from conversion.linking import Link, Noun, NounSource, link_records, noun_source, nouns_of
+from conversion.linking import Noun, NounSource, noun_source, nouns_of
 from conversion.options import BuildOptions, Engines
 from conversion.pseudo_masks import PointedObject, make_pseudo_masks
 from conversion.spool import Item, Spool, SpoolWriter
@@ -25,11 +23,11 @@ from vng.narratives import Expression, Narrative
 from vng.points import POSITIVE, Points
 
 
-def _open_video(name: str, root: Path) -> Frames:
+def open_video(name: str, root: Path) -> Frames:
     return open_frames(find_frames(root, name))
 
 
-def _assemble(
+def assemble(
     video: VidLN,
     frames: Frames,
     objects: tuple[VideoObject, ...],
@@ -54,100 +52,12 @@ def _assemble(
     )
 
 
-def point_vos_video(
-    video: VidLN,
-    records: Sequence[PointRecord],
-    root: Path,
-    source: NounSource,
-    options: BuildOptions,
-    engines: Engines,
-    problems: list[Problem],
-) -> list[Video]:
-    """The row of a video with Point-VOS records: objects are linked to nouns and segmented from their points.
-
-    Args:
-        video, records: narratives of the video, and points of its objects.
-        root: folder of all videos' frames.
-        source: the source of nouns.
-        options: settings of the conversion.
-        engines: segmenter and propagator.
-        problems: receives data that cannot be used.
-
-    Returns:
-        One row; none where no object is left.
-
-    Raises:
-        DataError: the whole video cannot be used.
-    """
-    frames = _open_video(video.video_id, root)
-    links, open_records = link_records(video, records, source, frames.size, len(frames), options.use_trace)
-    problems += open_records
-    linked = sorted({link.record for link in links})
-    located = {i: _locate(records[i], frames, problems) for i in linked}
-    used = [i for i in linked if located[i] is not None]
-    if not used:
-        return []
-    frames, shift = _wanted_frames(frames, [located[i] for i in used], options.propagator is not None)
-    how = {link.record: link.how for link in links}
-    objects = [
-        PointedObject(records[i].key, records[i].object_name, _moved(located[i], shift), link=how[i]) for i in used
-    ]
-    segmented = _pseudo_masks(frames, objects, options, engines, problems)
-    segmented = _agreeing(segmented, {records[i].key: records[i] for i in used}, options.min_agreement, problems)
-    kept = {item.object_id for item in segmented}
-    expressions = [
-        Expression(link.noun.narrative, link.noun.start, link.noun.end, records[link.record].key)
-        for link in sorted(links, key=_link_order)
-        if records[link.record].key in kept
-    ]
-    return [_assemble(video, frames, segmented, expressions, options, records[0].split)] if segmented else []
-
-
-def _link_order(link: Link) -> tuple[int, int, int]:
-    return link.noun.narrative, link.noun.start, link.record
-
-
-def _locate(record: PointRecord, frames: Frames, problems: list[Problem]) -> Points | None:
-    """A record's points with frame indices; frames are looked up by name, or by number in a video file."""
-    index, xy, label = [], [], []
-    missing: dict[str, int] = {}
-    for point in record.points:
-        place = None if point.frame_id is None else frames.index_of(point.frame_id)
-        if place is None:
-            missing[str(point.frame_id)] = missing.get(str(point.frame_id), 0) + 1
-            continue
-        index.append(place)
-        xy.append((point.x, point.y))
-        label.append(point.label)
-    for name, count in missing.items():
-        reason = f"frame {name!r} is not in {frames.source} ({count} points)"
-        problems.append(record.problem("frame_id", reason, "extract all frames of the video"))
-    if not index:
-        problems.append(record.problem("annotated_points", "no point lies in an existing frame"))
-        return None
-    points = Points.of_lists(index, xy, label)
-    if not (points.label == POSITIVE).any():
-        problems.append(record.problem("annotated_points", "no positive point: nothing to segment"))
-        return None
-    return points
-
-
-def _wanted_frames(frames: Frames, points: Sequence[Points | None], all_frames: bool) -> tuple[Frames, np.ndarray]:
-    """The frames of the row (all, or only those with points), and a map from old to new frame index."""
-    if all_frames:
-        return frames, np.arange(len(frames))
-    kept = sorted({int(t) for p in points if p is not None for t in p.frame})
-    shift = np.full(len(frames), -1)
-    shift[kept] = np.arange(len(kept))
-    return frames.subset(kept), shift
-
-
-def _moved(points: Points | None, shift: np.ndarray) -> Points:
+def moved(points: Points | None, shift: np.ndarray) -> Points:
     assert points is not None
     return Points(shift[points.frame], points.xy, points.label)
 
 
-def _pseudo_masks(
+def pseudo_masks(
     frames: Frames, objects: list[PointedObject], options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> tuple[VideoObject, ...]:
     """Masks of all objects; objects with invalid points are reported and left out."""
@@ -165,26 +75,11 @@ def _pseudo_masks(
     return ()
 
 
-def _agreeing(
-    objects: tuple[VideoObject, ...], records: Mapping[str, PointRecord], least: float, problems: list[Problem]
-) -> tuple[VideoObject, ...]:
-    """The objects whose point agreement is high enough; the others are reported as notes."""
-    kept = []
-    for item in objects:
-        share = item.quality.point_agreement
-        if share is None or share >= least:
-            kept.append(item)
-        else:
-            reason = f"left out: point agreement {share:.3f} of {item.quality.n_held_out} points is below {least:g}"
-            problems.append(replace(records[item.object_id].problem("", reason), kind="note"))
-    return tuple(kept)
-
-
 def vidln_video(
     video: VidLN, root: Path, source: NounSource, options: BuildOptions, engines: Engines, problems: list[Problem]
 ) -> list[Video]:
     """The row of a video with narratives only: each noun's mouse trace is an object; arguments as `point_vos_video`."""
-    frames = _open_video(video.video_id, root)
+    frames = open_video(video.video_id, root)
     places = [frames.index_of(name) for name in video.keyframe_names]
     objects: list[PointedObject] = []
     expressions: list[Expression] = []
@@ -211,9 +106,9 @@ def vidln_video(
     shift = np.full(len(frames), -1)
     shift[kept] = np.arange(len(kept))
     chosen = frames.subset(kept)
-    objects = [replace(item, points=_moved(item.points, shift)) for item in objects]
+    objects = [replace(item, points=moved(item.points, shift)) for item in objects]
     segmented = _trace_masks(video, chosen, objects, options, engines, problems)
-    return [_assemble(video, chosen, segmented, expressions, options, "train")]
+    return [assemble(video, chosen, segmented, expressions, options, "train")]
 
 
 def segmented_video(video: Video, options: BuildOptions, engines: Engines, problems: list[Problem]) -> list[Video]:
@@ -222,7 +117,7 @@ def segmented_video(video: Video, options: BuildOptions, engines: Engines, probl
     objects = [
         PointedObject(i.object_id, i.name, i.points, link=i.quality.link) for i in video.objects if len(i.points)
     ]
-    segmented = _pseudo_masks(frames, objects, options, engines, problems)
+    segmented = pseudo_masks(frames, objects, options, engines, problems)
     low = options.min_agreement
     agreeing = tuple(i for i in segmented if i.quality.point_agreement is None or i.quality.point_agreement >= low)
     for item in sorted({i.object_id for i in video.objects} - {i.object_id for i in agreeing}):
@@ -284,7 +179,7 @@ def _trace_masks(
         best = on_frame[chosen]
         inside = np.clip(best.xy, 0, [width - 1, height - 1])
         reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
-    segmented = _pseudo_masks(frames, reduced, options, engines, problems)
+    segmented = pseudo_masks(frames, reduced, options, engines, problems)
     for masked in segmented:
         if all(rle is None for rle in masked.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"
@@ -306,50 +201,18 @@ def _report_unused(video: VidLN, source: NounSource, problems: list[Problem]) ->
             problems.append(video.problem(f"actor_narratives[{index}].traces", reason, kind="note"))
 
 
-def point_vos_conversion(
-    options: BuildOptions, engines: Engines, *, points: Path, narratives: Path, frames: Path
-) -> Conversion:
-    """Point-VOS points and VidLN narratives -> a VNG dataset with pseudo-masks."""
-    nouns = noun_source(options.nouns)
-
-    def read(spool: SpoolWriter) -> None:
-        wanted = Wanted(options)
-        _spool_narratives(spool, narratives, wanted.video)
-        _spool_points(spool, points, wanted)
-        wanted.report_missing(spool, {NARRATIVES: narratives, POINTS: points})
-
-    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
-        (video,) = spool.items(NARRATIVES, name)
-        records = [point_vos.from_json(item.key, item.body, points, item.place) for item in spool.items(POINTS, name)]
-        return point_vos_video(_video(video, narratives), records, frames, nouns, options, engines, problems)
-
-    inputs = {"points": points, "narratives": narratives}
-    title = "Video Narrative Grounding from Point-VOS points"
-    return Conversion(
-        kind="point-vos",
-        title=title,
-        inputs=inputs,
-        options=options,
-        read=read,
-        make=make,
-        nouns=nouns.name,
-        having=POINTS,
-        engines=engines,
-    )
-
-
 def vidln_conversion(options: BuildOptions, engines: Engines, *, narratives: Path, frames: Path) -> Conversion:
     """VidLN narratives alone -> a VNG dataset: each noun's mouse trace becomes an object of its own."""
     nouns = noun_source(options.nouns)
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
-        _spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
+        spool_narratives(spool, narratives, lambda name: wanted.video(name) and wanted.listed_video(name))
         wanted.report_missing(spool, {NARRATIVES: narratives})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
         (video,) = spool.items(NARRATIVES, name)
-        return vidln_video(_video(video, narratives), frames, nouns, options, engines, problems)
+        return vidln_video(narrated_video(video, narratives), frames, nouns, options, engines, problems)
 
     title = "Video Narrative Grounding from mouse traces"
     return Conversion(
@@ -391,7 +254,7 @@ def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) 
     )
 
 
-def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:
+def spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:
     for video in vidln.read_vidln(path, spool.problem):
         if not wanted(video.video_id):
             continue
@@ -399,17 +262,5 @@ def _spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bo
             spool.problem(video.problem("video_id", "this video repeats: its first line is used"))
 
 
-def _spool_points(spool: SpoolWriter, path: Path, wanted: Wanted) -> None:
-    for record in read_points(path, spool.problem):
-        if record.video_name is None:
-            spool.problem(record.problem("video_name", "null: no video to take frames and narratives from"))
-        elif not wanted.video(record.video_id) or not wanted.listed_record(record):
-            continue
-        elif not spool.has(NARRATIVES, record.video_id):
-            spool.problem(record.problem("video_name", f"no narrative of video {record.video_id!r}"))
-        elif not spool.add(POINTS, record.video_id, Item(record.key, record.place, point_vos.as_json(record))):
-            spool.problem(record.problem("", "this key repeats: its first record is used"))
-
-
-def _video(item: Item, file: Path) -> vidln.VidLN:
+def narrated_video(item: Item, file: Path) -> vidln.VidLN:
     return vidln.from_json(item.body, file, item.place)

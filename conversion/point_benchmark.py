@@ -6,8 +6,11 @@ Rules for each object, in this order:
    the object is dropped.
 2. Some later frame has at least 3 positive points and 1 negative; else the object is dropped.
 3. The frame with the mouse trace, where it is known, comes after the reference frame; else the object is dropped.
-4. 3 frames, evenly spaced over those after the reference frame, are for evaluation; where the trace frame is not among
-   them, it replaces the one nearest to it.
+4. Up to 3 frames, evenly spaced over the frames with points of the object after the reference frame, are for evaluation;
+   where the trace frame is not among them, it replaces the one nearest to it.
+
+The rules are for raw annotations. The published validation file is their result: all points of an object lie on its
+reference frame. An object with points on one frame alone is taken as it is, with its true masks after that frame.
 
 The points of the reference frame and the true masks of the evaluation frames are kept; all else is unannotated. The
 paper's videos have one object each. Here a video keeps its frames from its earliest reference frame on, every object
@@ -20,20 +23,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from conversion.build import NARRATIVES, Conversion
-from conversion.formats.jsonio import Reader, load_json
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
 from conversion.options import BuildOptions
+from conversion.questions import Questions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
 from vng.errors import Problem, UsageError
 from vng.frames import evenly_spaced
 from vng.points import NEGATIVE, POSITIVE, Points
+from vng.records import Reader
+from vng.text_files import load_json
 
 OnProblem = Callable[[Problem], None]
 
@@ -59,11 +63,11 @@ class Placement:
     evaluation: tuple[int, ...]  # after the reference, in time order
 
 
-def place(points: Points, frames: int, trace: int | None, rules: BenchmarkRules = PAPER) -> Placement | str:
+def place(points: Points, trace: int | None, rules: BenchmarkRules = PAPER) -> Placement | str:
     """Returns the placement of one object, or the reason why it is dropped.
 
     Args:
-        points: points of the object over a video of `frames` frames.
+        points: raw points of the object, on several frames.
         trace: the frame with its mouse trace; None where that is unknown, and the rule about it is skipped.
     """
     positives, negatives = (Counter(points.of(label).frame.tolist()) for label in (POSITIVE, NEGATIVE))
@@ -79,11 +83,22 @@ def place(points: Points, frames: int, trace: int | None, rules: BenchmarkRules 
         return f"no frame after the reference frame has {wanted}"
     if trace is not None and trace <= reference:
         return "the frame with the mouse trace is not after the reference frame"
-    chosen = evenly_spaced(range(reference + 1, frames), rules.evaluation_frames)
+    annotated = sorted({int(t) for t in points.frame if t > reference})
+    chosen = evenly_spaced(annotated, rules.evaluation_frames)
     if trace is not None and trace not in chosen:
         chosen.remove(min(chosen, key=lambda t: abs(t - trace)))
         chosen = sorted([*chosen, trace])
     return Placement(reference, tuple(chosen))
+
+
+def published(item: VideoObject) -> Placement | None:
+    """The placement of an object that has the benchmark's form already: points on one frame, true masks after it."""
+    frames = {int(t) for t in item.points.frame}
+    if len(frames) != 1:
+        return None
+    (reference,) = frames
+    masks = () if item.has_pseudo_masks else enumerate(item.segmentations)
+    return Placement(reference, tuple(t for t, rle in masks if rle is not None and t > reference))
 
 
 def benchmark_video(
@@ -105,9 +120,9 @@ def benchmark_video(
     for item in video.objects:
         where = f"objects.{item.object_id}"
         trace = _trace_index(video, item.object_id, traces)
-        if traces is not None and trace is None:
+        if traces is not None and trace is None and published(item) is None:
             note(where, "the frame with its mouse trace is unknown or missing: the rule about it is skipped")
-        placement = place(item.points, len(video.frame_names), trace, rules)
+        placement = published(item) or place(item.points, trace, rules)
         if isinstance(placement, str):
             note(where, f"dropped: {placement}")
             continue
@@ -186,8 +201,31 @@ def narrated_trace_frames(video: Video, vidln: VidLN) -> dict[str, str]:
     return {name: vidln.keyframe_names[index] for name, index in best.items() if index is not None}
 
 
+def _check_traces(
+    narratives: Path | None, trace_frames: Path | None, questions: Path | None, points: Path | None
+) -> None:
+    """Raise UsageError for sources of mouse traces that do not go together."""
+    if sum(path is not None for path in (narratives, trace_frames, questions)) > 1:
+        raise UsageError("--narratives, --questions and --trace-frames all give the mouse traces: use one of them")
+    if (questions is None) != (points is None):
+        raise UsageError("--questions and --points go together: the points say which object has which question")
+
+
+def _listed_traces(trace_frames: Path | None, questions: Path | None, points: Path | None) -> dict[str, str] | None:
+    """Object id -> frame of its mouse trace, from one of the files; None without them."""
+    if questions is not None and points is not None:
+        return Questions(questions).trace_frames(points)
+    return None if trace_frames is None else read_trace_frames(trace_frames)
+
+
 def benchmark_conversion(
-    options: BuildOptions, *, source: Path, narratives: Path | None = None, trace_frames: Path | None = None
+    options: BuildOptions,
+    *,
+    source: Path,
+    narratives: Path | None = None,
+    trace_frames: Path | None = None,
+    questions: Path | None = None,
+    points: Path | None = None,
 ) -> Conversion:
     """A VNG dataset with points -> one in the benchmark's form.
 
@@ -196,23 +234,23 @@ def benchmark_conversion(
         source: folder of the dataset.
         narratives: the VidLN narratives that the dataset was converted from.
         trace_frames: a JSON object {object id: name of the frame with its mouse trace}, instead of `narratives`.
-            Without both, the rule about the mouse trace is skipped.
+        questions: VidLN's location questions, whose traces the annotators were shown, instead of `narratives`.
+            Without all three, the rule about the mouse trace is skipped.
+        points: the Point-VOS file of the dataset; it has the objects' questions.
     """
-    if narratives is not None and trace_frames is not None:
-        raise UsageError("--narratives and --trace-frames both give the mouse traces: use one of them")
+    _check_traces(narratives, trace_frames, questions, points)
     if options.link_frames:
         raise UsageError("--link-frames: a benchmark embeds its frames; omit this option")
-    dataset = source
-    videos = VngDataset(dataset)
+    videos = VngDataset(source)
     index = {name: i for i, name in enumerate(videos.video_ids)}
-    listed_traces = None if trace_frames is None else read_trace_frames(trace_frames)
+    listed_traces = _listed_traces(trace_frames, questions, points)
 
     def read(spool: SpoolWriter) -> None:
         wanted = Wanted(options)
         for name in index:
             if wanted.video(name) and wanted.listed_video(name):
                 spool.add(NARRATIVES, name, Item(name, "", None))
-        wanted.report_missing(spool, {NARRATIVES: dataset})
+        wanted.report_missing(spool, {NARRATIVES: source})
         for vidln in () if narratives is None else read_vidln(narratives, spool.problem):
             if spool.has(NARRATIVES, vidln.video_id):
                 frames = narrated_trace_frames(videos[index[vidln.video_id]], vidln)
@@ -224,19 +262,17 @@ def benchmark_conversion(
             traces = {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
         video = videos[index[name]]
         renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
-        row = benchmark_video(renamed, traces, problems.append, str(dataset))
+        row = benchmark_video(renamed, traces, problems.append, str(source))
         return [] if row is None else [row]
 
-    inputs = {"dataset": dataset / DATA_FOLDER}
-    inputs |= {"narratives": narratives} if narratives is not None else {}
-    inputs |= {"trace frames": trace_frames} if trace_frames is not None else {}
-    more: dict[str, Any] = {"rules": asdict(PAPER)}
+    given = {"narratives": narratives, "trace frames": trace_frames, "questions": questions, "points": points}
+    inputs = {"dataset": source / DATA_FOLDER} | {name: path for name, path in given.items() if path is not None}
     return Conversion(
         kind="point-benchmark",
-        title=f"{dataset.name}, benchmark",
+        title=f"{source.name}, benchmark",
         inputs=inputs,
         options=options,
         read=read,
         make=make,
-        more=more,
+        more={"rules": asdict(PAPER)},
     )

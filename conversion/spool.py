@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from vng.errors import Problem
+from vng.errors import Problem, surrogate_problem
+from vng.frames import name_problem
 
 _TABLES = """
 create table item (kind text, key text, video text, place text, body blob, primary key (kind, key));
@@ -41,7 +42,16 @@ class SpoolWriter:
         self._connection = connection
 
     def add(self, kind: str, video: str, item: Item) -> bool:
-        """Add one record about a video; returns False where one of this kind and key exists already."""
+        """Add one record about a video; returns False where one of this kind and key exists already.
+
+        A record whose name no database or file system holds is a problem instead.
+        """
+        for name, reason in ((video, video and name_problem(video)), (item.key, surrogate_problem(item.key))):
+            if reason:
+                self.problem(
+                    Problem(item.place or kind, record=name[:60], field="name", reason=reason, cure="rename it")
+                )
+                return True
         body = zlib.compress(json.dumps(item.body).encode(), 1)
         row = (kind, item.key, video, item.place, body)
         return self._connection.execute("insert or ignore into item values (?, ?, ?, ?, ?)", row).rowcount == 1

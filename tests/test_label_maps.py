@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.evaluation.vos.moving_discs import save
 from vng.errors import DataError
-from vng.label_maps import read_label_map
+from vng.label_maps import check_smoothed, read_label_map
 
 
 class TestReadPng:
@@ -37,3 +37,37 @@ class TestReadPng:
         path.write_bytes(whole[:start] + b"\0\0" + whole[start + 2 :])  # no stream of zlib
         with pytest.raises(DataError, match="cannot be read"):
             read_label_map(path, (13, 17))
+
+
+def disc(value: int = 255) -> np.ndarray:
+    image = np.zeros((90, 120), np.uint8)
+    cv2.circle(image, (60, 45), 25, value, -1)
+    return image
+
+
+class TestSmoothedEdges:
+    """A ramp of grey around a mask is not a row of objects."""
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            cv2.GaussianBlur(disc(), (0, 0), 0.5),
+            cv2.GaussianBlur(disc(), (0, 0), 6),
+            cv2.resize(disc(), (61, 47), interpolation=cv2.INTER_AREA),
+            cv2.resize(disc(200), (260, 190), interpolation=cv2.INTER_LINEAR),
+            cv2.imdecode(cv2.imencode(".jpg", disc())[1], cv2.IMREAD_GRAYSCALE),
+        ],
+        ids=["blurred", "very blurred", "shrunk", "enlarged, of 200", "as JPEG"],
+    )
+    def test_is_refused(self, image: np.ndarray) -> None:
+        with pytest.raises(DataError, match=r"a.png: \d+ values \(.*look like the smoothed edges.*threshold it at 128"):
+            check_smoothed(Path("a.png"), image)
+
+    def test_objects_are_no_ramp(self) -> None:
+        labels = np.zeros((90, 120), np.uint8)
+        labels[10:40, 10:60], labels[50:80, 50:90], labels[8:10, 10:60] = 100, 200, 150  # one thin object
+        thin = np.where(disc() > 0, 1, 0).astype(np.uint8)
+        thin[cv2.dilate(thin, np.ones((3, 3), np.uint8)) - thin > 0] = 255  # void around an object
+        many = (np.arange(90)[:, None] // 15 * 20 + np.arange(120) // 8).astype(np.uint8) * 2
+        for map_ in (labels, thin, many, disc(), np.zeros((9, 12), np.uint8)):
+            check_smoothed(Path("a.png"), map_)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vng import narratives
@@ -27,3 +29,30 @@ class TestNarratives:
         assert other == "Right ball moves right past the left box."
         assert [other[a:b] for a, b in moved] == ["ball", "box"]
         assert narratives.mirror(other, moved) == (text, spans)
+
+
+class TestPipelines:
+    """spaCy pipelines that cannot be loaded are errors with the cure."""
+
+    def test_a_component_that_is_not_installed(self, tmp_path: Path) -> None:
+        import spacy
+
+        spacy.blank("en").to_disk(tmp_path / "p")
+        config = (tmp_path / "p" / "config.cfg").read_text()
+        config = config.replace("pipeline = []", 'pipeline = ["transformer"]')
+        config += '\n[components.transformer]\nfactory = "curated_transformer"\n'
+        (tmp_path / "p" / "config.cfg").write_text(config)
+        with pytest.raises(UsageError, match=r"cannot be loaded .*curated_transformer.*pip install spacy-curated-tran"):
+            narratives.nouns_in("A parrot.", str(tmp_path / "p"))
+
+    def test_a_damaged_one(self, tmp_path: Path) -> None:
+        import spacy
+
+        spacy.blank("en").to_disk(tmp_path / "p")
+        (tmp_path / "p" / "config.cfg").write_text("[nlp]\nlang = nowhere\n")
+        with pytest.raises(UsageError, match=r"spaCy pipeline .*p' (cannot be loaded|is damaged)"):
+            narratives.nouns_in("A parrot.", str(tmp_path / "p"))
+
+    def test_none_of_the_name(self) -> None:
+        with pytest.raises(UsageError, match="no noun is marked: put brackets"):
+            narratives.nouns_in("A parrot.", "en_of_nowhere")

@@ -21,6 +21,7 @@ class TestPictures:
     def test_captions_and_grids(self) -> None:
         strip = caption_strip("A red ball\tmeets\nthe other ball. " * 4, [(6, 10)], 300)
         assert strip.shape[1:] == (300, 3) and (strip == colour(0)).all(-1).any()
+        assert caption_strip("x" * 100_000, [(0, 9)], 300).shape[0] < 1000
         tiles = [np.full((4, 5, 3), i, np.uint8) for i in range(5)]
         assert grid(tiles, 2).shape == (12, 10, 3) and grid(tiles[:1], 4).shape == (4, 5, 3)
 

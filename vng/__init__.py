@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vng.processes import bound_spinning
+
 __version__ = "0.2.0"
+bound_spinning()
 
 if TYPE_CHECKING:
     from vng import propagators, segmenters

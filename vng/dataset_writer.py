@@ -16,7 +16,17 @@ from tqdm import tqdm
 
 from vng.dataset import CARD, DATA_FOLDER, MANIFEST, PARTIAL, SHARD_NAME, Video, features
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
-from vng.manifest import check_folder, check_same, file_hash, read_manifest, to_json, versions, write_atomic
+from vng.frames import inside
+from vng.manifest import (
+    check_folder,
+    check_same,
+    claim_folder,
+    file_hash,
+    read_manifest,
+    to_json,
+    versions,
+    write_atomic,
+)
 from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
@@ -82,7 +92,7 @@ class DatasetWriter:
         self.partial = out / PARTIAL
         check_folder(out)
         if not read_only:
-            self.processes.on_main(lambda: _lock(out))
+            self.processes.on_main(lambda: claim_folder(out))
         self.complete = (out / DATA_FOLDER).exists()
         if self.complete and not (out / MANIFEST).exists():
             raise DataError(out, reason="this folder holds a dataset without a manifest", cure="choose another --out")
@@ -251,7 +261,9 @@ class DatasetWriter:
         ]
         manifest = {"settings": self.settings, "totals": totals, "versions": versions(), "shards": entries}
         write_atomic(self.out / MANIFEST, to_json(manifest))
-        write_atomic(self.out / CARD, dataset_card(title, description, totals, _count(s.split for s in shards)))
+        content = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
+        card = dataset_card(title, description, totals, _count(s.split for s in shards), content)
+        write_atomic(self.out / CARD, card)
         (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
         if lines:
             write_atomic(self.out / PROBLEMS_FILE, lines)
@@ -268,8 +280,12 @@ class DatasetWriter:
         """The shards of a finished dataset that are missing or differ from their hash in the manifest."""
         entries = read_manifest(self.out / MANIFEST).get("shards", ())
         for entry in tqdm(entries, desc="verify", unit="shard", disable=not progress):
-            shard = Shard(**entry)
-            path = self.out / DATA_FOLDER / shard.file
+            try:
+                shard = Shard(**entry)
+                path = inside(self.out / DATA_FOLDER, shard.file)
+            except (TypeError, AttributeError) as error:
+                cure = "delete the folder or choose another one"
+                raise DataError(self.out / MANIFEST, field="shards", reason="damaged", cure=cure) from error
             if not path.exists() or file_hash(path) != shard.sha256:
                 yield shard
 
@@ -301,31 +317,6 @@ class DatasetWriter:
         return {name: totals[name] for name in (*COUNTED, "problems")}
 
 
-_locks: dict[Path, int] = {}  # folders this process writes
-
-
-def _lock(out: Path) -> None:
-    """Lock a folder for this process; the system releases the lock when the process ends, for whatever reason."""
-    out.mkdir(parents=True, exist_ok=True)
-    if out.resolve() in _locks:
-        return
-    try:
-        import fcntl
-    except ImportError:  # not on this system: no locking
-        return
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        reason = "another run is writing here, or a process that is left of a killed run"
-        raise DataError(out, reason=reason, cure="wait for it or stop it") from error
-    except OSError:  # a file system without locks
-        os.close(folder)
-        return
-    _locks[out.resolve()] = folder
-
-
 def _count(names: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
@@ -345,8 +336,12 @@ def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int]) -> str:
-    """The dataset card: the YAML header that `load_dataset` reads, then contents and usage."""
+def dataset_card(title: str, description: str, totals: dict[str, int], shards: dict[str, int], content: str) -> str:
+    """The dataset card: the YAML header that `load_dataset` reads, then contents and usage.
+
+    The header holds a hash of the content: `datasets` keeps a copy of a folder that it has opened, and makes a new one
+    only where the header has changed.
+    """
     files = "".join(f"  - split: {split}\n    path: {DATA_FOLDER}/{split}-*.parquet\n" for split in sorted(shards))
     figures = "\n".join(f"| {name} | {value:,} |" for name, value in totals.items())
     return f"""---
@@ -358,6 +353,7 @@ tags:
 - video-object-segmentation
 configs:
 - config_name: default
+  description: "content {content[:16]}"
   data_files:
 {files}---
 

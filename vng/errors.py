@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, asdict, dataclass
@@ -30,9 +31,28 @@ class Problem:
     cure: str = ""  # how to fix it
     kind: str = "error"  # "error": left out of the result; "note": kept, or left out on purpose
 
+    def __post_init__(self) -> None:
+        # Texts come from files: half a character (a lone surrogate) cannot be written, and is shown as its code.
+        for name in ("file", "record", "field", "reason", "cure"):
+            if not (text := getattr(self, name)).isascii():
+                object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
+
     def __str__(self) -> str:
         place = ": ".join(part for part in (self.file, self.record, self.field) if part)
-        return f"{place}: {self.reason}" + (f"; {self.cure}" if self.cure else "")
+        return printable(f"{place}: {self.reason}" + (f"; {self.cure}" if self.cure else ""))
+
+
+def printable(text: str) -> str:
+    """A text with its control characters as codes (\\x1b): in a terminal they could hide or change other lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in text)
+
+
+def surrogate_problem(text: str) -> str:
+    """Why a text of a file cannot be written as UTF-8; "" where it can."""
+    whole = text.isascii() or text == text.encode("utf-8", "replace").decode()
+    return "" if whole else "contains half a character (a lone surrogate)"
 
 
 class VngError(Exception):
@@ -80,21 +100,50 @@ def read_problems(path: Path) -> list[Problem]:
     """Read a file written with `as_lines`; [] if it does not exist."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: names may contain other line separators
-    return [Problem(**json.loads(line)) for line in lines if line]
+    # Not splitlines: names may contain other line separators.
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [_read_problem(path, number, line) for number, line in enumerate(lines, 1) if line]
+
+
+def _read_problem(path: Path, number: int, line: str) -> Problem:
+    try:
+        fields = json.loads(line)
+        if isinstance(fields, dict) and all(isinstance(value, str) for value in fields.values()):
+            return Problem(**fields)
+        reason = "expected an object of strings"
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = f"this line is damaged ({type(error).__name__})"
+    raise DataError(path, record=f"line {number}", reason=reason, cure="run the same `vng convert` again")
 
 
 def summarise(problems: Iterable[Problem]) -> str:
-    """One line per reason with its count, most frequent first; names and numbers are replaced by "..."."""
+    """One line per reason with its count, most frequent first; names and numbers are replaced by "...".
+
+    A reason that occurs once stands with its file and record, others with those of the first.
+    """
+    problems = list(problems)
+    first: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        first.setdefault(_folded(problem), problem)
     counted = count_reasons(problems)
-    lines = [f"  {count} x {kind}: {reason}" for (kind, reason), count in counted[:MOST_REASONS]]
+    lines = []
+    for key, count in counted[:MOST_REASONS]:
+        kind, reason = key
+        if count == 1:
+            lines.append(f"  1 x {kind}: {first[key]}")
+        else:
+            place = ": ".join(part for part in (first[key].record, first[key].field) if part)
+            lines.append(printable(f"  {count} x {kind}: {reason}" + (f" (first: {place})" if place else "")))
     return "\n".join(lines + ["  ..."] * (len(counted) > MOST_REASONS))
+
+
+def _folded(problem: Problem) -> tuple[str, str]:
+    return problem.kind, re.sub(r"'[^']*'|\d+", "...", problem.reason.split(" (")[0])
 
 
 def count_reasons(problems: Iterable[Problem]) -> list[tuple[tuple[str, str], int]]:
     """((kind, reason), count), most frequent first; names and numbers in reasons are replaced by "..."."""
-    folded = ((problem.kind, re.sub(r"'[^']*'|\d+", "...", problem.reason.split(" (")[0])) for problem in problems)
-    return Counter(folded).most_common()
+    return Counter(map(_folded, problems)).most_common()
 
 
 class DataErrors(VngError):  # noqa: N818

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -21,6 +22,8 @@ from vng.dataset import Video
 from vng.errors import DataError
 
 VOID = 255
+MOST_USUAL = 32  # object numbers of usual label maps
+RIM = 3  # pixels, half the width of a smoothed edge
 MAX_NUMBER = 254
 NUMBERS_FILE = "objects.json"  # {object id: number}
 MODES = ("P", "L", "1")  # of Pillow: palette, 8-bit grey, 1-bit
@@ -69,6 +72,37 @@ def read_label_map(
             path, reason=reason, cure="pixel values must be object numbers, which a copy in colours has lost"
         )
     return pixels
+
+
+def check_smoothed(path: Path, labels: np.ndarray) -> None:
+    """Raise DataError where values are not object numbers but a ramp of grey: the smoothed edges of a mask.
+
+    A label map has areas of one value. A ramp is a rim, a few pixels wide, around an area of the largest value; where
+    it is wide, neighbours differ. Numbers up to `MOST_USUAL` are taken as objects without a look at their shapes.
+
+    Args:
+        path: the image, for the message.
+        labels: its values, uint8 [H, W].
+    """
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:]) + 1
+    between = values[:-1]
+    if not len(between) or values[-1] < 128 or between[-1] <= MOST_USUAL:
+        return
+    ramp, largest = (labels > 0) & (labels < values[-1]), labels == values[-1]
+    width = cv2.distanceTransform(np.pad(ramp, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()
+    away = cv2.distanceTransform((~largest).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    is_rim = width <= RIM and (away[ramp] <= 2 * RIM).mean() > 0.95
+    across, down = ramp[:, 1:] & ramp[:, :-1], ramp[1:] & ramp[:-1]
+    alike = (labels[:, 1:] == labels[:, :-1])[across].sum() + (labels[1:] == labels[:-1])[down].sum()
+    is_slope = len(between) >= 16 and alike < (across.sum() + down.sum()) / 2
+    # Of a lossy copy: values near 0 and near the largest.
+    is_noise = len(between) >= 8 and (np.minimum(labels[ramp], values[-1] - labels[ramp]) < 24).mean() > 0.8
+    if is_rim or is_slope or is_noise:
+        shown = ", ".join(map(str, between[:3])) + ", ..." * (len(between) > 3)
+        reason = (
+            f"{len(between)} values ({shown}) look like the smoothed edges of a mask of {values[-1]}, not like objects"
+        )
+        raise DataError(path, reason=reason, cure="threshold it at 128, and save it without smoothing")
 
 
 def has_palette(path: Path) -> bool:

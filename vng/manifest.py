@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vng.errors import DataError
 
+MOST_SHOWN = 60  # characters of a setting in a message
 _PACKAGES = ("vng", "torch", "transformers", "accelerate", "datasets", "pyarrow", "numpy", "opencv-python-headless")
 
 
@@ -68,7 +71,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The content of a manifest; raises DataError if it is damaged."""
     try:
         manifest = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
         raise DataError(path, reason="this manifest is damaged", cure="delete the folder or choose another one")
@@ -81,12 +84,72 @@ def check_same(manifest: Path, settings: dict[str, Any], out: Path) -> None:
         return
     earlier = read_manifest(manifest)["settings"]
     current = json.loads(to_json(settings))
-    different = [key for key in sorted({*earlier, *current}) if earlier.get(key) != current.get(key)]
-    if different:
-        key = different[0]
+    if difference := _first_difference(earlier, current):
+        key, before, now = difference
         raise DataError(
             out,
             field=key,
-            reason=f"an earlier run wrote here with {earlier.get(key)!r}, now {current.get(key)!r}",
+            reason=f"an earlier run wrote here with {before}, now {now}",
             cure="delete the folder or choose another one",
         )
+
+
+def _first_difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:
+    """(dotted name, value before, value now) of the first setting that differs, however deep; None where none does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            if found := _first_difference(before.get(key), now.get(key), f"{path}.{key}" if path else key):
+                return found
+        return None
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (own, other) in enumerate(zip(before, now, strict=True)):
+            if found := _first_difference(own, other, f"{path}.{index}"):
+                return found
+        return None
+    return None if before == now else (path, _shortened(before), _shortened(now))
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+_claims: dict[Path, int] = {}  # folders that this process writes
+
+
+def claim_folder(out: Path) -> None:
+    """Lock a folder for this process; the system releases the lock when the process ends, for whatever reason.
+
+    Raises DataError if another run writes there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if out.resolve() in _claims:
+        return
+    try:
+        import fcntl
+    except ImportError:  # not on this system: no locking
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        reason = "another run is writing here, or a process that is left of a killed run"
+        raise DataError(out, reason=reason, cure="wait for it or stop it") from error
+    except OSError:  # a file system without locks
+        os.close(folder)
+        return
+    _claims[out.resolve()] = folder
+
+
+@contextmanager
+def claimed_folder(out: Path) -> Iterator[None]:
+    """As `claim_folder`, for a block; the folder may be moved in it."""
+    key = out.resolve()
+    mine = key not in _claims
+    claim_folder(out)
+    try:
+        yield
+    finally:
+        if mine and key in _claims:
+            os.close(_claims.pop(key))

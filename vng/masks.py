@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 
 BoolArray = np.ndarray
 
-MOST_DIGITS = 10  # of a run, five bits each: enough for more pixels than any frame has
+MOST_PIXELS = 1 << 26  # of a mask (8192 x 8192); larger sizes are errors of the file
+MOST_DIGITS = 7  # of a run, five bits each: enough for a run or a difference of MOST_PIXELS
 BROKEN = "counts are truncated or hold a negative run"
 
 
@@ -98,31 +99,40 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
     if value is None:
         return None
     try:
-        height, width = (int(side) for side in value["size"])
+        height, width = value["size"]
         counts = value["counts"]
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"a segmentation requires size [h, w] and counts, got {str(value)[:80]}") from error
+    if not (is_side(height) and is_side(width) and height * width <= MOST_PIXELS):
+        reason = f"two whole numbers from 1, of at most {MOST_PIXELS} pixels together"
+        raise ValueError(f"size must be {reason}, got {str([height, width])[:80]}")
     if isinstance(counts, list):
-        if not all(isinstance(run, int) and run >= 0 for run in counts):
-            raise ValueError(f"uncompressed counts must be whole numbers, got {str(counts)[:40]}")
+        if not all(isinstance(run, int) and 0 <= run <= height * width for run in counts):
+            raise ValueError(f"uncompressed counts must be whole numbers up to the pixels, got {str(counts)[:40]}")
         if sum(counts) != height * width:
             raise ValueError(f"uncompressed counts sum to {sum(counts)}, size {height}x{width} needs {height * width}")
         coco = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         counts = coco["counts"]
     if isinstance(counts, bytes):
-        counts = counts.decode("ascii")
+        counts = counts.decode("ascii", "replace")
     if not isinstance(counts, str):
         raise ValueError(f"counts must be a string or a list, got {type(counts).__name__}")
-    filled = _compressed_length(counts)
+    filled = _compressed_length(counts, height * width)
     if filled != height * width:
         raise ValueError(f"counts fill {filled} pixels, size {height}x{width} has {height * width}")
     return RLE((height, width), counts)
 
 
-def _compressed_length(counts: str) -> int:
-    """Number of pixels that a compressed count string covers.
+def is_side(value: object) -> bool:
+    """Whether a value from a file is a possible height or width of a frame in pixels."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_PIXELS
 
-    pycocotools writes past its buffer if counts are too long, so they are checked before it reads them.
+
+def _compressed_length(counts: str, pixels: int) -> int:
+    """Number of pixels that a compressed count string covers, of a mask of `pixels`; raises ValueError.
+
+    pycocotools writes past its buffer if counts are too long, so they are checked before it reads them. Each run is
+    bounded before runs are added: a sum of numbers from outside could wrap around in 64 bits, and look right.
     """
     digits = _digits(counts)
     if (invalid := np.flatnonzero(digits >= 64)).size:
@@ -136,6 +146,8 @@ def _compressed_length(counts: str) -> int:
     runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
     if runs.min() < 0:
         raise ValueError(BROKEN)
+    if runs.max() > pixels:
+        raise ValueError(f"counts hold a run of {runs.max()} pixels, the mask has {pixels}")
     return int(runs.sum())
 
 

@@ -117,11 +117,32 @@ DEFAULT_PIPELINE = "en_core_web_sm"
 MARK = "put brackets around the nouns to ground, as in 'A [man] throws a [ball]'"
 
 
+# Components of published pipelines -> the packages that have them.
+_COMPONENTS = {"curated_transformer": "spacy-curated-transformers", "transformer": "spacy-transformers"}
+
+
 def load_pipeline(name: str = DEFAULT_PIPELINE) -> Any:
-    """A spaCy pipeline by name or path; raises OSError if there is none."""
+    """A spaCy pipeline by name or path.
+
+    Raises:
+        OSError: there is none. UsageError: it cannot be loaded here; the message has spaCy's reason and the cure.
+    """
     import spacy
 
-    return spacy.load(name)
+    try:
+        return spacy.load(name)
+    except OSError as error:
+        if "[E050]" in str(error):  # no pipeline of this name
+            raise
+        raise UsageError(f"spaCy pipeline {name!r} is damaged ({_reason(error)}); install it again") from error
+    except Exception as error:  # a missing component, an unknown language, a damaged file: spaCy raises many kinds
+        missing = next((component for component in _COMPONENTS if f"'{component}'" in str(error)), None)
+        cure = f"pip install {_COMPONENTS[missing]}" if missing else "install what it needs, or another pipeline"
+        raise UsageError(f"spaCy pipeline {name!r} cannot be loaded ({_reason(error)}); {cure}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def spacy_nouns(document: Any) -> list[tuple[int, int]]:

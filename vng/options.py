@@ -21,8 +21,8 @@ def text(value: Any) -> str:
 
 
 def path(value: Any) -> Path:
-    """A path."""
-    return Path(value)
+    """A path; "~" is the user's home folder, also where no shell has replaced it."""
+    return Path(value).expanduser()
 
 
 def positive(value: Any) -> int:

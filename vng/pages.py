@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vng.manifest import write_atomic
+
 
 def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
     """A caption as HTML with coloured nouns; all text is escaped."""
@@ -36,8 +38,7 @@ def render_page(path: Path, **content: Any) -> None:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(["html"])
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template("page.html").render(**content), encoding="utf-8")
+    write_atomic(path, environment.get_template("page.html").render(**content))
 
 
 def embed_image(image: np.ndarray | Path | bytes, quality: int = 85, webp: bool = False) -> str:

@@ -16,6 +16,8 @@ from vng.errors import VngError
 
 # At the end of a conversion processes wait for the slowest one; torch's default of 30 minutes is too short.
 _PATIENCE = timedelta(days=7)
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # how OpenMP's threads wait
+SPIN_COUNT = "8000"
 
 
 class StoppedElsewhere(VngError):  # noqa: N818
@@ -72,6 +74,16 @@ def current_processes() -> Processes:
     # Without cpu=True, processes of torchrun on a machine without an accelerator are not connected.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
     return Processes(state.process_index, state.num_processes)
+
+
+def bound_spinning() -> None:
+    """Let OpenMP's threads sleep soon when they wait for one another; to be called before torch is imported.
+
+    By default they spin for as long as they wait. Beside other work on the same cores, each then waits for a thread
+    that cannot run, and training takes many times as long. A user's own setting is kept. docs/training.md has figures.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
 def leave_processes() -> None:

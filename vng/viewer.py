@@ -24,6 +24,7 @@ from vng.points import NEGATIVE, POSITIVE, Points
 
 OUTLINE_COLUMNS, MOST_THICKNESS = 240, 5  # an outline is a pixel thicker for each so many columns of the picture
 DARK = (24, 24, 28)
+MOST_LINES = 40  # of a caption below a picture
 SHEET_TILE, OBJECT_TILE = 360, 380  # widths of the pictures of a sheet
 OPACITY = 0.2  # of the fill: light, so that a blue thing with a red mask stays blue
 _POINT_COLOURS = {POSITIVE: (60, 255, 90), NEGATIVE: (255, 60, 60)}  # ambiguous points are white
@@ -100,6 +101,8 @@ def caption_strip(
         colour_at |= dict.fromkeys(range(start, end), colours[index] if colours else colour(index))
     average = font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27
     lines = _wrap(description, max(8, int((width - 12) / average)))
+    if len(lines) > MOST_LINES:  # a very long caption would be higher than any film
+        lines = [*lines[: MOST_LINES - 1], (lines[MOST_LINES - 1][0], "...")]
     strip = Image.new("RGB", (width, line_height * len(lines) + 8), DARK)
     draw = ImageDraw.Draw(strip)
     for row, (start, text) in enumerate(lines):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from conversion.build import NARRATIVES, Conversion
 from conversion.formats.json_stream import iterate_json_list, iterate_json_sections
-from conversion.formats.jsonio import OnProblem, Reader, any_id
+from conversion.formats.jsonio import OnProblem
 from conversion.formats.official_vng import check_size
 from conversion.formats.youtube_vis import split_of
 from conversion.options import BuildOptions
@@ -33,6 +33,7 @@ from vng.errors import DataError, Problem
 from vng.frames import Frames, inside, open_frames
 from vng.masks import encode
 from vng.narratives import Expression, Narrative
+from vng.records import Reader, any_id
 
 NAME, SOURCE, JOIN = "COCO-PNG", "coco-panoptic", "+"
 LEFT_OUT = "its nouns are left out"
@@ -190,12 +191,14 @@ def _number(reader: Reader, field: str) -> int:
 def _spool_panoptic(spool: SpoolWriter, files: PngFiles, names: set[str]) -> None:
     """Spool image entries and segments of the images that have narratives, and all categories."""
     n_annotations = 0
-    categories = {}
+    categories: dict[str, Any] = {}
     for section, place, value in iterate_json_sections(files.panoptic, ("images", "annotations", "categories")):
         try:
             reader = Reader(value, files.panoptic, place)
             if section == "categories":
-                categories[any_id(reader, "id")] = value
+                key = any_id(reader, "id")
+                if categories.setdefault(key, value) != value:
+                    raise reader.error("id", f"category id {key} repeats", "give each category an id of its own")
                 continue
             name = image_name(reader, "id" if section == "images" else "image_id")
             if name in names:
@@ -233,7 +236,7 @@ class _Panoptic:
     @staticmethod
     def of(spool: Spool, name: str, file: Path) -> _Panoptic:
         (stored,) = spool.items(CATEGORIES, "")
-        categories = {key: Reader(value, file, stored.place) for key, value in stored.body.items()}
+        categories = {key: Reader(value, file, f"category {key}") for key, value in stored.body.items()}
         annotations = spool.items(SEGMENTS, name)
         if not annotations:
             raise DataError(
@@ -328,7 +331,7 @@ class _ImageReader:
                 raise noun.piece.error("segment_ids", reason, f"{LEFT_OUT}; check --panoptic")
             if segment.value.get("iscrowd") and not self.settings.keep_plurals:
                 return False
-            if not self.panoptic.category(segment).value.get("isthing") and not self.settings.keep_stuff:
+            if not self.settings.keep_stuff and not _is_thing(self.panoptic.category(segment)):
                 return False
         return True
 
@@ -351,12 +354,23 @@ class _ImageReader:
         return tuple(objects)
 
 
+def _is_thing(category: Reader) -> bool:
+    """Whether a category's segments are objects; raises DataError where the file does not say."""
+    value = category.value.get("isthing")
+    if value not in (0, 1):  # true and false among them
+        cure = "write 1 for things and 0 for stuff, or keep both with --keep-stuff"
+        raise category.error(
+            "isthing", "this key is missing" if value is None else f"expected 0 or 1, got {value!r:.20}", cure
+        )
+    return bool(value)
+
+
 def read_panoptic(path: Path) -> np.ndarray:
     """Segment ids int32 [H, W] of a panoptic PNG; raises DataError for an image that is missing, broken or not RGB."""
     try:
         with Image.open(path) as image:
             pixels = np.array(image)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             path, reason="missing or unreadable panoptic PNG", cure="fetch it, or check --panoptic-masks"
         ) from error

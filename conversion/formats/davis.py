@@ -23,12 +23,14 @@ from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, UsageError
-from vng.frames import ImageFolder, inside
+from vng.frames import ImageFolder, inside, same_form
 from vng.label_maps import NUMBERS_FILE, VOID, object_numbers, write_label_map
 from vng.manifest import to_json, write_atomic
 from vng.masks import RLE, decode_many
+from vng.text_files import read_text
 
 FPS = 24.0
+_FRAME_LINE = re.compile(r"/?JPEGImages/[^/]+/(?P<clip>[^/]+)/[^/]+\.jpg(\s|$)")
 NAME, SPLIT, ANNOTATIONS = "DAVIS", "train", "Annotations"
 
 
@@ -77,17 +79,23 @@ def image_set_file(root: Path, image_set: str) -> Path:
 
 
 def listed_clips(file: Path, clips: dict[str, Path], on_problem: Callable[[Problem], None]) -> list[str]:
-    """The clips named in an image set's list, in its order; names that are not among `clips` go to `on_problem`."""
+    """The clips named in an image set's list, in its order; names that are not among `clips` go to `on_problem`.
+
+    A line is a clip, or as in DAVIS 2016 a frame and its annotation: "/JPEGImages/480p/CLIP/00000.jpg /Annotations/...".
+    """
     names = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    forms = {same_form(name): name for name in clips}
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if not (name := line.strip()):
             continue
+        if pair := _FRAME_LINE.match(name):
+            name = pair["clip"]
         try:
             inside(file.parent, name)
-            if name not in clips:
+            if same_form(name) not in forms:
                 reason = f"clip {name!r} is not below JPEGImages/"
                 raise DataError(file, record=f"line {number}", reason=reason, cure="fetch the clip, or fix the list")
-            names.append(name)
+            names.append(forms[same_form(name)])
         except DataError as error:
             on_problem(error.problem)
     return list(dict.fromkeys(names))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from conversion.formats.jsonio import OnProblem
 from vng.errors import DataError
+from vng.text_files import beyond_limits, object_of
 
 T = TypeVar("T")
 
@@ -124,8 +125,8 @@ class _Window:
         self.path = path
         self.text, self.at = "", 0
         self._placed, self._place = 0, _Place()  # `_place` is the position of text[_placed] in the file
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._json = json.JSONDecoder(object_pairs_hook=object_of)
         try:
             self._file = path.open("rb")
         except FileNotFoundError as error:
@@ -220,7 +221,7 @@ class _Window:
                     raise self._error(reason, len(self.text) if ended else position) from error
             # Nested too deeply, or a number with too many digits.
             except (RecursionError, ValueError) as error:
-                raise self._error(str(error), self.at) from error
+                raise self._error(beyond_limits(error), self.at) from error
             else:
                 # A number that ends where the window ends may continue after it.
                 if end == len(self.text) and not isinstance(value, (dict, list, str)):

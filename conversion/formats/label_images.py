@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vng.label_maps import VOID, read_label_map
+from vng.label_maps import VOID, check_smoothed, read_label_map
 from vng.masks import RLE, encode
 
 Labels = Sequence[np.ndarray | None]  # per frame, uint8 [H, W] of object ids; None where unannotated
@@ -18,7 +18,9 @@ Void = tuple[RLE | None, ...]  # per frame, the unlabelled pixels; None where th
 
 def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Object ids of one frame, uint8 [H, W]; raises DataError for a missing or broken image, another size or kind."""
-    return read_label_map(path, size, noun="annotation", cure="fetch the clip again").astype(np.uint8)
+    labels = read_label_map(path, size, noun="annotation", cure="fetch the clip again").astype(np.uint8)
+    check_smoothed(path, labels)
+    return labels
 
 
 def object_ids(labels: Labels) -> list[int]:

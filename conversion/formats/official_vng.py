@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from conversion.build import NARRATIVES, Conversion
 from conversion.export_formats import ExportResult, export_folder
-from conversion.formats.jsonio import OnProblem, Reader, load_json, write_json
+from conversion.formats.jsonio import OnProblem, write_json
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject, video_from_row
 from vng.errors import DataError, Problem
-from vng.frames import Frames, find_frames, frame_number, open_frames
+from vng.frames import Frames, as_path, find_frames, frame_number, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
+from vng.records import Reader, any_id
+from vng.text_files import load_json
 
+UNIQUE = "give each video an id of its own"
 META, EXTRA, ORIG = "meta_expressions.json", "extra_masks.json", "orig_masks.json"
 OVIS_LEAK = (
     "OVIS-VNG train and test are both parts of OVIS train: a model trained on OVIS train has seen the test masks"
@@ -84,14 +87,17 @@ class _MaskFiles:
         self.problems: list[Problem] = []
         self.annotations: dict[str, tuple[str, Reader]] = {}  # by id, as text: ids exceed 2^32
         self.of_video: dict[str, list[str]] = {}  # video name -> ids, where the annotations have the name
-        self.infos: dict[tuple[str, Any], Reader] = {}
+        self.infos: dict[tuple[str, str], Reader] = {}  # by file and id
+        self.repeated: set[tuple[str, str]] = set()  # ids that several videos of a file have
         for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
             top = Reader(load_json(path), path, "")
-            for info in top.children("videos"):
-                self.infos.setdefault((source, info.value.get("id")), info)
+            for info in self._usable(top, "videos", path):
+                place = (source, any_id(info, "id"))
+                if self.infos.setdefault(place, info).value != info.value:
+                    self.repeated.add(place)
             ids = set()
-            for annotation in top.children("annotations"):
-                key = str(annotation.value.get("id"))
+            for annotation in self._usable(top, "annotations", path):
+                key = any_id(annotation, "id")
                 if key in ids:
                     reason = "this annotation id repeats: the first one is used"
                     self.problems.append(
@@ -111,15 +117,40 @@ class _MaskFiles:
         extra_infos = [info for (source, _), info in self.infos.items() if source == "extra_masks"]
         self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
 
+    def _usable(self, top: Reader, section: str, path: Path) -> list[Reader]:
+        """The records of a section that have an id; the others are problems."""
+        usable = []
+        for index, value in enumerate(top.get(section, list)):
+            try:
+                reader = Reader(value, path, f"{section}[{index}]")
+                any_id(reader, "id")
+                usable.append(reader)
+            except DataError as error:
+                self.problems.append(error.problem)
+        return usable
+
     def info_of(self, source: str, annotation: Reader) -> Reader | None:
-        """The video entry of an annotation, from its own file or else from the other."""
-        key = annotation.value.get("video_id")
+        """The video entry of an annotation, from its own file or else from the other.
+
+        Raises DataError where several videos have its id.
+        """
+        if annotation.value.get("video_id") is None:
+            return None
+        video = any_id(annotation, "video_id")
         other = "extra_masks" if source == "orig_masks" else "orig_masks"
-        return self.infos.get((source, key)) or self.infos.get((other, key))
+        for key in ((source, video), (other, video)):
+            if key in self.repeated:
+                raise annotation.error("video_id", f"several videos of this file have the id {video}", UNIQUE)
+            if key in self.infos:
+                return self.infos[key]
+        return None
 
 
 def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> Video:
-    names = tuple(str(name) for name in reader.get("frames", list))
+    names = tuple(
+        any_id(Reader({"": name}, reader.file, reader.record, f"frames[{i}]"), "")
+        for i, name in enumerate(reader.get("frames", list))
+    )
     narratives = tuple(
         Narrative(child.get("actor_name", str), child.get("description", str))
         for child in reader.children("actor_narratives")
@@ -174,7 +205,7 @@ def _read_expression(
         check_span(description, start, end)
     except ValueError as error:
         raise reader.error("noun_phrase_start_idx", str(error)) from error
-    key = str(reader.value.get("obj_id"))
+    key = any_id(reader, "obj_id")
     if key not in masks.annotations:
         raise reader.error("obj_id", f"object {key} is in neither mask file", "check --orig-masks and --extra-masks")
     if key not in objects:
@@ -200,7 +231,7 @@ def _segmentations(
         dense: list[RLE | None] = [None] * len(names)
         place = {frame_number(name): index for index, name in enumerate(names)}
         for file, rle in zip(files, rles, strict=True):
-            number = frame_number(PurePosixPath(str(file)).stem)
+            number = frame_number(as_path(str(file)).stem)
             if number not in place:
                 raise annotation.error("file_names", f"frame {file!r} is not among the video's frames")
             dense[place[number]] = rle
@@ -219,7 +250,7 @@ def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, in
                 return rle.size
         info = masks.info_of(item.source, masks.annotations[item.object_id][1])
         if info is not None:
-            return info.get("height", int), info.get("width", int)
+            return info.side("height"), info.side("width")
     return 0, 0
 
 
@@ -347,7 +378,11 @@ def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, 
 
 def official_id(object_id: str) -> int | str:
     """An id as in the official files: an integer where that is lossless (ids exceed 2^32)."""
-    return int(object_id) if object_id.isdecimal() and str(int(object_id)) == object_id else object_id
+    return (
+        int(object_id)
+        if len(object_id) <= 30 and object_id.isdecimal() and str(int(object_id)) == object_id
+        else object_id
+    )
 
 
 def vng_conversion(

@@ -25,12 +25,13 @@ import numpy as np
 from PIL import Image
 
 from conversion.export_formats import ExportResult, export_folder
-from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines
+from conversion.formats.jsonio import OnProblem, iterate_json_lines
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.label_maps import read_label_map
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
+from vng.records import Reader
 
 ANNOTATIONS, OBJECTS = "Annotations", "objects.jsonl"
 LABEL_TO_VALUE = {NEGATIVE: 1, POSITIVE: 2, AMBIGUOUS: 255}

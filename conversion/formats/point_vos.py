@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conversion.formats.jsonio import MOST, Reader, write_json_lines
+from conversion.formats.jsonio import write_json_lines
 from vng.errors import Problem
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
+from vng.records import MOST, Reader
 
 STATUS_TO_LABEL = {"ACCEPTED": POSITIVE, "REJECTED": NEGATIVE, "AMBIGUOUS": AMBIGUOUS}
 LABEL_TO_STATUS = {label: status for status, label in STATUS_TO_LABEL.items()}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from conversion.formats.json_stream import iterate_json_object
-from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines
+from conversion.formats.jsonio import OnProblem, iterate_json_lines
 from conversion.formats.point_vos import _ENTRY, PointRecord, from_json
 from vng.errors import DataError
+from vng.records import Reader
 
 _LONGEST_LINE = 1 << 24  # bytes; a longer first line is a whole file without line ends
 

@@ -26,7 +26,7 @@ from conversion.formats.davis import (
     listed_clips,
     read_davis_clip,
 )
-from conversion.formats.jsonio import OnProblem, Reader, load_json
+from conversion.formats.jsonio import OnProblem
 from conversion.formats.referring import Referring, read_expressions, with_expressions
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
@@ -34,11 +34,13 @@ from conversion.wanted import Wanted
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.frames import inside
+from vng.records import Reader
+from vng.text_files import load_json
 
 NAME = "Ref-DAVIS17"
 # Misspelt clip names in some lines of the text files -> names of the clips.
 MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
-_LINE = re.compile(r"(\S+)\s+(\d+)\s+(\S.*?)\s*")
+_LINE = re.compile(r"(\S+)\s+(\d{1,9})\s+(\S.*?)\s*")
 _QUOTES = '"“”'
 
 

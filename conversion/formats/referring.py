@@ -18,7 +18,7 @@ from typing import Any
 
 from conversion.build import NARRATIVES, Conversion
 from conversion.formats.json_stream import iterate_json_object
-from conversion.formats.jsonio import OnProblem, Reader, any_id, load_json, read_rles
+from conversion.formats.jsonio import OnProblem, read_rles
 from conversion.formats.label_images import object_ids, object_masks, read_labels
 from conversion.formats.official_vng import listed_frames
 from conversion.formats.youtube_vis import NULL_MEANS, SPLITS
@@ -31,6 +31,8 @@ from vng.errors import DataError, Problem, one_of
 from vng.frames import Frames, inside
 from vng.masks import RLE, empty, union
 from vng.narratives import Expression, Narrative
+from vng.records import Reader, any_id
+from vng.text_files import load_json
 
 MASKS, CATEGORIES = "masks", "categories"  # kinds of records in a spool
 WITHHELD = "withheld"  # source of an object without masks
@@ -211,8 +213,9 @@ def mevis_conversion(
     def fill(spool: SpoolWriter, owners: Mapping[str, str]) -> None:
         if files.masks is not None:
             for key, value in iterate_json_object(files.masks, lambda key, value: (key, value), spool.problem):
-                if key in owners:
-                    spool.add(MASKS, owners[key], Item(key, "", value))
+                if key in owners and not spool.add(MASKS, owners[key], Item(key, "", value)):
+                    reason = "this key repeats: the first one is used"
+                    spool.problem(Problem(str(files.masks), record=key, reason=reason, kind="note"))
 
     def objects(
         spool: Spool, name: str, video: ReferringVideo, frames: Frames, on_problem: OnProblem

@@ -6,19 +6,21 @@ Trace coordinates are normalised to [0, 1] and may lie slightly outside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conversion.formats.jsonio import OnProblem, Reader, iterate_json_lines, write_json_lines
+from conversion.formats.jsonio import OnProblem, iterate_json_lines, write_json_lines
 from vng.errors import Problem
 from vng.narratives import check_span
+from vng.records import Reader
 
 # In the publisher's code, the last word's segment has no end; this many milliseconds stand for it.
 _FOREVER_MS = 99_999_999
+_LAST_SINGLE = 0xFFFF  # characters above it are two units of UTF-16
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class VidLN:
     narratives: tuple[ActorNarrative, ...]
     file: str = field(default="", compare=False)  # source file, for messages
     line: str = field(default="", compare=False)
+    notes: tuple[Problem, ...] = field(default=(), compare=False)  # what a user should know of the record
 
     def problem(self, where: str, reason: str, kind: str = "error") -> Problem:
         """A problem with this video's record."""
@@ -78,7 +81,11 @@ class VidLN:
 
 def read_vidln(path: Path, on_problem: OnProblem | None = None) -> Iterator[VidLN]:
     """Read a VidLN file video by video; bad lines go to `on_problem`, or raise DataError where it is None."""
-    return iterate_json_lines(path, lambda value, place: from_json(value, path, place), on_problem)
+    for video in iterate_json_lines(path, lambda value, place: from_json(value, path, place), on_problem):
+        if on_problem is not None:
+            for note in video.notes:
+                on_problem(note)
+        yield video
 
 
 def write_vidln(videos: list[VidLN], path: Path) -> None:
@@ -95,6 +102,7 @@ def _parse(reader: Reader) -> VidLN:
     names = tuple(reader.items("keyframe_names", str))
     narratives = tuple(_parse_narrative(child, len(names)) for child in reader.children("actor_narratives"))
     annotator = reader.value.get("annotator_id", "")
+    notes = [_offset_note(child) for child in reader.children("actor_narratives")]
     return VidLN(
         vidln_id=reader.get("vidln_id", int),
         dataset_id=reader.get("dataset_id", str),
@@ -104,15 +112,17 @@ def _parse(reader: Reader) -> VidLN:
         narratives=narratives,
         file=str(reader.file),
         line=reader.record,
+        notes=tuple(note for note in notes if note is not None),
     )
 
 
 def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
     caption = reader.get("caption", str)
     spans = []
+    move = _offsets(reader)
     for index, span in enumerate(reader.get("noun_segments", list, default=[])):
         try:
-            start, end = (int(edge) for edge in span)
+            start, end = (move(edge) for edge in span)
             check_span(caption, start, end)
         except (TypeError, ValueError) as error:
             raise reader.error(f"noun_segments[{index}]", str(error)) from error
@@ -133,6 +143,64 @@ def _parse_narrative(reader: Reader, n_keyframes: int) -> ActorNarrative:
         noun_segments=tuple(spans),
         time_alignment=tuple(_parse_word(child, caption) for child in reader.children("time_alignment")),
     )
+
+
+def _offsets(reader: Reader) -> Callable[[Any], int]:
+    """Offsets of a narrative's spans -> characters of its caption.
+
+    Offsets count characters. Tools in a browser count UTF-16 units instead, where an emoji is two: such spans are off
+    by one after each emoji. They are taken as these units where that, and only that, makes all spans begin and end
+    with words.
+    """
+    caption = reader.get("caption", str)
+    if _cut_words(reader, caption, _character) and not _cut_words(reader, caption, _by_unit(caption)):
+        return _by_unit(caption)
+    return _character
+
+
+def _character(offset: Any) -> int:
+    if isinstance(offset, bool) or not isinstance(offset, int):
+        raise ValueError(f"expected two whole numbers, got {offset!r:.40}")
+    return offset
+
+
+def _by_unit(caption: str) -> Callable[[Any], int]:
+    """UTF-16 units -> characters of a caption; outside it, offsets stay."""
+    units = {0: 0}
+    count = 0
+    for index, character in enumerate(caption):
+        count += 2 if ord(character) > _LAST_SINGLE else 1
+        units[count] = index + 1
+    return lambda offset: units.get(_character(offset), len(caption) + 1)
+
+
+def _cut_words(reader: Reader, caption: str, move: Callable[[Any], int]) -> list[str]:
+    """The texts of the noun spans that begin or end within a word, or lie outside the caption."""
+    cut = []
+    for span in reader.get("noun_segments", list, default=[]):
+        try:
+            start, end = (move(edge) for edge in span)
+            check_span(caption, start, end)
+        except (TypeError, ValueError):
+            cut.append("")
+            continue
+        if any(0 < edge < len(caption) and caption[edge - 1 : edge + 1].isalnum() for edge in (start, end)):
+            cut.append(caption[start:end])
+    return cut
+
+
+def _offset_note(reader: Reader) -> Problem | None:
+    """What to tell about the offsets of a narrative; None for usual ones."""
+    move, caption = _offsets(reader), reader.get("caption", str)
+    cut = [text for text in _cut_words(reader, caption, move) if text]
+    if cut:
+        reason = f"noun spans cut a word: {', '.join(repr(text) for text in cut[:3])}"
+    elif move is not _character:
+        reason = "noun spans count UTF-16 units, not characters: they are moved accordingly"
+    else:
+        return None
+    field_ = f"{reader.path}.noun_segments"
+    return Problem(str(reader.file), record=reader.record, field=field_, reason=reason, kind="note")
 
 
 def _parse_traces(reader: Reader, n_keyframes: int) -> tuple[tuple[TracePoint, ...], ...]:
@@ -156,13 +224,15 @@ def _parse_traces(reader: Reader, n_keyframes: int) -> tuple[tuple[TracePoint, .
 
 def _parse_word(reader: Reader, caption: str) -> AlignedWord:
     start, end = reader.get("referenced_word_start_idx", int), reader.get("referenced_word_end_idx", int)
+    word = reader.get("referenced_word", str)
+    moved = tuple(_by_unit(caption)(edge) for edge in (start, end))
+    if caption[start:end] != word == caption[moved[0] : moved[1]]:  # offsets in UTF-16 units
+        start, end = moved
     try:
         check_span(caption, start, end)
     except ValueError as error:
         raise reader.error("referenced_word_start_idx", str(error)) from error
-    return AlignedWord(
-        reader.get("referenced_word", str), start, end, reader.get("start_ms", int), reader.get("end_ms", int)
-    )
+    return AlignedWord(word, start, end, reader.get("start_ms", int), reader.get("end_ms", int))
 
 
 def as_json(video: VidLN) -> dict[str, Any]:

@@ -11,25 +11,27 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TextIO
 
 from conversion.build import NARRATIVES, Conversion
 from conversion.export_formats import ExportResult, export_folder, write_frames
 from conversion.formats.json_stream import iterate_json_sections
-from conversion.formats.jsonio import Reader, any_id, read_rles
-from conversion.formats.official_vng import OVIS_LEAK, check_size, official_id
+from conversion.formats.jsonio import read_rles
+from conversion.formats.official_vng import OVIS_LEAK, UNIQUE, check_size, official_id
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, one_of
-from vng.frames import Frames, find_frames, inside, open_frames
-from vng.masks import RLE, area, bounding_box, empty
+from vng.frames import Frames, as_path, find_frames, inside, open_frames
+from vng.masks import MOST_PIXELS, RLE, area, bounding_box, empty
+from vng.records import Reader, any_id
 
 ANNOTATIONS, CATEGORIES = "annotations", "categories"  # kinds of records in a spool
 NULL_MEANS = ("unknown", "absent")
@@ -85,7 +87,7 @@ class VisVideo:
         """The entry at `place` of a file; raises DataError where it is invalid."""
         reader = Reader(value, file, place)
         key = any_id(reader, "id")
-        paths = [PurePosixPath(name) for name in reader.items("file_names", str)]
+        paths = [as_path(name) for name in reader.items("file_names", str)]
         folders = {str(path.parent) for path in paths}
         if not paths:
             raise reader.error("file_names", "no frame of this video")
@@ -101,10 +103,10 @@ class VisVideo:
         folder = name if folder == "." else folder
         for part in (name, folder):
             inside(file, part)
-        for side in ("height", "width"):
-            if reader.get(side, int) < 1:
-                raise reader.error(side, f"expected a positive number of pixels, got {reader.value[side]}")
-        return VisVideo(name, key, folder, names, reader.value["height"], reader.value["width"])
+        height, width = reader.side("height"), reader.side("width")
+        if height * width > MOST_PIXELS:
+            raise reader.error("height", f"frames of {height}x{width}, at most {MOST_PIXELS} pixels are read")
+        return VisVideo(name, key, folder, names, height, width)
 
 
 def vis_conversion(
@@ -165,25 +167,29 @@ def split_of(file: Path) -> str:
 def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
     """Spool a file in two passes, since annotations may come before their videos."""
     ids: dict[str, bool] = {}  # video id -> whether it is selected
+    entries: list[tuple[str, Any, VisVideo]] = []
     categories: dict[str, str] = {}
     for section, place, value in iterate_json_sections(file, ("videos", CATEGORIES)):
         try:
             if section == CATEGORIES:
-                reader = Reader(value, file, place)
-                categories[any_id(reader, "id")] = reader.get("name", str)
-                continue
-            entry = VisVideo.of(value, file, place)
-            ids[entry.key] = wanted.video(entry.name) and wanted.listed_video(entry.name)
-            if ids[entry.key] and not spool.add(NARRATIVES, entry.name, Item(entry.name, place, value)):
-                raise DataError(
-                    file,
-                    record=place,
-                    field="file_names",
-                    reason=f"video {entry.name!r} repeats",
-                    cure="the first one is used",
-                )
+                _add_category(categories, Reader(value, file, place))
+            else:
+                entries.append((place, value, VisVideo.of(value, file, place)))
         except DataError as error:
             spool.problem(error.problem)
+    uses = Counter(key for key, _ in {(entry.key, entry.name) for _, _, entry in entries})
+    for place, value, entry in entries:
+        use = wanted.video(entry.name) and wanted.listed_video(entry.name)
+        if uses[entry.key] > 1:
+            reason = f"{entry.name!r} and another video have the id {entry.key}: annotations cannot be told apart"
+            spool.problem(Problem(str(file), record=place, field="id", reason=reason, cure=UNIQUE))
+            continue
+        ids[entry.key] = use
+        if use and not spool.add(NARRATIVES, entry.name, Item(entry.name, place, value)):
+            reason = f"video {entry.name!r} repeats"
+            spool.problem(
+                Problem(str(file), record=place, field="file_names", reason=reason, cure="the first one is used")
+            )
     spool.add(CATEGORIES, "", Item("all", CATEGORIES, categories))
     count = 0
     for _, place, value in iterate_json_sections(file, (ANNOTATIONS,)):
@@ -197,10 +203,17 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
     wanted.report_missing(spool, {NARRATIVES: file})
 
 
+def _add_category(categories: dict[str, str], reader: Reader) -> None:
+    key, name = any_id(reader, "id"), reader.get("name", str)
+    if categories.setdefault(key, name) != name:
+        reason = f"category id {key} repeats: its objects are named {categories[key]!r}"
+        raise reader.error("id", reason, "give each category an id of its own")
+
+
 def _spool_annotation(spool: SpoolWriter, reader: Reader, ids: dict[str, bool]) -> None:
     key, video = any_id(reader, "id"), any_id(reader, "video_id")
     if video not in ids:
-        raise reader.error("video_id", f"no video with id {video} in this file")
+        raise reader.error("video_id", f"no usable video of this file has the id {video}")
     if ids[video] and not spool.add(ANNOTATIONS, video, Item(key, reader.record, reader.value)):
         reason = f"annotation id {key} repeats: the first one is used"
         spool.problem(Problem(str(reader.file), record=reader.record, field="id", reason=reason, kind="note"))

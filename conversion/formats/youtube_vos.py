@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from conversion.build import NARRATIVES, Conversion
-from conversion.formats.jsonio import Reader, load_json
 from conversion.formats.label_images import Labels, Void, object_ids, object_masks, read_labels, void_masks
 from conversion.options import BuildOptions
 from conversion.simulated_points import SimulationSettings, simulate_points, simulation_settings
@@ -29,6 +28,8 @@ from vng.errors import DataError, Problem
 from vng.frames import ImageFolder, frame_number, inside
 from vng.label_maps import VOID
 from vng.masks import area
+from vng.records import Reader
+from vng.text_files import load_json
 
 CAMERA_FPS = 30.0  # frame rate of all frames
 NAME, META = "YouTube-VOS", "meta.json"
@@ -101,7 +102,7 @@ def meta_objects(entry: Any, file: Path, video: str) -> list[MetaObject]:
     items = []
     for key in objects.value:
         reader = objects.child(key)
-        if not (key.isascii() and key.isdigit() and 0 < int(key) < VOID):
+        if not (key.isascii() and key.isdigit() and len(key) <= 3 and 0 < int(key) < VOID):
             raise reader.error("", f"expected an object id in 1..{VOID - 1}, got {key!r}")
         frames = reader.items("frames", str)
         if not frames:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from conversion.formats.jsonio import load_json, write_json
+from conversion.formats.jsonio import write_json
 from conversion.formats.official_vng import write_trio
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
 from conversion.formats.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
@@ -38,6 +38,7 @@ from vng.manifest import check_folder
 from vng.masks import decode, encode
 from vng.narratives import Expression, Narrative
 from vng.points import AMBIGUOUS, NEGATIVE, POINT_FRAMES, POSITIVE, point_distance, sample_in_mask
+from vng.text_files import load_json
 
 KEY_FRAMES = 10
 CANDIDATES = {"foreground": 7, "background": 10, "uncertain": 3}  # per frame and object, Point-VOS App. B
@@ -295,18 +296,23 @@ def _annotate_points(
 
 
 def _candidates(mask: np.ndarray, distance: float, rng: np.random.Generator) -> list[tuple[np.ndarray, str]]:
-    """Candidate positions of one frame: inside, outside, near the outline; at least `distance` apart within a kind."""
+    """Candidate positions of one frame: inside, outside, near the outline; all at least `distance` apart.
+
+    Point-VOS, App. B: all 20 mutually, so that no pixel gets two verdicts.
+    """
     band = np.zeros_like(mask)
     if mask.any():
         kernel = np.ones((5, 5), np.uint8)
         grown = cv2.dilate(mask.view(np.uint8), kernel) > 0
         band = grown & ~(cv2.erode(mask.view(np.uint8), kernel) > 0)
     regions = {"foreground": mask, "background": ~mask, "uncertain": band}
-    return [
-        (position, kind)
-        for kind, count in CANDIDATES.items()
-        for position in sample_in_mask(regions[kind], count, distance, rng)
-    ]
+    rows, columns = np.indices(mask.shape)
+    free, chosen = np.ones(mask.shape, bool), []
+    for kind, count in CANDIDATES.items():
+        for x, y in sample_in_mask(regions[kind] & free, count, distance, rng):
+            free &= np.hypot(columns - x, rows - y) >= distance
+            chosen.append((np.array([x, y]), kind))
+    return chosen
 
 
 def _verdict(

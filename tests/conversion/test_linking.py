@@ -22,7 +22,7 @@ class TestLinking:
 
     def link(self, records: list[PointRecord], clip: VidLN, **options: object) -> tuple[dict, list[Problem]]:
         links, problems = link_records(clip, records, self.source, (H, W), T, **options)  # type: ignore[arg-type]
-        return {(records[x.record].key, x.noun.start): x.how for x in links}, problems
+        return {(records[x.record].key, x.noun.start): x.how for x in links}, list(problems.values())
 
     def test_one_noun_one_record(self) -> None:
         clip = video(narrative(nouns=((6, 10),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,17 @@ def write_dataset(path: Path, *videos: Video) -> None:
 
 class TestPlace:
     def test_reference_and_evaluation_frames(self) -> None:
-        assert place(points(GOOD), T, None) == Placement(2, (3, 5, 8))  # of 3 to 8
+        assert place(points(GOOD), None) == Placement(2, (3, 5, 8))  # 7 has no points
+
+    def test_only_frames_with_points_are_evaluated(self) -> None:
+        assert place(points([(7, 0), (0, 0), (3, 1), (0, 0), (0, 2)]), None) == Placement(0, (2, 4))
 
     @pytest.mark.parametrize(("trace", "frames"), [(3, (3, 5, 8)), (4, (4, 5, 8)), (5, (3, 5, 8)), (7, (3, 5, 7))])
     def test_the_trace_frame_takes_the_place_of_the_nearest(self, trace: int, frames: tuple[int, ...]) -> None:
-        assert place(points(GOOD), T, trace) == Placement(2, frames)
+        assert place(points(GOOD), trace) == Placement(2, frames)
 
     def test_fewer_frames_than_three(self) -> None:
-        assert place(points([(7, 0), (3, 1)]), 2, None) == Placement(0, (1,))
+        assert place(points([(7, 0), (3, 1)]), None) == Placement(0, (1,))
 
     @pytest.mark.parametrize(
         ("counts", "trace", "reason"),
@@ -96,7 +100,7 @@ class TestPlace:
         ],
     )
     def test_dropped(self, counts: Sequence[tuple[int, int]], trace: int | None, reason: str) -> None:
-        found = place(points(counts), T, trace)
+        found = place(points(counts), trace)
         assert isinstance(found, str)
         with pytest.raises(AssertionError, match=reason):
             raise AssertionError(found)
@@ -115,6 +119,17 @@ class TestVideo:
         assert item.segmentations[1] == encode(np.arange(HIGH * WIDE).reshape(HIGH, WIDE) < 4)
         assert item.quality.n_points == 10
 
+    def test_the_published_form_is_taken_as_it_is(self) -> None:
+        told: list[Problem] = []
+        source = a_video(a=([(0, 0), (5, 3)], "orig_masks"))
+        few = tuple(rle if t in (0, 4, 6) else None for t, rle in enumerate(source.objects[0].segmentations))
+        source = replace(source, objects=(replace(source.objects[0], segmentations=few),))
+        made = benchmark_video(source, {}, told.append)
+        assert made is not None and told == [] and len(made.frame_names) == T - 1
+        (item,) = made.objects
+        assert item.points.frame.tolist() == [0] * 8  # five positives, not seven
+        assert [t for t, rle in enumerate(item.segmentations) if rle is not None] == [3, 5]
+
     def test_masks_of_an_engine_are_no_truth(self) -> None:
         told: list[Problem] = []
         made = benchmark_video(a_video(a=(GOOD, "points/embedded")), None, told.append)
@@ -132,7 +147,7 @@ class TestVideo:
         assert [e.object_id for e in made.expressions] == ["a", "c"]
         a, c = made.objects
         assert set(a.points.frame) == {2} and set(c.points.frame) == {0}
-        assert [t + 2 for t, rle in enumerate(a.segmentations) if rle is not None] == [6, 7, 8]  # for 5, 7, 8
+        assert [t + 2 for t, rle in enumerate(a.segmentations) if rle is not None] == [6]  # the trace; 5 has points
         assert [t + 2 for t, rle in enumerate(c.segmentations) if rle is not None] == [3, 5, 7]
         assert [(p.field, p.reason, p.kind) for p in told] == [
             (

@@ -248,7 +248,7 @@ class TestFiles:
         assert len(raised.value.problems) == 6
 
     def test_files_that_are_none(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="not a readable JSON file"):
+        with pytest.raises(DataError, match="no such file"):
             read_results(tmp_path / "none.json")
         with pytest.raises(DataError, match=r"expected .* got dict"):
             read_results(write(tmp_path / "r.json", {}))

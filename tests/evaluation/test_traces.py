@@ -110,7 +110,7 @@ class TestTraces:
         ]
         for text in ("{", '{"v": [{}]}', "[]"):
             file.write_text(text)
-            with pytest.raises(DataError, match="not a readable file of location questions"):
+            with pytest.raises(DataError, match=r"broken JSON|not a readable file of location questions"):
                 evaluate_questions(file, tmp_path)
         file.write_text("{}")
         with pytest.raises(DataError, match="no question"):

@@ -120,7 +120,8 @@ class TestWindows:
         assert list(WindowSettings(3).of(7)) == [Window(0, 0, 3), Window(3, 3, 6), Window(6, 6, 7)]
         assert list(WindowSettings(4, 1).of(6)) == [Window(0, 0, 4), Window(3, 4, 6)]
         assert list(WindowSettings(9, 3).of(2)) == [Window(0, 0, 2)] and list(WindowSettings().of(0)) == []
-        for frames, overlap, words in ((0, 0, "window=0"), (4, 4, "fewer than the 4"), (4, -1, "overlap=-1")):
+        assert list(WindowSettings(0).of(70)) == [Window(0, 0, 70)] and list(WindowSettings(0).of(0)) == []
+        for frames, overlap, words in ((-1, 0, "window=-1"), (4, 4, "fewer than the 4"), (4, -1, "overlap=-1")):
             with pytest.raises(UsageError, match=words):
                 WindowSettings(frames, overlap)
 

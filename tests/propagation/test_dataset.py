@@ -153,7 +153,7 @@ class TestADataset:
         assert "note: hand-made: one: objects.never: no frame to start from: neither a mask" in ended.err
         assert "made" in cli(*words).out
         ended = cli(*words, "--propagator-set", "reach=3")
-        assert ended.status == 1 and "settings: an earlier run wrote here with {}, now {'reach': '3'}" in ended.err
+        assert ended.status == 1 and "settings.reach: an earlier run wrote here with None, now '3'" in ended.err
 
     def test_two_processes_write_what_one_writes(self, tmp_path: Path, data: VngDataset) -> None:
         words = ["-m", "vng.cli", "propagate", "--dataset", str(data.path), "--quiet"]

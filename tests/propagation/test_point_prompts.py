@@ -119,11 +119,11 @@ class TestPointFiles:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("p.json", "{", "line 1: broken JSON"),
+            ("p.json", "{", "line 1, column 2: broken JSON"),
             ("p.json", "[]", 'objects: expected {"objects": {name: [point, ...]}}'),
             ("p.json", '{"objects": {"a": 3}}', "object 'a': expected a list of points"),
             ("p.json", '{"objects": {"a": [3]}}', "object 'a', point 0: expected {frame, x, y, label}"),
-            ("p.json", '{"objects": {"a": [], "a": []}}', "a: duplicate key"),
+            ("p.json", '{"objects": {"a": [], "a": []}}', "a: this key repeats"),
             ("p.json", '{"objects": {}}', "objects: no object has a point"),
             ("p.csv", "object,frame,x,y,label\n", "objects: no object has a point"),
             (

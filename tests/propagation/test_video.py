@@ -106,8 +106,8 @@ class TestIterator:
 
 def test_stepping_backwards_in_a_video_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame is right, and the file is decoded from its start for every few frames only."""
-    from vng import frames as module
     from vng.frames import VideoFile
+    from vng.frames import files as module
     from vng.viewer import write_video
 
     write_video(

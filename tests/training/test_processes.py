@@ -21,7 +21,7 @@ from tests.training.stcn.test_clips import moving_boxes
 from tests.training.stcn.test_task import TINY_STCN
 from vng.dataset_writer import write_dataset
 from vng.errors import UsageError
-from vng.training.loop import check_launch
+from vng.training.launch import check_launch
 from vng.training.recipe import shipped_configs
 from vng.training.tasks import load_recipe, train_recipe
 
@@ -30,7 +30,11 @@ STEPS = 3
 
 
 def recipe(task: str, root: Path) -> dict[str, Any]:
-    """A tiny recipe without dropout; batch norm takes statistics in those of clicks and stcn."""
+    """A tiny recipe without dropout; batch norm takes statistics in those of clicks and stcn.
+
+    Gradients that are zero but for rounding, as of the biases of attention keys, move by a whole rate in AdamW: the
+    difference that is left grows with the rate.
+    """
     if task == "grounding":
         tree = yaml.safe_load((shipped_configs() / "tiny.yaml").read_text())
         tree["data"]["path"] = str(root / "videos")
@@ -46,7 +50,7 @@ def recipe(task: str, root: Path) -> dict[str, Any]:
     else:
         tree = json.loads(json.dumps(TINY_STCN))
         tree["data"]["path"] = str(root / "boxes")
-    return tree | {"log_every": 1, "save_every": 1, "optimizer": {"steps": STEPS, "lr": 1e-4, "clip_norm": 0.1}}
+    return tree | {"log_every": 1, "save_every": 1, "optimizer": {"steps": STEPS, "lr": 5e-5, "clip_norm": 0.1}}
 
 
 def write_recipe(task: str, root: Path, name: str, **optimizer: int) -> Path:

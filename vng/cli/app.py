@@ -7,6 +7,7 @@ function of the same name. Commands import heavy packages inside functions, so t
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Collection, Sequence
@@ -14,7 +15,7 @@ from importlib import import_module
 
 from vng import __version__
 from vng.cli.options import Parser
-from vng.errors import VngError
+from vng.errors import UsageError, VngError, printable
 from vng.processes import StoppedElsewhere, leave_processes
 
 COMMANDS = (
@@ -66,6 +67,9 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "transformers", "datasets", "absl", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -79,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except VngError as error:
         for line in str(error).splitlines():
-            print(f"vng: {line}", file=sys.stderr)
+            print(f"vng: {printable(line)}", file=sys.stderr)
         return error.exit_status
     except OSError as error:  # a full disk, a folder without write permission
-        print(f"vng: {error.filename or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        place = printable(str(error.filename or type(error).__name__))
+        print(f"vng: {place}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("vng: interrupted; run the same command again", file=sys.stderr)
@@ -92,6 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse as argparse does, but allow overrides on both sides of an option, which argparse does not."""
     words = sys.argv[1:] if argv is None else argv
+    if any(not word.isascii() and word != word.encode("utf-8", "replace").decode() for word in words):
+        print(
+            "vng: this terminal's locale cannot hold these names; set PYTHONUTF8=1, or LC_ALL=C.UTF-8", file=sys.stderr
+        )
+        raise SystemExit(UsageError.exit_status)
     parser = build_parser(words)
     arguments, rest = parser.parse_known_args(words)
     if arguments.command is None and not rest:

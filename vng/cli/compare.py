@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from vng.cli.options import JSON, Option, add_options, command, path
@@ -30,8 +29,8 @@ def add(commands: Any) -> None:
         SUMMARY,
         "vng compare data/oops-classical data/oops-embedded --html page",
     )
-    parser.add_argument("first", type=Path, metavar="DATASET_A", help="dataset folder")
-    parser.add_argument("second", type=Path, metavar="DATASET_B", help="dataset folder with the same points")
+    parser.add_argument("first", type=path, metavar="DATASET_A", help="dataset folder")
+    parser.add_argument("second", type=path, metavar="DATASET_B", help="dataset folder with the same points")
     add_options(parser, OPTIONS)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vng.cli.options import command
+from vng.cli.options import command, path
 from vng.errors import VngError
 
 RunCommand = Callable[[Sequence[str]], int]
@@ -41,7 +41,7 @@ class DemoSizes:
 def add(commands: Any) -> None:
     """Add the parser of `vng demo`."""
     parser = command(commands, NAME, run, SUMMARY, "vng demo --out out/demo")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write [out/demo]")
+    parser.add_argument("--out", type=path, default=Path("out/demo"), help="folder to write [out/demo]")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         "vng import ytvos_r50.pth --model referformer --out out/referformer\n"
         "  vng import stcn.pth --model stcn --out out/stcn",
     )
-    parser.add_argument("checkpoint", type=Path, help="the authors' .pth; nothing in it is executed")
+    parser.add_argument("checkpoint", type=path, help="the authors' .pth; nothing in it is executed")
     add_options(parser, OPTIONS)
 
 

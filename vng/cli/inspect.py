@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "vng inspect data/oops-vng --html page\n"
         "  vng inspect --points Oops/train.json --subset oops_train_subset.txt --html page",
     )
-    parser.add_argument("dataset", type=Path, nargs="?", help="dataset folder")
+    parser.add_argument("dataset", type=path, nargs="?", help="dataset folder")
     add_options(parser, OPTIONS)
 
 

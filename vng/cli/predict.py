@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from vng.cli.options import SPLIT, Option, add_options, command, natural, path, positive, setting
-from vng.errors import UsageError
+from vng.errors import UsageError, printable
 from vng.options import real
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 from vng.propagators import ENGINES as PROPAGATORS
@@ -75,10 +75,10 @@ OPTIONS = (
     ),
     Option(
         name="window",
-        type=positive,
+        type=natural,
         default=24,
         metavar="N",
-        help="number of frames the network processes together, which determines memory [24]",
+        help="number of frames the network processes together, which determines memory; 0: all, as ReferFormer [24]",
     ),
     Option(
         name="overlap",
@@ -141,13 +141,15 @@ def _predict_video(arguments: argparse.Namespace) -> None:
     # Errors of the call are reported before the model is loaded.
     description, spans = nouns_in(arguments.narrative, arguments.nouns)
     frames = open_frames(arguments.video)
+    for note in frames.notes:
+        print(f"note: {note}", file=sys.stderr)
     grounder = _grounder(arguments)
     total = grounder.passes * len(frames)
     with tqdm(total=total, desc="predict", unit="frame", disable=arguments.quiet) as bar:
         result = grounder.ground(frames, description, spans, on_frames=bar.update)
     result.save(arguments.out)
     for noun, score in zip(result.nouns, result.scores, strict=True):
-        print(f"{noun}: {score:.3f}")
+        print(f"{printable(noun)}: {score:.3f}")
     print(arguments.out / "overlay.mp4")
 
 

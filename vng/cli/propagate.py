@@ -10,7 +10,7 @@ from typing import Any
 
 from vng.cli.options import SPLIT, Option, add_options, command, natural, path, positive, setting
 from vng.cli.output import print_totals
-from vng.errors import UsageError
+from vng.errors import UsageError, printable
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 from vng.propagators import ENGINES as PROPAGATORS
 
@@ -133,7 +133,7 @@ def _propagate_video(arguments: argparse.Namespace) -> None:
     prompts = read_points(source, frames) if arguments.points else read_masks(source, frames)
     engine, settings = _engine(arguments)
     settings |= {"video": str(arguments.video), "prompts": str(source), "prompts_sha256": content_hash(source)}
-    for note in prompts.notes:
+    for note in (*frames.notes, *prompts.notes):
         print(f"note: {note}", file=sys.stderr)
     total = 2 * len(frames)  # masks, then overlay video
     with tqdm(total=total, desc="propagate", unit="frame", disable=arguments.quiet) as bar:
@@ -142,7 +142,7 @@ def _propagate_video(arguments: argparse.Namespace) -> None:
         print(json.dumps(objects))
         return
     for item in objects:
-        print(f"{item['name']}: seen in {item['frames_seen']} of {len(frames)} frames")
+        print(f"{printable(item['name'])}: seen in {item['frames_seen']} of {len(frames)} frames")
     print(arguments.out / FILM)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from vng.cli.options import command
+from vng.cli.options import command, path
 
 NAME, SUMMARY = (
     "train",
@@ -24,7 +23,7 @@ def add(commands: Any) -> None:
         "vng train configs/grounder.yaml data.path=data/oops-vng out=out/run optimizer.lr=5e-5\n"
         "  accelerate launch -m vng.cli train configs/grounder.yaml data.path=data/oops-vng out=out/run",
     )
-    parser.add_argument("config", type=Path, help="recipe: a YAML file, or the name of a shipped one")
+    parser.add_argument("config", type=path, help="recipe: a YAML file, or the name of a shipped one")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, by dotted name")
 
 

@@ -9,17 +9,20 @@ An annotation file is the ground truth, or with a dataset defines the ids in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.instances import ANY, Detection, Instance, InstanceScore, Key
-from vng.masks import RLE, from_json
+from vng.frames import as_path
+from vng.masks import RLE, from_json, is_side
+from vng.text_files import RepeatedKeys, load_json
 
+T = TypeVar("T")
+MOST_SCORE = 1e30  # larger scores, infinity and NaN are errors of the file
 RESULT_FIELDS = ("video_id", "category_id", "segmentations", "score")
 
 
@@ -53,10 +56,13 @@ def read_annotations(path: Path) -> Catalogue:
     tree = _load(path, dict, "{videos, annotations, categories}")
     problems: list[Problem] = []
     tracks: dict[Key, list[Instance]] = {}
-    sizes = {}
+    sizes: dict[Key, tuple[tuple[int, int], tuple[str, ...]]] = {}
     try:
-        sizes = {v["id"]: ((int(v["height"]), int(v["width"])), tuple(v["file_names"])) for v in tree["videos"]}
-        categories = {c["id"]: str(c["name"]) for c in tree["categories"]}
+        for index, entry in enumerate(tree["videos"]):
+            _add_unique(sizes, entry["id"], _size_and_files(entry), f"videos[{index}]", path, problems)
+        categories: dict[Key, str] = {}
+        for index, entry in enumerate(tree["categories"]):
+            _add_unique(categories, entry["id"], str(entry["name"]), f"categories[{index}]", path, problems)
         for index, item in enumerate(tree.get("annotations") or []):
             key = item["video_id"]
             size, files = sizes[key]
@@ -70,12 +76,30 @@ def read_annotations(path: Path) -> Catalogue:
         raise DataErrors(problems)
     videos = tuple(
         InstanceVideo(
-            key, size, tuple(PurePosixPath(f).stem for f in files), tuple(tracks.get(key, ())), tuple(range(len(files)))
+            key, size, tuple(as_path(f).stem for f in files), tuple(tracks.get(key, ())), tuple(range(len(files)))
         )
         for key, (size, files) in sizes.items()
     )
-    folders = {key: PurePosixPath(files[0]).parent.name if files else "" for key, (_, files) in sizes.items()}
+    folders = {key: as_path(files[0]).parent.name if files else "" for key, (_, files) in sizes.items()}
     return Catalogue(path, videos, folders, categories)
+
+
+def _size_and_files(entry: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[str, ...]]:
+    height, width, files = entry["height"], entry["width"], entry["file_names"]
+    if not (is_side(height) and is_side(width)):
+        raise ValueError(f"height and width of a video must be pixels, got {height!r:.20} and {width!r:.20}")
+    if not all(isinstance(file, str) for file in files):
+        raise ValueError("file_names must be strings")
+    return (height, width), tuple(files)
+
+
+def _add_unique(table: dict[Key, T], key: Any, value: T, where: str, path: Path, problems: list[Problem]) -> None:
+    """Add an entry of a list by its id; a problem where another entry has the id."""
+    if not isinstance(key, int | str):
+        raise TypeError(f"{where}.id must be a number or a name")
+    if table.setdefault(key, value) != value:
+        reason = f"the id {key!r:.40} repeats: annotations of the two cannot be told apart"
+        problems.append(Problem(str(path), record=where, field="id", reason=reason, cure="give each its own id"))
 
 
 def dataset_videos(
@@ -171,8 +195,8 @@ class Results:
                     f"category {category!r} is a number, the dataset has names",
                     "write names, or give the annotation file with --annotations",
                 )
-            if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < float("inf"):
-                self._problem(where, "score", f"expected a finite number, got {score!r}", "write the track's score")
+            if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < MOST_SCORE:
+                self._problem(where, "score", f"expected a finite number, got {score!r:.40}", "write the track's score")
             masks = _masks(item, where, self.path, video.size, len(video.frames), self.problems)
             if len(self.problems) == before:
                 detections.append(Detection(category, float(score), tuple(masks[t] for t in video.counting)))
@@ -257,10 +281,9 @@ def evaluate_instances(
 
 
 def _load(path: Path, kind: type, expected: str) -> Any:
-    try:
-        tree = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(path, reason="not a readable JSON file", cure="check the path") from error
+    tree = load_json(path)
+    if isinstance(tree, RepeatedKeys):
+        raise DataError(path, field=tree.repeated, reason="this key repeats", cure="rename one of the two")
     if not isinstance(tree, kind):
         raise DataError(
             path, reason=f"expected {expected}, got {type(tree).__name__}", cure="give the published layout"

@@ -7,7 +7,6 @@ estimates from the trace's extent. Both count as met from one half on. All decis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,6 +24,7 @@ from vng.evaluation.predictions import FrameFolder, Missing, check_results, unex
 from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos
 from vng.frames import inside
 from vng.masks import RLE, decode, from_json
+from vng.text_files import load_json
 
 MEASURES = ("recall", "precision", "recall-met", "precision-met", "both-met")
 MET = 0.5
@@ -234,11 +234,11 @@ def question_folder(
 def read_questions(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The pairs (video, question) of a published file, in its order; raises DataError for any other file."""
     try:
-        tree = json.loads(path.read_bytes())
+        tree = load_json(path)
         questions = [(str(video), dict(item)) for video, items in tree.items() for item in items]
         for _, item in questions:
             _ = item["question_hash"], item["trace_frame"], item["trace"]
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         reason = f"not a readable file of location questions ({type(error).__name__})"
         cure = "give {video: [{question_hash, trace_frame, trace}]}"
         raise DataError(path, reason=reason, cure=cure) from error

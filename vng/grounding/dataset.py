@@ -13,7 +13,7 @@ from vng.dataset import Video, VngDataset, as_dataset
 from vng.frames import inside
 from vng.grounding.grounder import NarrativeGrounder
 from vng.grounding.result import write_mask_pngs
-from vng.manifest import check_folder, check_same, file_hash, to_json, write_atomic
+from vng.manifest import check_folder, check_same, claimed_folder, file_hash, to_json, write_atomic
 from vng.masks import RLE
 from vng.models.loading import fingerprint
 
@@ -47,8 +47,13 @@ def predict(
         "videos": len(dataset),
         **grounder.manifest_settings(),
     }
-    check_same(out / MANIFEST, settings, out)
-    write_atomic(out / MANIFEST, to_json({"settings": settings}))
+    with claimed_folder(out):
+        check_same(out / MANIFEST, settings, out)
+        write_atomic(out / MANIFEST, to_json({"settings": settings}))
+        return _predict_videos(grounder, dataset, out, progress)
+
+
+def _predict_videos(grounder: NarrativeGrounder, dataset: VngDataset, out: Path, progress: bool) -> int:
     total = 0
     for video in tqdm(dataset, total=len(dataset), desc="predict", unit="video", disable=not progress):
         total += len(video.expressions)

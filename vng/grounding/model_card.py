@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from vng.errors import DataError
 from vng.manifest import write_atomic
+from vng.text_files import load_json
 
 CARD, TRAINING = "README.md", "training.json"
 LICENCE = "apache-2.0"
@@ -173,9 +173,5 @@ def push(model: Any, processor: Any, source: str | None, repo_id: str, scores: s
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = f"cannot be read ({type(error).__name__})"
-        raise DataError(path, reason=reason, cure="give a file written by `vng evaluate vng --json`") from error
+    content = load_json(path, "give a file written by `vng evaluate vng --json`")
     return content if isinstance(content, dict) else {}

@@ -70,6 +70,7 @@ class GroundingResult:
             "narrative": mark(self.description, list(self.spans)),
             "nouns": nouns,
             "frames": self.frames.names,
+            "notes": [str(note) for note in self.frames.notes],
         }
 
 

@@ -23,24 +23,24 @@ from vng.errors import UsageError
 class WindowSettings:
     """How a video is split; raises UsageError for an invalid value."""
 
-    frames: int = 24  # processed together; memory grows with this, not with the video
+    frames: int = 24  # processed together; memory grows with this, not with the video; 0: all, as ReferFormer does
     overlap: int = 0  # frames shared with the previous window, to match queries by masks; 0: match by number
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise UsageError(f"window={self.frames}: expected 1 frame or more")
-        if not 0 <= self.overlap < self.frames:
+        if self.frames < 0:
+            raise UsageError(f"window={self.frames}: expected 0 (all frames) or more")
+        if not 0 <= self.overlap < max(1, self.frames):
             raise UsageError(
                 f"overlap={self.overlap}: expected 0 or more, and fewer than the {self.frames} frames of a window"
             )
 
     def of(self, length: int) -> Iterator[Window]:
         """The windows of a video of `length` frames, in order."""
-        stop = 0
+        stop, frames = 0, self.frames or length
         while stop < length:
             start = max(0, stop - self.overlap)
-            yield Window(start, stop, min(length, start + self.frames))
-            stop = min(length, start + self.frames)
+            yield Window(start, stop, min(length, start + frames))
+            stop = min(length, start + frames)
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vng.errors import DataError
 
+logger = logging.getLogger(__name__)
+# Keys under which programs keep weights, the likeliest first.
+ENTRIES = ("network", "model", "state_dict", "model_state_dict", "net", "weights", "params", "checkpoint", "ema")
 SHOWN = 5  # most names in an error
 
 
-def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_dict")) -> dict[str, Tensor]:
+def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     """Tensors by name from a `.pth` or `.pt` file; nothing in it is executed.
 
-    `argparse.Namespace` is allowed, since programs keep their command line beside the weights; it holds only values.
-
-    Args:
-        path: the file.
-        entries: keys under which programs keep the weights; the first one present is used, else the whole file.
+    Weights are found below the keys under which programs keep them (`ENTRIES`), and a prefix that all names share
+    ("module.", "_orig_mod.", "model.": of wrappers) is left out. Beside weights, the plain values that programs keep
+    are read: their command line, numpy scalars, paths.
 
     Raises:
         DataError: no such file, not a checkpoint, a pickle that would run code, or entries that are not tensors.
@@ -32,29 +36,61 @@ def read_checkpoint(path: Path | str, entries: Sequence[str] = ("model", "state_
     if not path.is_file():
         raise DataError(path, reason="no such file", cure="check the path")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_plain_values()):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = f"holds more than tensors and could run code ({_first_line(error)})"
-            raise DataError(
-                path, reason=reason, cure="use a checkpoint of tensors only, from a source you trust"
-            ) from error
+        culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if culprit or "weights_only" in str(error) or "Unsupported" in str(error):
+            named = f"a {culprit[1]}" if culprit else "more than tensors"
+            cure = "save the weights alone: torch.save(model.state_dict(), FILE), on a machine that trusts the file"
+            raise DataError(path, reason=f"holds {named}, which could run code", cure=cure) from error
         raise DataError(path, reason=f"is not a checkpoint ({_first_line(error)})", cure="download it again") from error
     except (EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, OSError, AttributeError) as error:
         raise DataError(path, reason=f"is not a checkpoint ({_first_line(error)})", cure="download it again") from error
-    for entry in entries:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(entry), Mapping):
-            loaded = loaded[entry]
-            break
-    if not isinstance(loaded, Mapping) or not loaded:
+    weights = _weights_in(loaded)
+    if not isinstance(weights, Mapping) or not weights:
         raise DataError(path, reason=f"holds {type(loaded).__name__}, not weights by name", cure="choose another file")
-    wrong = [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]
+    wrong = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise DataError(
-            path, field=wrong[0], reason="is not a tensor", cure=f"choose another file, or one of the entries {entries}"
-        )
-    return {str(name): value for name, value in loaded.items()}
+        cure = f"choose another file, or one with the weights below one of: {', '.join(ENTRIES)}"
+        raise DataError(path, field=wrong[0], reason="is not a tensor", cure=cure)
+    return _without_prefix({str(name): value for name, value in weights.items()})
+
+
+def _plain_values() -> list[Any]:
+    """Types beside tensors whose values are read: they hold data only."""
+    import numpy as np
+
+    scalar, of_bytes = np._core.multiarray.scalar, np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+    dtypes = [type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?")]
+    named = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in (("scalar", scalar), ("_reconstruct", of_bytes))
+    ]
+    paths = [
+        (kind, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name, kind in (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath))
+    ]
+    return [argparse.Namespace, np.dtype, np.ndarray, *set(dtypes), *named, *paths]
+
+
+def _weights_in(loaded: Any, depth: int = 2) -> Any:
+    """The mapping of weights in a loaded file: itself, or below one of `ENTRIES`."""
+    if not isinstance(loaded, Mapping) or all(isinstance(value, Tensor) for value in loaded.values()):
+        return loaded
+    below = next((loaded[entry] for entry in ENTRIES if isinstance(loaded.get(entry), Mapping)), None)
+    return loaded if below is None or not depth else _weights_in(below, depth - 1)
+
+
+def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the first parts that all their names share."""
+    first, _, rest = next(iter(weights)).partition(".")
+    if not rest or not all(name.startswith(f"{first}.") for name in weights):
+        return weights
+    logger.info("all names of the checkpoint begin with %r, which is left out", f"{first}.")
+    return _without_prefix({name.removeprefix(f"{first}."): value for name, value in weights.items()})
 
 
 def _first_line(error: Exception) -> str:

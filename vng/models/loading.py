@@ -30,7 +30,10 @@ def shipped_weights(name: str) -> Path:
 
 def find_model(name: str | Path) -> str | Path:
     """The folder of the shipped weights of this name; any other name, and any folder that exists, as it is."""
-    return shipped_weights(str(name)) if str(name) in SHIPPED and not Path(name).exists() else name
+    path = Path(name).expanduser()
+    if str(name) in SHIPPED and not path.exists():
+        return shipped_weights(str(name))
+    return path if str(name).startswith("~") else name
 
 
 def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id", **changes: Any) -> M:
@@ -51,6 +54,8 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     if folder.exists() and not (folder / "config.json").exists():
         raise DataError(folder, reason="no trained model here (no config.json)", cure="finish its `vng train` first")
     config: dict[str, Any] = load_or_raise(path, lambda: PretrainedConfig.get_config_dict(str(path))[0], cure)
+    if not isinstance(config, dict):
+        raise DataError(folder, field="config.json", reason=f"holds {type(config).__name__}", cure=cure)
     expected: Any = kind.config_class
     # Only for our models: transformers' SAM 2 for images may open a SAM 2 for videos.
     ours = kind.__module__.startswith("vng.")
@@ -66,6 +71,9 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
     if reason := misfits(names | {"of another size": sorted(sizes)}):
         raise DataError(folder, field="weights", reason=reason, cure=f"these are not the weights of a {kind.__name__}")
+    broken = [n for n, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if reason := misfits({"not finite": broken}):
+        raise DataError(folder, field="weights", reason=reason, cure="train it again; its training diverged")
     return model
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vng.dataset import Video, VideoObject, VngDataset, reference_frame
 from vng.errors import DataError, Problem, one_of
 from vng.frames import inside
 from vng.label_maps import NUMBERS_FILE, exclusive, object_numbers, write_label_map
-from vng.manifest import check_folder, check_same, file_hash, to_json, versions, write_atomic
+from vng.manifest import check_folder, check_same, claimed_folder, file_hash, to_json, versions, write_atomic
 from vng.masks import RLE, area, decode
 from vng.points import DISTANCE_ROWS, POINT_DISTANCE, POSITIVE, PointPrompts, point_distance, sample_in_mask
 from vng.processes import Processes, current_processes, limited_threads
@@ -92,7 +93,22 @@ def propagate_dataset(
         DataError: `out` holds other results, or a video cannot be read.
     """
     processes = current_processes()
-    processes.on_main(lambda: _begin(dataset, out, benchmark, settings))
+    check_folder(out)
+    with ExitStack() as stack:
+        processes.on_main(lambda: stack.enter_context(claimed_folder(out)))
+        processes.on_main(lambda: _begin(dataset, out, benchmark, settings))
+        return _propagate_videos(engine, dataset, out, benchmark, processes, threads, progress)
+
+
+def _propagate_videos(
+    engine: Propagator,
+    dataset: VngDataset,
+    out: Path,
+    benchmark: Benchmark,
+    processes: Processes,
+    threads: int,
+    progress: bool,
+) -> DatasetPropagation:
     result = DatasetPropagation()
     runs = list(benchmark.runs(out))
     result.totals |= {"videos": len(dataset), "runs": len(runs)}
@@ -116,7 +132,6 @@ def _bar(processes: Processes, total: int, progress: bool) -> Any:
 
 
 def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mapping[str, Any]) -> None:
-    check_folder(out)
     manifest = out / RESULTS_MANIFEST
     if out.exists() and any(out.iterdir()) and not manifest.exists():
         raise DataError(out, reason="this folder holds something else", cure="choose another --out")

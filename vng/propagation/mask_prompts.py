@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vng.errors import DataError, DataErrors, Problem
-from vng.frames import Frames
-from vng.label_maps import VOID, read_label_map
+from vng.frames import Frames, visible_files
+from vng.label_maps import VOID, check_smoothed, read_label_map
 from vng.points import Points
 from vng.propagation.point_prompts import Prompts
 from vng.propagators import FramePrompts
@@ -114,7 +114,7 @@ def _mask_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(path, reason="no such folder or PNG of masks", cure="check the path")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
+    files = visible_files(path, (".png",))
     if not files:
         points = any(file.suffix.lower() in (".json", ".csv") for file in path.iterdir())
         cure = "give points with --points FILE" if points else "save masks as PNG, named by frame"
@@ -124,4 +124,6 @@ def _mask_files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> np.ndarray:
     """A mask's values, uint8 [H, W]; raises DataError unless it is an 8-bit palette or grey image."""
-    return read_label_map(path, noun="mask", cure="save it as PNG again").astype(np.uint8)
+    labels = read_label_map(path, noun="mask", cure="save it as PNG again").astype(np.uint8)
+    check_smoothed(path, labels)
+    return labels

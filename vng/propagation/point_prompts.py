@@ -11,7 +11,6 @@ Layout (x to the right, y down; the centre of the first pixel is (0, 0)):
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from vng.frames import Frames
 from vng.label_maps import MAX_NUMBER, numbers_of
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts
+from vng.text_files import RepeatedKeys, load_json, read_text
 
 LABELS = {
     "positive": POSITIVE,
@@ -109,27 +109,14 @@ Record = tuple[str, str, Mapping[str, Any] | None]  # object, place, fields; Non
 
 
 def _json_records(path: Path) -> Iterator[Record]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        repeated = sorted({key for key in keys if keys.count(key) > 1})
-        if repeated:
-            raise DataError(
-                path,
-                field=repeated[0],
-                reason="duplicate key",
-                cure="put all points of an object in one list",
-            )
-        return dict(pairs)
+    def unique(value: Any) -> Any:
+        if isinstance(value, RepeatedKeys):
+            cure = "put all points of an object in one list"
+            raise DataError(path, field=value.repeated, reason="this key repeats", cure=cure)
+        return value
 
-    try:
-        tree = json.loads(_text(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            path, record=f"line {error.lineno}", reason=f"broken JSON ({error.msg})", cure="fix the file"
-        ) from error
-    except RecursionError as error:
-        raise DataError(path, reason="JSON is nested too deeply", cure=_see_help()) from error
-    objects = tree.get("objects") if isinstance(tree, dict) else None
+    tree = unique(load_json(path))
+    objects = unique(tree.get("objects")) if isinstance(tree, dict) else None
     if not isinstance(objects, dict):
         raise DataError(path, field="objects", reason='expected {"objects": {name: [point, ...]}}', cure=_see_help())
     for name, points in objects.items():
@@ -139,18 +126,21 @@ def _json_records(path: Path) -> Iterator[Record]:
             yield name, "", None
         for i, point in enumerate(points):
             place = f"object {name!r}, point {i}"
-            if not isinstance(point, dict):
+            if not isinstance(unique(point), dict):
                 raise DataError(path, record=place, reason="expected {frame, x, y, label}", cure=_see_help())
             yield name, place, point
 
 
 def _csv_records(path: Path) -> Iterator[Record]:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), skipinitialspace=True)
-    missing = [column for column in COLUMNS[:-1] if column not in (reader.fieldnames or [])]
+    reader = csv.DictReader(read_text(path).splitlines(keepends=True), skipinitialspace=True)
+    try:
+        missing = [column for column in COLUMNS[:-1] if column not in (reader.fieldnames or [])]
+    except csv.Error as error:
+        raise DataError(path, record="line 1", reason=str(error), cure=_see_help()) from error
     if missing:
         cure = f"begin the file with the line {','.join(COLUMNS)}"
         raise DataError(path, record="line 1", field=missing[0], reason="this column is missing", cure=cure)
-    for row in reader:
+    for row in _rows(path, reader):
         place = f"line {reader.line_num}"
         if None in row or None in row.values():
             raise DataError(
@@ -161,17 +151,15 @@ def _csv_records(path: Path) -> Iterator[Record]:
         yield name, f"{place}, object {name!r}", {**record, "frame": _CsvFrame(record["frame"])}
 
 
+def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[Any, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(path, record=f"line {reader.line_num}", reason=str(error), cure="fix this line") from error
+
+
 class _CsvFrame(str):
     """A frame in CSV: text that may be an index or a name."""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(path, reason="no such file", cure="check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, reason="this is not UTF-8 text", cure="save it as UTF-8") from error
 
 
 def _read_point(

@@ -19,7 +19,7 @@ from PIL import Image
 from vng.errors import DataError, UsageError
 from vng.frames import Frames, as_frames
 from vng.label_maps import exclusive, write_label_map
-from vng.manifest import check_folder, to_json, versions, write_atomic
+from vng.manifest import check_folder, claimed_folder, to_json, versions, write_atomic
 from vng.points import Points
 from vng.propagation.mask_prompts import read_masks
 from vng.propagation.point_prompts import Prompts, prompts_of_points, read_points
@@ -122,7 +122,22 @@ def propagate_to_folder(
     check_out(out)
     check_prompts(frames, prompts.frames)
     temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    with claimed_folder(temporary):
+        return _write_folder(frames, prompts, engine, temporary, out, settings, on_frame)
+
+
+def _write_folder(
+    frames: Frames,
+    prompts: Prompts,
+    engine: Propagator,
+    temporary: Path,
+    out: Path,
+    settings: Mapping[str, Any],
+    on_frame: Callable[[], object] | None,
+) -> list[dict[str, Any]]:
+    """Write everything into a folder that this process has claimed, and move it to `out`."""
+    for left in temporary.iterdir():  # of a run that was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     try:
         (temporary / MASKS).mkdir(parents=True)
         areas: list[dict[str, int]] = [{} for _ in prompts.names]
@@ -135,8 +150,9 @@ def propagate_to_folder(
         _write_film(frames, prompts, temporary, on_frame)
         objects = _summary(frames, prompts, areas)
         write_atomic(temporary / OBJECTS, to_json(objects))
+        notes = (*frames.notes, *prompts.notes)
         made_by = {"settings": dict(settings), "versions": versions(), "frames": len(frames), "size": frames.size}
-        write_atomic(temporary / RESULT, to_json(made_by | {"notes": [str(note) for note in prompts.notes]}))
+        write_atomic(temporary / RESULT, to_json(made_by | {"notes": [str(note) for note in notes]}))
         _move(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -14,23 +14,33 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, set_seed
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from vng.dataset import VngDataset, check_datasets
 from vng.errors import DataError, UsageError, VngError
-from vng.manifest import check_folder, check_same, file_hash, read_manifest, to_json, versions, write_atomic
+from vng.manifest import (
+    check_folder,
+    check_same,
+    claimed_folder,
+    file_hash,
+    to_json,
+    versions,
+    write_atomic,
+)
 from vng.models.batch_norm import share_batch_norms, takes_statistics
+from vng.processes import current_processes
+from vng.training.launch import MANIFEST, PER_STEP, native_convolutions, samples_per_step, start_run
 from vng.training.progress import Score, plot_curves, score_model
 from vng.training.recipe import OptimizerSettings, Recipe
 
@@ -39,9 +49,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=Recipe)
 
 COUNT = "count"  # of a step: what its sums are divided by
-MANIFEST, LOG, CURVES, CHECKPOINTS = "training.json", "log.jsonl", "curves.png", "checkpoints"
-PER_STEP = "samples_per_step"  # in training.json
-UNSUPPORTED_LAUNCHES = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+LOG, CURVES, CHECKPOINTS = "log.jsonl", "curves.png", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -119,13 +127,25 @@ def train(
     if (recipe.out / "config.json").exists():
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
+    with ExitStack() as stack:
+        current_processes().on_main(lambda: stack.enter_context(claimed_folder(recipe.out)))
+        return _train(recipe, build, settings, progress, opened)
+
+
+def _train(
+    recipe: R,
+    build: Callable[[R, Mapping[Path, VngDataset]], Task],
+    settings: dict[str, Any],
+    progress: bool,
+    opened: Mapping[Path, VngDataset],
+) -> float:
     set_seed(recipe.seed)
-    recipe, accelerator = _start(recipe)
+    recipe, accelerator = start_run(recipe)
     task = build(recipe, opened)
     if recipe.evaluate is not None and task.score is None:
         raise UsageError(f"evaluate: a model of the task {recipe.task} cannot be scored during training")
     if accelerator.is_main_process:
-        manifest = {"settings": settings, PER_STEP: _per_step(recipe, accelerator), "versions": versions()}
+        manifest = {"settings": settings, PER_STEP: samples_per_step(recipe, accelerator), "versions": versions()}
         write_atomic(recipe.out / MANIFEST, to_json(manifest))
     accelerator.wait_for_everyone()
     # Weights that are stored in half precision train in float32; `precision` concerns the computation alone.
@@ -135,12 +155,33 @@ def train(
     optimizer = make_optimizer(task.model, recipe.optimizer)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     start = _resume(accelerator, recipe)
-    loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)
+    if accelerator.is_main_process:
+        _tell(recipe, accelerator, task, start)
+    with native_convolutions(task.model):
+        loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _finish(accelerator.unwrap_model(model), task, recipe)
     accelerator.wait_for_everyone()
     return loss
+
+
+def _tell(recipe: Recipe, accelerator: Accelerator, task: Task, start: int) -> None:
+    """Say on the console what is trained on what."""
+    per_step = samples_per_step(recipe, accelerator)
+    trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+    paths = ", ".join(map(str, recipe.datasets().values()))
+    logger.info(
+        "%s: steps %s to %s of %s samples each from %s; %s trained weights; %s, %s process(es)",
+        recipe.out,
+        f"{start + 1:,}",
+        f"{recipe.optimizer.steps:,}",
+        per_step,
+        paths,
+        f"{trained:,}",
+        accelerator.device,
+        accelerator.num_processes,
+    )
 
 
 def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, Any]:
@@ -166,74 +207,6 @@ def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, A
         reason = "this folder holds a model that was not trained here"
         raise DataError(recipe.out, reason=reason, cure="choose another out")
     return settings
-
-
-def _start(recipe: R) -> tuple[R, Accelerator]:
-    """The processes of a run; its number of passes follows from theirs if it was started with other processes.
-
-    Raises:
-        UsageError: the environment asks for what the recipe does not have, or the processes cannot divide the samples
-            of a step.
-    """
-    # Without `cpu`, processes that torchrun starts on a machine without accelerator do not form one group.
-    cpu = not torch.accelerator.is_available()
-    check_launch(recipe.precision, cpu)
-    # Allows a second run in one process to have another precision.
-    AcceleratorState._reset_state()
-    processes = PartialState(cpu=cpu).num_processes
-    recipe = _keep_samples_of_a_step(recipe, processes)
-    # A plugin, because the argument `gradient_accumulation_steps` is overruled by an environment variable.
-    passes = GradientAccumulationPlugin(num_steps=recipe.optimizer.accumulate, sync_with_dataloader=False)
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=recipe.precision,
-        gradient_accumulation_plugin=passes,
-        step_scheduler_with_optimizer=False,
-    )
-    return recipe, accelerator
-
-
-def check_launch(precision: str, cpu: bool) -> None:
-    """Check what a launcher asks for in the environment; raises UsageError where the recipe has something else."""
-    asked = {name.removeprefix("ACCELERATE_"): value for name, value in os.environ.items()}
-    mixed = asked.get("MIXED_PRECISION", "no").lower()
-    if mixed not in ("no", precision):
-        raise UsageError(
-            f"accelerate launch --mixed_precision {mixed}: the recipe has precision={precision}; set precision={mixed}"
-            " in the recipe or on the command line, or leave the option out"
-        )
-    if precision == "fp16" and cpu:
-        raise UsageError(
-            "precision=fp16: there is no GPU here, and a CPU does not train in it; set precision=bf16 or no"
-        )
-    for name in UNSUPPORTED_LAUNCHES:
-        if asked.get(f"USE_{name}", "false").lower() in ("true", "1"):
-            raise UsageError(f"accelerate launch with {name}: not supported; use its plain multi-GPU launch")
-    if asked.get("DYNAMO_BACKEND", "no").lower() != "no":
-        raise UsageError("accelerate launch --dynamo_backend: not supported for training; leave it out")
-
-
-def _per_step(recipe: Recipe, accelerator: Accelerator) -> int:
-    """The number of samples of a step."""
-    return recipe.optimizer.batch_size * recipe.optimizer.accumulate * accelerator.num_processes
-
-
-def _keep_samples_of_a_step(recipe: R, processes: int) -> R:
-    """The recipe with as many passes as give a step the samples that it had when the run was started."""
-    path = recipe.out / MANIFEST
-    started = read_manifest(path).get(PER_STEP) if path.exists() else None
-    settings = recipe.optimizer
-    if not isinstance(started, int) or started == settings.batch_size * settings.accumulate * processes:
-        return recipe
-    passes, rest = divmod(started, settings.batch_size * processes)
-    if rest or not passes:
-        raise UsageError(
-            f"{recipe.out}: this run was started with {started} samples a step, which {processes} processes with"
-            f" batch_size {settings.batch_size} cannot divide; use a number of processes that divides"
-            f" {started // settings.batch_size}, or choose another out"
-        )
-    logger.info("%d passes a step, so that a step has the same %d samples as before", passes, started)
-    return recipe.model_copy(update={"optimizer": settings.model_copy(update={"accumulate": passes})})
 
 
 def _run_steps(
@@ -278,7 +251,7 @@ def _run_steps(
 
 def _loader(accelerator: Accelerator, task: Task, recipe: Recipe, start: int) -> DataLoader:
     o = recipe.optimizer
-    per_step = _per_step(recipe, accelerator)
+    per_step = samples_per_step(recipe, accelerator)
     total = o.steps * per_step
     samples = Subset(task.samples(total), range(start * per_step, total))
     loader = DataLoader(

@@ -6,16 +6,27 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from vng.errors import DataError, UsageError
+from vng.text_files import beyond_limits, read_text
 
 if TYPE_CHECKING:
     from vng.dataset import VngDataset
 
+MOST_CHARACTERS = 1 << 15  # of a recipe; nested brackets take time that grows with the square
 logger = logging.getLogger(__name__)
 
 
@@ -78,12 +89,17 @@ def shipped_configs() -> Path:
 def _load_tree(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The recipe merged into its `base`: a recipe beside it, or else a shipped one."""
     children = (*children, path.resolve())
+    text = read_text(path)
+    if len(text) > MOST_CHARACTERS:
+        reason = f"{len(text):,} characters, a recipe has at most {MOST_CHARACTERS:,}"
+        raise DataError(path, reason=reason, cure="check that this is a recipe")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else ""
-        raise DataError(path, record=place, reason="broken YAML", cure="fix the recipe") from error
+        reason = "broken YAML" if isinstance(error, yaml.YAMLError) else f"broken YAML: {beyond_limits(error)}"
+        raise DataError(path, record=place, reason=reason, cure="fix the recipe") from error
     if not isinstance(tree, dict):
         raise DataError(path, reason="a recipe is a mapping of settings", cure="see configs/")
     base = tree.pop("base", None)
@@ -120,7 +136,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"override {override!r}: write key=value, for example optimizer.steps=100")
     try:
         value = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"override {override!r}: the value is broken YAML; quote it") from error
     apply_setting(tree, key, value)
 
@@ -188,15 +204,16 @@ class OptimizerSettings(Settings):
         return float(getattr(self, {"backbone": "lr_backbone", "text_encoder": "lr_text"}[part], self.lr))
 
 
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]  # "~" is the user's home folder
 SUPERVISIONS = Literal["masks", "pseudo_masks", "points", "hybrid"]
 
 
 class Source(Settings):
     """One dataset of a mixture. A task's data settings reject fields that the task does not use."""
 
-    path: Path
+    path: UserPath
     split: str | None = None
-    frames_root: Path | None = None  # folder of linked frames, if they moved
+    frames_root: UserPath | None = None  # folder of linked frames, if they moved
     weight: float = Field(1.0, gt=0)  # relative to the other sources, see `MixtureSettings.weigh`
     supervision: SUPERVISIONS | None = None  # None: the recipe's
     # clips of one frame, moved, instead of several frames of a video; None: the recipe's
@@ -251,9 +268,9 @@ class MixtureSettings(Settings):
 class EvaluateSettings(Settings):
     """A dataset on which the model is scored during training (task: grounding)."""
 
-    dataset: Path
+    dataset: UserPath
     split: str | None = None
-    frames_root: Path | None = None  # folder of linked frames, if they moved
+    frames_root: UserPath | None = None  # folder of linked frames, if they moved
     every: PositiveInt  # steps; also after the last one
     videos: PositiveInt | None = None  # number of videos, from the first one; None: all
     protocol: Literal["vng", "ref-youtube-vos", "ref-davis", "mevis"] = "vng"
@@ -263,7 +280,7 @@ class Recipe(Settings):
     """Settings of every training run; a task adds its data and its model."""
 
     task: str
-    out: Path
+    out: UserPath
     optimizer: OptimizerSettings
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"

@@ -106,6 +106,13 @@ def crop(
     return enlarged(corner, piece, size)
 
 
+def filling(frame: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A frame (height, width), scaled until it just covers a canvas, at a random place of it: [3, 3]."""
+    sides = np.array(frame[::-1], float)
+    piece = np.array(size[::-1]) * (sides / size[::-1]).min()
+    return enlarged(rng.uniform(0, 1, 2) * (sides - piece), piece, size)
+
+
 def enlarged(corner: np.ndarray, piece: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A piece (width, height) of a frame, cut at its corner (x, y) and scaled to a canvas of `size`: [3, 3]."""
     factor = np.array([size[1], size[0]]) / piece

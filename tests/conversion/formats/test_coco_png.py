@@ -14,12 +14,12 @@ from PIL import Image
 from conversion.formats import json_stream
 from conversion.formats.coco_png import read_panoptic, segment_id, utterance_spans
 from conversion.formats.json_stream import iterate_json_list, iterate_json_sections
-from conversion.formats.jsonio import Reader
 from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.errors import DataError, read_problems
 from vng.frames import open_frames
 from vng.masks import area, decode
+from vng.records import Reader
 
 H, W = 12, 20
 DOG, CAT, SKY, CROWD = 3226956, 70_000, 257, 9  # one byte is not enough for three of them
@@ -204,6 +204,14 @@ class TestConversion:
         assert "2 segments of a noun that is marked as singular" in told
         assert "[2]: image 000000000139: caption: expected a string, got 5" in told
         assert "expected a numeric id, got '-3'" in told and "got 16777216" in told and len(coco.problems) == 8
+
+    def test_a_category_that_does_not_say_is_named(self, coco: Coco, cli: Callable[..., Cli]) -> None:
+        del coco.panoptic["categories"][0]["isthing"]
+        coco.panoptic["categories"][1]["isthing"] = "1"
+        assert coco.convert(cli).status == 1
+        told = " ".join(coco.problems)
+        assert "category 1: isthing: this key is missing; write 1 for things" in told
+        assert "category 17: isthing: expected 0 or 1, got '1'" in told
 
     def test_an_image_without_a_noun_is_a_note(self, coco: Coco, cli: Callable[..., Cli]) -> None:
         coco.narratives.append(narrative(segments=[segment("in", CAT)]))

@@ -39,10 +39,42 @@ class TestDavisSets:
             *("--quiet", "--strict"),
         )
         assert ended.status == 1 and "this name leads out of its folder" in ended.err
-        assert "clip ... is not below" in ended.err
+        assert "clip 'goat' is not below" in ended.err
         (camel,) = VngDataset(tmp_path / "out")
         assert camel.split == "test_dev" and [o.segmentations[1] for o in camel.objects] == [None, None]
         assert all(o.segmentations[0] is not None for o in camel.objects)
+
+    def test_lists_of_other_systems(self, root: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        """A byte-order mark, ends of lines of Windows, a name in the Unicode form of a Mac."""
+        write_clip(root, "cafe\u0301", [labels(1), labels(1)])
+        (root / "ImageSets" / "2017" / "val.txt").write_bytes("\ufeffdog\r\nbear\r\ncaf\u00e9\r\n".encode())
+        call = ["convert", "davis", "--root", root, "--out", tmp_path / "out", "--quiet", "--strict"]
+        ended = cli(*call, "--image-set", "2017/val")
+        assert ended.status == 0, ended.err
+        assert [v.video_id for v in VngDataset(tmp_path / "out")] == ["dog", "bear", "cafe\u0301"]
+
+    def test_the_lists_of_davis_2016(self, root: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        lines = [
+            f"/JPEGImages/480p/{c}/{t:05d}.jpg /Annotations/480p/{c}/{t:05d}.png"
+            for c in ("dog", "bear")
+            for t in (0, 1)
+        ]
+        (root / "ImageSets" / "480p").mkdir()
+        (root / "ImageSets" / "480p" / "train.txt").write_text("\n".join(lines) + "\n")
+        call = ["convert", "davis", "--root", root, "--out", tmp_path / "out", "--quiet", "--strict"]
+        assert cli(*call, "--image-set", "480p/train").status == 0
+        assert [v.video_id for v in VngDataset(tmp_path / "out")] == ["dog", "bear"]
+
+    def test_smoothed_masks_are_no_objects(self, root: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        import cv2
+
+        mask = np.zeros_like(labels())
+        cv2.circle(mask, (10, 6), 5, 255, -1, cv2.LINE_AA)
+        write_clip(root, "soft", [mask, mask])
+        ended = cli("convert", "davis", "--root", root, "--out", tmp_path / "out", "--only", "soft", "--quiet")
+        assert ended.status == 1 and "look like the smoothed edges of a mask of 255" in (
+            (tmp_path / "out" / "problems.jsonl").read_text()
+        )
 
     def test_objects_may_be_one(self, root: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
         call = ["convert", "davis", "--root", root, "--out", tmp_path / "out", "--quiet", "--merge-objects"]

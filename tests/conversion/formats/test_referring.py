@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.formats.jsonio import Reader
 from conversion.formats.ref_davis import read_davis_expressions
 from conversion.formats.referring import Referring, read_expressions, with_expressions
 from tests.conversion.formats.test_davis import H, W, labels, write_clip
@@ -21,6 +20,7 @@ from vng.errors import DataError, Problem, read_problems
 from vng.evaluation.narrative.scores import evaluate_narrative
 from vng.grounding.result import write_mask_pngs
 from vng.masks import area, empty, encode
+from vng.records import Reader
 
 FRAMES = ("00000", "00005", "00010")
 
@@ -192,6 +192,27 @@ class TestMevis:
 
     def convert(self, mevis: MetaSet, cli: Callable[..., Cli], *more: object) -> Cli:
         return mevis.convert(cli, "--masks", mevis.root / "mask_dict.json", *more)
+
+    def test_keys_that_repeat_are_said(self, mevis: MetaSet, cli: Callable[..., Cli]) -> None:
+        path = mevis.root / "mask_dict.json"
+        path.write_text(path.read_text()[:-1] + ', "12": [null, null, null]}')
+        assert self.convert(mevis, cli).status == 0
+        assert areas(mevis.rows[0], "12")[:2] == [2 * H, 2 * H]
+        assert [(p.record, p.kind) for p in mevis.problems] == [("12", "note")]
+
+    def test_an_expression_that_repeats_is_refused(self, mevis: MetaSet, cli: Callable[..., Cli]) -> None:
+        mevis.video("beef", self.said(("a bird", [7])))
+        self.convert(mevis, cli)  # writes the file
+        meta = mevis.folder / "meta_expressions.json"
+        text = meta.read_text()
+        at = text.index('"beef"')
+        meta.write_text(text[:at] + text[at:].replace('"expressions": {', '"expressions": {"0": {"exp": "x"}, ', 1))
+        ended = cli(
+            *("convert", "mevis", "--meta", meta, "--frames", mevis.folder / "JPEGImages", "--quiet"),
+            *("--masks", mevis.root / "mask_dict.json", "--out", mevis.root / "again"),
+        )
+        assert "beef: expressions.0: this key repeats" in ended.err
+        assert [video.video_id for video in VngDataset(mevis.root / "again")] == ["c0ffee"]
 
     def test_several_objects_are_one(self, mevis: MetaSet, cli: Callable[..., Cli]) -> None:
         ended = self.convert(mevis, cli)

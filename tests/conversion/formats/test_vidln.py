@@ -92,3 +92,48 @@ class TestVidln:
                         np.testing.assert_allclose([*xy.min(0), *xy.max(0)], expected["key_frames"][str(key)]["box"])
                     nouns, without, several = nouns + 1, without + (not keys), several + (len(keys) > 1)
         assert (nouns, without, several) == (129, 14, 45)
+
+
+class TestOffsets:
+    """Spans count characters; tools in a browser count UTF-16 units."""
+
+    CAPTION = "A \U0001f389 red square meets \U0001f389 a cat."
+
+    def raw(self, spans: list[list[int]], caption: str = CAPTION) -> dict:
+        raw = vidln_format.as_json(video(narrative((trace(2, 0.1, 0.2),))))
+        raw["actor_narratives"][0] |= {"caption": caption, "noun_segments": spans, "time_alignment": []}
+        return raw
+
+    def nouns(self, tmp_path: Path, raw: dict) -> tuple[list[str], list[Problem]]:
+        problems: list[Problem] = []
+        (tmp_path / "n.jsonl").write_text(json.dumps(raw) + "\n")
+        (read,) = vidln_format.read_vidln(tmp_path / "n.jsonl", problems.append)
+        caption = read.narratives[0].caption
+        return [caption[start:end] for start, end in read.narratives[0].noun_segments], problems
+
+    def test_units_are_moved_to_characters(self, tmp_path: Path) -> None:
+        start = self.CAPTION.index("square")
+        cat = self.CAPTION.index("cat")
+        nouns, problems = self.nouns(tmp_path, self.raw([[start + 1, start + 7], [cat + 2, cat + 5]]))
+        assert nouns == ["square", "cat"] and [p.kind for p in problems] == ["note"]
+        assert "count UTF-16 units" in problems[0].reason
+
+    def test_characters_stay(self, tmp_path: Path) -> None:
+        start = self.CAPTION.index("square")
+        assert self.nouns(tmp_path, self.raw([[start, start + 6]])) == (["square"], [])
+
+    def test_a_span_that_cuts_a_word_is_said(self, tmp_path: Path) -> None:
+        nouns, problems = self.nouns(tmp_path, self.raw([[3, 6]], "A red square."))
+        assert nouns == ["ed "] and "noun spans cut a word: 'ed '" in problems[0].reason
+
+    def test_words_are_moved_by_their_text(self, tmp_path: Path) -> None:
+        raw = self.raw([])
+        start = self.CAPTION.index("square")
+        word = {"referenced_word": "square", "start_ms": 0, "end_ms": 9}
+        raw["actor_narratives"][0]["time_alignment"] = [
+            {**word, "referenced_word_start_idx": start + moved, "referenced_word_end_idx": start + 6 + moved}
+            for moved in (0, 1)
+        ]
+        (tmp_path / "n.jsonl").write_text(json.dumps(raw) + "\n")
+        (read,) = vidln_format.read_vidln(tmp_path / "n.jsonl")
+        assert [(w.start, w.end) for w in read.narratives[0].time_alignment] == [(start, start + 6)] * 2

@@ -144,7 +144,7 @@ class TestOvis:
             "annotation id 1 repeats: the first one is used",
             "note",
         )
-        assert told["annotations[8]"].reason == "no video with id 99 in this file"
+        assert told["annotations[8]"].reason == "no usable video of this file has the id 99"
         assert told["annotations[9]"].reason == "this id is empty"
         assert told["annotations[12]"].reason == 'expected an object, got "no object"'
         assert told["annotations[13]"].reason == "expected an integer or a string as id, got 1.5"
@@ -184,6 +184,34 @@ class TestOvis:
             "nobody: annotations: no object of this video can be used",
         ):
             assert sum(reason in one for one in told) == 1, (reason, told)
+
+    def test_two_videos_of_one_id_are_left_out(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
+        ovis.video(9, ovis_files("first"))
+        ovis.video(9, ovis_files("second"))
+        ovis.annotate(50, 9, [rle(0, 0, 5, 5)] * 3)
+        assert ovis.convert(cli, "ovis").status == 1
+        assert [video.video_id for video in ovis.videos] == ["2fb5a55b"]  # neither gets the other's masks
+        told = [str(problem) for problem in ovis.problems]
+        assert sum("another video have the id 9: annotations cannot be told apart" in one for one in told) == 2, told
+
+    def test_two_categories_of_one_id(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
+        ovis.content["categories"].append({"id": 7, "name": "Toucan"})
+        assert ovis.convert(cli, "ovis").status == 1
+        assert ovis.videos[0].objects[0].name == "Parrot" and "category id 7 repeats" in str(ovis.problems[-1])
+
+    def test_names_written_on_windows(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
+        files = ovis.content["videos"][0]["file_names"]
+        ovis.content["videos"][0]["file_names"] = [name.replace("/", "\\") for name in files]
+        assert ovis.convert(cli, "ovis").status == 0 and ovis.videos[0].video_id == "2fb5a55b"
+
+    def test_numbers_are_bounded(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
+        ovis.annotate(51, 4, [{"size": [H, W], "counts": [10**12, 1]}, None, None])
+        ovis.annotate(52, 4, [{"size": [2**31, 2**31], "counts": "1"}, None, None])
+        ovis.video(10, ovis_files("wide"), height=2**20, width=2**20)
+        assert ovis.convert(cli, "ovis").status == 1 and len(ovis.videos[0].objects) == 2
+        told = " ".join(map(str, ovis.problems))
+        assert "annotation 51: segmentations[0]: uncompressed counts" in told
+        assert "annotation 52: segmentations[0]: size must be" in told and "at most 67108864 pixels are read" in told
 
     def test_a_file_without_annotations_is_refused(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         ovis.content["annotations"] = None  # as YouTube-VIS's valid.json

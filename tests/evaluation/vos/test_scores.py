@@ -169,13 +169,13 @@ class TestYoutubeVos:
             assert read_seen(tmp_path / name) == {"cat", "polar bear"}
 
     @pytest.mark.parametrize(
-        ("text", "words"), [("\n \n", "no category"), ('{"videos": []}', "expected {videos"), ("{", "expected {videos")]
+        ("text", "words"), [("\n \n", "no category"), ('{"videos": []}', "expected {videos"), ("{", "broken JSON")]
     )
     def test_seen_that_says_nothing(self, tmp_path: Path, text: str, words: str) -> None:
         (tmp_path / "s").write_text(text)
         with pytest.raises(DataError, match=words):
             read_seen(tmp_path / "s")
-        with pytest.raises(DataError, match="cannot read the list of categories"):
+        with pytest.raises(DataError, match="no such file; check --seen"):
             read_seen(tmp_path / "none")
 
 
@@ -292,10 +292,9 @@ class TestFaults:
             save(np.asarray(Image.open(path)), path, "L")
         assert score(video, tmp_path).summary().jf == 1.0
 
-    def test_names_that_lead_out(self, tmp_path: Path) -> None:
-        video = make("../v", TWO)
-        with pytest.raises(DataErrors, match="leads out of its folder"):
-            score(video, tmp_path)
+    def test_names_that_lead_out(self) -> None:
+        with pytest.raises(DataError, match="video_id: this name leads out of its folder"):
+            make("../v", TWO)
 
     def test_a_dataset_of_points_alone(self, tmp_path: Path) -> None:
         video = make("v", {"1": [None] * T}, points={"1": at(0)})

@@ -247,8 +247,10 @@ def test_files_with_their_arguments(tmp_path: Path) -> None:
     weights = state()
     model = from_file(released(tmp_path / "r.pth", weights))
     assert torch.equal(model.query_embed.weight, weights["query_embed.weight"])
+    kept = from_file(released(tmp_path / "path.pth", weights, folder=Path("x")))  # a path is a plain value
+    assert torch.equal(kept.query_embed.weight, weights["query_embed.weight"])
     with pytest.raises(DataError, match="could run code"):
-        from_file(released(tmp_path / "bad.pth", weights, folder=Path("x")))
+        from_file(released(tmp_path / "bad.pth", weights, folder=print))
 
 
 def test_import_from_a_shell(tmp_path: Path, cli: Callable[..., Cli]) -> None:

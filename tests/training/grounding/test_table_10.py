@@ -62,7 +62,11 @@ def test_every_run_loads_and_starts_from_a_run(run: str) -> None:
     steps = loaded.optimizer.steps
     rates = [round(learning_rate(int(steps * share) + 4, loaded.optimizer), 4) for share in (0, *DROPS[config])]
     assert rates == [1, 0.1, 0.01] and (loaded.optimizer.lr_text == 0) == (config != "static")
-    assert loaded.data.distortion == 1 and loaded.data.crop == 0.5 and loaded.model.sizes["freeze_batch_norm"]
+    assert (
+        loaded.data.distortion == (config != "static")
+        and loaded.data.crop == 0.5
+        and loaded.model.sizes["freeze_batch_norm"]
+    )
     assert not loaded.model.sizes["freeze_text_encoder"] or config != "static"
     start = {"-ovis": run.removesuffix("-ovis"), "-uvo": run.removesuffix("-uvo")}
     wanted = next((before for ending, before in start.items() if run.endswith(ending)), "static")

@@ -15,9 +15,11 @@ from vng.frames import ArrayFrames
 from vng.masks import encode
 from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, read_at
+from vng.training.light import Light
 from vng.training.recipe import Source
 from vng.training.stcn.clips import VosClip, VosClipSampler, collate
 from vng.training.stcn.recipe import VosDataSettings
+from vng.training.warps import filling
 
 T, H, W = 7, 40, 56
 SIZE = (48, 64)
@@ -93,7 +95,7 @@ def test_item_depends_on_seed_and_index_alone() -> None:
 @pytest.mark.parametrize("stills", [False, True])
 def test_masks_lie_on_their_objects(stills: bool) -> None:
     """Pixels well inside a mask have its object's colour, in every frame."""
-    for clip in (sampler(moving_boxes(), "masks", stills=stills)[i] for i in range(12)):
+    for clip in (sampler(moving_boxes(), "masks", stills=stills, light=0.0)[i] for i in range(12)):
         assert clip.pixels.shape == (3, *SIZE, 3)
         for k in range(len(clip.prompts)):
             pairs = [(p, m == k + 1) for p, m in zip(clip.pixels, clip.labels, strict=True)]
@@ -115,7 +117,7 @@ def test_an_object_without_a_mask_leaves_the_rest_unknown() -> None:
 
 
 def test_points_follow_their_pixels() -> None:
-    clips = [sampler(moving_boxes(masks=False), "points")[i] for i in range(20)]
+    clips = [sampler(moving_boxes(masks=False), "points", light=0.0)[i] for i in range(20)]
     assert {len(clip.prompts) for clip in clips} == {1, 2}
     for clip in clips:
         assert (clip.labels == IGNORED).all()
@@ -157,7 +159,7 @@ def test_skips_grow_with_the_training() -> None:
         for i in range(60)
         for p in (0.1, 0.9)
     ]
-    assert max(s.max() for s in steps[::2]) == 1
+    assert max(s.max() for s in steps[::2]) == 2  # 1 to skip + 1, as in STCN's program
     assert max(s.max() for s in steps[1::2]) > 3
 
 
@@ -165,7 +167,7 @@ def test_frame_step_divides_the_skip() -> None:
     source = Source(path=Path("memory"), frame_step=5)
     chosen = sampler(moving_boxes(), "masks", skips=((0, 10),), sources=[source])
     steps = [np.abs(np.diff(chosen._drawing(0, 0)._frames(np.random.default_rng(i), 0.0))).max() for i in range(40)]
-    assert max(steps) == 2
+    assert max(steps) == 3
 
 
 def test_weights_count_for_each_video() -> None:
@@ -223,3 +225,24 @@ def test_points_count_beside_a_pseudo_mask() -> None:
     assert clip.robust and (clip.verdicts[0] == POSITIVE).any()
     for k, prompt in enumerate(clip.prompts):
         assert prompt.sum() == 1 and read_at(prompt, clip.xy[0, k][clip.verdicts[0, k] == POSITIVE]).sum() == 1
+
+
+def test_stills_move_by_what_their_crop_leaves_out() -> None:
+    """STCN crops each frame of a still at a place of its own; the middle of 400 x 300 moves as its loader moves it."""
+    frame, size, rng = (300, 400), (384, 384), np.random.default_rng(0)
+    middle = np.array([(400 - 1) / 2, (300 - 1) / 2, 1])
+    places = np.array([(filling(frame, size, rng) @ middle)[:2] for _ in range(4000)])
+    # Scaled by 384 / 300, the frame is 512 wide: its middle lies between 128 and 256 of the 384 columns.
+    assert np.ptp(places[:, 0]) == pytest.approx(128, abs=2) and np.ptp(places[:, 1]) < 1e-9
+    shifts = np.abs(places[1::2] - places[::2])[:, 0]
+    assert shifts.mean() == pytest.approx(128 / 3, rel=0.05)  # of two uniform places
+
+
+def test_each_frame_has_its_own_light() -> None:
+    image = np.full((6, 8, 3), (90, 120, 60), np.uint8)
+    jitter = Light(0.1, 0.05, 0.05, 0.0)
+    means = [jitter.change(image, np.random.default_rng(i)).mean() for i in range(200)]
+    assert np.std(means) > 2 and abs(np.mean(means) - 90) < 1 and max(means) <= 100
+    assert np.array_equal(Light(0.1, 0.1, 0.1, 0.1).change(image, np.random.default_rng(0), 0.0), image)
+    grey = Light(0, 0, 0, 0, grey=1.0).change(image, np.random.default_rng(0))
+    assert (grey == 104).all()  # 0.299 * 90 + 0.587 * 120 + 0.114 * 60

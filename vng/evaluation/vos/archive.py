@@ -6,7 +6,6 @@ YouTube-VOS  Annotations/<video>/<frame>.png    the frames listed in meta.json; 
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.evaluation.vos.targets import annotated_frames
 from vng.label_maps import NUMBERS_FILE, has_palette, object_numbers
+from vng.text_files import load_json
 
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in zip files; a fixed one makes archives reproducible
@@ -28,13 +28,11 @@ def required_frames(path: Path) -> dict[str, frozenset[str]]:
         DataError: no such file, or an unexpected format.
     """
     try:
-        videos = json.loads(path.read_bytes())["videos"]
+        videos = load_json(path, "check --meta")["videos"]
         return {
             video: frozenset(str(name) for item in entry["objects"].values() for name in item["frames"])
             for video, entry in videos.items()
         }
-    except OSError as error:
-        raise DataError(path, reason="cannot read meta.json", cure="check --meta") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "expected {videos: {video: {objects: {id: {frames: [name]}}}}}"
         raise DataError(path, field="videos", reason=reason, cure="give the split's meta.json") from error

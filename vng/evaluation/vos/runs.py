@@ -9,7 +9,6 @@ Frames are matched by name. PNGs have 8 bits, with a palette or grey.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from vng.errors import DataError
 from vng.evaluation.predictions import FrameFolder, Missing, check_results
 from vng.frames import inside
 from vng.label_maps import MAX_NUMBER, NUMBERS_FILE, object_numbers
+from vng.text_files import load_json
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class VideoPredictions(FrameFolder):
         if not path.exists():
             return expected
         try:
-            numbers = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            numbers = load_json(path)
+        except DataError:
             numbers = None
         if not isinstance(numbers, dict) or not all(type(n) is int and 1 <= n <= MAX_NUMBER for n in numbers.values()):
             self._problem(path, f"expected {{object id: number in 1..{MAX_NUMBER}}}", "predict the video again")

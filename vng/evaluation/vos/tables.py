@@ -5,7 +5,6 @@ Tables show per cent, JSON and CSV hold shares in [0, 1]; undefined values are "
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from vng.errors import DataError
 from vng.evaluation.figures import none_if_nan, percent
 from vng.evaluation.metrics import Statistics
 from vng.evaluation.vos.scores import ObjectScore, Summary, VosScores
+from vng.text_files import parse_json, read_text
 
 POINT_COUNTS = (1, 2, 5, 10)  # of the Point-VOS benchmark (2402.05917, Tab. 3)
 MOST_SEQUENCES = 40  # rows of the printed table; files hold all
@@ -33,10 +33,7 @@ def read_seen(path: Path) -> frozenset[str]:
     if path.is_dir():
         names = {item.name for video in VngDataset(path) for item in video.objects}
     else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, reason="cannot read the list of categories", cure="check --seen") from error
+        text = read_text(path, "check --seen")
         names = _meta_categories(path, text) if text.lstrip().startswith("{") else set(text.split("\n"))
     seen = frozenset(name.strip() for name in names) - {""}
     if not seen:
@@ -48,7 +45,7 @@ def read_seen(path: Path) -> frozenset[str]:
 
 def _meta_categories(path: Path, text: str) -> set[str]:
     try:
-        videos = json.loads(text)["videos"]
+        videos = parse_json(text, path)["videos"]
         return {str(item["category"]) for video in videos.values() for item in video["objects"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "expected {videos: {video: {objects: {id: {category}}}}}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vng.errors import DataError
-from vng.models.loading import load_strictly
+from vng.models.loading import load_or_raise, load_strictly
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
 
@@ -20,8 +19,6 @@ def load_model(path: str, **changes: Any) -> ReferFormerForVNG:
 
 def load_processor(path: str) -> ReferFormerProcessor:
     """The processor saved beside a model; raises DataError if it does not load."""
-    try:
-        return ReferFormerProcessor.from_pretrained(path)
-    except (OSError, ValueError, TypeError) as error:
-        reason = f"its processor does not load ({type(error).__name__})"
-        raise DataError(path, reason=reason, cure="save the processor beside the model") from error
+    cure = "its processor is missing or damaged; save it beside the model"
+    processor: ReferFormerProcessor = load_or_raise(path, lambda: ReferFormerProcessor.from_pretrained(path), cure)
+    return processor

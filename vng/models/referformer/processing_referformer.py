@@ -16,6 +16,7 @@ from vng.errors import DataError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDE = 32
+MOST_SIDE = 1 << 13  # pixels
 
 
 class ReferFormerProcessor(ProcessorMixin):
@@ -35,15 +36,20 @@ class ReferFormerProcessor(ProcessorMixin):
     ) -> None:
         if not tokenizer.is_fast:
             raise UsageError("the grounder requires a fast tokenizer: its offsets locate the noun spans")
+        for name, side in (("short_side", short_side), ("long_side", long_side)):
+            if isinstance(side, bool) or not isinstance(side, int) or not 0 <= side <= MOST_SIDE:
+                raise UsageError(f"processor: {name} must be 0 to {MOST_SIDE} pixels, got {side!r:.40}")
         self.short_side, self.long_side = short_side, long_side
         super().__init__(tokenizer, **kwargs)
 
-    def target_size(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
-        """The size (height, width) to which a frame is scaled; `short_side` replaces the processor's if given."""
+    def target_size(
+        self, height: int, width: int, short_side: int | None = None, long_side: int | None = None
+    ) -> tuple[int, int]:
+        """The size (height, width) to which a frame is scaled; sides that are given replace the processor's."""
         short_side = self.short_side if short_side is None else short_side
         if not short_side:
             return height, width
-        scale = min(short_side / min(height, width), self.long_side / max(height, width))
+        scale = min(short_side / min(height, width), (long_side or self.long_side) / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def frames(self, frames: Iterable[np.ndarray]) -> Tensor:

@@ -70,8 +70,5 @@ def from_reference(state_dict: Mapping[str, Tensor], config: StcnConfig | None =
 
 
 def from_file(path: Path | str, config: StcnConfig | None = None) -> Stcn:
-    """Build the model from the authors' `.pth`; raises DataError as `from_reference` and `read_checkpoint`.
-
-    A file of the whole training state has the weights under "network".
-    """
-    return from_reference(read_checkpoint(path, ("network", "model", "state_dict")), config)
+    """Build the model from the authors' `.pth`; raises DataError as `from_reference` and `read_checkpoint`."""
+    return from_reference(read_checkpoint(path), config)

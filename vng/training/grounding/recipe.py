@@ -22,9 +22,13 @@ class DataSettings(MixtureSettings):
     short_side: int = Field(360, ge=0)  # 0 keeps frames as they are
     long_side: PositiveInt = 640
     short_sides: tuple[PositiveInt, ...] = ()  # of training clips, one is drawn; if empty, short_side
+    whole_long_side: PositiveInt | None = (
+        None  # largest long side of training clips of the whole frame; None: long_side
+    )
     crop: float = Field(0.0, ge=0, le=1)  # chance that a clip shows a piece of the frame
     crop_short_sides: tuple[PositiveInt, ...] = (400, 500, 600)  # of the frame that the piece is cut from, one is drawn
     crop_sides: tuple[PositiveInt, PositiveInt] = (384, 600)  # least and largest side of the piece
+    piece_short_sides: tuple[PositiveInt, ...] = ()  # that the piece is scaled to, one is drawn; if empty, short_sides
     distortion: float = Field(0.0, ge=0, le=1)  # strength of the change of light and colours; 1: ReferFormer's
     degrees: float = Field(15.0, ge=0)  # stills: rotation of each frame
     shear: float = Field(10.0, ge=0)  # stills: of each frame, degrees

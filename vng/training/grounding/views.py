@@ -24,7 +24,7 @@ def whole_frame(
     frame: tuple[int, int], settings: DataSettings, processor: ReferFormerProcessor, rng: np.random.Generator
 ) -> Warp:
     """The whole frame (height, width) at one of the sizes the settings allow."""
-    size = _size(frame, settings, processor, rng)
+    size = _size(frame, settings.short_sides, processor, rng, settings.whole_long_side)
     return Warp(enlarged(np.zeros(2), np.array(frame[::-1], float), size)[:2], size)
 
 
@@ -38,15 +38,18 @@ def piece(
     chosen = np.array([rng.uniform(min(least, side), min(most, side)) for side in sides]) / scale
     corner = rng.uniform(0, 1, 2) * (np.array(frame[::-1]) - chosen)
     width, height = np.maximum(1, np.rint(chosen)).astype(int)
-    size = _size((int(height), int(width)), settings, processor, rng)
+    size = _size((int(height), int(width)), settings.piece_short_sides or settings.short_sides, processor, rng)
     return Warp(enlarged(corner, chosen, size)[:2], size)
 
 
 def _size(
-    shown: tuple[int, int], settings: DataSettings, processor: ReferFormerProcessor, rng: np.random.Generator
+    shown: tuple[int, int],
+    sides: tuple[int, ...],
+    processor: ReferFormerProcessor,
+    rng: np.random.Generator,
+    long_side: int | None = None,
 ) -> tuple[int, int]:
-    sides = settings.short_sides
-    return processor.target_size(*shown, short_side=int(rng.choice(sides)) if sides else None)
+    return processor.target_size(*shown, int(rng.choice(sides)) if sides else None, long_side)
 
 
 def mirrored(warp: Warp) -> Warp:

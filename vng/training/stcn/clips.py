@@ -23,14 +23,18 @@ from vng.models.stcn.losses_stcn import IGNORED, UNKNOWN
 from vng.models.stcn.processing_stcn import point_map
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, sample_in_mask
 from vng.training.clicks.scenes import recoloured
+from vng.training.light import Light
 from vng.training.recipe import Source
 from vng.training.stcn.recipe import VosDataSettings
-from vng.training.warps import Warp, affine, crop, flip, inside, thin_plate_bend
+from vng.training.warps import Warp, affine, crop, filling, flip, inside, thin_plate_bend
 
 CACHED_VIDEOS = 256
 LEAST_AREA = 16  # pixels of a sample; objects with a smaller mask in the reference frame are left out
 OWN_SCALE = (0.9, 1.1)  # of each frame of a still
 BEND_SCALE = 0.02  # of a thin-plate spline, as a share of the sides
+# Change of light of a clip and of each of its frames, as in STCN's program.
+STILL_LIGHT = (Light(0.1, 0.05, 0.05, 0.05, grey=0.05), Light(0.1, 0.05, 0.05, 0.0))
+FILM_LIGHT = (Light(0.1, 0.03, 0.03, 0.0, grey=0.05), Light(0.01, 0.01, 0.01, 0.0))
 TRIALS = 20  # crops of one video before another is drawn
 
 
@@ -176,11 +180,7 @@ class _Drawing:
                 break
         if not annotations or not any(t.mask is not None or len(t.xy) for row in annotations for t in row[1:]):
             return None
-        light, strength = int(rng.integers(2**31)), self.settings.colour
-        frames = self.video.opened_frames()
-        pixels = [
-            recoloured(frames[f], np.random.default_rng(light), strength) if strength else frames[f] for f in numbers
-        ]
+        pixels = self._lit(numbers, rng)
         canvas = np.stack([warp.image(image) for warp, image in zip(warps, pixels, strict=True)])
         prompts, others = self._prompts([row[0] for row in annotations], rng, radius)
         xy, verdicts = _point_rows(annotations)
@@ -195,14 +195,31 @@ class _Drawing:
             progress=progress,
         )
 
+    def _lit(self, numbers: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
+        """The frames of a clip, in one changed light, and each in a light of its own."""
+        seed, s = int(rng.integers(2**31)), self.settings
+        of_clip, of_frame = STILL_LIGHT if self.stills else FILM_LIGHT
+        frames, lit = self.video.opened_frames(), []
+        for number in numbers:
+            image, clip_rng = frames[number], np.random.default_rng(seed)
+            if s.colour:
+                image = recoloured(image, clip_rng, s.colour)
+            if s.light:
+                image = of_frame.change(of_clip.change(image, clip_rng, s.light), rng, s.light)
+            lit.append(image)
+        return lit
+
     def _frames(self, rng: np.random.Generator, progress: float) -> list[int]:
-        """The frames of a clip: a reference and targets, each within the skip of the one before it if possible."""
+        """The frames of a clip: a reference and targets, each within the skip of the one before it if possible.
+
+        The step to the next frame is 1 to skip + 1, as in STCN's program.
+        """
         count, targets = self.settings.frames, self._targets
         start = self.references[int(rng.integers(len(self.references)))]
         if self.stills:
             return [start] * count
         skip = [most for share, most in self.settings.skips if share <= progress][-1]
-        reach = max(1, skip // self.source.frame_step)
+        reach = skip // self.source.frame_step + 1
         forwards = rng.random() < 0.5
         chosen = [start]
         while len(chosen) < count:
@@ -216,15 +233,17 @@ class _Drawing:
     def _warps(self, count: int, rng: np.random.Generator) -> list[Warp]:
         s = self.settings
         frame, size = (self.video.height, self.video.width), s.size
-        whole = crop(frame, size, s.crop, rng)
-        if self.stills:
-            whole = affine(size, rng, 0, s.still_scale, 0) @ crop(frame, size, (1.0, 1.0), rng)
+        whole = affine(frame, rng, 0, s.still_scale, 0) if self.stills else crop(frame, size, s.crop, rng)
         if rng.random() < s.flip:
-            whole = flip(size) @ whole
+            whole = flip(frame if self.stills else size) @ whole
         warps = []
         for _ in range(count):
-            own = affine(size, rng, s.degrees, OWN_SCALE if self.stills else (1.0, 1.0), s.shear)
-            bend = thin_plate_bend(size, rng, BEND_SCALE) if self.stills and rng.random() < s.bend else None
+            bend = None
+            if self.stills:  # cropped at its own place: a still moves by up to what the crop leaves out
+                own = filling(frame, size, rng) @ affine(frame, rng, s.still_degrees, OWN_SCALE, s.shear)
+                bend = thin_plate_bend(size, rng, BEND_SCALE) if rng.random() < s.bend else None
+            else:
+                own = affine(size, rng, s.degrees, (1.0, 1.0), s.shear)
             warps.append(Warp((own @ whole)[:2], size, bend))
         return warps
 

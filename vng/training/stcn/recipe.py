@@ -23,10 +23,12 @@ class VosDataSettings(MixtureSettings):
     flip: float = Field(0.5, ge=0, le=1)
     degrees: float = Field(15.0, ge=0)  # rotation and shear of each frame
     shear: float = Field(10.0, ge=0)
+    still_degrees: float = Field(20.0, ge=0)  # stills: rotation of each frame; each is also cropped at its own place
     still_scale: tuple[float, float] = (0.8, 1.5)  # stills: of the whole clip; that of each frame is 0.9 to 1.1
     bend: float = Field(0.33, ge=0, le=1)  # stills: chance of a thin-plate spline
-    colour: float = Field(0.5, ge=0)  # strength of the change of light in a clip
-    # (share of the steps, most frames from one frame of a clip to the next from then on)
+    light: float = Field(1.0, ge=0)  # strength of the change of light in a clip and in each frame; 1: STCN's
+    colour: float = Field(0.0, ge=0)  # strength of a larger change of light and colours in a clip (ours)
+    # (share of the steps, most frames between one frame of a clip and the next from then on, the next one excluded)
     skips: tuple[tuple[float, PositiveInt], ...] = ((0, 5), (0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25), (0.9, 5))
     prompt_points: tuple[PositiveInt, PositiveInt] = (10, 10)  # fewest and most positives of the reference frame
     distance: float = Field(20.0, ge=0)  # pixels of a sample between points drawn from masks (hybrid)
@@ -70,7 +72,7 @@ class StcnLossSettings(Settings):
     """Settings of the losses of the supervisions."""
 
     # shares of the steps between which the loss shifts to the hardest pixels
-    bootstrap: tuple[float, float] = (0.133, 0.467)
+    bootstrap: tuple[float, float] = (2 / 15, 7 / 15)
     bootstrap_top: float = Field(default=0.15, gt=0, le=1)  # share of the pixels that count at the end
     huber: float = Field(default=10.0, gt=1)  # pseudo-masks: linear where the probability is below 1 / huber
     # weight of the reference frame, read from its own memory (ours; 0: not read)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.helpers import H, T, W, make_video
-from vng.dataset import VngDataset, features
+from vng.dataset import VngDataset, features, video_from_row
 from vng.dataset_writer import DatasetWriter, write_dataset
 from vng.errors import DataError, Problem
 from vng.narratives import Expression
@@ -149,3 +153,83 @@ class TestWriter:
         assert names == [f"train-{i:05d}-of-00003.parquet" for i in range(3)]
         assert VngDataset(tmp_path).video_ids == ["0", "1", "2"]
         assert json.loads((tmp_path / "manifest.json").read_text())["totals"]["objects"] == 6
+
+
+def row_of(dataset: Path) -> dict[str, Any]:
+    return json.loads(json.dumps(make_video("one").as_row(embed=False)))
+
+
+class TestRowsFromOutside:
+    """Every fault of a row is an error that names dataset, video and field."""
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda r: r.update(split=None), "split: expected a string, got null"),
+            (lambda r: r.update(video_id=7), "a row: video_id: expected a string, got 7"),
+            (lambda r: r.update(video_id="../x"), r"\.\./x: video_id: this name leads out of its folder"),
+            (lambda r: r.update(height=-3), "objects"),
+            (lambda r: r.update(fps=float("nan")), "fps: expected a number"),
+            (lambda r: r.update(frame_names=None), "frame_names: expected a list"),
+            (lambda r: r["frame_names"].__setitem__(1, None), r"frame_names\[1\]: expected a string"),
+            (lambda r: r.update(narratives=[None]), r"narratives\[0\]: expected an object, got null"),
+            (lambda r: r["expressions"][0].update(end=2**40), r"expressions.0: span"),
+            (lambda r: r["expressions"][0].update(narrative=None), r"expressions\[0\].narrative: expected an integer"),
+            (lambda r: r["objects"].__setitem__(0, 5), r"objects\[0\]: expected an object, got 5"),
+            (
+                lambda r: r["objects"][0]["segmentations"].__setitem__(1, {"size": [H, W], "counts": ""}),
+                r"objects.1.segmentations\[1\]: counts fill 0 pixels",
+            ),
+            (lambda r: r["objects"][0]["segmentations"].pop(), r"objects.1: 2 segmentations for 3 frames"),
+            (lambda r: r["objects"][0]["points"][1].update(x=float("nan")), r"objects.1.points\[1\]: not a point"),
+            (lambda r: r["objects"][0]["points"][1].update(label=9), r"objects.1.points\[1\]: not a point.*label 9"),
+            (lambda r: r["objects"][0]["points"][0].update(frame=10**30), r"objects.1.points: expected points"),
+            (lambda r: r["objects"][0]["points"].__setitem__(0, None), r"objects.1.points: expected points"),
+            (lambda r: r["objects"][0].update(quality=None), "objects.1.quality: expected an object"),
+            (lambda r: r["objects"][0]["quality"].update(stability="x"), "objects.1.quality.stability: expected a num"),
+            (lambda r: r["objects"][1].pop("name"), r"objects.\d+.name: this key is missing"),
+            (lambda r: r.update(frames=[{"bytes": None, "path": "x"}]), r"frames\[0\].bytes: expected bytes, got null"),
+            (lambda r: r.update(frames=[{"bytes": b"x", "path": None}]), "frames: 1 images for 3 frame names"),
+            (lambda r: r.update(frames_path="a\0b"), "frames_path: not a path"),
+            (lambda r: r.update(frames_path="x" * 5000), "frames_path: not a path"),
+        ],
+    )
+    def test_are_refused_by_name(self, dataset: Path, change: Callable[[dict[str, Any]], Any], words: str) -> None:
+        row = row_of(dataset)
+        video_from_row(row, dataset)
+        change(row)
+        with pytest.raises(DataError) as caught:
+            video_from_row(row, dataset)
+        assert str(caught.value).startswith(f"{dataset}: ") and re.search(words, str(caught.value)), caught.value
+
+    def test_a_damaged_shard_is_named_with_the_cure(self, dataset: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        (shard,) = (dataset / "data").iterdir()
+        shard.write_bytes(shard.read_bytes()[:-200])
+        with pytest.raises(DataError, match=rf"{shard.name}: this shard is damaged \(.*run the same `vng convert`"):
+            VngDataset(dataset)
+        assert "Failed" not in capfd.readouterr().err
+
+    def test_a_shard_of_another_schema_is_named_with_its_column(self, dataset: Path) -> None:
+        import pyarrow.parquet as pq
+
+        (shard,) = (dataset / "data").iterdir()
+        table = pq.read_table(shard)
+        pq.write_table(table.drop_columns(["objects"]), shard)
+        with pytest.raises(DataError, match=r"one: objects: expected a list, got null"):
+            _ = VngDataset(dataset)[0]
+        place = table.column_names.index("height")
+        pq.write_table(table.set_column(place, "height", [["tall", "low"]]), shard)
+        with pytest.raises(DataError, match=rf"{shard.name}: height: values of another type"):
+            VngDataset(dataset)
+
+
+def test_plain_load_dataset_sees_a_dataset_that_was_made_again(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    names = []
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+        write_dataset(tmp_path / "d", [make_video("one" if seed else "two", seed)], "again")
+        rows = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
+        names += rows["video_id"]
+    assert list(names) == ["two", "one"]

@@ -1,0 +1,28 @@
+"""A short run of the fuzzing harness: no traceback, no hang, no file outside the output folder, bounded memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from benchmarks.fuzz import TARGETS, Mutator
+from tests.helpers import ROOT
+
+
+def test_every_reader_survives_mutated_files() -> None:
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "3", "--first", "700000"]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    lines = re.findall(r"^(\S+) +3 cases .* 0 faults +peak (\d+) MiB", ended.stdout, re.M)
+    assert [name for name, _ in lines] == [target.name for target in TARGETS]
+    assert all(int(peak) < 2048 for _, peak in lines)
+
+
+def test_a_case_is_the_same_again() -> None:
+    tree = {"a": [1, 2, {"b": "c"}], "d": None}
+    changed = [str(Mutator("x 3").change({"a": [1, 2, {"b": "c"}], "d": None})) for _ in range(2)]
+    assert changed[0] == changed[1] != str(tree)

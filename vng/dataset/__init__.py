@@ -1,0 +1,31 @@
+"""The one dataset schema: rows as typed records (`Video`), and datasets on disk or on the hub (`VngDataset`)."""
+
+from vng.dataset.reader import (
+    CARD,
+    DATA_FOLDER,
+    MANIFEST,
+    PARTIAL,
+    SHARD_NAME,
+    VngDataset,
+    as_dataset,
+    check_datasets,
+)
+from vng.dataset.video import MEASURES, Quality, Video, VideoObject, features, reference_frame, video_from_row
+
+__all__ = [
+    "CARD",
+    "DATA_FOLDER",
+    "MANIFEST",
+    "MEASURES",
+    "PARTIAL",
+    "SHARD_NAME",
+    "Quality",
+    "Video",
+    "VideoObject",
+    "VngDataset",
+    "as_dataset",
+    "check_datasets",
+    "features",
+    "reference_frame",
+    "video_from_row",
+]
