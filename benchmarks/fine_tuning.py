@@ -31,9 +31,9 @@ SETTINGS = {
 }
 
 
-def make_clips(folder: Path) -> Path:
+def make_clips(folder: Path, preset: str = "hard") -> Path:
     """Three procedural clips with true masks, as a dataset."""
-    write_world(folder / "world", VIDEOS, SEED, "hard", progress=False)
+    write_world(folder / "world", VIDEOS, SEED, preset, progress=False)
     trio = folder / "world" / "vng"
     files = ("--meta", trio / "meta_expressions.json", "--extra-masks", trio / "extra_masks.json")
     more = ("--orig-masks", trio / "orig_masks.json", "--frames", folder / "world" / "frames")

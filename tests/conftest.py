@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client: tests never wait for a network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on tiny models, threads wait longer than they work
 
 from collections.abc import Callable
 from pathlib import Path

@@ -11,7 +11,7 @@ import torch
 
 from tests.models.dynamite.test_modeling_dynamite import tiny_config, two_boxes
 from vng import segmenters
-from vng.errors import DataError
+from vng.errors import DataError, UsageError
 from vng.evaluation.interactive import interact
 from vng.models.dynamite.clicks import Prompts
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
@@ -41,6 +41,17 @@ class TestSegmenter:
         assert result.min() >= 0 and result.max() <= 1 and not result[1].any()
         assert (result > 0.5).sum(0).max() == 1 and result[0].any() and result[2].any()
 
+    def test_objects_alone_do_not_compete(self, checkpoint: Path, rng: np.random.Generator) -> None:
+        image = rng.integers(0, 256, (61, 90, 3), dtype=np.uint8)
+        alone = segmenters.load("dynamite", checkpoint=str(checkpoint), settings={"objects": "alone"})
+        together = segmenters.load("dynamite", checkpoint=str(checkpoint))
+        found = alone(image, self.PROMPTS)
+        for k in range(3):  # as if each were the only prompt
+            assert np.array_equal(found[k], together(image, self.PROMPTS[k : k + 1])[0])
+        assert not np.array_equal(found, together(image, self.PROMPTS))
+        with pytest.raises(UsageError, match="unknown value of objects 'none'; choose one of: alone, together"):
+            segmenters.load("dynamite", checkpoint=str(checkpoint), settings={"objects": "none"})
+
     def test_masks_above_one_half_are_the_arg_max(self) -> None:
         logits = torch.randn(4, 20, 30, generator=torch.Generator().manual_seed(0)) * 3
         logits[0, 0, 0] = torch.nextafter(logits[1:, 0, 0].max(), torch.tensor(99.0))  # too small a lead to change 0.5
@@ -52,7 +63,7 @@ class TestSegmenter:
         assert torch.isfinite(probabilities(logits)).all() and torch.isfinite(probabilities(logits[2:])).all()
 
     def test_empty_large_tiny_and_narrow(self, checkpoint: Path) -> None:
-        segmenter = segmenters.load("dynamite", checkpoint=str(checkpoint), short_side=0)
+        segmenter = segmenters.load("dynamite", checkpoint=str(checkpoint), settings={"short_side": 0})
         assert segmenter(np.zeros((40, 50, 3), np.uint8), []).shape == (0, 40, 50)
         for height, width in ((130, 170), (9, 12), (1, 1), (3, 200)):
             middle = PointPrompts(np.array([[width / 2, height - 1]]), np.array([[width + 9, -4]]))  # outside: the edge
@@ -61,7 +72,7 @@ class TestSegmenter:
     def test_negatives_on_another_object_are_left_out(
         self, checkpoint: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        segmenter = segmenters.load("dynamite", checkpoint=str(checkpoint), short_side=0)
+        segmenter = segmenters.load("dynamite", checkpoint=str(checkpoint), settings={"short_side": 0})
         image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
         given = []
         real = segmenter.model.segment

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.helpers import Cli, make_video
 from vng.dataset_writer import write_dataset
 from vng.models.referformer.processing_referformer import train_tokenizer
+from vng.training.launch import native_convolutions
 from vng.training.recipe import shipped_configs
 
 
@@ -218,3 +220,14 @@ class TestTraining:
         stem = "embedder.embedder.convolution.weight"
         moved = (trained[f"backbone.{stem}"] - backbone.state_dict()[stem]).abs().max()
         assert 0 < float(moved) < 0.01
+
+
+def test_convolutions_that_break_are_computed_without_onednn() -> None:
+    """A 1x1 convolution with a stride from 8 to 12 channels aborts the process in its backward pass (torch 2.13)."""
+    right, faulty = (nn.Sequential(nn.Conv2d(8, n, 1, stride=2)) for n in (16, 12))
+    before = torch.backends.mkldnn.enabled
+    with native_convolutions(right):
+        assert torch.backends.mkldnn.enabled == before
+    with native_convolutions(faulty):
+        assert not torch.backends.mkldnn.enabled
+    assert torch.backends.mkldnn.enabled == before

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from benchmarks.fine_tuning import fine_tune, make_clips
 from vng.models.loading import SHIPPED, find_model
 
-STEPS = {"embedded": 60, "stcn": 20}  # the clicks of a sample are drawn, and the loss varies with them
+STEPS = {"embedded": 40, "stcn": 20}  # the clicks of a sample are drawn, and the loss varies with them
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clips(tmp_path_factory.mktemp("clips"))
+    return make_clips(tmp_path_factory.mktemp("clips"), "easy")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -38,17 +38,28 @@ class DemoSizes:
     overrides: tuple[str, ...] = ()  # of both recipes
 
 
+SMALL = DemoSizes(
+    pretrain_videos=24,
+    finetune_videos=8,
+    test_videos=4,
+    overrides=("optimizer.steps=40", "log_every=20", "save_every=40"),
+)
+
+
 def add(commands: Any) -> None:
     """Add the parser of `vng demo`."""
     parser = command(commands, NAME, run, SUMMARY, "vng demo --out out/demo")
     parser.add_argument("--out", type=path, default=Path("out/demo"), help="folder to write [out/demo]")
+    parser.add_argument(
+        "--small", action="store_true", help="a minute instead of ten: the same commands, but the models learn little"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
     from vng.cli.app import main
 
-    run_demo(arguments.out, main)
+    run_demo(arguments.out, main, SMALL if arguments.small else None)
 
 
 def run_demo(out: Path, run_command: RunCommand, sizes: DemoSizes | None = None) -> dict[str, Any]:

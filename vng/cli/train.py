@@ -27,6 +27,15 @@ def add(commands: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, by dotted name")
 
 
+# What a model of a task is used for.
+NEXT = {
+    "grounding": "vng predict --model {run} --dataset TEST --out RESULTS, or --video CLIP --narrative 'A [noun] ...'",
+    "clicks": "vng convert points --source DATA --segmenter embedded --segmenter-checkpoint {run} --out OUT",
+    "dynamite": "vng convert points --source DATA --segmenter dynamite --segmenter-checkpoint {run} --out OUT",
+    "stcn": "vng propagate --video CLIP --points POINTS --propagator stcn --checkpoint {run} --out OUT",
+}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Train; print the loss."""
     from vng.training.tasks import load_recipe, train_recipe
@@ -38,3 +47,5 @@ def run(arguments: argparse.Namespace) -> None:
         bars.disable_progress_bar()  # shown by transformers while it saves weights
     loss = train_recipe(recipe, progress=not arguments.quiet)
     print(f"{recipe.out}: trained, loss {loss:.4f}")
+    if not arguments.quiet and recipe.task in NEXT:
+        print(f"next: {NEXT[recipe.task].format(run=recipe.out)}")

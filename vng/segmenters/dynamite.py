@@ -12,13 +12,14 @@ Choices: clicks are numbered object by object, background last; images are scale
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers.models.mask2former.modeling_mask2former import sample_point
 
-from vng.errors import UsageError
+from vng.errors import UsageError, one_of
 from vng.models.dynamite.clicks import Prompts, Trace
 from vng.models.dynamite.import_checkpoint import from_file
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, EncodedImage, instance_logits
@@ -29,12 +30,25 @@ from vng.points import BACKGROUND, Click, PointPrompts
 TRACE_POINTS = 256  # longer traces are thinned out to this number
 
 
+@dataclass(frozen=True)
+class DynamiteSettings:
+    """Settings of the engine; raises UsageError for an unknown value."""
+
+    short_side: int | None = None  # pixels; None: the checkpoint's, 0: images are not scaled
+    # "together": all objects of an image in one pass, as DynaMITe does, and a pixel belongs to one of them; "alone":
+    # each in a pass with its own negatives, as Point-VOS makes masks, which may overlap
+    objects: str = "together"
+
+    def __post_init__(self) -> None:
+        one_of(self.objects, ("together", "alone"), "value of objects")
+
+
 class DynamiteSegmenter:
     """The DynaMITe segmenter; see `vng.segmenters.Segmenter` for the call.
 
     Args:
         checkpoint: a folder or hub id that `from_pretrained` opens, or the authors' `.pth`; required.
-        short_side: pixels; overrides the checkpoint's. 0: images are not scaled.
+        settings: None: the defaults.
         device: None: a GPU if there is one.
 
     Raises:
@@ -43,8 +57,12 @@ class DynamiteSegmenter:
     """
 
     def __init__(
-        self, checkpoint: str | Path | None = None, short_side: int | None = None, device: str | None = None
+        self,
+        checkpoint: str | Path | None = None,
+        settings: DynamiteSettings | None = None,
+        device: str | None = None,
     ) -> None:
+        self.settings = settings or DynamiteSettings()
         if checkpoint is None:
             raise UsageError(
                 "segmenter 'dynamite' requires --checkpoint: "
@@ -55,8 +73,8 @@ class DynamiteSegmenter:
         else:
             model = load_strictly(DynamiteModel, checkpoint)
         self.fingerprint = fingerprint(model)
-        if short_side is not None:
-            model.config.short_side = short_side
+        if self.settings.short_side is not None:
+            model.config.short_side = self.settings.short_side
         self.device = device_named(device)
         self.model = model.eval().to(self.device)
 
@@ -69,9 +87,15 @@ class DynamiteSegmenter:
             return result
         fit = InputFit.of(image, self.model.config)
         encoded = self.model.encode_image(fit.pixel_values(image).to(self.device))
-        queries = _positives([prompts[k] for k in prompted], fit)
-        negatives = [fit.places(prompts[k].negative) for k in prompted]
-        places = self._on_background(encoded, queries, negatives) if len(prompted) > 1 else negatives[0]
+        for group in [prompted] if self.settings.objects == "together" else [[k] for k in prompted]:
+            result[group] = self._segmented(encoded, fit, [prompts[k] for k in group])
+        return result
+
+    def _segmented(self, encoded: EncodedImage, fit: InputFit, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        """Probabilities float32 [K, H, W] of objects that share the pixels."""
+        queries = _positives(prompts, fit)
+        negatives = [fit.places(prompt.negative) for prompt in prompts]
+        places = self._on_background(encoded, queries, negatives) if len(prompts) > 1 else negatives[0]
         places = np.unique(places, axis=0)
         queries += [Click(float(y), float(x), len(queries) + i, BACKGROUND) for i, (y, x) in enumerate(places)]
         output = self.model.segment(encoded, Prompts.of([queries], self.device))
@@ -79,13 +103,12 @@ class DynamiteSegmenter:
         logits = instance_logits(
             output.mask_logits[0],
             output.owners[0],
-            len(prompted),
+            len(prompts),
             fit.padded,
             inner=(fit.rows, fit.columns),
             wanted=(fit.height, fit.width),
         )
-        result[prompted] = probabilities(logits).cpu().numpy()
-        return result
+        return probabilities(logits).cpu().numpy()
 
     def _on_background(
         self, encoded: EncodedImage, queries: list[Click | Trace], negatives: list[np.ndarray]

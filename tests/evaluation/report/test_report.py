@@ -158,9 +158,9 @@ class TestPlots:
 
     def test_histogram(self) -> None:
         svg, most = histogram_svg([("a", [0.0, 0.01, 1.0]), ("b", [0.5])])
-        assert most == 2 and "<title>0 to 5: 2</title>" in svg and "<title>95 to 100: 1</title>" in svg
+        assert most == 3 and "<title>0 to 5: 2</title>" in svg and "<title>95 to 100: 1</title>" in svg
         assert '<rect class="b"' in svg and "<title>50 to 55: 1</title>" in svg
-        assert histogram_svg([("a", [])])[1] == 1
+        assert histogram_svg([("a", [])])[1] == 2
 
     def test_scatter_has_its_limits(self) -> None:
         assert scatter_svg([(0.25, 0.75)], 100).count('cx="25" cy="25"') == 1

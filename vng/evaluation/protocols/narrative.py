@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vng.dataset import VngDataset
 from vng.errors import DataError, Problem, UsageError
 from vng.evaluation.evaluation import Evaluation, Truth
 from vng.evaluation.narrative.analysis import NarrativeAnalysis, analyse_narrative
@@ -20,11 +21,12 @@ class NarrativeOutcome:
 
     scores: NarrativeScores
     analysis: NarrativeAnalysis | None
+    truth_notes: tuple[Problem, ...] = ()  # on the ground truth
 
     @property
     def notes(self) -> tuple[Problem, ...]:
-        """Notes on unexpected files and folders among the predictions."""
-        return self.scores.notes
+        """Notes on the ground truth, and on unexpected files and folders among the predictions."""
+        return self.truth_notes + self.scores.notes
 
 
 class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
@@ -54,10 +56,24 @@ class NarrativeEvaluation(Evaluation[NarrativeOutcome]):
         )
         if not scores.expressions:
             raise DataError(self.place, field="expressions", reason="no expression has an annotated frame")
+        truth_notes = self._pseudo_truth()
         if self.against_others:
-            return NarrativeOutcome(scores, None)
+            return NarrativeOutcome(scores, None, truth_notes)
         analysis = analyse_narrative(self.videos, results, scores, self.processes, progress=self.progress)
-        return NarrativeOutcome(scores, analysis)
+        return NarrativeOutcome(scores, analysis, truth_notes)
+
+    def _pseudo_truth(self) -> tuple[Problem, ...]:
+        """A note where the masks of the first video were made by an engine: they are no ground truth."""
+        if not isinstance(self.videos, VngDataset):
+            return ()
+        first = self.videos[0]
+        made = sorted({item.source for item in first.objects if item.has_pseudo_masks})
+        if not made:
+            return ()
+        reason = (
+            f"its masks are pseudo-masks ({', '.join(made)}): the scores are agreement with them, not with the truth"
+        )
+        return (Problem(str(self.place), field="objects.source", reason=reason, kind="note"),)
 
     def table(self, scores: NarrativeOutcome) -> str:
         """The official line, then the other figures with their intervals."""

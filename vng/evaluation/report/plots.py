@@ -5,12 +5,14 @@ Plots stretch to the width of their container, so they contain no text; the page
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from vng.evaluation.report.record import Case
 
+HEADROOM = 1.15  # height of a histogram, of its highest bar
 BINS, STEPS = 20, 24
 MOST_POINTS = 400  # of a curve; longer curves are averaged
 MOST_DOTS = 2000
@@ -41,9 +43,12 @@ def curves_svg(lines: Sequence[tuple[str, Sequence[float]]], marks: Sequence[flo
 
 
 def histogram_svg(groups: Sequence[tuple[str, Sequence[float]]], height: int = 150) -> tuple[str, int]:
-    """Histogram over twentieths of [0, 1], for each (class, values) side by side; (SVG, highest count)."""
+    """Histogram over twentieths of [0, 1], for each (class, values) side by side; (SVG, count at its upper edge).
+
+    The upper edge lies above the highest bar, so that its label covers none.
+    """
     counts = [np.histogram(np.clip(values, 0, 1), BINS, (0, 1))[0] for _, values in groups]
-    highest = max(1, *(int(c.max()) for c in counts))
+    highest = math.ceil(HEADROOM * max(1, *(int(c.max()) for c in counts)))
     width, bar = 640, 640 / BINS
     each = (bar - 4) / len(groups)
     drawn = [f'<path class="grid" d="M0 {y}H{width}"/>' for y in (0.5, height / 2, height - 0.5)]

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from vng.dataset import VngDataset
 from vng.errors import DataError
 from vng.grounding.model_card import write_card
-from vng.models.loading import find_model, load_strictly
+from vng.models.loading import find_model, load_or_raise, load_strictly
 from vng.models.referformer.configuration_referformer import WITHOUT_SHAPE, ReferFormerConfig
 from vng.models.referformer.loading import load_model
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG, text_model
@@ -56,7 +56,10 @@ def build_model(
         changes = {name: value for name, value in settings.sizes.items() if name in WITHOUT_SHAPE}
         model = load_model(settings.init, **changes)
         model.freeze()  # loading makes new parameters, all of them trainable
-        return model, ReferFormerProcessor(AutoTokenizer.from_pretrained(settings.init), short_side, long_side)
+        name = str(settings.init)
+        cure = "its tokenizer is missing or damaged"
+        earlier = load_or_raise(name, lambda: AutoTokenizer.from_pretrained(name), cure)
+        return model, ReferFormerProcessor(earlier, short_side, long_side)
     tokenizer = _tokenizer(settings, datasets)
     sizes = dict(settings.sizes)
     text = settings.text_encoder
