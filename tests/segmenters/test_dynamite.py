@@ -13,7 +13,7 @@ from tests.models.dynamite.test_modeling_dynamite import tiny_config, two_boxes
 from vng import segmenters
 from vng.errors import DataError, UsageError
 from vng.evaluation.interactive import interact
-from vng.models.dynamite.clicks import Prompts
+from vng.models.dynamite.clicks import Prompts, trace_pixels
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, instance_logits
 from vng.models.dynamite.processing_dynamite import InputFit, probabilities
@@ -51,6 +51,12 @@ class TestSegmenter:
         assert not np.array_equal(found, together(image, self.PROMPTS))
         with pytest.raises(UsageError, match="unknown value of objects 'none'; choose one of: alone, together"):
             segmenters.load("dynamite", checkpoint=str(checkpoint), settings={"objects": "none"})
+
+    def test_a_trace_is_all_pixels_of_its_lines(self) -> None:
+        places = np.array([[2, 3], [2, 9], [6, 9], [60, 80]])  # the last one after a jump
+        pixels = {tuple(p) for p in trace_pixels(places, (61, 90)).astype(int).tolist()}
+        assert pixels == {(2, x) for x in range(3, 10)} | {(y, 9) for y in range(2, 7)} | {(60, 80)}
+        assert trace_pixels(np.array([[-5, 200]]), (61, 90)).tolist() == [[0, 89]]
 
     def test_masks_above_one_half_are_the_arg_max(self) -> None:
         logits = torch.randn(4, 20, 30, generator=torch.Generator().manual_seed(0)) * 3

@@ -62,3 +62,10 @@ class TestSettings:
         assert [round(learning_rate(s, steps), 6) for s in (0, 3, 4, 49, 50, 99)] == [0.2, 0.8, 1, 1, 0.1, 0.01]
         cosine = OptimizerSettings(steps=100, schedule="cosine")
         assert learning_rate(0, cosine) == 1 and learning_rate(99, cosine) < 0.02
+
+
+@pytest.mark.parametrize("path", sorted(shipped_configs().rglob("*.yaml")), ids=lambda p: p.stem)
+def test_a_recipe_says_what_came_of_it(path: Path) -> None:
+    """A recipe that was run has a line with its result, any other one says that it was not run."""
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert ("# Result: " in header) != ("Not run" in header), header

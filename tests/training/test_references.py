@@ -120,6 +120,9 @@ TABLE = {
         ("optimizer.clip_norm", 0.01, "configs: CLIP_GRADIENTS"),
         ("data.size", (1024, 1024), "configs: IMAGE_SIZE"),
         ("data.scale", (0.1, 2.0), "configs: MIN_SCALE, MAX_SCALE"),
+        ("data.flip", 0.5, "dataset mapper: RandomFlip"),
+        *((f"data.{name}", 0, "dataset mapper: none") for name in ("rotation", "aspect", "colour", "companions")),
+        ("data.traces", 0, "clicks only"),
     ],
 }
 CASES = [(recipe, *row) for recipe, rows in TABLE.items() for row in rows]

@@ -20,14 +20,12 @@ import torch
 from transformers.models.mask2former.modeling_mask2former import sample_point
 
 from vng.errors import UsageError, one_of
-from vng.models.dynamite.clicks import Prompts, Trace
+from vng.models.dynamite.clicks import Prompts, Trace, trace_pixels
 from vng.models.dynamite.import_checkpoint import from_file
 from vng.models.dynamite.modeling_dynamite import DynamiteModel, EncodedImage, instance_logits
 from vng.models.dynamite.processing_dynamite import InputFit, probabilities
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.points import BACKGROUND, Click, PointPrompts
-
-TRACE_POINTS = 256  # longer traces are thinned out to this number
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,7 @@ def _positives(prompts: Sequence[PointPrompts], fit: InputFit) -> list[Click | T
     for k, prompt in enumerate(prompts):
         places = fit.places(prompt.positive)
         if prompt.trace:
-            kept = np.linspace(0, len(places) - 1, min(len(places), TRACE_POINTS)).round().astype(int)
-            queries.append(Trace(places[kept], len(queries), k))
+            queries.append(Trace(trace_pixels(places, fit.padded), len(queries), k))
         else:
             queries += [Click(float(y), float(x), len(queries) + i, k) for i, (y, x) in enumerate(places)]
     return queries

@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conversion.synthetic.scene import PRESETS
 from conversion.synthetic.world import make_world
 from tests.helpers import Cli
+from tests.models.dynamite.test_modeling_dynamite import tiny_config
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.frames import ArrayFrames
+from vng.models.dynamite.clicks import Trace
+from vng.models.dynamite.modeling_dynamite import DynamiteModel
 from vng.models.dynamite.processing_dynamite import batch_of
 from vng.points import BACKGROUND, PointPrompts
 from vng.segmenters import load
 from vng.training.clicks.dynamite import InteractiveSampler
-from vng.training.clicks.recipe import ClickDataSettings
+from vng.training.clicks.recipe import DynamiteDataSettings
 
 TINY = """
 task: dynamite
@@ -46,8 +50,36 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_traces_are_prompts_whose_projection_learns(masks: Path) -> None:
+    data = DynamiteDataSettings.model_validate({"path": masks, "size": (64, 96), "traces": 1.0})
+    sampler = InteractiveSampler([VngDataset(masks)], data, 3, 20, traces=1.0)
+    samples = [sampler[i] for i in range(3)]
+    for sample in samples:
+        traces = [query for query in sample.clicks if isinstance(query, Trace)]
+        assert [trace.owner for trace in sorted(traces, key=lambda t: t.owner)] == list(range(len(sample.masks)))
+        assert all(isinstance(q, Trace) or q.owner == BACKGROUND for q in sample.clicks)
+        on = [np.mean([sample.masks[t.owner, int(y), int(x)] for y, x in t.points]) for t in traces]
+        assert np.mean(on) > 0.4 and min(len(t.points) for t in traces) > 10  # pixels of lines, not positions alone
+    torch.manual_seed(0)
+    model = DynamiteModel(tiny_config(most_rounds=1))
+    model(**batch_of(samples)).loss.backward()
+    moved = [n for n, p in model.named_parameters() if "trace" in n and p.grad is not None and p.grad.abs().sum() > 0]
+    assert moved, [n for n, _ in model.named_parameters() if "trace" in n]
+
+
+def test_changes_can_be_turned_off(masks: Path) -> None:
+    off = {"rotation": 0, "aspect": 0, "flip": 0, "colour": 0, "companions": 0, "scale": (1.0, 1.0)}
+    data = DynamiteDataSettings.model_validate({"path": masks, "size": (96, 160), **off})
+    frames = [frame for video in VngDataset(masks) for frame in video.opened_frames()]
+    sampler = InteractiveSampler([VngDataset(masks)], data, 3, 20)
+    shown = [sampler[i].image for i in range(4)]
+    assert frames[0].shape == (96, 160, 3)
+    # A frame as it is, but for its place: the crop keeps an object in view.
+    assert all(any(np.abs(image.mean((0, 1)) - frame.mean((0, 1))).max() < 12 for frame in frames) for image in shown)
+
+
 def test_samples(masks: Path) -> None:
-    sampler = InteractiveSampler([VngDataset(masks)], ClickDataSettings(path=masks, size=(64, 96)), 3, 20)
+    sampler = InteractiveSampler([VngDataset(masks)], DynamiteDataSettings(path=masks, size=(64, 96)), 3, 20)
     samples = [sampler[i] for i in range(6)]
     for sample in samples:
         assert sample.image.shape == (64, 96, 3) and sample.masks.shape[1:] == (64, 96)

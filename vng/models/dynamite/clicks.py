@@ -18,6 +18,7 @@ from torch import Tensor
 from vng.masks import depth
 from vng.points import BACKGROUND, Click
 
+GAP = 0.125  # of the diagonal, between positions of a trace
 NOWHERE = -1.0  # coordinates and time of padding
 
 MOST_OBJECTS, SHARE_OF_OBJECTS, LEAST_PIXELS = 30, 0.7, 50
@@ -36,6 +37,26 @@ class Trace:
     points: np.ndarray  # float32 [P, 2], (y, x) pixels, P >= 1
     time: int
     owner: int
+
+
+def trace_pixels(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """All pixels of a drawn trace: lines between the pointer's positions [P, 2], (y, x) -> float32 [N, 2].
+
+    Positions farther apart than `GAP` of the image's diagonal are not joined: the pointer was lifted there.
+
+    Args:
+        places: (y, x) pixels, in order; those outside the image are moved to its edge.
+        size: (height, width) of the image.
+    """
+    inside = np.clip(np.rint(places), 0, np.array(size) - 1).astype(np.int32)
+    canvas = np.zeros(size, np.uint8)
+    canvas[inside[:, 0], inside[:, 1]] = 1
+    steps = np.hypot(*(inside[1:] - inside[:-1]).T)
+    for (y, x), (below, right) in zip(
+        inside[:-1][near := steps <= GAP * np.hypot(*size)], inside[1:][near], strict=True
+    ):
+        cv2.line(canvas, (int(x), int(y)), (int(right), int(below)), 1)
+    return np.argwhere(canvas).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Rana et al., ICCV 2023, Sec. 3.4. Sample i of a run depends on (seed, i) alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,27 @@ from transformers import AutoConfig, PretrainedConfig
 
 from vng.dataset import VngDataset
 from vng.errors import DataError
-from vng.models.dynamite.clicks import Dice, initial_clicks, training_masks
+from vng.models.dynamite.clicks import Dice, Trace, initial_clicks, trace_pixels, training_masks
 from vng.models.dynamite.configuration_dynamite import STAGES, DynamiteConfig
 from vng.models.dynamite.modeling_dynamite import DynamiteModel
 from vng.models.dynamite.processing_dynamite import TrainingSample, batch_of
 from vng.models.loading import load_strictly
-from vng.training.clicks.recipe import DynamiteModelSettings, DynamiteRecipe
+from vng.points import Click
+from vng.training.clicks.prompts import simulate_trace
+from vng.training.clicks.recipe import DynamiteModelSettings, DynamiteRecipe, SceneSettings
 from vng.training.clicks.scenes import ObjectScene
 from vng.training.clicks.task import ClickSampler
 from vng.training.loop import Task
 
 
 class InteractiveSampler(ClickSampler):
-    """The scenes of `ClickSampler` with DynaMITe's clicks."""
+    """The scenes of `ClickSampler` with DynaMITe's clicks; with a chance of `traces`, a trace in place of an object's."""
+
+    def __init__(
+        self, datasets: Sequence[VngDataset], settings: SceneSettings, seed: int, length: int, traces: float = 0.0
+    ) -> None:
+        super().__init__(datasets, settings, seed, length)  # type: ignore[arg-type]  # only scenes are drawn
+        self.traces = traces
 
     def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> TrainingSample:  # type: ignore[override]
         dice = Dice(int(rng.integers(2**31)))
@@ -36,8 +44,20 @@ class InteractiveSampler(ClickSampler):
         masks = training_masks(all_masks, dice)
         if not len(masks):  # all chosen ones are tiny or hidden
             masks = all_masks[all_masks.sum((1, 2)).argmax()][None]
-        clicks = initial_clicks(masks, np.any(scene.masks, axis=0), dice)
-        return TrainingSample(scene.image, masks, tuple(clicks), int(rng.integers(2**31)))
+        clicks: list[Click | Trace] = [*initial_clicks(masks, np.any(scene.masks, axis=0), dice)]
+        seed = int(rng.integers(2**31))
+        for k in range(len(masks)) if self.traces else ():
+            if rng.random() < self.traces:
+                clicks = _traced(clicks, k, masks[k], rng)
+        return TrainingSample(scene.image, masks, tuple(clicks), seed)
+
+
+def _traced(clicks: Sequence[Click | Trace], k: int, mask: np.ndarray, rng: np.random.Generator) -> list[Click | Trace]:
+    """The prompts with a mouse trace in place of an object's clicks."""
+    places = simulate_trace(mask, rng)[:, ::-1]
+    first = min(click.time for click in clicks if click.owner == k)
+    trace = Trace(trace_pixels(places, (mask.shape[0], mask.shape[1])), first, k)
+    return sorted([*(click for click in clicks if click.owner != k), trace], key=lambda query: query.time)
 
 
 def build_dynamite(recipe: DynamiteRecipe, opened: Mapping[Path, VngDataset]) -> Task:
@@ -49,7 +69,10 @@ def build_dynamite(recipe: DynamiteRecipe, opened: Mapping[Path, VngDataset]) ->
         assert isinstance(trained, DynamiteModel)
         trained.save_pretrained(folder)
 
-    return Task(model, lambda length: InteractiveSampler(datasets, recipe.data, recipe.seed, length), batch_of, save)
+    def samples(length: int) -> InteractiveSampler:
+        return InteractiveSampler(datasets, recipe.data, recipe.seed, length, recipe.data.traces)
+
+    return Task(model, samples, batch_of, save)
 
 
 def _model(settings: DynamiteModelSettings) -> DynamiteModel:

@@ -9,13 +9,27 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from vng.training.recipe import MixtureSettings, OptimizerSettings, Recipe, Settings, known_sizes
 
 
-class ClickDataSettings(MixtureSettings):
-    """Datasets with masks, and how images and clicks are drawn from them."""
+class SceneSettings(MixtureSettings):
+    """Datasets with masks, and how images are drawn from them; each change can be turned off."""
 
     size: tuple[PositiveInt, PositiveInt] = (192, 256)  # (height, width) of a sample, multiples of 32
     scale: tuple[float, float] = (0.7, 1.5)  # of the frame, least and most
     rotation: float = Field(12.0, ge=0)  # at most, degrees
+    aspect: float = Field(0.12, ge=0)  # largest change of the logarithm of width over height
+    flip: float = Field(0.5, ge=0, le=1)  # chance of a mirrored image
+    colour: float = Field(1.0, ge=0)  # strength of the change of light and colours
     companions: float = Field(0.6, ge=0, le=1)  # chance of further objects pasted into the image
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> SceneSettings:
+        if any(side % 32 for side in self.size):
+            raise ValueError(f"size {list(self.size)}: sides are multiples of 32")
+        return self
+
+
+class ClickDataSettings(SceneSettings):
+    """Scenes of the click segmenter, and how clicks are drawn from them."""
+
     pieces: float = Field(0.15, ge=0, le=1)  # chance that a prompt of many clicks means a part of an object
     regions: float = Field(0.0, ge=0, le=1)  # chance that it means a region of one colour outside the objects
     prompts: PositiveInt = 5  # for each image
@@ -25,12 +39,6 @@ class ClickDataSettings(MixtureSettings):
     most: tuple[int, int] = (12, 12)  # most positive and negative clicks of the other prompts
     others: float = Field(0.5, ge=0, le=1)  # chance that the negatives include clicks on other objects
     traces: float = Field(0.1, ge=0, le=1)  # share of prompts that are mouse traces
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> ClickDataSettings:
-        if any(side % 32 for side in self.size):
-            raise ValueError(f"size {list(self.size)}: sides are multiples of 32")
-        return self
 
 
 class ClickModelSettings(Settings):
@@ -70,6 +78,14 @@ class DynamiteModelSettings(Settings):
         return known_sizes(value, DynamiteConfig)
 
 
+class DynamiteDataSettings(SceneSettings):
+    """Scenes of DynaMITe; its clicks are the authors'."""
+
+    traces: float = Field(
+        0.0, ge=0, le=1
+    )  # chance that an object's first prompt is a mouse trace (Point-VOS, Sec. 3.2)
+
+
 class DynamiteOptimizerSettings(OptimizerSettings):
     """The optimizer, with the rate of the backbone; 0 freezes it."""
 
@@ -77,9 +93,9 @@ class DynamiteOptimizerSettings(OptimizerSettings):
 
 
 class DynamiteRecipe(Recipe):
-    """One training run of DynaMITe; only the data settings of images apply, as its clicks are the authors'."""
+    """One training run of DynaMITe."""
 
     task: Literal["dynamite"] = "dynamite"
     optimizer: DynamiteOptimizerSettings
-    data: ClickDataSettings
+    data: DynamiteDataSettings
     model: DynamiteModelSettings = DynamiteModelSettings()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vng.training.clicks.recipe import ClickDataSettings
+from vng.training.clicks.recipe import SceneSettings
 
 LEAST_AREA = 40  # pixels; smaller objects are not prompted
 LEAST_SHARE = 0.3  # least visible share of an object behind another
@@ -24,7 +24,19 @@ class ObjectScene:
     masks: list[np.ndarray]  # bool [H, W] each
 
 
-def moved(scene: ObjectScene, settings: ClickDataSettings, rng: np.random.Generator) -> ObjectScene:
+@dataclass(frozen=True)
+class Turn:
+    """How an object is turned that is pasted into a scene."""
+
+    rotation: float = 20.0  # at most, degrees
+    aspect: float = 0.12  # largest change of the logarithm of width over height
+    flip: float = 0.5  # chance
+
+
+GUEST = Turn()
+
+
+def moved(scene: ObjectScene, settings: SceneSettings, rng: np.random.Generator) -> ObjectScene:
     """The scene scaled, rotated, mirrored and cropped to `settings.size`, with a point of one object in view."""
     target, size = scene.masks[int(rng.integers(len(scene.masks)))], settings.size
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
@@ -36,7 +48,7 @@ def moved(scene: ObjectScene, settings: ClickDataSettings, rng: np.random.Genera
     rows, columns = np.nonzero(target)
     pick = int(rng.integers(len(rows)))
     focus = 0.5 * np.array([columns[pick], rows[pick]]) + 0.5 * np.array([columns.mean(), rows.mean()])
-    matrix = _affine(focus, scale, settings.rotation, rng)
+    matrix = _affine(focus, scale, settings, rng)
     canvas = np.array([size[1], size[0]])
     place = canvas * rng.uniform(0.25, 0.75, 2)
     corners = (np.array([[0, 0], [0, height], [width, 0], [width, height]]) - focus) @ matrix[:, :2].T
@@ -56,10 +68,11 @@ def warped(scene: ObjectScene, matrix: np.ndarray, size: tuple[int, int]) -> Obj
     return ObjectScene(image, masks)
 
 
-def _affine(focus: np.ndarray, scale: float, rotation: float, rng: np.random.Generator) -> np.ndarray:
-    matrix = cv2.getRotationMatrix2D((float(focus[0]), float(focus[1])), rng.uniform(-rotation, rotation), scale)
-    aspect = np.exp(rng.uniform(-0.12, 0.12))
-    mirror = -1.0 if rng.random() < 0.5 else 1.0
+def _affine(focus: np.ndarray, scale: float, change: SceneSettings | Turn, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(-change.rotation, change.rotation)
+    matrix = cv2.getRotationMatrix2D((float(focus[0]), float(focus[1])), angle, scale)
+    aspect = np.exp(rng.uniform(-change.aspect, change.aspect))
+    mirror = -1.0 if rng.random() < change.flip else 1.0
     matrix[:, 0] *= mirror * aspect
     matrix[:, 1] = matrix[:, 1] / aspect
     return matrix
@@ -72,7 +85,7 @@ def beside(scene: ObjectScene, guest: ObjectScene, rng: np.random.Generator) -> 
         return scene
     scale = float(np.clip((host.sum() / mask.sum()) ** 0.5 * np.exp(rng.uniform(-0.7, 0.5)), 0.3, 2.5))
     centre = _centre(mask)
-    matrix = _affine(centre, scale, 20.0, rng)
+    matrix = _affine(centre, scale, GUEST, rng)
     reach = (_extent(host) + scale * _extent(mask)) / 2
     angle = rng.uniform(0, 2 * np.pi)
     offset = np.array([np.cos(angle), np.sin(angle)]) * reach * rng.uniform(0.35, 1.05)

@@ -80,7 +80,7 @@ class ClickSampler(Dataset):
         video = self._draw(source, rng)
         frame = _read(video, rng)
         scene = moved(frame, self.settings, rng)
-        scene = ObjectScene(recoloured(scene.image, rng), scene.masks)
+        scene = ObjectScene(recoloured(scene.image, rng, self.settings.colour), scene.masks)
         if rng.random() < self.settings.companions:
             for _ in range(int(rng.integers(1, 4))):
                 scene = beside(scene, self._guest(source, video, frame, rng), rng)
@@ -94,7 +94,7 @@ class ClickSampler(Dataset):
         elif kind > 0.4:
             frame = _read(video, rng)
         chosen = frame.masks[int(rng.integers(len(frame.masks)))]
-        return ObjectScene(recoloured(frame.image, rng), [chosen])
+        return ObjectScene(recoloured(frame.image, rng, self.settings.colour), [chosen])
 
     def _draw(self, source: int, rng: np.random.Generator) -> Video:
         videos = self._videos[source]
