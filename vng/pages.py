@@ -12,18 +12,28 @@ import numpy as np
 from vng.manifest import write_atomic
 
 
-def marked_html(description: str, spans: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]]) -> str:
-    """A caption as HTML with coloured nouns; all text is escaped."""
+def marked_html(
+    description: str,
+    spans: Sequence[tuple[int, int]],
+    colours: Sequence[tuple[int, int, int]],
+    pictures: Sequence[str] | None = None,
+) -> str:
+    """A caption as HTML with coloured nouns; all text is escaped.
+
+    `pictures`: for each span, a key of its card's pictures, shown while the noun is pointed at; "" for none.
+    """
     from html import escape
 
-    starts = {start: (end, colours[i]) for i, (start, end) in enumerate(spans)}
+    keys = pictures or [""] * len(spans)
+    starts = {start: (end, colours[i], keys[i]) for i, (start, end) in enumerate(spans)}
     pieces, position = [], 0
     while position < len(description):
         if position in starts:
-            end, rgb = starts[position]
+            end, rgb, key = starts[position]
             light = rgb[0] * 0.299 + rgb[1] * 0.587 + rgb[2] * 0.114
             style = "background:rgb({},{},{});color:{}".format(*rgb, "#000" if light > 110 else "#fff")
-            pieces.append(f'<mark style="{style}">{escape(description[position:end])}</mark>')
+            more = f' data-picture="{escape(key)}" tabindex="0"' if key else ""
+            pieces.append(f'<mark style="{style}"{more}>{escape(description[position:end])}</mark>')
             position = end
         else:
             pieces.append(escape(description[position]))

@@ -206,17 +206,21 @@ def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate([np.concatenate(padded[i : i + columns], 1) for i in range(0, len(padded), columns)])
 
 
-def object_sheet(video: Video, count: int = 6, columns: int = 3, points: bool = True) -> np.ndarray:
-    """A sheet, uint8 [h, w, 3], of frames of a dataset's video with the masks and points of all objects.
+def object_sheet(
+    video: Video, count: int = 6, columns: int = 3, points: bool = True, objects: Sequence[int] | None = None
+) -> np.ndarray:
+    """A sheet, uint8 [h, w, 3], of frames of a dataset's video with the masks and points of its objects.
 
-    Shows frames in which most objects are annotated, in time order.
+    Shows frames in which most objects are annotated, in time order. `objects` are indices; None: all. The frames are
+    the same for any of them.
     """
     frames = video.opened_frames()
     annotated = np.array([[rle is not None for rle in item.segmentations] for item in video.objects])
     weight = annotated.sum(0) if len(annotated) else np.zeros(len(frames))
     spread = np.array_split(np.arange(len(frames)), min(count, len(frames)))
     chosen = [int(part[weight[part].argmax()]) for part in spread]
-    return grid([object_tile(video, t, range(len(video.objects)), points) for t in chosen], columns)
+    shown = range(len(video.objects)) if objects is None else objects
+    return grid([object_tile(video, t, shown, points) for t in chosen], columns)
 
 
 def object_tile(video: Video, t: int, objects: Sequence[int], points: bool = True, label: str = "") -> np.ndarray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from tests.helpers import Cli
+from tests.helpers import Cli, make_video
+from vng.dataset_writer import write_dataset
 
 
 def test_inspect(tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
@@ -21,3 +23,17 @@ def test_inspect(tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None
     page = (tmp_path / "page" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64") == 2 and "<mark" in page and not re.search(r'(src|href)="http', page)
     assert cli("inspect", tmp_path / "none").status == 1
+
+
+def test_an_object_of_a_crowded_video_can_be_seen_alone(tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    video = make_video("crowd")
+    more = tuple(replace(video.objects[0], object_id=f"more {i}") for i in range(3))
+    write_dataset(tmp_path / "d", [replace(video, objects=video.objects + more)], "hand-made")
+    assert cli("inspect", tmp_path / "d", "--html", tmp_path / "page", "--quiet").status == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    (data,) = re.findall(r'class="pictures">(.*?)</script>', page, re.S)
+    pictures = json.loads(data)
+    assert set(pictures) == {e.object_id for e in video.expressions}  # objects that a noun means
+    assert all(url.startswith("data:image/webp;base64,") for url in pictures.values())
+    assert len(set(pictures.values())) == 2 and page.count("data-picture=") == 2
+    assert "point at a noun to see its object alone" in page

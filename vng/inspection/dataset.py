@@ -29,6 +29,7 @@ from vng.pages import embed_image, marked_html, render_page
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.viewer import object_sheet
 
+CROWDED, MOST_ALONE = 4, 8  # objects of a video: from how many on, and of how many, there are pictures of one alone
 MAX_CARDS = 40
 LOW_AGREEMENT = 0.7  # objects below get a note
 
@@ -177,16 +178,32 @@ def inspect(
 
 def _card(video: Video) -> dict[str, Any]:
     colours = {item.object_id: colour(i) for i, item in enumerate(video.objects)}
+    alone = _objects_alone(video)
     narratives = []
     for number, narrative in enumerate(video.narratives):
         own = [e for e in video.expressions if e.narrative == number]
-        html = marked_html(narrative.description, [(e.start, e.end) for e in own], [colours[e.object_id] for e in own])
+        spans, rgb = [(e.start, e.end) for e in own], [colours[e.object_id] for e in own]
+        keys = [e.object_id if e.object_id in alone else "" for e in own]
+        html = marked_html(narrative.description, spans, rgb, keys)
         narratives.append({"actor": narrative.actor_name, "html": html})
     agreements = [o.quality.point_agreement for o in video.objects if o.quality.point_agreement is not None]
     note = f"{len(video.frame_names)} frames of {video.width}x{video.height}, {len(video.objects)} objects"
     if agreements:
         note += f", point agreement {min(agreements):.2f} to {max(agreements):.2f}"
-    return {"title": video.video_id, "image": embed_image(object_sheet(video)), "narratives": narratives, "note": note}
+    if alone:
+        note += "; point at a noun to see its object alone"
+    card = {"title": video.video_id, "image": embed_image(object_sheet(video)), "narratives": narratives, "note": note}
+    return card | {"pictures": alone}
+
+
+def _objects_alone(video: Video) -> dict[str, str]:
+    """Object id -> a sheet of the object alone, where a video has so many that the sheet of all is crowded."""
+    if len(video.objects) < CROWDED:
+        return {}
+    named = {e.object_id for e in video.expressions}
+    indices = [i for i, item in enumerate(video.objects) if item.object_id in named][:MOST_ALONE]
+    sheets = {video.objects[i].object_id: object_sheet(video, objects=[i]) for i in indices}
+    return {key: embed_image(sheet, 60, webp=True) for key, sheet in sheets.items()}
 
 
 def _write_page(inspection: Inspection, cards: list[dict[str, Any]], path: Path, html: Path) -> None:
