@@ -273,7 +273,7 @@ def _places(tree: Any, most: int = 20_000) -> Iterator[tuple[Any, Any]]:
 
 @dataclass
 class Outcome:
-    """What the cases of a reader did."""
+    """Results of the cases of a reader."""
 
     cases: int = 0
     statuses: dict[int, int] = field(default_factory=dict)

@@ -190,7 +190,7 @@ def _cut_words(reader: Reader, caption: str, move: Callable[[Any], int]) -> list
 
 
 def _offset_note(reader: Reader) -> Problem | None:
-    """What to tell about the offsets of a narrative; None for usual ones."""
+    """The note on the offsets of a narrative; None for usual ones."""
     move, caption = _offsets(reader), reader.get("caption", str)
     cut = [text for text in _cut_words(reader, caption, move) if text]
     if cut:

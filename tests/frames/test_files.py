@@ -192,7 +192,7 @@ class TestImages:
 
 
 class Stub:
-    """What `VideoFile` asks of a decoded frame."""
+    """A decoded frame, as far as `VideoFile` asks for it."""
 
     def __init__(self, image: np.ndarray, matrix: list[int] | None) -> None:
         self.image = image

@@ -102,7 +102,7 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What decoding a video file finds."""
+    """The film of a video file, as it decodes."""
 
     stream: int  # index of the stream that is the film
     count: int

@@ -1,4 +1,4 @@
-"""What stands beside the official score: same nouns, swaps, presence."""
+"""Figures beside the official score: same nouns, swaps, presence."""
 
 from __future__ import annotations
 

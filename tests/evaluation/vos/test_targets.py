@@ -1,4 +1,4 @@
-"""What is scored in a video: objects, their numbers in label images, frames."""
+"""Things that are scored in a video: objects, their numbers in label images, frames."""
 
 from __future__ import annotations
 
