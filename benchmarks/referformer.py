@@ -2,9 +2,9 @@
 
 5 frames of 160 x 288, ResNet-50: a forward pass, conditioned on the sentence as theirs is; then ours conditioned on one
 noun and on eight nouns of one narrative; then a training step (forward, losses of all layers, backward, clipping,
-AdamW) and its peak memory, in separate processes.
+AdamW) and its peak memory, in separate processes; then the weights of both after five steps of the recipe `grounder`.
 
-`python -m benchmarks.referformer [--reference DIR] [--threads N] [--rounds N] [--only forward|step] [--json FILE]`
+`python -m benchmarks.referformer [--reference DIR] [--threads N] [--rounds N] [--only forward|step|weights] [--json FILE]`
 
 DIR holds the source tree `ReferFormer`, run unedited, and in `deps` the packages that it imports and that are not
 installed (einops). Its CUDA operator is replaced by its own PyTorch version, torchvision's ResNet-50 is built here, the
@@ -36,6 +36,8 @@ from tests.golden_weights import referformer_state
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.import_checkpoint import from_reference
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+from vng.training.loop import make_optimizer
+from vng.training.tasks import load_recipe
 
 FRAMES, HEIGHT, WIDTH = 5, 160, 288
 CAPTION = "a green parrot is playing with the other parrot beside a small red ball"
@@ -258,6 +260,61 @@ def step(who: str, folder: Path | None) -> dict[str, list[float]]:
     return record
 
 
+def without_dropout(network: nn.Module) -> nn.Module:
+    """The network in training mode, without its random part."""
+    for module in network.train().modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return network
+
+
+def weights_after_steps(folder: Path, count: int = 5) -> dict[str, float]:
+    """Distance of our weights from theirs after steps of both programs, over the distance that theirs have moved.
+
+    Ours are trained as the recipe `grounder` resolves, theirs with the groups and rates of their main.py.
+    """
+    recipe: Any = load_recipe(Path("grounder"), [])
+    text = {"model_type": "roberta", **TEXT}
+    config = ReferFormerConfig(text_config=text, conditioning="sentence", **recipe.model.sizes)
+    theirs, criterion = reference(folder)
+    start = from_reference(theirs.state_dict(), config)
+    network = without_dropout(from_reference(theirs.state_dict(), config))
+    without_dropout(theirs)
+    pixels, masks = clip()
+    targets = their_targets(masks)
+    batch = our_batch(0) | {"target_masks": masks[:, None], "target_annotated": torch.ones(1, 1, FRAMES).bool()}
+    o = recipe.optimizer
+    named = [(name, p) for name, p in theirs.named_parameters() if p.requires_grad]
+    of_backbone = [p for name, p in named if "backbone.0" in name]
+    rest = [p for name, p in named if "backbone.0" not in name and "text_encoder" not in name]
+    groups = [{"params": rest, "lr": 1e-4}, {"params": of_backbone, "lr": 5e-5}]
+    both = {
+        "theirs": (theirs, torch.optim.AdamW(groups, lr=1e-4, weight_decay=5e-4)),
+        "ours": (network, make_optimizer(network, o)),
+    }
+    for _ in range(count):
+        for who, (model, optimizer) in both.items():
+            if who == "theirs":
+                losses = criterion(theirs(list(pixels), [CAPTION], targets), targets)
+                loss = sum(criterion.weight_dict[name] * value for name, value in losses.items())
+            else:
+                loss = network(**batch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 0.1)
+            optimizer.step()
+    end = dict(from_reference(theirs.state_dict(), config).named_parameters())
+    before, after = dict(start.named_parameters()), dict(network.named_parameters())
+    apart, moved = (
+        sum(float((one[n].detach().double() - other[n].detach().double()).square().sum()) for n in end) ** 0.5
+        for one, other in ((after, end), (end, before))
+    )
+    print(f"weights after {count} steps: {apart:.3e} apart, {moved:.3e} moved, {apart / moved:.2e} of it")
+    return {"weights apart over moved": apart / moved}
+
+
 def steps(folder: Path | None, rounds: int, threads: int) -> dict[str, float]:
     """Training steps in separate processes, taking turns."""
     times: dict[str, list[tuple[float, float]]] = {}
@@ -288,7 +345,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("forward", "step"))
+    parser.add_argument("--only", choices=("forward", "step", "weights"))
     parser.add_argument("--step", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -297,8 +354,13 @@ def main() -> None:
     if arguments.step:
         print(json.dumps(step(arguments.step, folder)))
         return
-    figures = forward(folder, arguments.rounds) if arguments.only != "step" else {}
-    figures |= steps(folder, arguments.rounds, arguments.threads) if arguments.only != "forward" else {}
+    figures: dict[str, float] = {}
+    if arguments.only in (None, "forward"):
+        figures |= forward(folder, arguments.rounds)
+    if arguments.only in (None, "step"):
+        figures |= steps(folder, arguments.rounds, arguments.threads)
+    if folder and arguments.only in (None, "weights"):
+        figures |= weights_after_steps(folder)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 
