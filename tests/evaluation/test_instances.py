@@ -261,6 +261,12 @@ class TestFiles:
             tree["annotations"][0]["segmentations"] = []
             read_annotations(write(tmp_path / "a.json", tree))
 
+    def test_ids_that_are_lists(self, tmp_path: Path) -> None:
+        tree = annotations(video(), "acd")
+        tree["annotations"][0]["category_id"] = [1]
+        with pytest.raises(DataError, match=r"annotations\[0\].category_id must be a number or a name"):
+            read_annotations(write(tmp_path / "a.json", tree))
+
     def test_videos_without_a_detection(self, tmp_path: Path) -> None:
         path = write(tmp_path / "r.json", [])
         assert evaluate_instances(dataset_videos([video()]), read_results(path)).compute()["AP"] == 0

@@ -67,6 +67,8 @@ def read_annotations(path: Path) -> Catalogue:
             key = item["video_id"]
             size, files = sizes[key]
             masks = _masks(item, f"annotations[{index}]", path, size, len(files), problems)
+            if not isinstance(item["category_id"], int | str):
+                raise TypeError(f"annotations[{index}].category_id must be a number or a name")
             track = Instance(item["category_id"], masks, bool(item.get("iscrowd", 0)))
             tracks.setdefault(key, []).append(track)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

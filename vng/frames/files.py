@@ -119,7 +119,7 @@ def _contents(path: Path, changed: int, size: int) -> _Contents:
     """
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = film_of(container)
         if stream.codec_context is None:
             raise DataError(path, reason="its kind of video cannot be decoded here", cure="re-encode it as H.264")
@@ -224,7 +224,7 @@ class VideoFile(Frames):
         import av
 
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(str(self.path), metadata_errors="replace") as container:
                 stream: Any = container.streams[self._stream]
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
