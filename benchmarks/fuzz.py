@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import os
@@ -249,7 +250,7 @@ class Mutator:
             parent.insert(key, parent[key])
         elif action < 0.3:
             other, place = self.random.choice(places)
-            parent[key] = other[place]
+            parent[key] = copy.deepcopy(other[place])  # not the value itself, which may hold its new parent
         elif action < 0.4 and isinstance(parent[key], int) and not isinstance(parent[key], bool):
             parent[key] += self.random.choice((-1, 1, 1000))
         elif action < 0.45 and isinstance(parent, dict):
