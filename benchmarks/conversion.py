@@ -198,7 +198,7 @@ def measure_kills(folder: Path, segmenter: str, kills: int = 20, seed: int = 0) 
                 member.kill()
             process.wait()
             killed += 1
-            parts.append(len(list((out / ".partial").glob("*.json"))))
+            parts.append(len(list((out / ".partial").rglob("*.json"))))
     print(f"kills: {killed} (parts there after each: {parts}); {finished} datasets finished, {differing} differ")
     return {"kills": killed, "datasets_finished": finished, "datasets_that_differ": differing}
 

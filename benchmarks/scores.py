@@ -255,7 +255,7 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
     import cv2
     import numpy as np
 
-    from conversion.formats.official_vng import write_trio
+    from conversion.formats.official_export import write_trio
     from vng.dataset import Video, VideoObject
     from vng.dataset_writer import write_dataset
     from vng.masks import encode

@@ -10,7 +10,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from conversion.options import BuildOptions, Engines
 from conversion.spool import Spool, SpoolWriter, is_intact, make_spool
-from vng.dataset import Video
+from vng.dataset import FRAME_INDEX, Video
 from vng.dataset_writer import DatasetWriter
 from vng.errors import PROBLEMS_FILE, DataError, Problem, printable, read_problems
+from vng.frames import evenly_spaced
 from vng.manifest import content_hash
 from vng.processes import Processes, current_processes, limited_threads
 
@@ -31,7 +32,8 @@ SPOOL = "annotations.sqlite"
 NARRATIVES, POINTS = "narratives", "points"  # kinds of records in a spool
 # A full disk, too many open files, no memory: every further video would fail, too.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-SAMPLES = 4  # videos that a dry run converts to measure the speed
+# Videos that a dry run converts: so many within the time, at least a few, and more where none can be converted.
+SAMPLES, LEAST_TRIED, MOST_TRIED, TRIAL_SECONDS = 16, 5, 24, 20.0
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,33 @@ class BuildResult:
     problems: list[Problem]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Estimated work of a conversion."""
+    """Estimated work of a conversion, from some of its videos, which were converted on trial."""
 
     videos: int
     records: int  # records of points or narratives in the annotations
     done: int  # videos that an earlier run has converted
-    problems: int  # found while reading
+    problems: tuple[Problem, ...]  # found while reading
+    tried: int  # videos converted on trial
+    converted: int  # of these, the ones that gave rows
+    trial_problems: tuple[Problem, ...]  # found in these
+    start_seconds: float  # reading the annotations, loading the engines
     seconds_per_video: float | None  # on this machine, one process; None where nothing is left to do
     bytes_per_video: float | None
+
+    @property
+    def nothing_to_convert(self) -> bool:
+        """Whether there is no video, or none of those tried could be converted."""
+        return not self.videos or (self.tried > 0 and not self.converted)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the remaining time in seconds and size in bytes."""
         remaining = self.videos - self.done
-        seconds = None if self.seconds_per_video is None else remaining * self.seconds_per_video
+        seconds = None if self.seconds_per_video is None else self.start_seconds + remaining * self.seconds_per_video
         size = None if self.bytes_per_video is None else remaining * self.bytes_per_video
-        return asdict(self) | {"seconds_left": seconds, "bytes_left": size}
+        counts = {"problems": len(self.problems), "trial_problems": [str(p) for p in self.trial_problems]}
+        return asdict(self) | counts | {"seconds_left": seconds, "bytes_left": size}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +167,7 @@ def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[l
             path = ""
             if not embed and video.frames is not None:
                 path = os.path.relpath(Path(video.frames.source).resolve(), out.resolve())
+                video.frames.write_index(out / FRAME_INDEX)
             if video.frames is not None:
                 problems += video.frames.notes
             rows.append(video.as_row(embed=embed, frames_path=path))
@@ -190,37 +203,83 @@ def _scratch_spool(conversion: Conversion, folder: Path) -> Iterator[Spool]:
 
 
 def estimate_conversion(conversion: Conversion, out: Path) -> Estimate:
-    """Estimate the work and time of `run_conversion`: converts a few videos and discards them.
+    """Estimate the work and time of `run_conversion`: converts some videos and discards them.
 
     Writes nothing to `out`. Raises DataError as `run_conversion` does.
     """
     writer = DatasetWriter(out, conversion.settings(), read_only=True)
+    start = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as scratch,
         _scratch_spool(conversion, Path(scratch)) as spool,
         limited_threads(conversion.options.threads),
     ):
-        remaining = [(i, name) for i, name in enumerate(conversion.videos(spool), 1)]
-        total = len(remaining)
+        read_seconds = time.perf_counter() - start
+        names = list(conversion.videos(spool))
         broken = [shard.parts for shard in writer.broken_shards()] if writer.complete else []
         remaining = [
-            (i, name)
-            for i, name in remaining
+            name
+            for i, name in enumerate(names, 1)
             if (any(i in parts for parts in broken) if writer.complete else not writer.done(i))
         ]
-        trial = DatasetWriter(Path(scratch) / "out", {})
-        seconds, sizes = [], []
-        for position in sorted({round(x) for x in np.linspace(0, len(remaining) - 1, SAMPLES)} if remaining else ()):
-            index, name = remaining[position]
-            start = time.perf_counter()
-            trial.write(index, *_rows(conversion, spool, name, out))
-            seconds.append(time.perf_counter() - start)
-            sizes.append(trial.size(index))
+        trial = _Trial(conversion, spool, Path(scratch) / "out")
+        trial.run(remaining)
         return Estimate(
-            total,
-            spool.count(conversion.having or NARRATIVES),
-            total - len(remaining),
-            len(spool.problems()),
-            float(np.mean(seconds)) if seconds else None,
-            float(np.mean(sizes)) if sizes else None,
+            videos=len(names),
+            records=spool.count(conversion.having or NARRATIVES),
+            done=len(names) - len(remaining),
+            problems=tuple(spool.problems()),
+            tried=trial.tried,
+            converted=trial.converted,
+            trial_problems=tuple(trial.problems),
+            start_seconds=read_seconds + trial.start_seconds,
+            seconds_per_video=float(np.mean(trial.seconds)) + trial.join_seconds if trial.seconds else None,
+            bytes_per_video=float(np.mean(trial.sizes)) if trial.sizes else None,
         )
+
+
+class _Trial:
+    """Some videos of a conversion, converted into a scratch folder and timed.
+
+    The first one loads modules and engines: its extra time counts once, not for every video.
+    """
+
+    def __init__(self, conversion: Conversion, spool: Spool, out: Path) -> None:
+        self._conversion, self._spool, self._out = conversion, spool, out
+        self.tried = self.converted = 0
+        self.problems: list[Problem] = []
+        self.seconds: list[float] = []
+        self.sizes: list[int] = []
+        self.start_seconds = self.join_seconds = 0.0
+
+    def run(self, names: Sequence[str]) -> None:
+        """Convert videos spread over all, until the time is up; more of them where none can be converted."""
+        writer = DatasetWriter(self._out, {})
+        spread = evenly_spaced(range(len(names)), SAMPLES)
+        more = evenly_spaced(range(len(names)), MOST_TRIED)
+        # Shuffled, so that those within the time are spread, too.
+        order = [*np.random.default_rng(0).permutation(spread), *sorted({*more} - {*spread})]
+        first, began = 0.0, time.perf_counter()
+        for position in order:
+            late = time.perf_counter() - began > TRIAL_SECONDS and self.tried >= LEAST_TRIED
+            if self.converted and (late or self.tried >= len(spread)):
+                break
+            start = time.perf_counter()
+            rows, problems = _rows(self._conversion, self._spool, names[position], self._out)
+            writer.write(self.tried, rows, problems)
+            seconds = time.perf_counter() - start
+            self.problems += problems
+            self.converted += bool(rows)
+            if self.tried == 0:
+                first = seconds
+            else:
+                self.seconds.append(seconds)
+            self.sizes.append(writer.size(self.tried))
+            self.tried += 1
+        if self.tried and not self.seconds:  # of one video, the start cannot be told from the work
+            self.seconds.append(first)
+        self.start_seconds = max(0.0, first - float(np.mean(self.seconds or [first])))
+        if self.converted:
+            start = time.perf_counter()
+            writer.finish(self.tried, "trial", "")
+            self.join_seconds = (time.perf_counter() - start) / self.tried

@@ -22,7 +22,7 @@ from vng.manifest import check_folder, write_atomic
 
 # name -> "module:function"
 FORMATS = {
-    "official": "conversion.formats.official_vng:export_trio",
+    "official": "conversion.formats.official_export:export_trio",
     "davis": "conversion.formats.davis:write_davis",
     "coco": "conversion.formats.youtube_vis:write_youtube_vis",
     "point-png": "conversion.formats.point_pngs:write_point_pngs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,10 +61,13 @@ class SpoolWriter:
         matches = self._connection.execute("select 1 from item where kind = ? and key = ?", (kind, key))
         return matches.fetchone() is not None
 
-    def has_video(self, kind: str, video: str) -> bool:
-        """Whether a record of this kind is about a video; scans all records."""
-        matches = self._connection.execute("select 1 from item where kind = ? and video = ? limit 1", (kind, video))
-        return matches.fetchone() is not None
+    def missing_videos(self, kind: str, videos: Collection[str]) -> set[str]:
+        """Those of some videos about which there is no record of this kind; reads all records once."""
+        missing = set(videos)
+        if missing:
+            for (video,) in self._connection.execute("select distinct video from item where kind = ?", (kind,)):
+                missing.discard(video)
+        return missing
 
     def problem(self, problem: Problem) -> None:
         """Add a problem found while reading."""

@@ -98,10 +98,10 @@ class Wanted:
     def report_missing(self, spool: SpoolWriter, files: dict[str, Path]) -> None:
         """Report selected names that are not in the annotations; `files` has the file of each kind of record."""
         reason = "selected with --only, but not in this file"
-        for name in sorted(self._only):
-            missing = [file for kind, file in files.items() if not spool.has_video(kind, name)]
-            if missing:
-                spool.problem(Problem(str(missing[0]), record=repr(name), field="video_id", reason=reason))
+        missing = {file: spool.missing_videos(kind, self._only) for kind, file in files.items()}
+        for name in sorted(set().union(*missing.values())):
+            file = next(file for file, names in missing.items() if name in names)
+            spool.problem(Problem(str(file), record=repr(name), field="video_id", reason=reason))
         # With --only, most names of a list are not matched.
         if self._subset is not None and not self._only:
             for problem in self._subset.check(list(files.values())[-1]):

@@ -31,7 +31,8 @@ from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
-GROUP_BYTES = 4 << 20  # of a row group: read to get one row, held in memory to write one
+GROUP_BYTES = 256 << 10  # of a row group, compressed: the least that is read to get one row
+PARTS_IN_FOLDER = 1000  # a folder of too many files is slow on shared disks
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class DatasetWriter:
         self.processes.wait()
 
     def _rows(self, index: int) -> Path:
-        return self.partial / f"{index:08d}.parquet"
+        return self.partial / f"{index // PARTS_IN_FOLDER:05d}" / f"{index:08d}.parquet"
 
     def _part(self, index: int) -> Part | None:
         """The record of a complete part; None if it is missing or unreadable."""
@@ -141,6 +142,7 @@ class DatasetWriter:
         import pyarrow.parquet as pq
 
         path = self._rows(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
         record = path.with_suffix(".json")
         record.unlink(missing_ok=True)  # a part without its record counts as missing
         # A unique name: a process that outlived its launcher may be writing the same part.
@@ -216,9 +218,8 @@ class DatasetWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         # No statistics: the footer, held in memory until the end, would contain images as minima and maxima.
-        with pq.ParquetWriter(
-            temporary, features().arrow_schema, compression=COMPRESSION, write_statistics=False
-        ) as writer:
+        options = {"compression": COMPRESSION, "write_statistics": False, "use_dictionary": False}
+        with pq.ParquetWriter(temporary, features().arrow_schema, write_page_checksum=True, **options) as writer:
             group: list[Any] = []
             size = 0
             for index in shard.parts:

@@ -17,6 +17,7 @@ from typing import Any
 
 PROBLEMS_FILE = "problems.jsonl"
 MOST_REASONS = 20
+MOST_LISTED = 20  # problems of one reason in a message
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,19 @@ def summarise(problems: Iterable[Problem]) -> str:
     return "\n".join(lines + ["  ..."] * (len(counted) > MOST_REASONS))
 
 
+def listed(problems: Iterable[Problem], most: int) -> list[str]:
+    """One line per problem; of each reason at most `most`, then a line with the number of the others."""
+    problems = list(problems)
+    lines, shown = [], Counter[tuple[str, str]]()
+    for problem in problems:
+        key = _folded(problem)
+        shown[key] += 1
+        if shown[key] <= most:
+            lines.append(str(problem))
+    more = [(reason, count - most) for (_, reason), count in shown.items() if count > most]
+    return lines + [printable(f"... and {count:,} more: {reason}") for reason, count in more]
+
+
 def _folded(problem: Problem) -> tuple[str, str]:
     return problem.kind, re.sub(r"'[^']*'|\d+", "...", problem.reason.split(" (")[0])
 
@@ -151,7 +165,10 @@ class DataErrors(VngError):  # noqa: N818
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(("note: " if p.kind == "note" else "") + str(p) for p in self.problems))
+        notes = [problem for problem in self.problems if problem.kind == "note"]
+        errors = [problem for problem in self.problems if problem.kind != "note"]
+        lines = listed(errors, MOST_LISTED) + [f"note: {line}" for line in listed(notes, MOST_LISTED)]
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type, tuple[list[Problem]]]:
         return type(self), (self.problems,)

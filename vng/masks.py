@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -103,7 +103,7 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
         counts = value["counts"]
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"a segmentation requires size [h, w] and counts, got {str(value)[:80]}") from error
-    if not (is_side(height) and is_side(width) and height * width <= MOST_PIXELS):
+    if not is_size((height, width)):
         reason = f"two whole numbers from 1, of at most {MOST_PIXELS} pixels together"
         raise ValueError(f"size must be {reason}, got {str([height, width])[:80]}")
     if isinstance(counts, list):
@@ -123,9 +123,56 @@ def from_json(value: Mapping[str, Any] | None) -> RLE | None:
     return RLE((height, width), counts)
 
 
-def is_side(value: object) -> bool:
+def is_side(value: object) -> TypeGuard[int]:
     """Whether a value from a file is a possible height or width of a frame in pixels."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_PIXELS
+
+
+def is_size(value: Sequence[object]) -> bool:
+    """Whether a value from a file is a possible (height, width) of a mask."""
+    if len(value) != 2:
+        return False
+    height, width = value
+    return is_side(height) and is_side(width) and height * width <= MOST_PIXELS
+
+
+def many_from_json(values: Sequence[Mapping[str, Any] | None]) -> list[RLE | None]:
+    """As `from_json` for many segmentations, checked together where they are compressed and of one size.
+
+    Raises ValueError as `from_json` does, with the position of the first bad one before the reason ("[7]: ...").
+    """
+    if (quick := _checked_together(values)) is not None:
+        return quick
+    masks = []
+    for index, value in enumerate(values):
+        try:
+            masks.append(from_json(value))
+        except ValueError as error:
+            raise ValueError(f"[{index}]: {error}") from error
+    return masks
+
+
+def _checked_together(values: Sequence[Any]) -> list[RLE | None] | None:
+    """The masks, if all that are annotated are right compressed RLEs of one size; else None."""
+    try:
+        texts = [value["counts"] for value in values if value is not None]
+        sizes = {tuple(value["size"]) for value in values if value is not None}
+    except (TypeError, KeyError, ValueError):
+        return None
+    if len(sizes) != 1 or not all(isinstance(text, str) and text for text in texts):
+        return None
+    (size,) = sizes
+    if not is_size(size):
+        return None
+    try:
+        pixels, runs = size[0] * size[1], _runs(texts)
+    except ValueError:
+        return None
+    if runs.lengths.min() < 0 or runs.lengths.max() > pixels:
+        return None
+    if (np.add.reduceat(runs.lengths, runs.first) != pixels).any():
+        return None
+    return [None if value is None else RLE(size, value["counts"]) for value in values]
 
 
 def _compressed_length(counts: str, pixels: int) -> int:
@@ -134,16 +181,9 @@ def _compressed_length(counts: str, pixels: int) -> int:
     pycocotools writes past its buffer if counts are too long, so they are checked before it reads them. Each run is
     bounded before runs are added: a sum of numbers from outside could wrap around in 64 bits, and look right.
     """
-    digits = _digits(counts)
-    if (invalid := np.flatnonzero(digits >= 64)).size:
-        raise ValueError(f"counts hold {counts[invalid[0]]!r}, which compressed RLE does not allow")
-    if not len(digits):
+    if not counts:
         return 0
-    ends = np.flatnonzero(digits & 32 == 0)
-    if not len(ends) or ends[-1] != len(digits) - 1 or np.diff(ends, prepend=-1).max() > MOST_DIGITS:
-        raise ValueError(BROKEN)
-    runs = _numbers(digits, ends)
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    runs = _runs([counts]).lengths
     if runs.min() < 0:
         raise ValueError(BROKEN)
     if runs.max() > pixels:
@@ -152,8 +192,14 @@ def _compressed_length(counts: str, pixels: int) -> int:
 
 
 def _digits(counts: str) -> np.ndarray:
-    """Digits of five bits with a continuation bit, uint8 [N]; values of 64 and more are invalid."""
-    return np.frombuffer(counts.encode("ascii", "replace"), np.uint8) - np.uint8(48)
+    """Digits of five bits with a continuation bit, uint8 [N], each below 64; raises ValueError."""
+    if not counts.isascii():
+        wrong = next(character for character in counts if not character.isascii())
+        raise ValueError(f"counts hold {wrong!r}, which compressed RLE does not allow")
+    digits = np.frombuffer(counts.encode("ascii"), np.uint8) - np.uint8(48)
+    if (invalid := np.flatnonzero(digits >= 64)).size:
+        raise ValueError(f"counts hold {counts[invalid[0]]!r}, which compressed RLE does not allow")
+    return digits
 
 
 def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -165,6 +211,37 @@ def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return values - np.where(digits[ends] & 16, 1 << 5 * lengths, 0)
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of masks, those of all masks one after the other."""
+
+    lengths: np.ndarray  # int64 [N], pixels; negative where a count string is wrong
+    owner: np.ndarray  # int64 [N], mask of each run
+    first: np.ndarray  # int64 [M], first run of each mask
+    counts: np.ndarray  # int64 [M], runs of each mask
+
+
+def _runs(texts: Sequence[str]) -> _Runs:
+    """The runs of compressed count strings, none of them empty; raises ValueError."""
+    digits = _digits("".join(texts))
+    ends = np.flatnonzero(digits & 32 == 0)
+    borders = np.cumsum([len(text) for text in texts])
+    last = np.searchsorted(ends, borders)  # number of runs that end in this mask or before it
+    if not len(ends) or (ends[last - 1] != borders - 1).any() or np.diff(ends, prepend=-1).max() > MOST_DIGITS:
+        raise ValueError(BROKEN)
+    values = _numbers(digits, ends)
+    counts = np.diff(last, prepend=0)
+    owner = np.repeat(np.arange(len(texts)), counts)
+    first = np.cumsum(counts) - counts
+    index = np.arange(len(values)) - first[owner]
+    # From the fourth on, a run is stored as the difference from the last but one.
+    deltas, odd = np.where(index == 0, 0, values), index % 2 == 1
+    chains = np.where(
+        odd, _summed(np.where(odd, deltas, 0), first, owner), _summed(np.where(odd, 0, deltas), first, owner)
+    )
+    return _Runs(np.where(index == 0, values, chains), owner, first, counts)
+
+
 def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
     """Positions where masks change along their columns, without decoding them to pixels.
 
@@ -173,24 +250,13 @@ def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
         change of a mask and the next, background after an odd one. Each mask has an even number of changes; runs may be
         empty.
     """
-    texts = [rle.counts for rle in rles]
-    digits = _digits("".join(texts))
-    if not len(digits):
+    if not rles:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ends = np.flatnonzero(digits & 32 == 0)
-    values = _numbers(digits, ends)
-    counts = np.diff(np.searchsorted(ends, np.cumsum([len(text) for text in texts])), prepend=0)  # runs of each mask
-    owner = np.repeat(np.arange(len(rles)), counts)
-    first = np.cumsum(counts) - counts
-    index = np.arange(len(values)) - first[owner]
-    # From the third on, a run is stored as the difference from the last but one.
-    deltas, odd = np.where(index == 0, 0, values), index % 2 == 1
-    chains = np.where(
-        odd, _summed(np.where(odd, deltas, 0), first, owner), _summed(np.where(odd, 0, deltas), first, owner)
-    )
-    place = _summed(np.where(index == 0, values, chains), first, owner)
-    closed = index < counts[owner] - counts[owner] % 2  # a final run of background has no end
-    return owner[closed], place[closed]
+    runs = _runs([rle.counts for rle in rles])
+    place = _summed(runs.lengths, runs.first, runs.owner)
+    index = np.arange(len(place)) - runs.first[runs.owner]
+    closed = index < runs.counts[runs.owner] - runs.counts[runs.owner] % 2  # a final run of background has no end
+    return runs.owner[closed], place[closed]
 
 
 def _summed(values: np.ndarray, first: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -215,7 +215,7 @@ def object_sheet(
     the same for any of them.
     """
     frames = video.opened_frames()
-    annotated = np.array([[rle is not None for rle in item.segmentations] for item in video.objects])
+    annotated = np.array([item.annotated for item in video.objects])
     weight = annotated.sum(0) if len(annotated) else np.zeros(len(frames))
     spread = np.array_split(np.arange(len(frames)), min(count, len(frames)))
     chosen = [int(part[weight[part].argmax()]) for part in spread]

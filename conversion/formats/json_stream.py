@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from conversion.formats.jsonio import OnProblem
 from vng.errors import DataError
-from vng.text_files import beyond_limits, object_of
+from vng.text_files import beyond_limits, object_of, parse_json
 
 T = TypeVar("T")
 
@@ -109,13 +109,63 @@ def iterate_json_sections(path: Path, sections: Collection[str]) -> Iterator[tup
         window.expect("{", f"an object with {', '.join(sections)}")
         while window.next_entry():
             key = window.key()
-            if window.at_list():
+            if window.begins() == "[":
                 for index, value in enumerate(window.items()):
                     if key in sections:
                         yield key, f"{key}[{index}]", value
             elif window.value() is not None and key in sections:
                 raise DataError(path, field=key, reason="expected a list", cure="check that this is the right file")
             window.end_entry()
+
+
+@dataclass(frozen=True)
+class Located:
+    """An entry of a list or an object in a JSON file, and where its value lies there."""
+
+    section: str  # key of the list or object
+    name: str  # "annotations[7]" in a list, the key in an object
+    value: Any
+    start: int  # bytes from the start of the file
+    end: int
+
+
+def locate_json_entries(path: Path, sections: Mapping[str, type]) -> Iterator[Located]:
+    """Entries of the lists and objects under some keys of a file's one JSON object, in file order.
+
+    With their places, entries can be read again one by one, in any order, by `read_located`.
+
+    Args:
+        path: the file.
+        sections: key -> list or dict.
+
+    Raises:
+        DataError: broken JSON, a section that is missing or of the other kind, or whose key repeats.
+    """
+    seen: set[str] = set()
+    with _Window(path) as window:
+        window.expect("{", f"an object with {', '.join(sections)}")
+        while window.next_entry():
+            key = window.key()
+            if key not in sections:
+                window.value()
+            else:
+                if key in seen:
+                    raise DataError(path, field=key, reason="this key repeats: the first value would be lost")
+                seen.add(key)
+                if window.begins() != ("[" if sections[key] is list else "{"):
+                    what = "a list" if sections[key] is list else "an object"
+                    raise DataError(path, field=key, reason=f"expected {what}, got {str(window.value())[:40]}")
+                yield from window.located(key)
+            window.end_entry()
+    if missing := [key for key in sections if key not in seen]:
+        raise DataError(path, field=missing[0], reason="this key is missing", cure="fix this record")
+
+
+def read_located(path: Path, start: int, end: int) -> Any:
+    """The value that `locate_json_entries` found between two places; raises DataError where the file has changed."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return parse_json(file.read(end - start), path, f"byte {start}", "the file has changed: start again")
 
 
 class _Window:
@@ -133,6 +183,9 @@ class _Window:
             raise DataError(path, reason="no such file", cure="check the path") from error
         except IsADirectoryError as error:
             raise DataError(path, reason="expected a file, got a folder", cure="check the path") from error
+        mark = codecs.BOM_UTF8
+        self._shift = len(mark) if self._file.read(len(mark)) == mark else 0  # places count from after the mark
+        self._file.seek(0)
 
     def __enter__(self) -> _Window:
         return self
@@ -162,20 +215,38 @@ class _Window:
         self._peek()
         return key
 
-    def at_list(self) -> bool:
-        """Whether a list begins here."""
-        return self._peek() == "["
+    def begins(self) -> str:
+        """The first character of the value that begins here."""
+        return self._peek()
 
     def items(self) -> Iterator[Any]:
         """The items of the list that begins here; each is stepped over before it is yielded, the list at the end."""
         self.expect("[", "a list")
         while self._peek() != "]":
             yield self.value()
-            if self._peek() != "]":
-                self.expect(",", "',' or ']' after an item")
-                if self._peek() == "]":
-                    raise self._error("a ',' before the closing ']'", self.at)
+            self._end_item("]")
         self.at += 1
+
+    def located(self, section: str) -> Iterator[Located]:
+        """The entries of the list or object that begins here, which is the value of the key `section`."""
+        closing = {"[": "]", "{": "}"}[self._peek()]
+        self.at += 1
+        index = 0
+        while self._peek() != closing:
+            name = f"{section}[{index}]" if closing == "]" else self.key()
+            start = self._pass().offset
+            value = self.value()
+            yield Located(section, name, value, start + self._shift, self._pass().offset + self._shift)
+            self._end_item(closing)
+            index += 1
+        self.at += 1
+
+    def _end_item(self, closing: str) -> None:
+        """Step over the comma after an item; a closing bracket is left."""
+        if self._peek() != closing:
+            self.expect(",", f"',' or '{closing}' after an item")
+            if self._peek() == closing:
+                raise self._error(f"a ',' before the closing '{closing}'", self.at)
 
     def end_entry(self) -> None:
         """Step over the comma after an entry; a closing brace is left for `next_entry`."""

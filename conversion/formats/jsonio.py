@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from vng.errors import DataError, Problem
 from vng.manifest import write_atomic
@@ -15,6 +18,7 @@ from vng.records import Reader
 from vng.text_files import parse_json
 
 T = TypeVar("T")
+COPIED = 1 << 20  # characters at a time
 OnProblem = Callable[[Problem], None]
 
 
@@ -56,6 +60,53 @@ def write_json_lines(values: Iterable[Any], path: Path) -> None:
 def write_json(value: Any, path: Path) -> None:
     """Write one JSON file, completely or not at all."""
     write_atomic(path, json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class JsonSection:
+    """A list or an object of a JSON file, kept on disk while it is written item by item.
+
+    Args:
+        folder: where its scratch file lies, which has no name and goes with the process.
+        brackets: "[]" for a list, "{}" for an object.
+    """
+
+    def __init__(self, folder: Path, brackets: str = "[]") -> None:
+        self.brackets = brackets
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115
+        self._separator = ""
+
+    def add(self, value: Any, key: str | None = None) -> None:
+        """Add an item; in an object, under a key that it does not have yet."""
+        start = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
+        self._file.write(self._separator + start + json.dumps(value, ensure_ascii=False))
+        self._separator = ", "
+
+    def copy_to(self, file: TextIO) -> None:
+        """Write the section, as `json.dumps` would write it, and let go of the scratch file."""
+        self._file.seek(0)
+        file.write(self.brackets[0])
+        shutil.copyfileobj(self._file, file, COPIED)
+        file.write(self.brackets[1])
+        self._file.close()
+
+
+def write_json_sections(sections: Mapping[str, Any], path: Path) -> None:
+    """Write one JSON object, completely or not at all; sections are copied, other values written as they are."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            separator = "{"
+            for key, value in sections.items():
+                file.write(f"{separator}{json.dumps(key)}: ")
+                separator = ", "
+                if isinstance(value, JsonSection):
+                    value.copy_to(file)
+                else:
+                    file.write(json.dumps(value, ensure_ascii=False))
+            file.write("}\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, int]) -> list[RLE | None]:

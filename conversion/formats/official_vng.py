@@ -6,14 +6,15 @@ UVO is sparse (about three annotated frames per video) and recognised by `ytid`;
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from conversion.build import NARRATIVES, Conversion
-from conversion.export_formats import ExportResult, export_folder
-from conversion.formats.jsonio import OnProblem, write_json
+from conversion.formats.json_stream import locate_json_entries, read_located
+from conversion.formats.jsonio import OnProblem
 from conversion.options import BuildOptions
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
@@ -23,7 +24,6 @@ from vng.frames import Frames, as_path, find_frames, frame_number, open_frames
 from vng.masks import RLE, from_json
 from vng.narratives import Expression, Narrative, check_span
 from vng.records import Reader, any_id
-from vng.text_files import load_json
 
 UNIQUE = "give each video an id of its own"
 META, EXTRA, ORIG = "meta_expressions.json", "extra_masks.json", "orig_masks.json"
@@ -60,6 +60,8 @@ def read_trio(
 ) -> Iterator[Video]:
     """Read a VNG set video by video, without pixels, sorted by name as in the official reader.
 
+    The files are read once to find the places of their entries, which are then read one by one.
+
     Args:
         files: the trio.
         dataset, split: dataset and split of the rows.
@@ -67,10 +69,15 @@ def read_trio(
             skips its whole video: the numbers of the other expressions, by which predictions are stored, would shift.
     """
     masks = _MaskFiles(files)
-    videos = Reader(load_json(files.meta), files.meta, "").child("videos")
-    for name in sorted(videos.value):
+    places: dict[str, tuple[int, int]] = {}
+    for entry in locate_json_entries(files.meta, {"videos": dict}):
+        if entry.name in places:
+            reason = "this key repeats: the first value would be lost"
+            raise DataError(files.meta, field=f"videos.{entry.name}", reason=reason, cure="rename one of the two")
+        places[entry.name] = (entry.start, entry.end)
+    for name in sorted(places):
         try:
-            yield _read_video(Reader(videos.value[name], files.meta, name), masks, dataset, split)
+            yield _read_video(Reader(read_located(files.meta, *places[name]), files.meta, name), masks, dataset, split)
         except DataError as error:
             if on_problem is None:
                 raise
@@ -80,54 +87,60 @@ def read_trio(
             on_problem(problem)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a record of a mask file lies."""
+
+    source: str  # "orig_masks" or "extra_masks"
+    path: Path
+    record: str  # "annotations[7]"
+    start: int
+    end: int
+
+    def read(self) -> Reader:
+        return Reader(read_located(self.path, self.start, self.end), self.path, self.record)
+
+
 class _MaskFiles:
-    """Annotations by id over both mask files; the first of duplicate ids wins, ids of the two files are disjoint."""
+    """Places of the records of both mask files; the first of duplicate ids wins, ids of the two files are disjoint."""
 
     def __init__(self, files: TrioFiles) -> None:
         self.problems: list[Problem] = []
-        self.annotations: dict[str, tuple[str, Reader]] = {}  # by id, as text: ids exceed 2^32
+        self.annotations: dict[str, _Place] = {}  # by id, as text: ids exceed 2^32
         self.of_video: dict[str, list[str]] = {}  # video name -> ids, where the annotations have the name
-        self.infos: dict[tuple[str, str], Reader] = {}  # by file and id
-        self.repeated: set[tuple[str, str]] = set()  # ids that several videos of a file have
+        self._infos: dict[tuple[str, str], tuple[_Place, bytes]] = {}  # by file and id: place, and hash of the content
+        self._repeated: set[tuple[str, str]] = set()  # ids that several videos of a file have
+        self.sparse = False
         for source, path in (("orig_masks", files.orig_masks), ("extra_masks", files.extra_masks)):
-            top = Reader(load_json(path), path, "")
-            for info in self._usable(top, "videos", path):
-                place = (source, any_id(info, "id"))
-                if self.infos.setdefault(place, info).value != info.value:
-                    self.repeated.add(place)
-            ids = set()
-            for annotation in self._usable(top, "annotations", path):
-                key = any_id(annotation, "id")
-                if key in ids:
-                    reason = "this annotation id repeats: the first one is used"
-                    self.problems.append(
-                        Problem(str(path), record=f"annotation {key}", field="id", reason=reason, kind="note")
-                    )
+            for entry in locate_json_entries(path, {"videos": list, "annotations": list}):
+                place = _Place(source, path, entry.name, entry.start, entry.end)
+                try:
+                    reader = Reader(entry.value, path, entry.name)
+                    key = any_id(reader, "id")
+                except DataError as error:
+                    self.problems.append(error.problem)
                     continue
-                ids.add(key)
-                if key in self.annotations:
-                    raise DataError(
-                        path,
-                        record=f"annotation {key}",
-                        field="id",
-                        reason="this id is in both mask files; they must be disjoint",
-                    )
-                self.annotations[key] = (source, annotation)
-                self.of_video.setdefault(str(annotation.value.get("video_name", "")), []).append(key)
-        extra_infos = [info for (source, _), info in self.infos.items() if source == "extra_masks"]
-        self.sparse = bool(extra_infos) and "ytid" in extra_infos[0].value
+                (self._add_info if entry.section == "videos" else self._add_annotation)(key, place, reader)
 
-    def _usable(self, top: Reader, section: str, path: Path) -> list[Reader]:
-        """The records of a section that have an id; the others are problems."""
-        usable = []
-        for index, value in enumerate(top.get(section, list)):
-            try:
-                reader = Reader(value, path, f"{section}[{index}]")
-                any_id(reader, "id")
-                usable.append(reader)
-            except DataError as error:
-                self.problems.append(error.problem)
-        return usable
+    def _add_info(self, key: str, place: _Place, reader: Reader) -> None:
+        content = hashlib.sha256(json.dumps(reader.value, sort_keys=True).encode()).digest()
+        if self._infos.setdefault((place.source, key), (place, content))[1] != content:
+            self._repeated.add((place.source, key))
+        if place.source == "extra_masks" and place.record == "videos[0]":
+            self.sparse = "ytid" in reader.value
+
+    def _add_annotation(self, key: str, place: _Place, reader: Reader) -> None:
+        earlier = self.annotations.setdefault(key, place)
+        if earlier.source != place.source:
+            reason = "this id is in both mask files; they must be disjoint"
+            raise DataError(place.path, record=f"annotation {key}", field="id", reason=reason)
+        if earlier is not place:
+            reason = "this annotation id repeats: the first one is used"
+            self.problems.append(
+                Problem(str(place.path), record=f"annotation {key}", field="id", reason=reason, kind="note")
+            )
+            return
+        self.of_video.setdefault(str(reader.value.get("video_name", "")), []).append(key)
 
     def info_of(self, source: str, annotation: Reader) -> Reader | None:
         """The video entry of an annotation, from its own file or else from the other.
@@ -139,10 +152,10 @@ class _MaskFiles:
         video = any_id(annotation, "video_id")
         other = "extra_masks" if source == "orig_masks" else "orig_masks"
         for key in ((source, video), (other, video)):
-            if key in self.repeated:
+            if key in self._repeated:
                 raise annotation.error("video_id", f"several videos of this file have the id {video}", UNIQUE)
-            if key in self.infos:
-                return self.infos[key]
+            if key in self._infos:
+                return self._infos[key][0].read()
         return None
 
 
@@ -183,7 +196,8 @@ def _read_video(reader: Reader, masks: _MaskFiles, dataset: str, split: str) -> 
 
 
 def _read_object(key: str, noun: str, names: tuple[str, ...], masks: _MaskFiles) -> VideoObject:
-    source, annotation = masks.annotations[key]
+    place = masks.annotations[key]
+    source, annotation = place.source, place.read()
     # Our own export has names; the official files do not.
     name = annotation.get("name", str, default=noun)
     return VideoObject(key, name, source, _segmentations(source, annotation, names, masks))
@@ -248,7 +262,8 @@ def _size_of(objects: Iterable[VideoObject], masks: _MaskFiles) -> tuple[int, in
         for rle in item.segmentations:
             if rle is not None:
                 return rle.size
-        info = masks.info_of(item.source, masks.annotations[item.object_id][1])
+        place = masks.annotations[item.object_id]
+        info = masks.info_of(place.source, place.read())
         if info is not None:
             return info.side("height"), info.side("width")
     return 0, 0
@@ -292,88 +307,6 @@ def check_size(frames: Frames, video: str, height: int, width: int) -> None:
         raise DataError(
             frames.source, record=video, field="size", reason=reason, cure="extract the frames at the masks' size"
         )
-
-
-def export_trio(videos: Iterable[Video], out: Path) -> ExportResult:
-    """Write the official trio into an empty folder; raises DataError where `out` holds other files."""
-    with export_folder(out) as export:
-        files = write_trio(_counted(videos, export), out)
-        export.files += [files.meta, files.extra_masks, files.orig_masks]
-    return export
-
-
-def _counted(videos: Iterable[Video], export: ExportResult) -> Iterator[Video]:
-    for video in videos:
-        export.count(video, holds=("narratives",))
-        yield video
-
-
-def write_trio(videos: Iterable[Video], folder: Path) -> TrioFiles:
-    """Write records as the official trio into a folder.
-
-    Objects whose source is "orig_masks" go to orig_masks.json, all others to extra_masks.json.
-    """
-    meta: dict[str, Any] = {}
-    files: dict[str, dict[str, Any]] = {
-        source: {"videos": [], "annotations": [], "categories": []} for source in ("orig_masks", "extra_masks")
-    }
-    ids: dict[str, str] = {}
-    for number, video in enumerate(videos, 1):
-        meta[video.video_id] = _meta_json(video)
-        info = {
-            "id": number,
-            "width": video.width,
-            "height": video.height,
-            "length": len(video.frame_names),
-            "file_names": [f"{video.video_id}/{name}.jpg" for name in video.frame_names],
-        }
-        for content in files.values():
-            content["videos"].append(info)
-        for item in video.objects:
-            if item.object_id in ids:
-                reason = f"object id is already used in video {ids[item.object_id]!r}; the trio requires unique ids"
-                raise DataError(video.dataset, record=video.video_id, field=f"objects.{item.object_id}", reason=reason)
-            ids[item.object_id] = video.video_id
-            source = "orig_masks" if item.source == "orig_masks" else "extra_masks"
-            files[source]["annotations"].append(_annotation_json(video, item, number))
-    files["extra_masks"]["info"] = {"description": "Extra masks of a Video Narrative Grounding set, written by vng"}
-    trio = TrioFiles.of(folder)
-    write_json({"videos": meta}, trio.meta)
-    write_json(files["extra_masks"], trio.extra_masks)
-    write_json(files["orig_masks"], trio.orig_masks)
-    return trio
-
-
-def _meta_json(video: Video) -> dict[str, Any]:
-    return {
-        "frames": list(video.frame_names),
-        "actor_narratives": [
-            {"actor_idx": index, "actor_name": narrative.actor_name, "description": narrative.description}
-            for index, narrative in enumerate(video.narratives)
-        ],
-        "expressions": {
-            str(index): {
-                "narrative_actor_idx": expression.narrative,
-                "noun_phrase_start_idx": expression.start,
-                "noun_phrase_end_idx": expression.end,
-                "obj_id": official_id(expression.object_id),
-            }
-            for index, expression in enumerate(video.expressions)
-        },
-    }
-
-
-def _annotation_json(video: Video, item: VideoObject, number: int) -> dict[str, Any]:
-    return {
-        "id": official_id(item.object_id),
-        "name": item.name,
-        "video_id": number,
-        "video_name": video.video_id,
-        "height": video.height,
-        "width": video.width,
-        "category_id": 1,
-        "segmentations": [None if rle is None else rle.as_dict() for rle in item.segmentations],
-    }
 
 
 def official_id(object_id: str) -> int | str:

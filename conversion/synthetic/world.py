@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from conversion.formats.jsonio import write_json
-from conversion.formats.official_vng import write_trio
+from conversion.formats.official_export import write_trio
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
 from conversion.formats.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
 from conversion.synthetic.language import Caption, Mention, narrate

@@ -217,7 +217,10 @@ class TestConvertCommands:
 
         process = start("broken")
         deadline = time.monotonic() + 60
-        while not list((tmp_path / "broken" / ".partial").glob("0000000[1-9].parquet")) and time.monotonic() < deadline:
+        while (
+            not list((tmp_path / "broken" / ".partial").glob("00000/0000000[1-9].parquet"))
+            and time.monotonic() < deadline
+        ):
             assert process.poll() is None, "ended before it could be killed"
             time.sleep(0.005)
         process.kill()

@@ -107,7 +107,7 @@ class TestIterator:
 def test_stepping_backwards_in_a_video_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame is right, and the file is decoded from its start for every few frames only."""
     from vng.frames import VideoFile
-    from vng.frames import files as module
+    from vng.frames import video_file as module
     from vng.viewer import write_video
 
     write_video(
@@ -119,7 +119,7 @@ def test_stepping_backwards_in_a_video_file(tmp_path: Path, monkeypatch: pytest.
     video, starts = VideoFile(tmp_path / "v.mp4"), []
     assert video.size == (18, 34)
     decode_again = video._decode
-    monkeypatch.setattr(video, "_decode", lambda: starts.append(1) or decode_again())
+    monkeypatch.setattr(video, "_decode", lambda start: starts.append(start) or decode_again(start))
     assert [video[t].mean() for t in reversed(range(23))] == forwards[::-1]
     assert len(starts) == 1 + 4 and len(video._held) < 6
     assert [video[t].mean() for t in (3, 4, 3, 9, 8, 9, 2)] == [forwards[t] for t in (3, 4, 3, 9, 8, 9, 2)]

@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = option_values(arguments, KINDS[arguments.kind].all_options) | {"progress": not arguments.quiet}
     if arguments.dry_run:
         if current_processes().is_main:
-            print_estimate(conversion.estimate(arguments.kind, **options), arguments.json)
+            estimate = conversion.estimate(arguments.kind, **options)
+            print_estimate(estimate, arguments.json)
+            return int(estimate.nothing_to_convert)
         return 0
     result = conversion.convert(arguments.kind, **options)
     left_out = [problem for problem in result.problems if problem.kind == "error"]

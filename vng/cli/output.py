@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from vng.errors import Problem
+from vng.errors import Problem, listed, summarise
+
+MOST_NOTES = 5  # of one reason
 
 
 def print_totals(totals: dict[str, int], as_json: bool) -> None:
@@ -17,9 +19,9 @@ def print_totals(totals: dict[str, int], as_json: bool) -> None:
 
 
 def print_notes(notes: Iterable[Problem]) -> None:
-    """Print notes on standard error, one per line."""
-    for note in notes:
-        print(f"vng: note: {note}", file=sys.stderr)
+    """Print notes on standard error, one per line; of each reason a few."""
+    for line in listed(notes, MOST_NOTES):
+        print(f"vng: note: {line}", file=sys.stderr)
 
 
 def print_estimate(estimate: Any, as_json: bool) -> None:
@@ -28,9 +30,18 @@ def print_estimate(estimate: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
-    read = f"{estimate.videos:,} videos from {estimate.records:,} records"
-    print(f"{read}, {estimate.problems:,} problems met while reading")
+    print(f"{estimate.videos:,} videos from {estimate.records:,} records")
     print(f"{estimate.done:,} videos are converted already, {estimate.videos - estimate.done:,} are left")
+    if estimate.tried:
+        print(f"{estimate.converted} of {estimate.tried} videos that were tried could be converted")
+    problems = [*estimate.problems, *estimate.trial_problems]
+    if problems:
+        read, tried = len(estimate.problems), len(estimate.trial_problems)
+        print(f"problems: {read:,} while reading, {tried:,} in the videos that were tried", file=sys.stderr)
+        print(summarise(problems), file=sys.stderr)
+    if estimate.nothing_to_convert:
+        print("vng: nothing could be converted", file=sys.stderr)
+        return
     if figures["seconds_left"] is not None:
         hours, size = timedelta(seconds=round(figures["seconds_left"])), figures["bytes_left"] / 2**20
         pace = f"{estimate.seconds_per_video:.2f} s a video"

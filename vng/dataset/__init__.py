@@ -1,5 +1,6 @@
 """The one dataset schema: rows as typed records (`Video`), and datasets on disk or on the hub (`VngDataset`)."""
 
+from vng.dataset.linked_frames import FRAME_INDEX
 from vng.dataset.reader import (
     CARD,
     DATA_FOLDER,
@@ -10,11 +11,13 @@ from vng.dataset.reader import (
     as_dataset,
     check_datasets,
 )
-from vng.dataset.video import MEASURES, Quality, Video, VideoObject, features, reference_frame, video_from_row
+from vng.dataset.schema import arrow_schema, features
+from vng.dataset.video import MEASURES, Quality, Video, VideoObject, reference_frame, video_from_row
 
 __all__ = [
     "CARD",
     "DATA_FOLDER",
+    "FRAME_INDEX",
     "MANIFEST",
     "MEASURES",
     "PARTIAL",
@@ -23,6 +26,7 @@ __all__ = [
     "Video",
     "VideoObject",
     "VngDataset",
+    "arrow_schema",
     "as_dataset",
     "check_datasets",
     "features",

@@ -14,20 +14,20 @@ On disk:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vng.dataset.video import Video, features, video_from_row
+from vng.dataset.rows import ParquetRows, Rows, TableRows
+from vng.dataset.video import Video, video_from_row
 from vng.errors import DataError, DataErrors
 from vng.manifest import file_hash
 
 DATA_FOLDER, CARD, MANIFEST = "data", "README.md", "manifest.json"
 PARTIAL = ".partial"  # parts of an unfinished dataset
 CHECK_PATH = "check the path, or make one with `vng convert`"
-MEND = "run the same `vng convert` again, or fetch it again"
 SHARD_NAME = "{split}-{index:05d}-of-{count:05d}.parquet"
 
 
@@ -43,8 +43,8 @@ class VngDataset(Sequence[Video]):
     def __init__(self, path: str | Path, split: str | None = None, frames_root: Path | None = None) -> None:
         self.path = Path(path)
         self._frames_root = frames_root
-        self._table = _load_table(path, split)
-        self.video_ids: list[str] = list(self._table["video_id"])
+        self._rows = _open_rows(self.path, split)
+        self.video_ids: list[str] = [row["video_id"] for row in self._rows.columns("video_id")]
 
     @classmethod
     def from_dataset(cls, dataset: Any, name: str = "", frames_root: Path | None = None) -> VngDataset:
@@ -60,15 +60,22 @@ class VngDataset(Sequence[Video]):
         """
         opened = cls.__new__(cls)
         opened.path, opened._frames_root = Path(name or "datasets.Dataset"), frames_root
-        opened._table = _checked_table(dataset, opened.path)
-        opened.video_ids = list(opened._table["video_id"])
+        opened._rows = TableRows(dataset, opened.path)
+        opened.video_ids = [row["video_id"] for row in opened._rows.columns("video_id")]
         return opened
 
     @property
     def content(self) -> str:
-        """A hash that changes with the rows: that of the manifest, or the fingerprint of a table without one."""
+        """A hash that changes with the rows: that of the manifest, else of the files' names, sizes and times."""
         manifest = self.path / MANIFEST
-        return file_hash(manifest) if manifest.is_file() else str(self._table._fingerprint)
+        if manifest.is_file():
+            return file_hash(manifest)
+        rows = self._rows
+        if isinstance(rows, TableRows):
+            return rows.fingerprint
+        assert isinstance(rows, ParquetRows)
+        files = [f"{file.name} {file.stat().st_size} {changed}" for file, changed in rows.files]
+        return hashlib.sha256("\n".join(files).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -76,7 +83,7 @@ class VngDataset(Sequence[Video]):
     def __getitem__(self, index: int) -> Video:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return video_from_row(self._table[index], self.path, self._frames_root)
+        return video_from_row(self._rows.row(index), self.path, self._frames_root)
 
     def __iter__(self) -> Iterator[Video]:
         return (self[index] for index in range(len(self)))
@@ -84,12 +91,12 @@ class VngDataset(Sequence[Video]):
     @cached_property
     def expression_counts(self) -> list[int]:
         """Number of expressions of each video, without reading masks or frames."""
-        return [len(row["expressions"] or ()) for row in self._table.select_columns(["expressions"])]
+        return [len(row["expressions"] or ()) for row in self._rows.columns("expressions")]
 
     @cached_property
     def descriptions(self) -> list[str]:
         """The text of every narrative, without reading masks or frames."""
-        rows = self._table.select_columns(["narratives"])
+        rows = self._rows.columns("narratives")
         texts = (narrative and narrative["description"] for row in rows for narrative in row["narratives"] or ())
         return [text for text in texts if isinstance(text, str)]  # a broken row is refused when it is read
 
@@ -156,75 +163,13 @@ def _on_hub(path: Path, function: str) -> Any:
         raise DataError(path, reason=reason, cure=CHECK_PATH) from error
 
 
-def _checked_table(dataset: Any, path: Path) -> Any:
-    """The table with the columns of the schema; images stay encoded."""
-    from datasets import Dataset, Features, Image, List
-
-    if not isinstance(dataset, Dataset):
-        cure = "give a datasets.Dataset (a split of a DatasetDict), a folder or a hub id"
-        raise DataError(path, reason=f"expected a datasets.Dataset, got {type(dataset).__name__}", cure=cure)
-    schema = features()
-    if missing := sorted(set(schema) - set(dataset.column_names)):
-        raise DataError(
-            path, field=missing[0], reason=f"columns are missing: {', '.join(missing)}", cure="see docs/formats.md"
-        )
-    table = dataset.select_columns(list(schema)).with_format(None)
-    try:
-        return table.cast(Features({**schema, "frames": List(Image(decode=False))}))
-    except (TypeError, ValueError) as error:
-        raise DataError(path, reason=f"columns of another type ({error})", cure="see docs/formats.md") from error
-
-
-def _load_table(path: str | Path, split: str | None) -> Any:
-    from datasets import Image, List, concatenate_datasets, disable_progress_bars, load_dataset
+def _open_rows(path: Path, split: str | None) -> Rows:
+    """The rows of a dataset's folder, read where they lie; those of a hub id, from the cache of `datasets`."""
+    files = _local_files(path, split)
+    if files is not None:
+        return ParquetRows(files)
+    from datasets import concatenate_datasets, disable_progress_bars
 
     disable_progress_bars()
-    files = _local_files(Path(path), split)
-    if files is None:
-        splits = _on_hub(Path(path), "load_dataset")
-        table = concatenate_datasets([splits[name] for name in splits if split in (None, name)])
-    else:
-        try:
-            names = [str(file) for file in files]
-            with _silent_datasets():
-                table = load_dataset("parquet", data_files=names, split="train", features=features())
-        except Exception as error:  # whatever `datasets` and Arrow raise for a damaged file
-            raise _damaged(Path(path), files, error) from error
-    return table.cast_column("frames", List(Image(decode=False)))
-
-
-@contextmanager
-def _silent_datasets() -> Iterator[None]:
-    """Without the messages of `datasets` about files that it cannot read: our error follows."""
-    from datasets.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
-def _damaged(folder: Path, files: Sequence[Path], error: Exception) -> DataError:
-    """The error for a dataset that cannot be opened: names the shard that is damaged or has other columns."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = features().arrow_schema
-    for file in files:
-        try:
-            table = pq.read_table(file)
-        except (OSError, pa.ArrowException) as cause:
-            return DataError(file, reason=f"this shard is damaged ({type(cause).__name__})", cure=MEND)
-        if missing := [name for name in schema.names if name not in table.column_names]:
-            reason = f"columns are missing: {', '.join(missing)}"
-            return DataError(file, field=missing[0], reason=reason, cure="see docs/formats.md")
-        for name in schema.names:
-            try:
-                table.column(name).cast(schema.field(name).type)
-            except (pa.ArrowException, NotImplementedError) as cause:
-                reason = f"values of another type ({type(cause).__name__})"
-                return DataError(file, field=name, reason=reason, cure="see docs/formats.md")
-    reason = f"cannot be opened ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
-    return DataError(folder, reason=reason, cure=CHECK_PATH)
+    splits = _on_hub(path, "load_dataset")
+    return TableRows(concatenate_datasets([splits[name] for name in splits if split in (None, name)]), path)

@@ -1,70 +1,28 @@
-"""One row of a VNG dataset: its schema, and the typed record of a video, checked on construction."""
+"""One row of a VNG dataset as the typed record of a video, checked on construction (columns: `schema`)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from vng.dataset.linked_frames import FRAME_INDEX, LinkedFrames
+from vng.dataset.masklet import MASK_BYTES, Masklet, read_masklet
 from vng.errors import DataError
-from vng.frames import EncodedFrames, Frames, name_problem, open_frames
-from vng.masks import RLE, from_json
+from vng.frames import EncodedFrames, Frames, name_problem
+from vng.masks import RLE
 from vng.narratives import Expression, Narrative, check_span
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 from vng.records import MOST, Reader
 
-if TYPE_CHECKING:
-    from datasets import Features
-
+POINT_BYTES = 13  # of a point in memory: frame, x, y, label
 # The fields of an object's quality that are shares: in [0, 1], or null.
 MEASURES = ("point_agreement", "mask_area", "stability", "conflict")
-
-
-@lru_cache(maxsize=1)
-def features() -> Features:
-    """The schema as `datasets.Features`."""
-    from datasets import Features, Image, List, Value
-
-    string, int32, float32 = Value("string"), Value("int32"), Value("float32")
-    point = {"frame": int32, "x": float32, "y": float32, "label": Value("int8")}
-    quality = {
-        "point_agreement": float32,  # share of held-out points on the right side; null without held-out points
-        "n_points": int32,  # verified points of the object, including held-out ones; 0 for a trace
-        "n_held_out": int32,
-        "mask_area": float32,  # mean share of the frame; null if all masks are empty
-        "stability": float32,  # mean ratio of smaller to larger area of consecutive masks; null for fewer than two
-        "conflict": float32,  # mean share of a mask that other objects' masks also cover; null where not measured
-        "link": string,  # how nouns were linked to the object: "name", "name+trace"; "" where the source links them
-    }
-    return Features(
-        {
-            "video_id": string,
-            "dataset": string,
-            "split": string,
-            "height": int32,
-            "width": int32,
-            "fps": float32,
-            "frame_names": List(string),
-            "frames": List(Image()),
-            "frames_path": string,
-            "narratives": List({"actor_name": string, "description": string}),
-            "expressions": List({"narrative": int32, "start": int32, "end": int32, "object_id": string}),
-            "objects": List(
-                {
-                    "object_id": string,
-                    "name": string,
-                    "source": string,
-                    "quality": quality,
-                    "segmentations": List({"size": List(int32), "counts": string}),
-                    "points": List(point),
-                }
-            ),
-        }
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +45,15 @@ class VideoObject:
     object_id: str
     name: str
     source: str  # origin of the masks: "orig_masks", "extra_masks", "points/<segmenter>", "trace/<segmenter>"
-    segmentations: tuple[RLE | None, ...]
+    segmentations: Sequence[RLE | None]
     points: Points = field(default_factory=Points.none)
     quality: Quality = Quality()
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """The frames that have a mask, which may be empty; bool [T]."""
+        masks = self.segmentations
+        return masks.annotated if isinstance(masks, Masklet) else np.array([rle is not None for rle in masks], bool)
 
     @property
     def has_pseudo_masks(self) -> bool:
@@ -136,9 +100,10 @@ class Video:
             where = f"objects.{item.object_id}"
             if len(item.segmentations) != len(self.frame_names):
                 return where, f"{len(item.segmentations)} segmentations for {len(self.frame_names)} frames"
-            for name, rle in zip(self.frame_names, item.segmentations, strict=True):
-                if rle is not None and rle.size != (self.height, self.width):
-                    return f"{where}.{name}", f"mask of size {rle.size}, expected {(self.height, self.width)}"
+            for index, size in _sizes(item.segmentations):
+                if size != (self.height, self.width):
+                    place = f"{where}.{self.frame_names[index]}"
+                    return place, f"mask of size {size}, expected {(self.height, self.width)}"
             if len(item.points) and not 0 <= item.points.frame.min() <= item.points.frame.max() < len(self.frame_names):
                 return f"{where}.points", f"a point in frame {item.points.frame.max()} of {len(self.frame_names)}"
         for index, expression in enumerate(self.expressions):
@@ -161,6 +126,12 @@ class Video:
     def noun(self, expression: Expression) -> str:
         """The marked words of an expression."""
         return expression.noun(self.narratives[expression.narrative].description)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of images, masks and points that this record holds in memory, roughly."""
+        masks = sum(_bytes(item.segmentations) + POINT_BYTES * len(item.points) for item in self.objects)
+        return masks + (0 if self.frames is None else self.frames.nbytes)
 
     def opened_frames(self) -> Frames:
         """The frames; raises DataError for a record without pixels."""
@@ -193,6 +164,20 @@ class Video:
             "expressions": [vars(expression) for expression in self.expressions],
             "objects": [_object_row(item) for item in self.objects],
         }
+
+
+def _bytes(masks: Sequence[RLE | None]) -> int:
+    """Bytes of masks in memory, without checking them."""
+    if isinstance(masks, Masklet):
+        return masks.nbytes
+    return sum(MASK_BYTES + len(rle.counts) for rle in masks if rle is not None)
+
+
+def _sizes(masks: Sequence[RLE | None]) -> list[tuple[int, tuple[int, int]]]:
+    """Frames with a mask, and its size; of a masklet, all of whose masks have one size, the first one alone."""
+    if isinstance(masks, Masklet):
+        return [(int(masks.annotated.argmax()), masks.size)]
+    return [(index, rle.size) for index, rle in enumerate(masks) if rle is not None]
 
 
 def _object_row(item: VideoObject) -> dict[str, Any]:
@@ -254,14 +239,9 @@ def _read_expression(reader: Reader) -> Expression:
 def _read_object(reader: Reader) -> VideoObject:
     object_id = reader.get("object_id", str)
     reader.path = f"objects.{object_id}"
-    masks: list[RLE | None] = []
-    for index, value in enumerate(reader.get("segmentations", list)):
-        try:
-            masks.append(from_json(value))
-        except ValueError as error:
-            raise reader.error(f"segmentations[{index}]", str(error)) from error
+    masks = read_masklet(reader.get("segmentations", list), reader)
     name, source = reader.get("name", str), reader.get("source", str)
-    return VideoObject(object_id, name, source, tuple(masks), _read_points(reader), _read_quality(reader))
+    return VideoObject(object_id, name, source, masks, _read_points(reader), _read_quality(reader))
 
 
 def _read_points(reader: Reader) -> Points:
@@ -305,16 +285,8 @@ def _frames_of(reader: Reader, record: Video, folder: Path, frames_root: Path | 
     if not exists:
         reason, cure = f"linked frames are not at {linked}", "move them back, or convert again without --link-frames"
         raise reader.error("frames_path", reason, cure)
-    frames = open_frames(linked)
-    places = {name: frames.index_of(name) for name in record.frame_names}
-    if missing := [name for name, place in places.items() if place is None]:
-        raise DataError(
-            linked,
-            record=record.video_id,
-            field="frame_names",
-            reason=f"no frame {missing[0]!r} ({len(missing)} missing)",
-        )
-    return frames.subset([place for place in places.values() if place is not None])
+    index_folder = folder / FRAME_INDEX if folder.is_dir() else None
+    return LinkedFrames(linked, record.frame_names, record.video_id, record.fps, index_folder)
 
 
 def reference_frame(item: VideoObject) -> int | None:

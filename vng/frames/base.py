@@ -11,6 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import cv2
@@ -70,9 +71,23 @@ class Frames(ABC):
     @abstractmethod
     def _read(self, index: int) -> np.ndarray: ...
 
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Some frames in any order, each decoded once; nothing that reading needed is held afterwards."""
+        found = {index: self[index] for index in sorted(set(indices))}
+        return [found[index] for index in indices]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of images held in memory; 0 for files."""
+        return 0
+
     def encoded(self, index: int) -> bytes:
         """The frame as image-file bytes: as the source stores it, else JPEG."""
         return encode_jpeg(self[index])
+
+    def write_index(self, folder: Path) -> None:
+        """Keep what makes reading quick in a folder of indexes; only video files need that."""
+        return
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -115,11 +130,21 @@ class _Subset(Frames):
         super().__init__([parent.names[i] for i in indices], parent.source, parent.fps)
         self._parent, self._indices, self.note = parent, list(indices), parent.note
 
+    @property
+    def nbytes(self) -> int:
+        return self._parent.nbytes
+
     def _read(self, index: int) -> np.ndarray:
         return self._parent[self._indices[index]]
 
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        return self._parent.read([self._indices[index] for index in indices])
+
     def encoded(self, index: int) -> bytes:
         return self._parent.encoded(self._indices[index])
+
+    def write_index(self, folder: Path) -> None:
+        self._parent.write_index(folder)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -131,7 +156,8 @@ class HeldSubset(_Subset):
 
     @cached_property
     def _held(self) -> dict[int, np.ndarray]:
-        return {index: self._parent[index] for index in sorted(set(self._indices))}
+        wanted = sorted(set(self._indices))
+        return dict(zip(wanted, self._parent.read(wanted), strict=True))
 
     def _read(self, index: int) -> np.ndarray:
         return self._held[self._indices[index]]
@@ -150,6 +176,10 @@ class EncodedFrames(Frames):
     def _read(self, index: int) -> np.ndarray:
         return decode_image(self._images[index], f"{self.source}: frame {self.names[index]}")
 
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self._images))
+
     def encoded(self, index: int) -> bytes:
         return self._images[index]
 
@@ -165,6 +195,10 @@ class ArrayFrames(Frames):
 
     def _read(self, index: int) -> np.ndarray:
         return self._array[index]
+
+    @property
+    def nbytes(self) -> int:
+        return self._array.nbytes
 
 
 def evenly_spaced(items: Sequence[T], count: int | None, *, single: Literal["first", "middle"] = "first") -> list[T]:

@@ -1,29 +1,23 @@
-"""Files of videos: a folder of images, one image, a video file; opened as `Frames`."""
+"""Files of videos: a folder of images, one image, a video file (`video_file`); opened as `Frames`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from decimal import Decimal
-from fractions import Fraction
-from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vng.errors import DataError, UsageError
-from vng.frames.base import FETCH, ArrayFrames, Frames, HeldSubset, check_image, decode_image
+from vng.frames.base import FETCH, ArrayFrames, Frames, check_image, decode_image
 from vng.frames.names import existing
-from vng.masks import MOST_PIXELS
+from vng.frames.video_file import VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 CHECK_PATH = "check the path"
 _DECIMAL = re.compile(r"(\D*)(\d+(?:\.\d+)?)")  # a frame's name that ends in a number
-MOST_HELD = 32  # frames of a video file that a subset keeps in memory
-MISSING_SHARE = 0.05  # of the frames that a container announces; with more missing, its video may be damaged
 
 
 class ImageFolder(Frames):
@@ -100,172 +94,15 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts]
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """The film of a video file, as it decodes."""
+def open_frames(path: Path, index_folder: Path | None = None) -> Frames:
+    """Open a folder of images, a video file or one image; raises DataError if none can be opened.
 
-    stream: int  # index of the stream that is the film
-    count: int
-    fps: float
-    note: str
-
-
-@lru_cache(maxsize=256)
-def _contents(path: Path, changed: int, size: int) -> _Contents:
-    """The film of a video file; `changed` and `size` tell a file from a later one of the same name.
-
-    Frames are counted by decoding, without their pixels: packets may hold pictures that are never shown (edit lists,
-    leading pictures of a clip that was cut without re-encoding), and a damaged file ends early.
+    The index of a video file is kept in `index_folder`.
     """
-    import av
-
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = film_of(container)
-        if stream.codec_context is None:
-            raise DataError(path, reason="its kind of video cannot be decoded here", cure="re-encode it as H.264")
-        if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
-            raise DataError(path, reason=f"frames of more than {MOST_PIXELS} pixels", cure="shrink it")
-        stream.thread_type = "AUTO"
-        stream.codec_context.options = {"skip_loop_filter": "all"}  # of no effect on their number
-        count = faulty = 0
-        for frame in container.decode(stream):
-            count += 1
-            faulty += frame.is_corrupt
-        rate = stream.average_rate or Fraction(0)
-        seconds, index = _seconds(container, stream), stream.index  # not to be read from a closed container
-    note = f"{faulty} of its frames are damaged" if faulty else ""
-    if (1 - MISSING_SHARE) * float(seconds * rate) - 1 > count:
-        told = f"its container announces {float(seconds):.1f} s at {float(rate):g} frames a second"
-        note = "; ".join(part for part in (note, f"{told}, {count} frames were found") if part)
-    return _Contents(index, count, float(rate), note and f"{note}; it may be cut short or damaged")
-
-
-def film_of(container: Any) -> Any:
-    """The stream of an open container that is the film: not a cover picture; raises IndexError without one."""
-    import av
-
-    films = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    best = container.streams.best("video")
-    return best if best in films else films[0]
-
-
-def _seconds(container: Any, stream: Any) -> Fraction:
-    """The duration that the container announces for its film; 0 where it does not."""
-    import av
-
-    if stream.duration:
-        return Fraction(stream.duration * stream.time_base)
-    if len(container.streams) == 1 and container.duration:
-        return Fraction(container.duration, av.time_base)
-    parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
-    return Fraction(0) if parts is None else 3600 * int(parts[1]) + 60 * int(parts[2]) + Fraction(parts[3])
-
-
-def _upright(frame: Any) -> np.ndarray:
-    """The pixels of a decoded frame as players show them: turned or mirrored by its display matrix.
-
-    The matrix (ISO/IEC 14496-12, 8.3.2.3) takes a row vector (x, y, 1); here its entries are 0 or of one size, so
-    that it is one of the eight turns and mirrors of a rectangle. Others are rounded to these.
-    """
-    image: np.ndarray = frame.to_ndarray(format="rgb24")
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
-    if len(matrix) < 36:
-        return image
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
-    if abs(int(a)) + abs(int(d)) < abs(int(b)) + abs(int(c)):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-class VideoFile(Frames):
-    """A video file, decoded with PyAV by exact frame index; `note` says where it seems damaged.
-
-    Reading forwards streams. Reading backwards starts again from the first frame, which is slow but exact: seeking by
-    time stamp is inexact in files with variable frame rate. Stepping backwards restarts at every `MOST_HELD`th frame
-    only, and holds the frames in between.
-
-    Raises:
-        DataError: no film in it that can be decoded.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import av
-
-        self.path = path
-        try:
-            state = path.stat()
-            contents = _contents(path, state.st_mtime_ns, state.st_size)
-        except (av.error.FFmpegError, IndexError) as error:
-            reason = f"this video cannot be decoded ({error})"
-            raise DataError(path, reason=reason, cure="check that it plays, or fetch it again") from error
-        if contents.count == 0:
-            raise DataError(path, reason="this video has no frames", cure="check that it plays")
-        super().__init__([f"{i:06d}" for i in range(contents.count)], str(path), contents.fps)
-        self.note = contents.note
-        self._stream = contents.stream
-        self._decoder: Iterator[np.ndarray] | None = None
-        self._next = 0
-        self._last: tuple[int, np.ndarray] | None = None
-        self._held: dict[int, np.ndarray] = {}  # frames before the last one read, when reading backwards
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the first frame; closes the file again."""
-        for image in (decoder := self._decode()):
-            decoder.close()
-            return int(image.shape[0]), int(image.shape[1])
-        raise DataError(self.path, reason="no frame of this video can be decoded", cure="check that it plays")
-
-    def subset(self, indices: Sequence[int]) -> Frames:
-        """As in `Frames`; up to `MOST_HELD` frames are kept in memory, so that the file is decoded once."""
-        return HeldSubset(self, indices) if len(indices) <= MOST_HELD else super().subset(indices)
-
-    def _decode(self) -> Generator[np.ndarray]:
-        import av
-
-        try:
-            with av.open(str(self.path), metadata_errors="replace") as container:
-                stream: Any = container.streams[self._stream]
-                stream.thread_type = "AUTO"
-                for frame in container.decode(stream):
-                    yield _upright(frame)
-        except av.error.FFmpegError as error:
-            place = f"after frame {self._next}"
-            raise DataError(
-                self.path, record=place, reason=f"this video is damaged ({error})", cure="fetch it again"
-            ) from error
-
-    def _read(self, index: int) -> np.ndarray:
-        if self._last is not None and self._last[0] == index:
-            return self._last[1]
-        if index in self._held:
-            self._last = (index, self._held.pop(index))
-            return self._last[1]
-        stepping_back = self._last is not None and self._last[0] == index + 1
-        self._held = {}
-        if self._decoder is None or index < self._next:
-            self._decoder, self._next = self._decode(), 0
-        for image in self._decoder:
-            self._next += 1
-            if self._next > index:
-                self._last = (index, image)
-                return image
-            if stepping_back and self._next > index - MOST_HELD + 1:
-                self._held[self._next - 1] = image
-        raise DataError(
-            self.path,
-            record=f"frame {index}",
-            reason=f"the video ends after {self._next} frames, its container lists {len(self)}",
-            cure="re-encode the video",
-        )
-
-
-def open_frames(path: Path) -> Frames:
-    """Open a folder of images, a video file or one image; raises DataError if none can be opened."""
     if path.is_dir():
         return ImageFolder(path)
     if path.is_file():
-        return ImageFile(path) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
+        return ImageFile(path) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path, index_folder)
     raise DataError(path, reason="no such folder or video file", cure="check the path")
 
 

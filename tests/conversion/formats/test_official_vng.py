@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conversion.formats.official_vng import TrioFiles, read_trio, write_trio
+from conversion.formats.official_export import write_trio
+from conversion.formats.official_vng import TrioFiles, read_trio
 from tests.conversion.narrated_video import CAPTION
 from tests.helpers import H, W, box, make_video
 from vng.errors import DataError, Problem

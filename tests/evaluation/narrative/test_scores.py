@@ -77,7 +77,7 @@ class TestNarrativeProtocol:
         assert scores.expressions[0].j == pytest.approx(2 / 3)
 
     def test_command_on_dataset_and_on_trio(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
-        from conversion.formats.official_vng import write_trio
+        from conversion.formats.official_export import write_trio
 
         videos = [make_video("one"), make_video("two words", 1)]
         write_dataset(tmp_path / "d", videos, "t")

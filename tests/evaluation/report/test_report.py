@@ -448,7 +448,7 @@ class TestCommands:
         assert ended.status == 2 and "leave out --html" in ended.err
 
     def test_vng_on_dataset_and_on_trio(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
-        from conversion.formats.official_vng import write_trio
+        from conversion.formats.official_export import write_trio
 
         videos: list[Video] = [make_narrated("v", True), make_narrated("w", True)]
         write_dataset(tmp_path / "d", videos, "t")

@@ -97,7 +97,7 @@ class TestTraining:
     def test_draws_are_bounded(self, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sampler = self.sampler(dataset)
         monkeypatch.setattr(task, "MOST_DRAWS", 0)  # the frame is then drawn from those with an object
-        assert task._read(sampler._videos[0][0], np.random.default_rng(0)).masks
+        assert task._read(sampler.datasets[0][0], np.random.default_rng(0)).masks
         monkeypatch.setattr(task, "MOST_DRAWS", 3)
         monkeypatch.setattr(sampler, "_scene", lambda *_: ObjectScene(np.zeros((32, 64, 3), np.uint8), []))
         with pytest.raises(DataError, match="dataset: segmentations: no object stays visible in 3 draws"):

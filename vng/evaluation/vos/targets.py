@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from vng.dataset import Video, VideoObject, reference_frame
 from vng.errors import DataError, UsageError, one_of
 from vng.label_maps import object_numbers
@@ -84,14 +86,17 @@ class Protocol:
 
 def annotated_frames(objects: Sequence[VideoObject], count: int) -> list[int]:
     """Frames on which at least one object is annotated (its mask may be empty)."""
-    return [t for t in range(count) if any(item.segmentations[t] is not None for item in objects)]
+    annotated = np.any([item.annotated for item in objects], axis=0) if objects else np.zeros(count, bool)
+    return [int(t) for t in np.flatnonzero(annotated)]
 
 
-def _annotated(masks: Masks, frames: Sequence[int]) -> tuple[int, ...]:
-    return tuple(t for t in frames if masks[t] is not None)
+def _target(item: VideoObject, frames: Sequence[int]) -> Target:
+    """An object, scored on those of the frames on which it is annotated."""
+    annotated = item.annotated
+    return Target(item.object_id, item.name, tuple(item.segmentations), tuple(t for t in frames if annotated[t]))
 
 
-def _visible(masks: Masks, t: int) -> bool:
+def _visible(masks: Sequence[RLE | None], t: int) -> bool:
     rle = masks[t]
     return rle is not None and area(rle) > 0
 
@@ -142,7 +147,7 @@ def _of_first_frame(video: Video, first: int, frames: Sequence[int], official: b
     items: list[Target | LeftOut] = []
     for item in video.objects:
         if _visible(item.segmentations, first):
-            items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, frames)))
+            items.append(_target(item, frames))
         else:
             items.append(LeftOut(video.video_id, item.object_id, "not in the first frame"))
     return _to_targets(video, items)
@@ -159,8 +164,7 @@ def _davis_official(video: Video, first: int, frames: Sequence[int]) -> Targets:
         if item is None:
             items.append(Target(str(number), "", absent, tuple(frames), number))
         else:
-            scored = _annotated(item.segmentations, frames)
-            items.append(Target(item.object_id, item.name, item.segmentations, scored))
+            items.append(_target(item, frames))
     items += [
         LeftOut(video.video_id, item.object_id, "its number is above those of the first frame")
         for number, item in by_number.items()
@@ -192,7 +196,7 @@ def _youtube_vos(video: Video, _protocol: Protocol) -> Targets:
             items.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
             continue
         later = range(first + 1, len(video.frame_names))
-        items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, later)))
+        items.append(_target(item, later))
     return _to_targets(video, items)
 
 
@@ -217,7 +221,7 @@ def _point_vos(video: Video, protocol: Protocol) -> Targets:
             items.append(LeftOut(video.video_id, item.object_id, "no positive point to start from"))
             continue
         after = [t for t in (frames[1:-1] if dense else frames) if reference is None or t > reference]
-        items.append(Target(item.object_id, item.name, item.segmentations, _annotated(item.segmentations, after)))
+        items.append(_target(item, after))
     return _to_targets(video, items)
 
 

@@ -29,6 +29,7 @@ from vng.training.clicks.prompts import Wish, piece_of, region_of, simulate_prom
 from vng.training.clicks.recipe import ClickDataSettings, ClicksRecipe
 from vng.training.clicks.scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
+from vng.training.video_cache import ByteCache
 
 MOST_DRAWS = 1000
 
@@ -52,14 +53,12 @@ class ClickSampler(Dataset):
     """`length` random samples of datasets with masks; item i is drawn with the generator (seed, i)."""
 
     def __init__(self, datasets: Sequence[VngDataset], settings: ClickDataSettings, seed: int, length: int) -> None:
-        self.settings, self.seed, self.length = settings, seed, length
-        self._videos = [[video for video in dataset if _usable_frames(video)] for dataset in datasets]
-        for dataset, videos in zip(datasets, self._videos, strict=True):
-            if not videos:
-                raise DataError(
-                    dataset.path, field="segmentations", reason="no video of this dataset has a mask to train on"
-                )
-        self._paths = [dataset.path for dataset in datasets]
+        self.datasets, self.settings, self.seed, self.length = datasets, settings, seed, length
+        self._cache: ByteCache[Video] = ByteCache()
+        for dataset in datasets:
+            if not any(map(_shows_an_object, dataset)):
+                reason = "no video of this dataset has a mask to train on"
+                raise DataError(dataset.path, field="segmentations", reason=reason)
         self._shares = settings.shares
 
     def __len__(self) -> int:
@@ -67,14 +66,16 @@ class ClickSampler(Dataset):
 
     def __getitem__(self, index: int) -> ClickSample:
         rng = np.random.default_rng([self.seed, index])
-        source = int(rng.choice(len(self._videos), p=self._shares))
+        source = int(rng.choice(len(self.datasets), p=self._shares))
         # Objects that augmentation moves out of view are very rare.
         for _ in range(MOST_DRAWS):
             scene = self._scene(source, rng)
             if any(mask.sum() >= LEAST_AREA for mask in scene.masks):
                 return self._prompted(scene, rng)
         reason = f"no object stays visible in {MOST_DRAWS} draws of a training image of {self.settings.size} pixels"
-        raise DataError(self._paths[source], field="segmentations", reason=reason, cure="train on larger objects")
+        raise DataError(
+            self.datasets[source].path, field="segmentations", reason=reason, cure="train on larger objects"
+        )
 
     def _scene(self, source: int, rng: np.random.Generator) -> ObjectScene:
         video = self._draw(source, rng)
@@ -97,8 +98,18 @@ class ClickSampler(Dataset):
         return ObjectScene(recoloured(frame.image, rng, self.settings.colour), [chosen])
 
     def _draw(self, source: int, rng: np.random.Generator) -> Video:
-        videos = self._videos[source]
-        return videos[int(rng.integers(len(videos)))]
+        """A random video in which an object is visible."""
+        while True:  # there is one
+            video = self._video(source, int(rng.integers(len(self.datasets[source]))))
+            if _shows_an_object(video):
+                return video
+
+    def _video(self, source: int, place: int) -> Video:
+        def read() -> tuple[Video, int]:
+            video = self.datasets[source][place]
+            return video, video.nbytes
+
+        return self._cache.get((source, place), read)
 
     def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> ClickSample:
         masks = [mask for mask in scene.masks if mask.sum() >= LEAST_AREA]
@@ -139,6 +150,10 @@ def outline_of(masks: Sequence[np.ndarray]) -> np.ndarray:
     return np.any(edges, axis=0)
 
 
+def _shows_an_object(video: Video) -> bool:
+    return any(_visible_masks(video, t) for t in range(len(video.frame_names)))
+
+
 def _usable_frames(video: Video) -> list[int]:
     """Frames in which an object is visible."""
     return [t for t in range(len(video.frame_names)) if _visible_masks(video, t)]
@@ -160,7 +175,8 @@ def _read(video: Video, rng: np.random.Generator) -> ObjectScene:
         # A long video with objects in very few frames.
         t = int(rng.choice(_usable_frames(video)))
         rles = _visible_masks(video, t)
-    return ObjectScene(video.opened_frames()[t], [decode(rle) for rle in rles])
+    (image,) = video.opened_frames().read([t])
+    return ObjectScene(image, [decode(rle) for rle in rles])
 
 
 def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:

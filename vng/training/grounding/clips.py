@@ -6,7 +6,6 @@ Shapes: T frames, N expressions, P points an expression and frame, H x W pixels.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,9 +25,9 @@ from vng.points import AMBIGUOUS, POSITIVE
 from vng.training.grounding.recipe import DataSettings
 from vng.training.grounding.views import distorted, mirrored, moved, piece, whole_frame
 from vng.training.recipe import Source
+from vng.training.video_cache import ByteCache
 from vng.training.warps import Warp, inside
 
-CACHED_VIDEOS = 256
 KINDS = {"masks": DRAWN, "pseudo_masks": NOISY, "points": POINTS}
 
 
@@ -92,7 +91,7 @@ class ClipSampler(Dataset):
         self.datasets, self.settings, self.processor = datasets, settings, processor
         self.seed, self.length = seed, length
         self._default = supervision
-        self._cache: OrderedDict[tuple[int, int], Video] = OrderedDict()
+        self._cache: ByteCache[Video] = ByteCache()
         self._videos = [[i for i, count in enumerate(d.expression_counts) if count] for d in datasets]
         self._shares = settings.shares
         for dataset, videos in zip(datasets, self._videos, strict=True):
@@ -125,13 +124,11 @@ class ClipSampler(Dataset):
         raise DataError(self.datasets[source].path, field="segmentations, points", reason=reason, cure=cure)
 
     def _video(self, source: int, place: int) -> Video:
-        key = (source, place)
-        if key not in self._cache:
-            self._cache[key] = self.datasets[source][place]
-            if len(self._cache) > CACHED_VIDEOS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
+        def read() -> tuple[Video, int]:
+            video = self.datasets[source][place]
+            return video, video.nbytes
+
+        return self._cache.get((source, place), read)
 
     def _supervision(self, source: Source) -> str:
         return source.supervision or self._default
@@ -188,8 +185,8 @@ class ClipSampler(Dataset):
         return warps, truth
 
     def _pixels(self, video: Video, chosen: np.ndarray, warps: list[Warp], rng: np.random.Generator) -> Tensor:
-        frames, strength = video.opened_frames(), self.settings.distortion
-        images = [frames[int(i)] for i in chosen]
+        strength = self.settings.distortion
+        images = video.opened_frames().read(chosen.tolist())
         if wrong := [image.shape[:2] for image in images if image.shape[:2] != (video.height, video.width)]:
             reason = f"a frame of {wrong[0][0]}x{wrong[0][1]}, the masks have {video.height}x{video.width}"
             raise DataError(
@@ -214,7 +211,7 @@ class ClipSampler(Dataset):
 def _annotated_frames(item: VideoObject, supervision: str) -> np.ndarray:
     """Frames of the video in which an object is annotated, bool [F]."""
     if supervision != "points":
-        return np.array([rle is not None for rle in item.segmentations], bool)
+        return item.annotated
     annotated = np.zeros(len(item.segmentations), bool)
     annotated[item.points.frame[item.points.label != AMBIGUOUS]] = True
     return annotated

@@ -7,7 +7,6 @@ Shapes: T frames, K objects, P points an object, H x W pixels.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,9 +25,9 @@ from vng.training.clicks.scenes import recoloured
 from vng.training.light import Light
 from vng.training.recipe import Source
 from vng.training.stcn.recipe import VosDataSettings
+from vng.training.video_cache import ByteCache
 from vng.training.warps import Warp, affine, crop, filling, flip, inside, thin_plate_bend
 
-CACHED_VIDEOS = 256
 LEAST_AREA = 16  # pixels of a sample; objects with a smaller mask in the reference frame are left out
 OWN_SCALE = (0.9, 1.1)  # of each frame of a still
 BEND_SCALE = 0.02  # of a thin-plate spline, as a share of the sides
@@ -97,7 +96,7 @@ class VosClipSampler(Dataset):
         self.datasets, self.settings, self.radius = datasets, settings, radius
         self.seed, self.length, self.steps = seed, length, steps or length
         self._default = supervision
-        self._cache: OrderedDict[tuple[int, int], _Drawing] = OrderedDict()
+        self._cache: ByteCache[_Drawing] = ByteCache()
         self._videos = [
             (source, index)
             for source, dataset in enumerate(datasets)
@@ -132,14 +131,11 @@ class VosClipSampler(Dataset):
         raise self._no_annotations(0)
 
     def _drawing(self, source: int, place: int) -> _Drawing:
-        key = (source, place)
-        if key not in self._cache:
+        def read() -> tuple[_Drawing, int]:
             video = self.datasets[source][place]
-            self._cache[key] = _Drawing(video, self.settings, self.settings.sources[source], self._default)
-            if len(self._cache) > CACHED_VIDEOS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
+            return _Drawing(video, self.settings, self.settings.sources[source], self._default), video.nbytes
+
+        return self._cache.get((source, place), read)
 
 
 class _Drawing:
@@ -199,9 +195,9 @@ class _Drawing:
         """The frames of a clip, in one changed light, and each in a light of its own."""
         seed, s = int(rng.integers(2**31)), self.settings
         of_clip, of_frame = STILL_LIGHT if self.stills else FILM_LIGHT
-        frames, lit = self.video.opened_frames(), []
-        for number in numbers:
-            image, clip_rng = frames[number], np.random.default_rng(seed)
+        lit = []
+        for image in self.video.opened_frames().read(numbers):
+            clip_rng = np.random.default_rng(seed)
             if s.colour:
                 image = recoloured(image, clip_rng, s.colour)
             if s.light:

@@ -1,0 +1,424 @@
+"""A video file as `Frames`: exact frames by index, sought from the key frame before them.
+
+A container's time stamps say where to seek, but not reliably which frame comes out. An index is therefore made once for
+a video, by decoding it: the time stamp and a checksum of every frame. A frame that was sought is compared with its
+checksum; where they differ, the video is decoded from its first frame, as without an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vng.errors import DataError
+from vng.frames.base import Frames, HeldSubset
+from vng.masks import MOST_PIXELS
+
+MOST_HELD = 32  # frames of a video file that a subset keeps in memory
+THREADS = 4  # of a decoder, on every machine: the frames of a damaged video depend on it
+MISSING_SHARE = 0.05  # of the frames that a container announces; with more missing, its video may be damaged
+ENDS = 1 << 16  # bytes at the start and the end of a file that tell it from others
+ROWS = 8  # every eighth row of a frame goes into its checksum
+NO_TIME, NO_PLACE = np.iinfo(np.int64).min, -1
+_PLAYS = "check that it plays, or fetch it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmIndex:
+    """The film of a video file, as it decodes: T frames in the order in which they are shown."""
+
+    stream: int  # index of the stream that is the film
+    fps: float
+    note: str  # where the file seems damaged
+    height: int  # of an upright frame
+    width: int
+    times: np.ndarray  # int64 [T], presentation time stamps; NO_TIME where a frame has none
+    keys: np.ndarray  # bool [T], frames from which decoding can start
+    sums: np.ndarray  # uint32 [T], checksums
+
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether time stamps tell the frames apart, in their order."""
+        return bool((self.times != NO_TIME).all() and (np.diff(self.times) > 0).all())
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Frames to seek to, ascending; the first frame alone where time stamps do not order the frames."""
+        return np.unique(np.append(np.flatnonzero(self.keys) if self.ordered else [], 0).astype(np.int64))
+
+    def start(self, index: int) -> int:
+        """The last frame to seek to for frame `index`."""
+        return int(self.starts[np.searchsorted(self.starts, index, side="right") - 1])
+
+    def to_bytes(self) -> bytes:
+        """The index as a NumPy archive."""
+        buffer = io.BytesIO()
+        numbers = np.array([self.stream, self.height, self.width], np.int64)
+        np.savez(
+            buffer,
+            numbers=numbers,
+            fps=np.array(self.fps, np.float64),
+            note=np.frombuffer(self.note.encode(), np.uint8),
+            times=self.times,
+            keys=self.keys,
+            sums=self.sums,
+        )
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_file(path: Path) -> FilmIndex | None:
+        """The index in a file; None where there is none that can be used."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                stream, height, width = (int(value) for value in arrays["numbers"])
+                index = FilmIndex(
+                    stream=stream,
+                    fps=float(arrays["fps"]),
+                    note=bytes(arrays["note"]).decode(errors="replace"),
+                    height=height,
+                    width=width,
+                    times=arrays["times"],
+                    keys=arrays["keys"],
+                    sums=arrays["sums"],
+                )
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+        shapes = {index.times.shape, index.keys.shape, index.sums.shape}
+        kinds = (index.times.dtype, index.keys.dtype, index.sums.dtype) == (np.int64, np.bool_, np.uint32)
+        pixels = height * width if min(stream, height - 1, width - 1) >= 0 else 0
+        usable = shapes == {(len(index.times),)} and kinds and 0 < pixels <= MOST_PIXELS and np.isfinite(index.fps)
+        return index if usable else None
+
+
+def film_index(path: Path, folder: Path | None = None) -> FilmIndex:
+    """The index of a video file: the one kept in `folder`, or a new one, which is then kept there if it can be.
+
+    An index is named by the content of the video, so that it stays right where files are moved, copied or replaced.
+
+    Raises:
+        DataError: no film in the file that can be decoded.
+    """
+    state = path.stat()
+    return _film_index(path, state.st_mtime_ns, state.st_size, folder)
+
+
+@lru_cache(maxsize=256)
+def _film_index(path: Path, changed: int, size: int, folder: Path | None) -> FilmIndex:
+    """As `film_index`; `changed` and `size` tell a file from a later one of the same name."""
+    place = None if folder is None else _place(folder, path, size)
+    kept = None if place is None or not place.is_file() else FilmIndex.from_file(place)
+    if kept is not None:
+        return kept
+    index = _film_index(path, changed, size, None) if folder is not None else _scanned(path)
+    if place is not None:
+        keep_index(index, place)
+    return index
+
+
+def keep_index(index: FilmIndex, place: Path) -> None:
+    """Write an index, if its folder can be written."""
+    temporary = place.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(index.to_bytes())
+        os.replace(temporary, place)
+    except OSError:  # a folder that others own, a full disk: the index is made again next time
+        return
+
+
+def _place(folder: Path, path: Path, size: int) -> Path:
+    """Where the index of a video lies in a folder of indexes."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(str(size).encode() + file.read(ENDS))
+        file.seek(max(0, size - ENDS))
+        digest.update(file.read(ENDS))
+    name = digest.hexdigest()[:32]
+    return folder / name[:2] / f"{name}.npz"
+
+
+def _scanned(path: Path) -> FilmIndex:
+    """The index of a video file, by decoding all of it.
+
+    Packets are no measure: they may hold pictures that are never shown (edit lists, leading pictures of a clip that was
+    cut without re-encoding), and a damaged file ends early.
+    """
+    import av
+
+    times: list[int] = []
+    keys: list[bool] = []
+    sums: list[int] = []
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = film_of(container)
+        if stream.codec_context is None:
+            raise DataError(path, reason="its kind of video cannot be decoded here", cure="re-encode it as H.264")
+        if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
+            raise DataError(path, reason=f"frames of more than {MOST_PIXELS} pixels", cure="shrink it")
+        _spread(stream)
+        faulty, size = 0, (0, 0)
+        for packet in container.demux(stream):
+            frames = _frames_in(packet)
+            faulty += frames is None
+            for frame in frames or ():
+                if not times:
+                    size = _upright(frame).shape[:2]
+                times.append(NO_TIME if frame.pts is None else frame.pts)
+                keys.append(frame.key_frame)
+                sums.append(checksum(frame))
+                faulty += frame.is_corrupt
+        rate = stream.average_rate or Fraction(0)
+        seconds, position = _seconds(container, stream), stream.index  # not to be read from a closed container
+    if not times:
+        raise DataError(path, reason="this video has no frames", cure="check that it plays")
+    note = f"{faulty} of its frames are damaged" if faulty else ""
+    if (1 - MISSING_SHARE) * float(seconds * rate) - 1 > len(times):
+        told = f"its container announces {float(seconds):.1f} s at {float(rate):g} frames a second"
+        note = "; ".join(part for part in (note, f"{told}, {len(times)} frames were found") if part)
+    return FilmIndex(
+        stream=position,
+        fps=float(rate),
+        note=note and f"{note}; it may be cut short or damaged",
+        height=size[0],
+        width=size[1],
+        times=np.array(times, np.int64),
+        keys=np.array(keys, bool),
+        sums=np.array(sums, np.uint32),
+    )
+
+
+def _frames_in(packet: Any) -> list[Any] | None:
+    """The frames that a packet completes; None where it is damaged: the packets after it may be whole."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError:
+        return None
+
+
+def checksum(frame: Any) -> int:
+    """A checksum of some rows of a decoded frame, from its first plane (the brightness, or packed colours)."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height : ROWS, : frame.width]
+    return zlib.crc32(rows.tobytes())
+
+
+def _spread(stream: Any) -> None:
+    """Let a decoder use several threads."""
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = THREADS
+
+
+def film_of(container: Any) -> Any:
+    """The stream of an open container that is the film: not a cover picture; raises IndexError without one."""
+    import av
+
+    films = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    best = container.streams.best("video")
+    return best if best in films else films[0]
+
+
+def _seconds(container: Any, stream: Any) -> Fraction:
+    """The duration that the container announces for its film; 0 where it does not."""
+    import av
+
+    if stream.duration:
+        return Fraction(stream.duration * stream.time_base)
+    if len(container.streams) == 1 and container.duration:
+        return Fraction(container.duration, av.time_base)
+    parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
+    return Fraction(0) if parts is None else 3600 * int(parts[1]) + 60 * int(parts[2]) + Fraction(parts[3])
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """The pixels of a decoded frame as players show them: turned or mirrored by its display matrix.
+
+    The matrix (ISO/IEC 14496-12, 8.3.2.3) takes a row vector (x, y, 1); here its entries are 0 or of one size, so
+    that it is one of the eight turns and mirrors of a rectangle. Others are rounded to these.
+    """
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
+    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) < 36:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+    if abs(int(a)) + abs(int(d)) < abs(int(b)) + abs(int(c)):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+class VideoFile(Frames):
+    """A video file, decoded with PyAV by exact frame index; `note` says where it seems damaged.
+
+    Reading forwards streams. Reading elsewhere starts from the key frame before. Stepping backwards holds up to
+    `MOST_HELD` of the frames on the way, so that none is decoded for each of them.
+
+    Args:
+        path: the file.
+        index_folder: where its index is kept; None: in memory only.
+
+    Raises:
+        DataError: no film in it that can be decoded.
+    """
+
+    def __init__(self, path: Path, index_folder: Path | None = None) -> None:
+        import av
+
+        self.path = path
+        try:
+            self._index = film_index(path, index_folder)
+        except (av.error.FFmpegError, IndexError) as error:
+            raise DataError(path, reason=f"this video cannot be decoded ({error})", cure=_PLAYS) from error
+        super().__init__([f"{i:06d}" for i in range(len(self._index.times))], str(path), self._index.fps)
+        self.note = self._index.note
+        self._seeks = self._index.ordered  # until a frame that was sought differs from its checksum
+        self._container: Any = None
+        self._decoder: Generator[tuple[int, Any]] | None = None
+        self._next = 0
+        self._last: tuple[int, np.ndarray] | None = None
+        self._held: dict[int, np.ndarray] = {}  # frames before the last one read, when reading backwards
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first frame."""
+        return self._index.height, self._index.width
+
+    def subset(self, indices: Sequence[int]) -> Frames:
+        """As in `Frames`; up to `MOST_HELD` frames are kept in memory, so that the file is decoded once."""
+        return HeldSubset(self, indices) if len(indices) <= MOST_HELD else super().subset(indices)
+
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """As in `Frames`; the decoder and the frames that it holds are let go.
+
+        Pictures that no other one refers to are decoded only where they are asked for.
+        """
+        self.close()
+        found: dict[int, np.ndarray] = {}
+        for start, group in groupby(sorted(set(indices)), self._index.start):
+            wanted = frozenset(group)
+            if not self._seeks or min(wanted) < 0 or max(wanted) >= len(self):
+                break
+            for place, frame in self._decode(start, wanted):
+                if place in wanted:
+                    found[place] = _upright(frame)
+                if found.keys() >= wanted:
+                    break
+            self._seeks = found.keys() >= wanted
+        for index in sorted({*indices} - found.keys()):
+            found[index] = self[index]
+        self.close()
+        return [found[index] for index in indices]
+
+    def write_index(self, folder: Path) -> None:
+        """Keep the index of this video in a folder of indexes."""
+        keep_index(self._index, _place(folder, self.path, self.path.stat().st_size))
+
+    def close(self) -> None:
+        """Let go of the decoder, its threads and the frames that it holds; reading opens the file again."""
+        if self._decoder is not None:
+            self._decoder.close()
+        if self._container is not None:
+            self._container.close()
+        self._decoder, self._container, self._last, self._held = None, None, None, {}
+
+    def _decode(self, start: int, wanted: frozenset[int] | None = None) -> Generator[tuple[int, Any]]:
+        """Decoded frames and their indices, from frame `start` on; fewer where seeking is inexact.
+
+        With `wanted`, pictures that no other one refers to are left out where they are not wanted.
+        """
+        import av
+
+        sums = self._index.sums
+        checked = bool(start) or wanted is not None
+        try:
+            stream = self._sought(start)
+            for packet in stream.container.demux(stream):
+                if wanted is not None:
+                    place = NO_PLACE if packet.pts is None else self._places.get(packet.pts, NO_PLACE)
+                    skipped = place not in wanted and place != NO_PLACE
+                    stream.codec_context.skip_frame = "NONREF" if skipped else "DEFAULT"
+                for frame in _frames_in(packet) or ():
+                    place = self._places.get(NO_TIME if frame.pts is None else frame.pts, NO_PLACE)
+                    place = place if checked else self._next
+                    # Before the key frame come pictures that refer to frames before it.
+                    if place < start:
+                        continue
+                    if checked and (wanted is None or place in wanted) and checksum(frame) != sums[place]:
+                        return
+                    yield place, frame
+        except (av.error.FFmpegError, IndexError) as error:
+            if checked:
+                return
+            place_of_damage, reason = f"after frame {self._next}", f"this video is damaged ({error})"
+            raise DataError(self.path, record=place_of_damage, reason=reason, cure="fetch it again") from error
+
+    def _sought(self, start: int) -> Any:
+        """The film's stream in a container that stands before frame `start`."""
+        import av
+
+        if self._container is None or not start:  # "the start" of a container may not be its first frame
+            if self._container is not None:
+                self._container.close()
+            self._container = av.open(str(self.path), metadata_errors="replace")
+            _spread(self._container.streams[self._index.stream])
+        stream = self._container.streams[self._index.stream]
+        if start:
+            self._container.seek(int(self._index.times[start]), stream=stream)
+        stream.codec_context.skip_frame = "DEFAULT"
+        return stream
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Time stamp -> index of the frame; empty where time stamps do not order the frames."""
+        return {int(time): place for place, time in enumerate(self._index.times)} if self._index.ordered else {}
+
+    def _read(self, index: int) -> np.ndarray:
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
+        if index in self._held:
+            self._last = (index, self._held.pop(index))
+            return self._last[1]
+        back = self._last is not None and self._last[0] == index + 1
+        self._held = {}
+        start = self._index.start(index) if self._seeks else 0
+        if self._decoder is None or not start <= self._next <= index:
+            self._restart(start)
+        image = self._forward(index, back)
+        if image is None and start:
+            self._seeks = False
+            self._restart(0)
+            image = self._forward(index, back)
+        if image is None:
+            reason = f"the video ends after {self._next} frames, its container lists {len(self)}"
+            raise DataError(self.path, record=f"frame {index}", reason=reason, cure="re-encode the video")
+        self._last = (index, image)
+        return image
+
+    def _restart(self, start: int) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._next = self._decode(start), start
+
+    def _forward(self, index: int, back: bool) -> np.ndarray | None:
+        """Decode up to frame `index`, holding those before it where the reader steps back; None if it does not come."""
+        assert self._decoder is not None
+        for place, frame in self._decoder:
+            if place != self._next:  # a frame between is missing
+                return None
+            self._next += 1
+            if place == index:
+                return _upright(frame)
+            if back and place > index - MOST_HELD:
+                self._held[place] = _upright(frame)
+        return None
