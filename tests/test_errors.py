@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vng.errors import DataError, Problem, as_lines, printable, read_problems, summarise
+from vng.errors import DataError, DataErrors, Problem, as_lines, listed, printable, read_problems, summarise
 
 
 def test_control_characters_are_shown_as_codes() -> None:
@@ -26,6 +26,21 @@ def test_damaged_lines_are_named(tmp_path: Path, line: str) -> None:
     path.write_text(as_lines([Problem("a", reason="b")]) + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"p.jsonl: line 2: .*; run the same `vng convert` again"):
         read_problems(path)
+
+
+def test_long_lists_are_cut_reason_by_reason() -> None:
+    many = [Problem(f"r/{i}", reason="no video has this name; skipped", kind="note") for i in range(900)]
+    lines = listed([*many[:450], Problem("g", reason="another"), *many[450:]], 3)
+    assert lines == [
+        "r/0: no video has this name; skipped",
+        "r/1: no video has this name; skipped",
+        "r/2: no video has this name; skipped",
+        "g: another",
+        "... and 897 more: no video has this name; skipped",
+    ]
+    assert listed([], 3) == []
+    text = str(DataErrors([*many, *(Problem("p", record=str(i), reason="bad") for i in range(30))]))
+    assert text.count("p: ") == 20 and "... and 10 more: bad" in text and "note: ... and 880 more: no video" in text
 
 
 def test_a_summary_names_what_is_missing() -> None:

@@ -31,7 +31,7 @@ from vng.processes import Processes
 
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
-GROUP_BYTES = 256 << 10  # of a row group, compressed: the least that is read to get one row
+GROUP_BYTES = 256 << 10  # of a row group in memory: the least that is read to get one row
 PARTS_IN_FOLDER = 1000  # a folder of too many files is slow on shared disks
 
 
@@ -227,11 +227,12 @@ class DatasetWriter:
                 if part is None or shard.split not in part.rows:
                     continue
                 table = pq.read_table(self._rows(index))
-                group.append(table.filter(pc.equal(table["split"], shard.split)))
-                size += part.size
-                if size >= GROUP_BYTES:
+                table = table.filter(pc.equal(table["split"], shard.split))
+                if group and size + table.nbytes > GROUP_BYTES:
                     writer.write_table(pa.concat_tables(group))
                     group, size = [], 0
+                group.append(table)
+                size += table.nbytes
             if group:
                 writer.write_table(pa.concat_tables(group))
         os.replace(temporary, path)

@@ -82,7 +82,9 @@ class Reader:
 
     def items(self, key: str, kind: type) -> list[Any]:
         """The list at `key`, whose items must all be of `kind`."""
-        values = self.get(key, list)
+        values: list[Any] = self.get(key, list)
+        if kind is str and set(map(type, values)) <= {str} and all(map(str.isascii, values)):
+            return list(values)
         return [
             Reader({"": v}, self.file, self.record, f"{self._at(key)}[{i}]").get("", kind) for i, v in enumerate(values)
         ]

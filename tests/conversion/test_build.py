@@ -247,6 +247,48 @@ class TestChoices:
         assert told["tried"] == told["converted"] == 5 and told["trial_problems"] == []
         assert "about 0:00:" in cli(*arguments(world, tmp_path / "d"), "--dry-run").out
 
+    def test_dry_run_where_nothing_can_be_converted(self, world: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        (tmp_path / "none").mkdir()
+        words = [str(tmp_path / "none") if word == str(world / "frames") else word for word in arguments(world, "d")]
+        ended = cli(*words, "--dry-run")
+        assert ended.status == 1 and "0 of 5 videos that were tried could be converted" in ended.out
+        assert "no folder of frames and no video file of this name" in ended.err
+        assert ended.err.endswith("vng: nothing could be converted\n") and not (tmp_path / "d").exists()
+        told = json.loads(cli(*words, "--dry-run", "--json").out)
+        assert told["converted"] == 0 and len(told["trial_problems"]) == 5
+
+    def test_dry_run_names_what_it_meets(self, world: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        shutil.copytree(world / "frames", tmp_path / "frames")
+        shutil.rmtree(sorted((tmp_path / "frames").iterdir())[2])
+        words = [str(tmp_path / "frames") if word == str(world / "frames") else word for word in arguments(world, "d")]
+        ended = cli(*words, "--dry-run")
+        assert ended.status == 0 and "4 of 5 videos that were tried could be converted" in ended.out
+        assert "problems: 0 while reading, 1 in the videos that were tried" in ended.err
+
+    def test_start_up_counts_once(self, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first video of a trial is slow: the others are not taken to be."""
+        import conversion
+        from conversion import build
+
+        rows, slept = build._rows, []
+
+        def slow(*values: object) -> object:
+            time.sleep(0.05 if slept else 2.0)
+            slept.append(1)
+            return rows(*values)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(build, "_rows", slow)
+        told = conversion.estimate(
+            "point-vos",
+            tmp_path / "d",
+            points=world / "points.json",
+            narratives=world / "vidln.jsonl",
+            frames=world / "frames",
+            segmenter="classical",
+            progress=False,
+        )
+        assert told.seconds_per_video is not None and told.seconds_per_video < 1.5 and told.start_seconds > 1.5
+
     def test_dry_run_of_a_finished_dataset(
         self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
     ) -> None:
@@ -346,6 +388,25 @@ class TestChoices:
     ) -> None:
         ended = cli(*arguments(world, tmp_path / "d"), *words)
         assert ended.status == 2 and message in ended.err and not (tmp_path / "d").exists()
+
+
+def test_linked_films_are_indexed_by_the_conversion(
+    world: Path, tmp_path: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vng.frames import open_frames, video_file
+    from vng.viewer import write_video
+
+    for folder in (world / "frames").iterdir():
+        write_video(iter(open_frames(folder)), tmp_path / "films" / f"{folder.name}.mp4", fps=5)
+    trio = TrioFiles.of(world / "vng")
+    files = ["--meta", trio.meta, "--extra-masks", trio.extra_masks, "--orig-masks", trio.orig_masks]
+    ended = cli("convert", "vng", *files, "--frames", tmp_path / "films", "--link-frames", "--out", tmp_path / "d")
+    assert ended.status == 0 and len(list((tmp_path / "d" / "frame_index").rglob("*.npz"))) == 5
+    video_file._film_index.cache_clear()
+    monkeypatch.setattr(video_file, "_scanned", lambda path: pytest.fail("decoded to find its frames"))
+    for video in VngDataset(tmp_path / "d"):
+        last, first = video.opened_frames().read([len(video.frame_names) - 1, 0])
+        assert last.shape == first.shape == (video.height, video.width, 3)
 
 
 def test_a_video_file_is_decoded_once_for_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from vng.dataset.packed import PackedMasks
 from vng.masks import RLE, is_size, many_from_json
 from vng.records import Reader
 
@@ -32,7 +33,7 @@ class Masklet(Sequence["RLE | None"]):
         self.size = size
         self._counts = counts
         self._place = (reader.file, reader.record, reader.path)
-        self._unchecked = {index for index, text in enumerate(counts) if text is not None}
+        self._checked: set[int] = set()
 
     @property
     def annotated(self) -> np.ndarray:
@@ -52,7 +53,7 @@ class Masklet(Sequence["RLE | None"]):
             file, record, path = self._place
             field = f"segmentations[{indices[int(place[1:-1])]}]"
             raise Reader({}, file, record, path).error(field, reason) from error
-        self._unchecked.difference_update(indices)
+        self._checked.update(indices)
 
     @overload
     def __getitem__(self, index: int) -> RLE | None: ...
@@ -66,13 +67,14 @@ class Masklet(Sequence["RLE | None"]):
         if (text := self._counts[index]) is None:
             return None
         place = index % len(self)
-        if place in self._unchecked:
+        if place not in self._checked:
             self._check([place])
         return RLE(self.size, text)
 
     def __iter__(self) -> Iterator[RLE | None]:
-        if self._unchecked:
-            self._check(sorted(self._unchecked))
+        unchecked = [i for i, text in enumerate(self._counts) if text is not None and i not in self._checked]
+        if unchecked:
+            self._check(unchecked)
         return (None if text is None else RLE(self.size, text) for text in self._counts)
 
     def __len__(self) -> int:
@@ -90,14 +92,10 @@ class Masklet(Sequence["RLE | None"]):
 
 def read_masklet(values: Sequence[Any], reader: Reader) -> Sequence[RLE | None]:
     """The masks of an object of a row; raises DataError for values that are no segmentations."""
-    try:
-        counts = [None if value is None else value["counts"] for value in values]
-        sizes = {tuple(value["size"]) for value in values if value is not None}
-    except (TypeError, KeyError, ValueError):
-        counts, sizes = [], set()
-    usual = all(text is None or (isinstance(text, str) and text) for text in counts)
-    if usual and len(sizes) == 1 and is_size(size := next(iter(sizes))):
-        return Masklet(size, counts, reader)
+    if isinstance(values, PackedMasks):
+        if "" not in values and is_size(values.size):
+            return Masklet(values.size, values, reader)
+        values = [None if text is None else {"size": list(values.size), "counts": text} for text in values]
     try:
         return tuple(many_from_json(values))
     except ValueError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vng.dataset.packed import packed_lists, stretches
 from vng.dataset.schema import arrow_schema
 from vng.errors import DataError
 
@@ -53,11 +54,12 @@ class ParquetRows(Rows):
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = [(file, file.stat().st_mtime_ns) for file in files]
         counts: list[int] = []
+        self._names: list[list[str]] = []  # columns of each file that are ours
         self._groups: list[tuple[int, int]] = []  # (file, row group) of each group
         for number, (file, changed) in enumerate(self.files):
             with _naming(file):
                 opened = _opened(file, changed)
-                _check_types(opened.schema_arrow, file)
+                self._names.append(_checked_columns(opened.schema_arrow, file))
                 metadata = opened.metadata
                 counts += [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
                 self._groups += [(number, i) for i in range(metadata.num_row_groups)]
@@ -79,17 +81,15 @@ class ParquetRows(Rows):
                 table = self._held[1]
             else:
                 self._held = None
-                opened = _opened(file, changed)
-                names = [name for name in arrow_schema().names if name in opened.schema_arrow.names]
-                table = opened.read_row_group(place, columns=names, use_threads=False)
+                table = _opened(file, changed).read_row_group(place, columns=self._names[number], use_threads=False)
                 self._held = (group, table) if len(table) > 1 else None
             return _plain_row(table.slice(index - (int(self._ends[group]) - len(table)), 1), file)
 
     def columns(self, *names: str) -> Iterator[dict[str, Any]]:
-        for file, changed in self.files:
+        for (file, changed), own in zip(self.files, self._names, strict=True):
             with _naming(file):
                 opened = _opened(file, changed)
-                present = [name for name in names if name in opened.schema_arrow.names]
+                present = [name for name in names if name in own]
                 for batch in opened.iter_batches(BATCH, columns=present, use_threads=False):
                     values = {name: plain(batch.column(name)) for name in present}
                     for place in range(len(batch)):
@@ -116,7 +116,7 @@ class TableRows(Rows):
         self.path = path
         self._table = dataset.select_columns(names).with_format("arrow")
         self.fingerprint = str(dataset._fingerprint)
-        _check_types(self._table.features.arrow_schema, path)
+        _checked_columns(self._table.features.arrow_schema, path)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -150,15 +150,17 @@ def _naming(file: Path) -> Iterator[None]:
         raise DataError(file, reason=f"this shard is damaged ({type(error).__name__})", cure=MEND) from error
 
 
-def _check_types(schema: pa.Schema, file: Path) -> None:
-    """Raise DataError for a column whose type is not like ours, or for a schema without video ids."""
+def _checked_columns(schema: pa.Schema, file: Path) -> list[str]:
+    """The columns of a file that are ours; raises DataError for one of another type, or where there are no video ids."""
+    names = set(schema.names)
     for field in arrow_schema():
-        if field.name in schema.names and not _alike(schema.field(field.name).type, field.type):
+        if field.name in names and not _alike(schema.field(field.name).type, field.type):
             reason = f"values of another type ({str(schema.field(field.name).type)[:60]})"
             raise DataError(file, field=field.name, reason=reason, cure=SCHEMA_PAGE)
-    if "video_id" not in schema.names:
-        reason = "columns are missing: " + ", ".join(name for name in arrow_schema().names if name not in schema.names)
+    if "video_id" not in names:
+        reason = "columns are missing: " + ", ".join(name for name in arrow_schema().names if name not in names)
         raise DataError(file, field="video_id", reason=reason, cure=SCHEMA_PAGE)
+    return [name for name in arrow_schema().names if name in names]
 
 
 def _alike(given: pa.DataType, wanted: pa.DataType) -> bool:
@@ -197,9 +199,7 @@ def _plain_rows(table: pa.Table, file: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     columns = {}
-    for field in arrow_schema():
-        if field.name not in table.column_names:
-            continue
+    for field in (arrow_schema().field(name) for name in table.column_names):
         values = table.column(field.name)
         try:
             columns[field.name] = plain(values if values.type.equals(field.type) else values.cast(field.type))
@@ -215,10 +215,13 @@ def plain(array: pa.Array) -> list[Any]:
 
     if isinstance(array, pa.ChunkedArray):
         return [value for chunk in array.chunks for value in plain(chunk)]
+    if not len(array):
+        return []
+    if (packed := packed_lists(array)) is not None:
+        return packed
     if pa.types.is_list(array.type):
-        values, lengths = plain(array.flatten()), array.value_lengths().fill_null(0).to_numpy()
-        ends = np.cumsum(lengths)
-        items = [values[start:end] for start, end in zip(ends - lengths, ends, strict=True)]
+        values = plain(array.flatten())
+        items = [values[start:end] for start, end in stretches(array)]
         return _with_nulls(items, array)
     if pa.types.is_struct(array.type):
         names = [field.name for field in array.type]

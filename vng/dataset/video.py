@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from vng.dataset.linked_frames import FRAME_INDEX, LinkedFrames
 from vng.dataset.masklet import MASK_BYTES, Masklet, read_masklet
+from vng.dataset.packed import PackedPoints
 from vng.errors import DataError
 from vng.frames import EncodedFrames, Frames, name_problem
 from vng.masks import RLE
@@ -84,9 +85,8 @@ class Video:
             raise DataError(self.dataset, record=self.video_id, field=field, reason=reason)
 
     def _problem(self) -> tuple[str, str] | None:
-        for name in self.frame_names:  # prediction files are named by them
-            if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
-                return "frame_names", f"frame name {name!r} is not a file name"
+        for name in _no_file_names(self.frame_names):  # prediction files are named by them
+            return "frame_names", f"frame name {name!r} is not a file name"
         if len(set(self.frame_names)) != len(self.frame_names):
             return "frame_names", "frame names repeat"
         if problem := name_problem(self.video_id):  # predictions lie in a folder of this name
@@ -166,6 +166,13 @@ class Video:
         }
 
 
+def _no_file_names(names: Sequence[str]) -> list[str]:
+    """The names that no file can have."""
+    if not set("/\\\0").isdisjoint("".join(names)) or not {"", ".", ".."}.isdisjoint(names):
+        return [name for name in names if name in ("", ".", "..") or not set("/\\\0").isdisjoint(name)]
+    return []
+
+
 def _bytes(masks: Sequence[RLE | None]) -> int:
     """Bytes of masks in memory, without checking them."""
     if isinstance(masks, Masklet):
@@ -212,23 +219,24 @@ def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None =
         Narrative(child.get("actor_name", str), child.get("description", str))
         for child in reader.children("narratives")
     ]
+    names, fps = tuple(reader.items("frame_names", str)), float(reader.get("fps", float))
+    fields = {
+        "video_id": reader.get("video_id", str),
+        "dataset": reader.get("dataset", str),
+        "split": reader.get("split", str),
+        "height": reader.get("height", int),
+        "width": reader.get("width", int),
+        "expressions": tuple(_read_expression(child) for child in reader.children("expressions")),
+        "objects": tuple(_read_object(child) for child in reader.children("objects")),
+        "frames": _frames_of(reader, names, fps, folder, frames_root),
+    }
     try:
-        record = Video(
-            video_id=reader.get("video_id", str),
-            dataset=reader.get("dataset", str),
-            split=reader.get("split", str),
-            height=reader.get("height", int),
-            width=reader.get("width", int),
-            fps=float(reader.get("fps", float)),
-            frame_names=tuple(reader.items("frame_names", str)),
-            narratives=tuple(narratives),
-            expressions=tuple(_read_expression(child) for child in reader.children("expressions")),
-            objects=tuple(_read_object(child) for child in reader.children("objects")),
-        )
+        return Video(fps=fps, frame_names=names, narratives=tuple(narratives), **fields)
     except DataError as error:  # of the checks of Video, which knows no folder
-        fields = {"field": error.problem.field, "reason": error.problem.reason, "cure": error.problem.cure}
-        raise DataError(folder, record=reader.record, **fields) from error
-    return replace(record, frames=_frames_of(reader, record, folder, frames_root))
+        problem = error.problem
+        raise DataError(
+            folder, record=reader.record, field=problem.field, reason=problem.reason, cure=problem.cure
+        ) from error
 
 
 def _read_expression(reader: Reader) -> Expression:
@@ -248,11 +256,15 @@ def _read_points(reader: Reader) -> Points:
     """The points of an object; for speed, they are checked as arrays."""
     values = reader.get("points", list)
     try:
-        frame, label = (np.array([value[key] for value in values], np.int64) for key in ("frame", "label"))
-        xy = np.array([(value["x"], value["y"]) for value in values], np.float64).reshape(-1, 2)
+        if isinstance(values, PackedPoints):
+            frame, label, xy = values.frame, values.label, np.stack([values.x, values.y], 1)
+        else:
+            frame, label = (np.array([value[key] for value in values], np.int64) for key in ("frame", "label"))
+            xy = np.array([(value["x"], value["y"]) for value in values], np.float64).reshape(-1, 2)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise reader.error("points", "expected points {frame, x, y, label} of numbers") from error
-    bad = ~(np.abs(xy) < MOST).all(1) | ~np.isin(label, (POSITIVE, NEGATIVE, AMBIGUOUS)) | (frame < 0) | (frame > MOST)
+    bad = ~(np.abs(xy) < MOST).all(1) | (frame < 0) | (frame > MOST)
+    bad |= (label != POSITIVE) & (label != NEGATIVE) & (label != AMBIGUOUS)
     if bad.any():
         index = int(bad.argmax())
         reason = f"not a point: frame {frame[index]}, x, y {xy[index].tolist()}, label {label[index]}"
@@ -267,13 +279,15 @@ def _read_quality(reader: Reader) -> Quality:
     return Quality(**shares, **counts, link=child.get("link", str, default=""))
 
 
-def _frames_of(reader: Reader, record: Video, folder: Path, frames_root: Path | None) -> Frames | None:
+def _frames_of(
+    reader: Reader, names: Sequence[str], fps: float, folder: Path, frames_root: Path | None
+) -> Frames | None:
     """The frames of a row: embedded, linked, or none."""
     if reader.get("frames", list):
         images = [child.get("bytes", bytes) for child in reader.children("frames")]
-        if len(images) != len(record.frame_names):
-            raise reader.error("frames", f"{len(images)} images for {len(record.frame_names)} frame names")
-        return EncodedFrames(images, record.frame_names, f"{folder}: {record.video_id}", record.fps)
+        if len(images) != len(names):
+            raise reader.error("frames", f"{len(images)} images for {len(names)} frame names")
+        return EncodedFrames(images, names, f"{folder}: {reader.record}", fps)
     path = reader.get("frames_path", str)
     if not path:
         return None
@@ -286,7 +300,7 @@ def _frames_of(reader: Reader, record: Video, folder: Path, frames_root: Path | 
         reason, cure = f"linked frames are not at {linked}", "move them back, or convert again without --link-frames"
         raise reader.error("frames_path", reason, cure)
     index_folder = folder / FRAME_INDEX if folder.is_dir() else None
-    return LinkedFrames(linked, record.frame_names, record.video_id, record.fps, index_folder)
+    return LinkedFrames(linked, names, reader.record, fps, index_folder)
 
 
 def reference_frame(item: VideoObject) -> int | None:

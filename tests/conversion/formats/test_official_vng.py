@@ -72,3 +72,64 @@ class TestOfficialTrio:
         files.orig_masks.write_text(json.dumps(raw))
         with pytest.raises(DataError, match=r"v: objects.1.000001: mask of size \(20, 31\)"):
             list(read_trio(files))
+
+    def test_written_as_json_dump_would(self, tmp_path: Path) -> None:
+        """Item by item on disk, and yet the bytes of one `json.dumps` of everything."""
+        made = [make_video("one"), make_video("zwei Wörter", 5)]
+        files = write_trio(made, tmp_path / "trio")
+        for path in (files.meta, files.extra_masks, files.orig_masks):
+            text = path.read_text(encoding="utf-8")
+            assert text == json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+        assert list(json.loads(files.extra_masks.read_text())) == ["videos", "annotations", "categories", "info"]
+        assert list(json.loads(files.orig_masks.read_text())) == ["videos", "annotations", "categories"]
+        assert sorted(p.name for p in (tmp_path / "trio").iterdir()) == sorted(
+            p.name for p in (files.meta, files.extra_masks, files.orig_masks)
+        )
+
+    def test_nothing_to_write(self, tmp_path: Path) -> None:
+        files = write_trio([], tmp_path)
+        assert files.meta.read_text() == '{"videos": {}}\n' and list(read_trio(files)) == []
+
+    @pytest.mark.parametrize(("seeds", "words"), [((0, 0), "two videos have this id"), ((0, 0, 0), "two videos")])
+    def test_two_videos_of_one_id(self, tmp_path: Path, seeds: tuple[int, ...], words: str) -> None:
+        with pytest.raises(DataError, match=words):
+            write_trio([make_video("v", seed) for seed in seeds], tmp_path)
+        assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+    @pytest.mark.parametrize(
+        ("file", "text", "words"),
+        [
+            ("meta_expressions.json", '{"videos": {"v": {}, "v": {}}}', r"videos.v: this key repeats"),
+            ("meta_expressions.json", '{"videos": []}', r"videos: expected an object, got \[\]"),
+            ("meta_expressions.json", "{}", r"videos: this key is missing"),
+            ("meta_expressions.json", '{"videos": {"v": {}', r"broken JSON: .*end of the file"),
+            ("orig_masks.json", '{"videos": [], "annotations": {"a": 1}}', r"annotations: expected a list, got"),
+            ("orig_masks.json", '{"videos": []}', r"annotations: this key is missing"),
+            ("orig_masks.json", '{"videos": [], "annotations": [],}', r"broken JSON"),
+            ("orig_masks.json", "[]", r"broken JSON: expected an object with videos, annotations"),
+        ],
+    )
+    def test_files_that_are_no_trio(self, tmp_path: Path, file: str, text: str, words: str) -> None:
+        files = write_trio([make_video("v")], tmp_path)
+        (tmp_path / file).write_text(text)
+        with pytest.raises(DataError, match=rf"{file}: .*{words}"):
+            list(read_trio(files))
+
+    def test_order_bytes_and_marks_of_other_editors(self, tmp_path: Path) -> None:
+        """A byte-order mark, spaces, sections in another order, letters of several bytes: places are of bytes."""
+        files = write_trio([make_video("Ünï"), make_video("b", 5)], tmp_path)
+        expected = [(v.video_id, [tuple(o.segmentations) for o in v.objects]) for v in read_trio(files)]
+        for path in (files.meta, files.extra_masks, files.orig_masks):
+            content = json.loads(path.read_text())
+            shuffled = {"größe": "ä" * 50, **dict(reversed(content.items()))}
+            path.write_bytes(b"\xef\xbb\xbf" + json.dumps(shuffled, ensure_ascii=False, indent=3).encode())
+        assert [(v.video_id, [tuple(o.segmentations) for o in v.objects]) for v in read_trio(files)] == expected
+        assert [name for name, _ in expected] == ["b", "Ünï"]
+
+    def test_a_mask_file_that_changes_while_it_is_read(self, tmp_path: Path) -> None:
+        files = write_trio([make_video("v"), make_video("w", 5)], tmp_path)
+        reading = read_trio(files)
+        assert next(reading).video_id == "v"
+        files.orig_masks.write_text("\n\n\n" + files.orig_masks.read_text())
+        with pytest.raises(DataError, match=r"orig_masks.json: byte \d+: broken JSON: .*the file has changed: start"):
+            next(reading)
