@@ -6,12 +6,19 @@ A noun span is [start, end) in the *raw* description: whitespace is never collap
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from vng.errors import UsageError
 
-_MARKED = re.compile(r"\\([\[\]\\])|([\[\]])")
+_MARKED = re.compile(r"\\(?P<literal>[\[\]\\])|(?P<open>\[)|(?P<close>\])")
+_LINKED = re.compile(r"\\(?P<literal>[\[\]\\()])|(?P<open>\[)|(?P<close>\](?:\((?:\\.|[^()\\])*\))*)", re.DOTALL)
+_GROUP = re.compile(r"\((?:\\.|[^()\\])*\)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_BRACKETS, _PARENTHESES = re.compile(r"[\[\]\\]"), re.compile(r"[()\\]")
+_ESCAPE = r"\\\g<0>"
 
 
 @dataclass(frozen=True)
@@ -47,32 +54,80 @@ def parse_marked(text: str) -> tuple[str, list[tuple[int, int]]]:
 
     A literal bracket is written `\\[` or `\\]`. Raises UsageError for unpaired or empty brackets.
     """
+    description, nouns = _parse(text, _MARKED)
+    return description, [(start, end) for start, end, _ in nouns]
+
+
+def parse_linked(text: str) -> tuple[str, list[tuple[int, int, str]]]:
+    """Split "A [parrot](a) plays" into the description and (start, end, object id) of its marked nouns.
+
+    Without an id the noun is its own id, and may be marked once. Several ids, "[parrots](a)(b)", mean several objects.
+    A literal "(" after a noun is written `\\(`; brackets are escaped as in `parse_marked`, in ids as well.
+    Raises UsageError as `parse_marked`, for an empty id, and for a noun without an id that is marked twice.
+    """
+    description, nouns = _parse(text, _LINKED)
+    linked: list[tuple[int, int, str]] = []
+    for start, end, groups in nouns:
+        ids = [_ESCAPED.sub(r"\1", group[1:-1]).strip() for group in _GROUP.findall(groups)]
+        noun = description[start:end]
+        if "" in ids:
+            raise UsageError(f"narrative: the noun {noun!r} has an empty id; write [{noun}](a)")
+        if not ids and any(own == noun for _, _, own in linked):
+            raise UsageError(f"narrative: {noun!r} is marked twice without an id; write [{noun}](a) and [{noun}](b)")
+        linked += [(start, end, own) for own in ids or [noun]]
+    return description, linked
+
+
+def _parse(text: str, marks: re.Pattern[str]) -> tuple[str, list[tuple[int, int, str]]]:
+    """The description of a marked text, and (start, end, what follows the closing bracket) of its nouns."""
     plain: list[str] = []
-    spans: list[tuple[int, int]] = []
+    nouns: list[tuple[int, int, str]] = []
     opened: int | None = None
     length, last = 0, 0
-    for match in _MARKED.finditer(text):
-        piece = text[last : match.start()] + (match.group(1) or "")
+    for match in marks.finditer(text):
+        piece = text[last : match.start()] + (match["literal"] or "")
         plain.append(piece)
         length += len(piece)
         last = match.end()
-        if match.group(2) == "[":
+        if match["open"]:
             if opened is not None:
                 raise UsageError(f"narrative: '[' at character {match.start()} inside another '['; close it with ']'")
             opened = length
-        elif match.group(2) == "]":
+        elif match["close"]:
             if opened is None:
                 raise UsageError(
                     f"narrative: ']' at character {match.start()} without '['; write \\] for a literal one"
                 )
             if opened == length:
                 raise UsageError(f"narrative: empty brackets at character {match.start()}; put the noun inside")
-            spans.append((opened, length))
+            nouns.append((opened, length, match["close"][1:]))
             opened = None
     if opened is not None:
         raise UsageError("narrative: a '[' is never closed; write \\[ for a literal one")
     plain.append(text[last:])
-    return "".join(plain), spans
+    return "".join(plain), nouns
+
+
+def link(description: str, nouns: Sequence[tuple[int, int, str]]) -> str:
+    """The inverse of `parse_linked`: "[noun](id)" for each (start, end, object id).
+
+    Raises ValueError for spans that overlap, which the mark-up cannot express.
+    """
+    pieces, last = [], 0
+    for (start, end), group in groupby(sorted(nouns, key=lambda noun: noun[:2]), key=lambda noun: noun[:2]):
+        if start < last:
+            raise ValueError(f"the spans of {description[start:end]!r} and of a noun before it overlap")
+        ids = "".join(f"({_PARENTHESES.sub(_ESCAPE, own)})" for _, _, own in group)
+        noun = _BRACKETS.sub(_ESCAPE, description[start:end])
+        pieces += [_after_noun(description[last:start], last), f"[{noun}]{ids}"]
+        last = end
+    return "".join(pieces) + _after_noun(description[last:], last)
+
+
+def _after_noun(text: str, last: int) -> str:
+    """A stretch of a description in mark-up; a parenthesis right after a noun would be read as an id."""
+    escaped = _BRACKETS.sub(_ESCAPE, text)
+    return "\\" + escaped if last and escaped.startswith("(") else escaped
 
 
 def mark(description: str, spans: list[tuple[int, int]]) -> str:

@@ -80,6 +80,26 @@ def test_frames_that_differ_from_their_checksum_are_decoded_from_the_start(tmp_p
     assert not video._seeks and (image == truth[25]).all()
 
 
+def test_reading_leaves_no_threads_of_decoders(tmp_path: Path) -> None:
+    """A cycle of references would keep them until the next garbage collection."""
+    import gc
+
+    import psutil
+
+    write_film(tmp_path / "film.mp4", "libx264", {"g": "10"})
+    process, videos = psutil.Process(), []
+    gc.disable()
+    try:
+        VideoFile(tmp_path / "film.mp4").read([3])  # a library starts threads of its own once
+        before = process.num_threads()
+        for _ in range(5):
+            videos.append(VideoFile(tmp_path / "film.mp4"))
+            videos[-1].read([3, 17, 40])
+        assert process.num_threads() == before and process.num_fds() < 100
+    finally:
+        gc.enable()
+
+
 class TestIndex:
     def test_is_kept_beside_the_dataset_and_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_film(tmp_path / "film.mp4", "libx264", {"g": "10"})

@@ -61,7 +61,7 @@ class TestPointFiles:
             ),
             ({"frame": -1}, "frame: frame '-1' is not in the video"),
             ({"frame": "img_7"}, "frame: frame 'img_7' is not in the video"),
-            ({"frame": 1.5}, "frame: frame '1.5' is not in the video"),
+            ({"frame": 1.5}, "frame: expected an index or the name of a frame, got 1.5"),
             ({"label": "good"}, "label: 'good' is not a label: use positive, negative or ambiguous"),
             ({"label": True}, "label: True is not a label"),
             ({"lable": "negative"}, "lable: unknown field; a point has frame, x, y, label; leave it out"),
@@ -134,7 +134,7 @@ class TestPointFiles:
             ("p.csv", "object,frame,x,y\na,0,1\n", "line 2: expected 4 columns"),
             ("p.csv", "object,frame,x,y\n,0,1,1\n", "object: an object needs a name"),
             ("p.csv", "object,frame,x,y\na,,1,1\n", "frame: this field is missing"),
-            ("p.txt", "", "expected a .json or .csv file, got '.txt'"),
+            ("p.txt", "", "expected a .json, .jsonl or .csv file, got '.txt'"),
             ("p.png", "", "expected a file of points, got masks; give them with --masks"),
         ],
     )

@@ -79,7 +79,7 @@ class TestIterator:
         point = Points([0], [(4, 5)], [1])
         with pytest.raises(UsageError, match="expected Points by object's name, FramePrompts by frame index"):
             propagate(FRAMES, {0: point})  # type: ignore[dict-item]
-        with pytest.raises(DataErrors, match="points: object 'a', point 0: frame: frame 3 is not in the video"):
+        with pytest.raises(DataErrors, match="points: object 'a', point 0: frame: frame '3' is not in the video"):
             propagate(FRAMES, {"a": Points([3], [(4, 5)], [1])})
         with pytest.raises(UsageError, match="unknown propagator 'magic'"):
             propagate(FRAMES, {"a": point}, "magic")

@@ -32,6 +32,7 @@ THREADS = 4  # of a decoder, on every machine: the frames of a damaged video dep
 MISSING_SHARE = 0.05  # of the frames that a container announces; with more missing, its video may be damaged
 ENDS = 1 << 16  # bytes at the start and the end of a file that tell it from others
 ROWS = 8  # every eighth row of a frame goes into its checksum
+TRANSPOSED, UPSIDE_DOWN, MIRRORED = 4, 2, 1
 NO_TIME, NO_PLACE = np.iinfo(np.int64).min, -1
 _PLAYS = "check that it plays, or fetch it again"
 
@@ -45,6 +46,7 @@ class FilmIndex:
     note: str  # where the file seems damaged
     height: int  # of an upright frame
     width: int
+    turn: int  # of the decoded frames
     times: np.ndarray  # int64 [T], presentation time stamps; NO_TIME where a frame has none
     keys: np.ndarray  # bool [T], frames from which decoding can start
     sums: np.ndarray  # uint32 [T], checksums
@@ -66,7 +68,7 @@ class FilmIndex:
     def to_bytes(self) -> bytes:
         """The index as a NumPy archive."""
         buffer = io.BytesIO()
-        numbers = np.array([self.stream, self.height, self.width], np.int64)
+        numbers = np.array([self.stream, self.height, self.width, self.turn], np.int64)
         np.savez(
             buffer,
             numbers=numbers,
@@ -83,13 +85,14 @@ class FilmIndex:
         """The index in a file; None where there is none that can be used."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                stream, height, width = (int(value) for value in arrays["numbers"])
+                stream, height, width, turn = (int(value) for value in arrays["numbers"])
                 index = FilmIndex(
                     stream=stream,
                     fps=float(arrays["fps"]),
                     note=bytes(arrays["note"]).decode(errors="replace"),
                     height=height,
                     width=width,
+                    turn=turn,
                     times=arrays["times"],
                     keys=arrays["keys"],
                     sums=arrays["sums"],
@@ -100,6 +103,7 @@ class FilmIndex:
         kinds = (index.times.dtype, index.keys.dtype, index.sums.dtype) == (np.int64, np.bool_, np.uint32)
         pixels = height * width if min(stream, height - 1, width - 1) >= 0 else 0
         usable = shapes == {(len(index.times),)} and kinds and 0 < pixels <= MOST_PIXELS and np.isfinite(index.fps)
+        usable &= 0 <= turn < 8
         return index if usable else None
 
 
@@ -167,13 +171,14 @@ def _scanned(path: Path) -> FilmIndex:
         if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
             raise DataError(path, reason=f"frames of more than {MOST_PIXELS} pixels", cure="shrink it")
         _spread(stream)
-        faulty, size = 0, (0, 0)
+        faulty, turn, size = 0, 0, (0, 0)
         for packet in container.demux(stream):
             frames = _frames_in(packet)
             faulty += frames is None
             for frame in frames or ():
                 if not times:
-                    size = _upright(frame).shape[:2]
+                    turn = turn_of(frame)
+                    size = _upright(frame, turn).shape[:2]
                 times.append(NO_TIME if frame.pts is None else frame.pts)
                 keys.append(frame.key_frame)
                 sums.append(checksum(frame))
@@ -192,6 +197,7 @@ def _scanned(path: Path) -> FilmIndex:
         note=note and f"{note}; it may be cut short or damaged",
         height=size[0],
         width=size[1],
+        turn=turn,
         times=np.array(times, np.int64),
         keys=np.array(keys, bool),
         sums=np.array(sums, np.uint32),
@@ -242,20 +248,32 @@ def _seconds(container: Any, stream: Any) -> Fraction:
     return Fraction(0) if parts is None else 3600 * int(parts[1]) + 60 * int(parts[2]) + Fraction(parts[3])
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """The pixels of a decoded frame as players show them: turned or mirrored by its display matrix.
+def turn_of(frame: Any) -> int:
+    """How players turn or mirror a decoded frame, by its display matrix: some of TRANSPOSED, UPSIDE_DOWN, MIRRORED.
 
     The matrix (ISO/IEC 14496-12, 8.3.2.3) takes a row vector (x, y, 1); here its entries are 0 or of one size, so
     that it is one of the eight turns and mirrors of a rectangle. Others are rounded to these.
+
+    Looking for the matrix makes a reference cycle, which keeps the frame and threads of its decoder until the next
+    garbage collection. So the first frame of a film stands for all.
     """
-    image: np.ndarray = frame.to_ndarray(format="rgb24")
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) < 36:
+        return 0
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    turn = 0
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        turn, a, d = TRANSPOSED, c, b
+    return turn | (UPSIDE_DOWN if d < 0 else 0) | (MIRRORED if a < 0 else 0)
+
+
+def _upright(frame: Any, turn: int) -> np.ndarray:
+    """The pixels of a decoded frame as players show them."""
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
+    if not turn:
         return image
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
-    if abs(int(a)) + abs(int(d)) < abs(int(b)) + abs(int(c)):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    image = image.transpose(1, 0, 2) if turn & TRANSPOSED else image
+    return np.ascontiguousarray(image[:: -1 if turn & UPSIDE_DOWN else 1, :: -1 if turn & MIRRORED else 1])
 
 
 class VideoFile(Frames):
@@ -311,7 +329,7 @@ class VideoFile(Frames):
                 break
             for place, frame in self._decode(start, wanted):
                 if place in wanted:
-                    found[place] = _upright(frame)
+                    found[place] = _upright(frame, self._index.turn)
                 if found.keys() >= wanted:
                     break
             self._seeks = found.keys() >= wanted
@@ -418,7 +436,7 @@ class VideoFile(Frames):
                 return None
             self._next += 1
             if place == index:
-                return _upright(frame)
+                return _upright(frame, self._index.turn)
             if back and place > index - MOST_HELD:
-                self._held[place] = _upright(frame)
+                self._held[place] = _upright(frame, self._index.turn)
         return None

@@ -1,0 +1,36 @@
+"""Own clips: what a person knows about some videos, written by hand; one JSON line a video, or one file for one video.
+
+    {"video": "clips/parrots.mp4", "narrative": "A green [parrot](a) plays with the other [parrot](b).",
+     "objects": {"a": {"points": [[0, 120, 80, "positive"], ...]}, "b": {"mask": "masks/b/00000.png"}}}
+
+Everything but `video` may be left out. An object has any of: `name`; `points`, [frame, x, y, label] or {frame, x, y, label};
+`boxes`, [frame, x0, y0, x1, y1]; `mask`, a PNG; `masks`, {frame: PNG or RLE}; `absent`, frames in which it is not there.
+A list in place of an object is its points. A frame is a 0-based index or a name. A pixel's centre has whole numbers, x to
+the right and y down. Labels: positive (the default), negative, ambiguous. `id` names the video in datasets [its file name],
+`split` its split. `narrative` may be a list, each item a text or {"actor": name, "text": text}.
+
+One video's points may also stand in a .json file without `video` (`points.json` of `vng propagate`), or in a CSV file:
+
+    {"objects": {"parrot": [{"frame": 0, "x": 120, "y": 80, "label": "positive"}, ...], ...}}
+    object,frame,x,y,label
+
+docs/own-clips.md explains the format by examples. All mistakes of a file are told at once.
+"""
+
+from vng.own_clips.locate import LocatedObject, locate
+from vng.own_clips.reader import read_clip, read_own_clips
+from vng.own_clips.records import ClipBox, ClipMask, ClipObject, ClipPoint, FrameText, OwnClip, clip_json
+
+__all__ = [
+    "ClipBox",
+    "ClipMask",
+    "ClipObject",
+    "ClipPoint",
+    "FrameText",
+    "LocatedObject",
+    "OwnClip",
+    "clip_json",
+    "locate",
+    "read_clip",
+    "read_own_clips",
+]
