@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+DRAWS = 300  # samples
 SHOWN = "print(json.dumps(result | {'peak_MiB': peak()}))"
 
 
@@ -201,8 +202,8 @@ def measure_sampler(sizes: Sizes) -> dict[str, Any]:
     out = sizes.folder / "films-dataset"
     paths = sorted(films.iterdir())
     path = made(out / "data", lambda: data.write_linked(out, 300, sizes.frames, paths, 720, 1280)).parent
-    first = apart(sampled, path, 300)
-    return {"no index yet": first, "index kept": apart(sampled, path, 300)}
+    first = apart(sampled, path, DRAWS)
+    return {"no index yet": first, "index kept": apart(sampled, path, DRAWS)}
 
 
 def sought(path: str, draws: int) -> dict[str, Any]:

@@ -26,8 +26,9 @@ FORMATS = {
     "davis": "conversion.formats.davis:write_davis",
     "coco": "conversion.formats.youtube_vis:write_youtube_vis",
     "point-png": "conversion.formats.point_pngs:write_point_pngs",
+    "own": "conversion.formats.own_clips:write_own_clips",
 }
-WITH_FRAMES = ("coco",)  # formats that write frames on demand
+WITH_FRAMES = ("coco", "own")  # formats that write frames on demand
 UNFINISHED = ".unfinished"  # a file that exists while an export is being written
 _JPEG = b"\xff\xd8"
 
@@ -74,7 +75,7 @@ def export_dataset(
 
     module, _, function = FORMATS[one_of(format, FORMATS, "export format")].partition(":")
     if with_frames and format not in WITH_FRAMES:
-        raise UsageError("--with-frames requires --format coco; davis always writes frames, the others never")
+        raise UsageError("--with-frames requires --format coco or own; davis always writes frames, the others never")
     source = dataset if isinstance(dataset, VngDataset) else VngDataset(dataset, split)
     videos = tqdm(source, total=len(source), desc="export", unit="video", disable=not progress)
     more: dict[str, Any] = {"with_frames": True} if with_frames else {}

@@ -287,6 +287,24 @@ _ALL = (
         segments=True,
     ),
     Kind(
+        name="own",
+        summary="your own clips: points, boxes or masks of some frames, and a narrative with marked nouns",
+        example="vng convert own --clips clips.jsonl --propagator --out data/mine",
+        home="conversion.formats.own_clips:own_conversion",
+        options=(
+            Option(name="clips", type=path, required=True, help="own clips, one JSON line a video (docs/own-clips.md)"),
+            Option(name="frames", type=path, help="folder that the videos lie in [the folder of --clips]"),
+            Option(
+                name="held_out",
+                type=real,
+                default=0.0,
+                help="share of points held out to measure agreement; worth it where there are many [0]",
+            ),
+            _AGREEMENT[1],
+        ),
+        segments=True,
+    ),
+    Kind(
         name="vidln",
         summary="VidLN narratives alone: pseudo-masks from mouse traces",
         example="vng convert vidln --narratives OVIS_train.jsonl --frames frames/OVIS_train --out data/ovis-traces",

@@ -7,8 +7,8 @@ the right side is the object's *point agreement*.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from vng.propagators import FramePrompts, Propagator
 from vng.segmenters import Segmenter
 
 THRESHOLD = 0.5
+DRAWN = "drawn"  # source of masks that are all given
+BEYOND = 1.25  # of half a box: where the points around it lie, from its middle
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class PointedObject:
     points: Points  # frames are indices into the video's frames
     trace: bool = False  # points are a mouse trace, which nobody verified
     link: str = ""
+    boxes: Mapping[int, np.ndarray] = field(default_factory=dict)  # float32 [4] by frame: centres of corner pixels
+    masks: Mapping[int, RLE] = field(default_factory=dict)  # drawn ones, by frame; empty where the object is absent
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,15 @@ def _held_out(item: PointedObject, settings: PseudoMaskSettings) -> np.ndarray:
 def _segment_frames(
     frames: Frames, objects: Sequence[PointedObject], held: Sequence[np.ndarray], segmenter: Segmenter
 ) -> list[list[RLE | None]]:
-    rles: list[list[RLE | None]] = [[None] * len(frames) for _ in objects]
-    for t in sorted({int(t) for item in objects for t in item.points.frame}):
+    rles: list[list[RLE | None]] = [[item.masks.get(t) for t in range(len(frames))] for item in objects]
+    for t in sorted({int(t) for item in objects for t in (*item.points.frame, *item.boxes)}):
         prompt_points = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]
         # Negatives beside an ambiguous point do not mean that the object is absent: such a frame stays null.
         verified = [
             i
             for i, points in enumerate(prompt_points)
-            if (points.label == POSITIVE).any() or (len(points) and (points.label == NEGATIVE).all())
+            if t not in objects[i].masks
+            and ((points.label == POSITIVE).any() or t in objects[i].boxes or _only_negatives(points))
         ]
         if not verified:
             continue
@@ -134,15 +139,48 @@ def _segment_frames(
             PointPrompts(prompt_points[i].of(POSITIVE).xy, prompt_points[i].of(NEGATIVE).xy, objects[i].trace)
             for i in verified
         ]
+        boxes = [objects[i].boxes.get(t) for i in verified]
+        if any(box is not None for box in boxes):
+            prompts = [_boxed(prompt, box, segmenter, frames.size) for prompt, box in zip(prompts, boxes, strict=True)]
         if any(len(prompt.positive) for prompt in prompts):
             probabilities = segmenter(frames[t], prompts)
         for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):
             if not len(prompt.positive):
                 rles[i][t] = empty(*frames.size)
             # An object with positives is present: an empty result stays null.
-            elif (mask := probabilities[row] > THRESHOLD).any():
+            elif (mask := _inside_box(probabilities[row] > THRESHOLD, boxes[row])).any():
                 rles[i][t] = encode(mask)
     return rles
+
+
+def _only_negatives(points: Points) -> bool:
+    return bool(len(points) and (points.label == NEGATIVE).all())
+
+
+def _boxed(prompt: PointPrompts, box: np.ndarray | None, segmenter: Segmenter, size: tuple[int, int]) -> PointPrompts:
+    """A prompt with a box; for engines that take none, its middle is on the object and the surroundings are not."""
+    if box is None:
+        return prompt
+    if segmenter.takes_boxes:
+        return replace(prompt, box=box)
+    x0, y0, x1, y1 = box
+    middle, reach = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), np.array([(x1 - x0) / 2, (y1 - y0) / 2])
+    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]) * (BEYOND * reach) + middle
+    inside = ((around >= 0) & (around <= np.array(size[::-1]) - 1)).all(1)
+    positive = prompt.positive if len(prompt.positive) else middle.astype(np.float32)[None]
+    return replace(
+        prompt, positive=positive, negative=np.concatenate([prompt.negative, around[inside].astype(np.float32)])
+    )
+
+
+def _inside_box(mask: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    """The part of a mask in a box that a person drew around its object."""
+    if box is None:
+        return mask
+    x0, y0, x1, y1 = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).astype(int)
+    kept = np.zeros_like(mask)
+    kept[y0 : y1 + 1, x0 : x1 + 1] = mask[y0 : y1 + 1, x0 : x1 + 1]
+    return kept
 
 
 def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propagator) -> list[list[RLE | None]]:
@@ -175,5 +213,13 @@ def _finish(
         conflict=conflict,
         link=item.link,
     )
-    kind = "trace" if item.trace else "points"
-    return VideoObject(item.object_id, item.name, f"{kind}/{engine}", tuple(row), item.points, quality)
+    return VideoObject(item.object_id, item.name, _source(item, row, engine), tuple(row), item.points, quality)
+
+
+def _source(item: PointedObject, row: Sequence[RLE | None], engine: str) -> str:
+    """The origin of an object's masks."""
+    if item.masks and all(rle is None or t in item.masks for t, rle in enumerate(row)):
+        return DRAWN
+    if item.masks and not len(item.points) and not item.boxes:
+        return "mask/propagated"
+    return f"{'trace' if item.trace else 'points'}/{engine}"

@@ -5,19 +5,44 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from vng.processes import SPIN_COUNT, WAITING
+from vng import processes
+from vng.processes import SPINS, SPINS_BESIDE_OTHERS, WAITING
 
 SHOW = "import sys, os, vng; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
 
 
 @pytest.mark.parametrize(
     ("own", "shown"),
-    [({}, SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, (SPINS, SPINS_BESIDE_OTHERS)), ({"GOMP_SPINCOUNT": "7"}, ("7",)), ({"OMP_WAIT_POLICY": "ACTIVE"}, ("None",))],
 )
-def test_threads_sleep_soon_unless_told_otherwise(own: dict[str, str], shown: str) -> None:
+def test_threads_sleep_soon_unless_told_otherwise(own: dict[str, str], shown: tuple[str, ...]) -> None:
     rest = {name: value for name, value in os.environ.items() if name not in WAITING}
     ended = subprocess.run([sys.executable, "-c", SHOW], env=rest | own, capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == shown
+    assert ended.stdout.strip() in shown
+
+
+@pytest.mark.parametrize(
+    ("running", "spins"), [(0, SPINS), (2, SPINS), (3, SPINS_BESIDE_OTHERS), (9, SPINS_BESIDE_OTHERS)]
+)
+def test_they_sleep_at_once_beside_other_work(monkeypatch: pytest.MonkeyPatch, running: int, spins: str) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(processes, "_others_running", lambda: running)
+    processes.bound_spinning()
+    assert os.environ["GOMP_SPINCOUNT"] == spins
+
+
+def test_a_busy_loop_is_seen() -> None:
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.3)
+        assert max(processes._others_running() for _ in range(20)) >= 1
+    finally:
+        loop.kill()
+        loop.wait()
+    assert processes._others_running() >= 0

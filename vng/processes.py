@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from vng.errors import VngError
 
 # At the end of a conversion processes wait for the slowest one; torch's default of 30 minutes is too short.
 _PATIENCE = timedelta(days=7)
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # how OpenMP's threads wait
-SPIN_COUNT = "8000"
+SPINS, SPINS_BESIDE_OTHERS = "20000", "1000"
+LOAD_LOOKS, LOOK_SECONDS = 5, 0.001
 
 
 class StoppedElsewhere(VngError):  # noqa: N818
@@ -77,13 +80,28 @@ def current_processes() -> Processes:
 
 
 def bound_spinning() -> None:
-    """Let OpenMP's threads sleep soon when they wait for one another; to be called before torch is imported.
+    """Let OpenMP's threads sleep when they wait for one another; to be called before torch is imported.
 
     By default they spin for as long as they wait. Beside other work on the same cores, each then waits for a thread
-    that cannot run, and training takes many times as long. A user's own setting is kept. docs/training.md has figures.
+    that cannot run, and training takes many times as long. So they sleep at once where half of the cores are taken when
+    the process begins, and after a while where not. A user's own setting is kept. docs/training.md has figures.
     """
     if not any(name in os.environ for name in WAITING):
-        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+        taken = 2 * _others_running() >= (os.cpu_count() or 1)
+        os.environ["GOMP_SPINCOUNT"] = SPINS_BESIDE_OTHERS if taken else SPINS
+
+
+def _others_running() -> int:
+    """Threads of other processes that run or could run now: the fewest of some looks. 0 where the system has no such count."""
+    looks = []
+    try:
+        for _ in range(LOAD_LOOKS):
+            running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+            looks.append(int(running) - 1)  # this one runs
+            time.sleep(LOOK_SECONDS)
+    except (OSError, ValueError, IndexError):
+        return 0
+    return min(looks)
 
 
 def leave_processes() -> None:

@@ -393,7 +393,7 @@ class TestChoices:
 def test_linked_films_are_indexed_by_the_conversion(
     world: Path, tmp_path: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vng.frames import open_frames, video_file
+    from vng.frames import film_index, open_frames
     from vng.viewer import write_video
 
     for folder in (world / "frames").iterdir():
@@ -402,8 +402,8 @@ def test_linked_films_are_indexed_by_the_conversion(
     files = ["--meta", trio.meta, "--extra-masks", trio.extra_masks, "--orig-masks", trio.orig_masks]
     ended = cli("convert", "vng", *files, "--frames", tmp_path / "films", "--link-frames", "--out", tmp_path / "d")
     assert ended.status == 0 and len(list((tmp_path / "d" / "frame_index").rglob("*.npz"))) == 5
-    video_file._film_index.cache_clear()
-    monkeypatch.setattr(video_file, "_scanned", lambda path: pytest.fail("decoded to find its frames"))
+    film_index._film_index.cache_clear()
+    monkeypatch.setattr(film_index, "_scanned", lambda path: pytest.fail("decoded to find its frames"))
     for video in VngDataset(tmp_path / "d"):
         last, first = video.opened_frames().read([len(video.frame_names) - 1, 0])
         assert last.shape == first.shape == (video.height, video.width, 3)

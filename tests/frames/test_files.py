@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import H, W, write_frames
 from vng import frames
 from vng.errors import DataError, UsageError
-from vng.frames import video_file
+from vng.frames import film_index, video_file
 
 
 class TestFiles:
@@ -212,7 +212,7 @@ def test_a_display_matrix_moves_each_pixel_as_it_says(turn: tuple[int, int, int,
     image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     a, b, c, d = turn
     frame = Stub(image, [65536 * v for v in (a, b, 0, c, d, 0, 0, 0, 0)])
-    shown = video_file._upright(frame, video_file.turn_of(frame))
+    shown = video_file._upright(frame, film_index.turn_of(frame))
     height, width = (4, 6) if a else (6, 4)
     assert shown.shape == (height, width, 3)
     for y in range(4):
@@ -221,7 +221,7 @@ def test_a_display_matrix_moves_each_pixel_as_it_says(turn: tuple[int, int, int,
             right = a * x + c * y + (width - 1 if min(a, c) < 0 else 0)
             below = b * x + d * y + (height - 1 if min(b, d) < 0 else 0)
             assert (shown[below, right] == image[y, x]).all()
-    assert video_file.turn_of(Stub(image, None)) == 0 and video_file._upright(Stub(image, None), 0) is image
+    assert film_index.turn_of(Stub(image, None)) == 0 and video_file._upright(Stub(image, None), 0) is image
 
 
 def test_a_film_is_counted_as_it_decodes(tmp_path: Path) -> None:

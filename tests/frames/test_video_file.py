@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from vng.errors import DataError
-from vng.frames import VideoFile, open_frames, video_file
-from vng.frames.video_file import FilmIndex, film_index
+from vng.frames import VideoFile, film_index, open_frames
+from vng.frames.film_index import FilmIndex
 
 HEIGHT, WIDTH, COUNT = 48, 64, 45
 
@@ -105,8 +105,8 @@ class TestIndex:
         write_film(tmp_path / "film.mp4", "libx264", {"g": "10"})
         first = open_frames(tmp_path / "film.mp4", tmp_path / "index")
         (kept,) = (tmp_path / "index").rglob("*.npz")
-        video_file._film_index.cache_clear()
-        monkeypatch.setattr(video_file, "_scanned", lambda path: pytest.fail("decoded again"))
+        film_index._film_index.cache_clear()
+        monkeypatch.setattr(film_index, "_scanned", lambda path: pytest.fail("decoded again"))
         second = open_frames(tmp_path / "film.mp4", tmp_path / "index")
         assert len(second) == len(first) == COUNT and (second[33] == first[33]).all()
         # named by content: the same film elsewhere needs no other index
@@ -129,7 +129,7 @@ class TestIndex:
         else:
             np.savez(kept, numbers=np.array([object()], object))
         assert FilmIndex.from_file(kept) is None
-        video_file._film_index.cache_clear()
+        film_index._film_index.cache_clear()
         assert len(open_frames(tmp_path / "film.mp4", tmp_path / "index")) == 12
         assert kept.read_bytes() == data
 
@@ -145,7 +145,7 @@ class TestIndex:
 
     def test_where_time_stamps_do_not_order_the_frames_there_is_no_seeking(self, tmp_path: Path) -> None:
         write_film(tmp_path / "film.mp4", "libx264", {"g": "10"}, 12)
-        index = film_index(tmp_path / "film.mp4")
+        index = film_index.film_index(tmp_path / "film.mp4")
         assert index.ordered and index.starts.tolist() == [0, 10] and index.start(11) == 10 and index.start(9) == 0
         again = replace(index, times=index.times[::-1].copy())
         assert not again.ordered and again.starts.tolist() == [0]

@@ -58,8 +58,8 @@ class VideoObject:
 
     @property
     def has_pseudo_masks(self) -> bool:
-        """Whether the masks were computed from points or a trace."""
-        return self.source.startswith(("points/", "trace/"))
+        """Whether the masks were computed from points, a trace or a mask of another frame."""
+        return self.source.startswith(("points/", "trace/", "mask/"))
 
 
 @dataclass(frozen=True, kw_only=True)

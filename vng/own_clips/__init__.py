@@ -18,7 +18,7 @@ docs/own-clips.md explains the format by examples. All mistakes of a file are to
 """
 
 from vng.own_clips.locate import LocatedObject, locate
-from vng.own_clips.reader import read_clip, read_own_clips
+from vng.own_clips.reader import clip_of_json, read_clip, read_own_clips
 from vng.own_clips.records import ClipBox, ClipMask, ClipObject, ClipPoint, FrameText, OwnClip, clip_json
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "LocatedObject",
     "OwnClip",
     "clip_json",
+    "clip_of_json",
     "locate",
     "read_clip",
     "read_own_clips",

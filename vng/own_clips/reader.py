@@ -106,6 +106,15 @@ def read_clip(path: Path, problems: list[Problem] | None = None) -> OwnClip:
     return clip
 
 
+def clip_of_json(value: Any, path: Path, record: str) -> OwnClip:
+    """A clip of its JSON value; `path` and `record` are its place, for messages. Raises DataErrors of all mistakes."""
+    parser = _Parser(path, record)
+    clip = parser.clip(value, needs_video=True)
+    if clip is None or parser.problems:
+        raise DataErrors(parser.problems)
+    return clip
+
+
 class _Parser:
     """Reads a clip and gathers all its mistakes."""
 
@@ -126,7 +135,7 @@ class _Parser:
             return None
         self._keys("", value, CLIP_KEYS, "a clip")
         video, video_id, split = (self._text("", value, key) for key in ("video", "id", "split"))
-        if needs_video and not video:
+        if needs_video and value.get("video") in (None, ""):
             self.problem("", "video", "this key is missing", "write the path of the video, or of its folder of frames")
         elif problem := video and name_problem(video):
             self.problem("", "video", problem, "write it relative to the folder of this file, or of --frames")

@@ -31,6 +31,8 @@ DEFAULT = "embedded"
 class Segmenter(Protocol):
     """The interface of a segmenter: all objects of a frame in one call, so that the image is encoded once."""
 
+    takes_boxes: bool  # whether boxes of prompts are heeded
+
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3] RGB, K prompts -> probabilities float32 [K, H, W] in [0, 1].
 

@@ -71,6 +71,8 @@ class ClassicalSettings:
 class ClassicalSegmenter:
     """The classical segmenter; see `vng.segmenters.Segmenter` for the call."""
 
+    takes_boxes = False
+
     def __init__(self, settings: ClassicalSettings | None = None) -> None:
         self.settings = settings or ClassicalSettings()
 

@@ -54,6 +54,8 @@ class DynamiteSegmenter:
         DataError: the checkpoint cannot be loaded, or its weights do not fit (listed by name).
     """
 
+    takes_boxes = False
+
     def __init__(
         self,
         checkpoint: str | Path | None = None,

@@ -47,6 +47,8 @@ class EmbeddedSegmenter:
         DataError: there is no checkpoint, or its weights do not fit (listed by name).
     """
 
+    takes_boxes = False
+
     def __init__(self, checkpoint: str | None = None, settings: EmbeddedSettings | None = None) -> None:
         self.settings = settings or EmbeddedSettings()
         model = load_strictly(ClickNet, shipped_weights("embedded") if checkpoint is None else checkpoint)

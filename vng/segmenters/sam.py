@@ -112,6 +112,8 @@ class SamSegmenter:
         DataError: no such checkpoint, one of another family, or weights that are missing, unknown or of another size.
     """
 
+    takes_boxes = True
+
     def __init__(
         self,
         checkpoint: str | Path | None = None,
