@@ -86,6 +86,11 @@ TARGETS = (
     Target("dataset", "inspect ds --html h", ("ds/*.json", "ds/*.jsonl")),
     Target("point-prompts", f"propagate --video frames/dusk --points prompts.csv {FLOW}", ("prompts.csv",)),
     Target("json-prompts", f"propagate --video frames/dusk --points prompts.json {FLOW}", ("prompts.json",)),
+    Target(
+        "own-clips",
+        "convert own --clips own.jsonl --segmenter classical --propagator flow --out o",
+        ("own.jsonl", "own_mask.png"),
+    ),
     Target("mask-prompts", f"propagate --video frames/dusk --masks prompt_masks {FLOW}", ("prompt_masks/*",)),
     Target("video", f"propagate --video film.mp4 --points prompts.json {FLOW}", ("film.mp4",)),
     Target("matroska", f"propagate --video film.mkv --points prompts.json {FLOW}", ("film.mkv",)),

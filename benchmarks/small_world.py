@@ -63,6 +63,7 @@ def write_small_world(root: Path) -> None:
     _write_referring(root)
     _write_coco_png(root)
     _write_prompts(root)
+    _write_own_clips(root)
 
 
 def _json(path: Path, tree: Any) -> None:
@@ -85,6 +86,26 @@ def _write_labels(path: Path, values: np.ndarray) -> None:
     picture = Image.fromarray(values)
     picture.putpalette([0, 0, 0, *RED, *GREEN] + [0] * (253 * 3))
     picture.save(path)
+
+
+def _write_own_clips(root: Path) -> None:
+    first, second = VIDEOS[:2]
+    points = [[0, 5, 6], ["000001", 30, 20, "negative"], {"frame": 1, "x": 7, "y": 6, "label": "positive"}]
+    clips = [
+        {"video": f"frames/{first}", "narrative": "A [box](a) and [disc](b).", "objects": {"a": {"points": points}}},
+        {
+            "video": f"frames/{second}",
+            "id": "second",
+            "split": "val",
+            "narrative": [{"actor": "box", "text": "The [box](c) stays."}],
+            "objects": {
+                "c": {"name": "it", "mask": "own_mask.png", "masks": {"1": _rle(1, 0)}, "absent": [2]},
+                "d": {"boxes": [[0, 20, 10, 32, 20]]},
+            },
+        },
+    ]
+    (root / "own.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips), encoding="utf-8")
+    cv2.imwrite(str(root / "own_mask.png"), mask(0, 0) * np.uint8(255))
 
 
 def _write_vidln(root: Path) -> None:

@@ -187,7 +187,8 @@ def test_paths_named_in_the_documents_exist() -> None:
 
 def test_links_in_the_documents_lead_somewhere() -> None:
     for document in documents():
-        for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text(), flags=re.DOTALL)  # "[noun](id)" is no link
+        for target in re.findall(r"\]\(([^)]+)\)", text):
             path, _, anchor = target.partition("#")
             if path.startswith(("http:", "https:")):
                 continue
