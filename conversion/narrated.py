@@ -81,15 +81,7 @@ def vidln_video(
     """The row of a video with narratives only: each noun's mouse trace is an object; arguments as `point_vos_video`."""
     frames = open_video(video.video_id, root)
     places = [frames.index_of(name) for name in video.keyframe_names]
-    objects: list[PointedObject] = []
-    expressions: list[Expression] = []
-    for noun in nouns_of(video, source):
-        points = _trace_points(video, noun, places, frames, problems)
-        if points is not None:
-            key = f"{video.dataset_id}/{video.vidln_id}/{noun.narrative}/{noun.start}-{noun.end}"
-            name = video.narratives[noun.narrative].caption[noun.start : noun.end]
-            objects.append(PointedObject(key, name, points, trace=True))
-            expressions.append(Expression(noun.narrative, noun.start, noun.end, key))
+    objects, expressions = trace_objects(video, frames, source, problems)
     _report_unused(video, source, problems)
     all_frames = options.propagator is not None
     kept = list(range(len(frames))) if all_frames else sorted({t for t in places if t is not None})
@@ -109,6 +101,43 @@ def vidln_video(
     objects = [replace(item, points=moved(item.points, shift)) for item in objects]
     segmented = _trace_masks(video, chosen, objects, options, engines, problems)
     return [assemble(video, chosen, segmented, expressions, options, "train")]
+
+
+def trace_objects(
+    video: VidLN, frames: Frames, source: NounSource, problems: list[Problem]
+) -> tuple[list[PointedObject], list[Expression]]:
+    """An object for each noun that has a mouse trace, with the points of all its key frames, and the nouns."""
+    places = [frames.index_of(name) for name in video.keyframe_names]
+    objects: list[PointedObject] = []
+    expressions: list[Expression] = []
+    for noun in nouns_of(video, source):
+        points = _trace_points(video, noun, places, frames, problems)
+        if points is not None:
+            key = noun_key(video, noun)
+            name = video.narratives[noun.narrative].caption[noun.start : noun.end]
+            objects.append(PointedObject(key, name, points, trace=True))
+            expressions.append(Expression(noun.narrative, noun.start, noun.end, key))
+    return objects, expressions
+
+
+def noun_key(video: VidLN, noun: Noun) -> str:
+    """The object id of a noun's trace."""
+    return f"{video.dataset_id}/{video.vidln_id}/{noun.narrative}/{noun.start}-{noun.end}"
+
+
+def on_best_keyframe(objects: Sequence[PointedObject], size: tuple[int, int]) -> list[PointedObject]:
+    """Objects with the points of the key frame that their trace covers most (Point-VOS, Sec. 3.2), inside the frame."""
+    height, width = size
+    reduced = []
+    for item in objects:
+        on_frame = {int(t): item.points.in_frame(int(t)) for t in np.unique(item.points.frame)}
+        chosen = best_keyframe({t: points.xy for t, points in on_frame.items()})
+        # Every object has at least one point.
+        assert chosen is not None
+        best = on_frame[chosen]
+        inside = np.clip(best.xy, 0, [width - 1, height - 1])
+        reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
+    return reduced
 
 
 def segmented_video(video: Video, options: BuildOptions, engines: Engines, problems: list[Problem]) -> list[Video]:
@@ -168,18 +197,8 @@ def _trace_masks(
     engines: Engines,
     problems: list[Problem],
 ) -> tuple[VideoObject, ...]:
-    """Masks from traces, on the key frame that each trace covers most (Point-VOS, Sec. 3.2); all points are kept."""
-    height, width = frames.size
-    reduced = []
-    for item in objects:
-        on_frame = {int(t): item.points.in_frame(int(t)) for t in np.unique(item.points.frame)}
-        chosen = best_keyframe({t: points.xy for t, points in on_frame.items()})
-        # Every object has at least one point.
-        assert chosen is not None
-        best = on_frame[chosen]
-        inside = np.clip(best.xy, 0, [width - 1, height - 1])
-        reduced.append(replace(item, points=Points(best.frame, inside, best.label)))
-    segmented = pseudo_masks(frames, reduced, options, engines, problems)
+    """Masks from traces, on the key frame that each trace covers most; all points are kept."""
+    segmented = pseudo_masks(frames, on_best_keyframe(objects, frames.size), options, engines, problems)
     for masked in segmented:
         if all(rle is None for rle in masked.segmentations):
             reason = f"{options.segmenter} found nothing under its mouse trace: kept without a mask"

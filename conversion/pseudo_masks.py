@@ -71,7 +71,7 @@ def make_pseudo_masks(
     """
     _check_inside(frames, objects)
     held = [_held_out(item, settings) for item in objects]
-    rles = _segment_frames(frames, objects, held, segmenter)
+    rles = segment_points(frames, objects, segmenter, held)
     if propagator is not None:
         rles = _propagate(frames, rles, propagator)
     claims = conflicts(rles)
@@ -120,9 +120,19 @@ def _held_out(item: PointedObject, settings: PseudoMaskSettings) -> np.ndarray:
     return out
 
 
-def _segment_frames(
-    frames: Frames, objects: Sequence[PointedObject], held: Sequence[np.ndarray], segmenter: Segmenter
+def segment_points(
+    frames: Frames,
+    objects: Sequence[PointedObject],
+    segmenter: Segmenter,
+    held: Sequence[np.ndarray] | None = None,
 ) -> list[list[RLE | None]]:
+    """Masks of K objects in the frames with prompts, [K][T]; drawn ones as they are, null elsewhere.
+
+    Args:
+        frames, objects, segmenter: as of `make_pseudo_masks`.
+        held: points of each object that the segmenter does not see, bool [P]; None: it sees all.
+    """
+    held = held if held is not None else [np.zeros(len(item.points), bool) for item in objects]
     rles: list[list[RLE | None]] = [[item.masks.get(t) for t in range(len(frames))] for item in objects]
     for t in sorted({int(t) for item in objects for t in (*item.points.frame, *item.boxes)}):
         prompt_points = [item.points[~out].in_frame(t) for item, out in zip(objects, held, strict=True)]

@@ -53,7 +53,8 @@ def iterate_json_object(
             try:
                 key, value = window.entry()
             except DataError as error:
-                if on_problem is None or not window.resume(restart):
+                # Not the entry itself again, whose key may look like one and hold a control character.
+                if on_problem is None or not window.resume(restart, skipped=1):
                     raise
                 on_problem(error.problem)
                 continue
@@ -263,8 +264,9 @@ class _Window:
             raise self._error(f"expected {what}, got {actual}", self.at)
         self.at += len(character)
 
-    def resume(self, restart: re.Pattern[str] | None) -> bool:
-        """Move forward to the next match of `restart`; returns False where there is none."""
+    def resume(self, restart: re.Pattern[str] | None, skipped: int = 0) -> bool:
+        """Move forward to the next match of `restart`, `skipped` characters on or later; returns False without one."""
+        self.at = min(self.at + skipped, len(self.text))
         while restart is not None:
             match = restart.search(self.text, self.at)
             if match:

@@ -99,7 +99,7 @@ def own_video(
     kept = _kept_frames(used, len(frames), options.propagator is not None)
     place = {t: index for index, t in enumerate(kept)}
     chosen = frames.subset(kept)
-    objects = pseudo_masks(chosen, [_pointed(item, place) for item in used], options, engines, problems)
+    objects = pseudo_masks(chosen, [pointed_object(item, place) for item in used], options, engines, problems)
     if not objects:
         return []
     ids = {item.object_id for item in objects}
@@ -145,7 +145,7 @@ def _kept_frames(objects: Iterable[LocatedObject], count: int, every: bool) -> l
     return sorted({int(t) for item in objects for t in (*item.points.frame, *item.boxes, *item.masks)})
 
 
-def _pointed(item: LocatedObject, place: dict[int, int]) -> PointedObject:
+def pointed_object(item: LocatedObject, place: dict[int, int]) -> PointedObject:
     """An object with the frames of the row."""
     points = replace(item.points, frame=np.array([place[int(t)] for t in item.points.frame], np.int32))
     boxes = {place[t]: box for t, box in item.boxes.items()}

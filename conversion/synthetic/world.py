@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from conversion.annotation.candidates import BACKGROUND, COUNTS, FOREGROUND, UNCERTAIN, draw_apart
+from conversion.annotation.simulated import SimulatedAnnotator
 from conversion.formats.jsonio import write_json
 from conversion.formats.official_export import write_trio
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
@@ -37,11 +39,10 @@ from vng.frames import encode_jpeg
 from vng.manifest import check_folder
 from vng.masks import decode, encode
 from vng.narratives import Expression, Narrative
-from vng.points import AMBIGUOUS, NEGATIVE, POINT_FRAMES, POSITIVE, point_distance, sample_in_mask
+from vng.points import POINT_FRAMES, point_distance, sample_in_mask
 from vng.text_files import load_json
 
 KEY_FRAMES = 10
-CANDIDATES = {"foreground": 7, "background": 10, "uncertain": 3}  # per frame and object, Point-VOS App. B
 EXTRA_ID_BASE = 4_850_600_790_000_000_000  # ids beyond 2^32, as in the published extra masks
 MIN_VISIBLE = 12  # pixels; a thing with fewer counts as absent
 
@@ -275,10 +276,12 @@ def _annotate_points(
     n_frames, height, _ = masks.shape
     distance = point_distance(height)
     points: list[AnnotatedPoint] = []
-    own = replace(noise, wrong_verdict=min(noise.most_wrong, float(rng.exponential(noise.wrong_verdict))))
+    wrong = min(noise.most_wrong, float(rng.exponential(noise.wrong_verdict)))
+    annotator = SimulatedAnnotator(wrong=wrong, unsure=noise.unsure, unsure_distance=noise.unsure_distance)
     for t in _evenly(n_frames, POINT_FRAMES):
         for (x, y), kind in _candidates(masks[t], distance, rng):
-            points.append(_verdict(x, y, f"{t:06d}", kind, masks[t], own, rng))
+            label = annotator.verdict(x, y, masks[t], rng)
+            points.append(AnnotatedPoint(int(x), int(y), f"{t:06d}", label, kind != BACKGROUND))
     name = scene.things[thing].noun
     if rng.random() < noise.wrong_name:
         name = "gadget"
@@ -296,37 +299,13 @@ def _annotate_points(
 
 
 def _candidates(mask: np.ndarray, distance: float, rng: np.random.Generator) -> list[tuple[np.ndarray, str]]:
-    """Candidate positions of one frame: inside, outside, near the outline; all at least `distance` apart.
-
-    Point-VOS, App. B: all 20 mutually, so that no pixel gets two verdicts.
-    """
+    """Candidate positions of one frame: inside, outside, near the outline."""
     band = np.zeros_like(mask)
     if mask.any():
         kernel = np.ones((5, 5), np.uint8)
         grown = cv2.dilate(mask.view(np.uint8), kernel) > 0
         band = grown & ~(cv2.erode(mask.view(np.uint8), kernel) > 0)
-    regions = {"foreground": mask, "background": ~mask, "uncertain": band}
-    rows, columns = np.indices(mask.shape)
-    free, chosen = np.ones(mask.shape, bool), []
-    for kind, count in CANDIDATES.items():
-        for x, y in sample_in_mask(regions[kind] & free, count, distance, rng):
-            free &= np.hypot(columns - x, rows - y) >= distance
-            chosen.append((np.array([x, y]), kind))
-    return chosen
-
-
-def _verdict(
-    x: float, y: float, frame: str, kind: str, mask: np.ndarray, noise: AnnotatorNoise, rng: np.random.Generator
-) -> AnnotatedPoint:
-    inside = bool(mask[int(y), int(x)])
-    reach = int(np.ceil(noise.unsure_distance))
-    around = mask[max(0, int(y) - reach) : int(y) + reach + 1, max(0, int(x) - reach) : int(x) + reach + 1]
-    near_outline = around.any() and not around.all()
-    if near_outline and rng.random() < noise.unsure:
-        label = AMBIGUOUS
-    else:
-        label = POSITIVE if inside != (rng.random() < noise.wrong_verdict) else NEGATIVE
-    return AnnotatedPoint(int(x), int(y), frame, label, kind != "background")
+    return draw_apart({FOREGROUND: mask, BACKGROUND: ~mask, UNCERTAIN: band}, COUNTS, distance, rng)
 
 
 def write_world(

@@ -22,6 +22,7 @@ COMMANDS = (
     "demo",
     "synthesize",
     "convert",
+    "annotate",
     "export",
     "inspect",
     "compare",

@@ -12,7 +12,7 @@ from conversion.formats.json_stream import iterate_json_object
 from conversion.formats.point_vos import write_points
 from conversion.formats.points import read_points
 from tests.conversion.point_records import record
-from vng.errors import DataError
+from vng.errors import DataError, Problem
 
 
 @pytest.fixture(params=["p.json", "p.jsonl"])
@@ -104,3 +104,14 @@ class TestStreaming:
         monkeypatch.setattr(json_stream._Window, "_more", lambda self: held.append(len(self.text)) or more(self))
         assert len(list(read_points(tmp_path / "p.json"))) == 200
         assert max(held) < 2_000 < (tmp_path / "p.json").stat().st_size / 20
+
+
+@pytest.mark.parametrize("damage", ["\x01", "\t", "\\x"])
+def test_a_broken_key_is_passed_over_once(tmp_path: Path, damage: str) -> None:
+    """A key with a control character looks like the start of a record, and must not be tried for ever."""
+    write_points((record(key, "train/v", 2) for key in ("first", "second", "third")), tmp_path / "p.json")
+    text = (tmp_path / "p.json").read_text()
+    (tmp_path / "p.json").write_text(text.replace('"second"', f'"sec{damage}ond"'))
+    problems: list[Problem] = []
+    assert [item.key for item in read_points(tmp_path / "p.json", problems.append)] == ["first", "third"]
+    assert len(problems) == 1 and "broken JSON" in problems[0].reason

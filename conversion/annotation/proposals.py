@@ -1,0 +1,217 @@
+"""Candidate points of whole videos: a rough place -> a mask -> probability maps of all frames -> candidates.
+
+Point-VOS, Sec. 3.2: a mouse trace, points, a box or a mask of some frame is where an object begins; a segmenter makes a
+mask of it, a propagator carries it through the video, and candidates are drawn from its soft maps of ten frames.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.annotation.candidates import (
+    BACKGROUND,
+    FOREGROUND,
+    UNCERTAIN,
+    Candidate,
+    CandidateSettings,
+    candidates_of,
+)
+from conversion.options import Engines
+from conversion.pseudo_masks import PointedObject, segment_points
+from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
+from vng.frames import Frames, evenly_spaced, inside
+from vng.manifest import check_folder, check_same, claim_folder, to_json, versions, write_atomic
+from vng.masks import RLE, decode, from_json
+from vng.narratives import Expression, Narrative
+from vng.propagators import FramePrompts
+from vng.records import Reader
+from vng.text_files import load_json
+
+VIDEOS, MANIFEST = "videos", "manifest.json"
+SHOWN_ORDER = (FOREGROUND, BACKGROUND, UNCERTAIN)  # in which a person is asked (App. B)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposedObject:
+    """One object with its candidates, in the order in which a person is asked."""
+
+    object_id: str
+    name: str
+    rough_frame: int  # where the object was found
+    rough_mask: RLE
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposedVideo:
+    """The candidates of one video."""
+
+    video_id: str
+    video: str  # its path, as the annotations have it
+    split: str
+    frame_names: tuple[str, ...]
+    narratives: tuple[Narrative, ...] = ()
+    expressions: tuple[Expression, ...] = ()
+    objects: tuple[ProposedObject, ...] = field(default=())
+
+
+def propose(
+    frames: Frames, objects: Sequence[PointedObject], engines: Engines, settings: CandidateSettings
+) -> tuple[ProposedObject, ...]:
+    """The candidates of all objects of a video; objects that the segmenter does not find are left out.
+
+    The video is propagated once for all objects. Of the probability maps, only those of the annotated frames are looked
+    at, one frame at a time. An object's candidates depend on the seed and its id, not on other objects.
+
+    Raises:
+        DataError: there is no propagator, or a point outside its frame.
+    """
+    if engines.propagator is None:
+        raise DataError(frames.source, reason="candidates need a propagator", cure="give one with --propagator")
+    rles = segment_points(frames, objects, engines.segmenter)
+    starts = [next((t for t, rle in enumerate(row) if rle is not None), None) for row in rles]
+    found = [k for k, start in enumerate(starts) if start is not None]
+    if not found:
+        return ()
+    chosen = set(evenly_spaced(range(len(frames)), settings.frames))
+    drawn: dict[int, list[Candidate]] = {k: [] for k in found}
+    for t, probabilities in engines.propagator(frames, _prompts(rles, found)):
+        if t in chosen:
+            for k, probability in zip(found, probabilities, strict=True):
+                seed = [settings.seed, zlib.crc32(objects[k].object_id.encode()), t]
+                drawn[k] += candidates_of(probability, t, settings, np.random.default_rng(seed))
+    proposed = []
+    for k in found:
+        start = starts[k]
+        assert start is not None
+        rough = rles[k][start]
+        assert rough is not None
+        order = sorted(drawn[k], key=lambda candidate: (SHOWN_ORDER.index(candidate.kind), candidate.frame))
+        item = objects[k]
+        proposed.append(
+            ProposedObject(
+                object_id=item.object_id, name=item.name, rough_frame=start, rough_mask=rough, candidates=tuple(order)
+            )
+        )
+    return tuple(proposed)
+
+
+def _prompts(rles: Sequence[Sequence[RLE | None]], found: Sequence[int]) -> dict[int, FramePrompts]:
+    """The masks of the objects that were found, by frame."""
+    prompted = sorted({t for k in found for t, rle in enumerate(rles[k]) if rle is not None})
+    return {
+        t: FramePrompts(masks=tuple(None if (rle := rles[k][t]) is None else decode(rle).astype(bool) for k in found))
+        for t in prompted
+    }
+
+
+class ProposalFolder:
+    """A folder of candidates: `videos/<id>.json`, and a manifest with engines, thresholds and settings.
+
+    Each video's file is written at once or not at all, so that an interrupted run goes on with the next one.
+
+    Raises:
+        DataError: the folder holds candidates of other settings, or another run writes there.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        check_folder(folder)
+        if settings is None:
+            if not (folder / MANIFEST).is_file():
+                raise DataError(folder, reason="no candidates in this folder", cure="run `vng annotate propose`")
+            return
+        claim_folder(folder)
+        check_same(folder / MANIFEST, dict(settings), folder)
+        write_atomic(folder / MANIFEST, to_json({"settings": dict(settings), "versions": versions()}))
+
+    def _file(self, video_id: str) -> Path:
+        return inside(self.folder / VIDEOS, f"{video_id}.json")
+
+    def done(self, video_id: str) -> bool:
+        """Whether the candidates of a video are there."""
+        return self._file(video_id).is_file()
+
+    def write(self, video: ProposedVideo) -> None:
+        """Write the candidates of a video."""
+        path = self._file(video.video_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(_as_json(video), ensure_ascii=False) + "\n")
+
+    def write_problems(self, problems: Sequence[Problem]) -> None:
+        """Write what could not be used."""
+        write_atomic(self.folder / PROBLEMS_FILE, as_lines(problems))
+
+    def __iter__(self) -> Iterator[ProposedVideo]:
+        """The videos, by name; raises DataError for a file that is damaged."""
+        for path in sorted((self.folder / VIDEOS).rglob("*.json")):
+            yield _from_json(Reader(load_json(path), path, path.stem))
+
+
+def _as_json(video: ProposedVideo) -> dict[str, Any]:
+    value = asdict(video)
+    value["objects"] = [
+        {
+            "object_id": item.object_id,
+            "name": item.name,
+            "rough": {"frame": item.rough_frame, "segmentation": item.rough_mask.as_dict()},
+            "candidates": [[c.frame, c.x, c.y, c.kind, round(c.probability, 4)] for c in item.candidates],
+        }
+        for item in video.objects
+    ]
+    return value
+
+
+def _from_json(reader: Reader) -> ProposedVideo:
+    names = tuple(reader.items("frame_names", str))
+    narratives = [Narrative(c.get("actor_name", str), c.get("description", str)) for c in reader.children("narratives")]
+    expressions = [
+        Expression(
+            child.get("narrative", int), child.get("start", int), child.get("end", int), child.get("object_id", str)
+        )
+        for child in reader.children("expressions")
+    ]
+    return ProposedVideo(
+        video_id=reader.get("video_id", str),
+        video=reader.get("video", str),
+        split=reader.get("split", str),
+        frame_names=names,
+        narratives=tuple(narratives),
+        expressions=tuple(expressions),
+        objects=tuple(_object(child, len(names)) for child in reader.children("objects")),
+    )
+
+
+def _object(reader: Reader, frames: int) -> ProposedObject:
+    rough = reader.child("rough")
+    try:
+        mask = from_json(rough.get("segmentation", dict))
+    except ValueError as error:
+        raise rough.error("segmentation", str(error)) from error
+    assert mask is not None
+    return ProposedObject(
+        object_id=reader.get("object_id", str),
+        name=reader.get("name", str),
+        rough_frame=rough.get("frame", int),
+        rough_mask=mask,
+        candidates=tuple(_candidate(reader, i, row, frames) for i, row in enumerate(reader.get("candidates", list))),
+    )
+
+
+def _candidate(reader: Reader, index: int, row: Any, frames: int) -> Candidate:
+    keys = ("frame", "x", "y", "kind", "probability")
+    if not isinstance(row, list) or len(row) != len(keys):
+        raise reader.error(f"candidates[{index}]", f"expected [{', '.join(keys)}]")
+    child = Reader(dict(zip(keys, row, strict=True)), reader.file, reader.record, f"candidates[{index}]")
+    kind, frame = child.get("kind", str), child.get("frame", int)
+    if kind not in SHOWN_ORDER or not 0 <= frame < frames:
+        raise child.error("", f"expected a frame below {frames} and a kind of {', '.join(SHOWN_ORDER)}, got {row}")
+    x, y, probability = (float(child.get(key, float)) for key in ("x", "y", "probability"))
+    return Candidate(frame=frame, x=x, y=y, kind=kind, probability=probability)
