@@ -24,6 +24,7 @@ from vng.dataset import VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, DataErrors, Problem, UsageError
 from vng.frames import Frames
 from vng.manifest import content_hash
+from vng.masks import intersection_over_union
 from vng.narratives import Expression, Narrative
 from vng.own_clips import OwnClip, locate, read_own_clips
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
@@ -204,7 +205,7 @@ def simulate_verdicts(
             true = truth[places[video.video_id]]
             names = {name: index for index, name in enumerate(true.frame_names)}
             for item in video.objects:
-                real = _true_object(item, [names.get(name) for name in video.frame_names], true.objects, match)
+                real = true_object(item, [names.get(name) for name in video.frame_names], true.objects, match)
                 if real is None:
                     totals["left_out"] += 1
                     continue
@@ -220,11 +221,17 @@ def simulate_verdicts(
     return totals
 
 
-def _true_object(
+def true_object(
     item: ProposedObject, places: Sequence[int | None], objects: Sequence[VideoObject], match: float
 ) -> VideoObject | None:
-    from vng.masks import intersection_over_union
+    """The true object of a proposed one: that of its id, or else the one that its rough mask overlaps most; or None.
 
+    Args:
+        item: the proposed object.
+        places: true frame of each frame of its video; None where there is none.
+        objects: the true ones.
+        match: least overlap (IoU).
+    """
     if (same := next((o for o in objects if o.object_id == item.object_id), None)) is not None:
         return same
     place = places[item.rough_frame]
