@@ -45,6 +45,7 @@ class Sizes:
     videos: int
     frames: int
     propagated: int
+    propagator: str
     expressions: int
 
 
@@ -202,6 +203,7 @@ def measure_sampler(sizes: Sizes) -> dict[str, Any]:
     out = sizes.folder / "films-dataset"
     paths = sorted(films.iterdir())
     path = made(out / "data", lambda: data.write_linked(out, 300, sizes.frames, paths, 720, 1280)).parent
+    shutil.rmtree(path / "frame_index", ignore_errors=True)
     first = apart(sampled, path, DRAWS)
     return {"no index yet": first, "index kept": apart(sampled, path, DRAWS)}
 
@@ -371,8 +373,9 @@ def measure_propagate(sizes: Sizes) -> dict[str, Any]:
             mask = sizes.folder / f"first-{objects}.png"
             write_label_map(mask, masks.astype(bool), range(1, objects + 1))
             with tempfile.TemporaryDirectory() as out:
-                ran = command("propagate", "--video", folder, "--masks", mask, "--out", f"{out}/r", "--quiet")
-            key = f"{objects} objects, {frames} frames"
+                words = ["--video", folder, "--masks", mask, "--propagator", sizes.propagator]
+                ran = command("propagate", *words, "--out", f"{out}/r", "--quiet")
+            key = f"{sizes.propagator}: {objects} objects, {frames} frames"
             results[key] = {"seconds": ran["seconds"], "peak_MiB": ran["peak_MiB"], "status": ran["status"]}
             print(key, results[key], flush=True)
     return results
@@ -449,13 +452,13 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=10_000)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--propagated", type=int, default=1600, help="frames of a long video")
+    parser.add_argument("--propagator", default="stcn", help="of the long video")
     parser.add_argument("--expressions", type=int, default=5000)
     parser.add_argument("--folder", type=Path, default=Path("out/scale"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    sizes = Sizes(
-        arguments.folder.resolve(), arguments.videos, arguments.frames, arguments.propagated, arguments.expressions
-    )
+    names = ("videos", "frames", "propagated", "propagator", "expressions")
+    sizes = Sizes(folder=arguments.folder.resolve(), **{name: getattr(arguments, name) for name in names})
     sizes.folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for name in arguments.measures:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-MOST_BYTES = 128 << 20  # of a sampler; each worker of each process has one
+MOST_BYTES = 64 << 20  # of a sampler; each worker of each process has one
 V = TypeVar("V")
 
 
