@@ -18,8 +18,8 @@ FLOW = "propagate --points points.json --propagator flow --out out"
 # case, command, exit status, words of the messages
 HOSTILE = [
     ("jpeg-cut-in-the-middle", VNG, 0, "000001.jpg: this image"),
-    ("json-5000-digits", VNG, 1, "meta.json: broken JSON: a number of too many digits"),
-    ("json-nested-too-deep", VNG, 1, "meta.json: broken JSON: nested too deeply"),
+    ("json-5000-digits", VNG, 1, "meta.json: line 1, column 12: broken JSON: a number of too many digits"),
+    ("json-nested-too-deep", VNG, 1, "meta.json: line 1, column 12: broken JSON: nested too deeply"),
     (
         "lone-surrogate-in-name",
         "convert ref-youtube-vos --meta ref.json --annotations Ann --frames frames --out o",

@@ -91,11 +91,11 @@ def test_reading_leaves_no_threads_of_decoders(tmp_path: Path) -> None:
     gc.disable()
     try:
         VideoFile(tmp_path / "film.mp4").read([3])  # a library starts threads of its own once
-        before = process.num_threads()
+        before, files = process.num_threads(), process.num_fds()
         for _ in range(5):
             videos.append(VideoFile(tmp_path / "film.mp4"))
             videos[-1].read([3, 17, 40])
-        assert process.num_threads() == before and process.num_fds() < 100
+        assert process.num_threads() <= before and process.num_fds() <= files
     finally:
         gc.enable()
 
