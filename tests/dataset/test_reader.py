@@ -54,6 +54,20 @@ def test_plain_load_dataset_opens_it(dataset: Path, tmp_path: Path) -> None:
         assert rows[0]["frames"][0].size == (W, H)
 
 
+@pytest.mark.parametrize("field", ["narratives", "objects", "dataset", "expressions", "frame_names"])
+def test_half_characters_are_refused_in_every_text(field: str) -> None:
+    video, half = make_video("v"), "x\ud800"
+    changes: dict[str, Any] = {
+        "narratives": (replace(video.narratives[0], description=video.narratives[0].description + half),),
+        "objects": (replace(video.objects[0], name=half), video.objects[1]),
+        "dataset": half,
+        "expressions": (replace(video.expressions[0], object_id=half), *video.expressions[1:]),
+        "frame_names": (half, *video.frame_names[1:]),
+    }
+    with pytest.raises(DataError, match=rf"{field}: contains half a character"):
+        replace(video, **{field: changes[field]})
+
+
 def test_splits_are_told_apart(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d", [make_video("a"), replace(make_video("b"), split="val")], "t")
     assert VngDataset(tmp_path / "d", "val").video_ids == ["b"] and len(VngDataset(tmp_path / "d")) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from vng.dataset.linked_frames import FRAME_INDEX, LinkedFrames
 from vng.dataset.masklet import MASK_BYTES, Masklet, read_masklet
 from vng.dataset.packed import PackedPoints
-from vng.errors import DataError
+from vng.errors import DataError, surrogate_problem
 from vng.frames import EncodedFrames, Frames, name_problem
 from vng.masks import RLE
 from vng.narratives import Expression, Narrative, check_span
@@ -85,6 +85,9 @@ class Video:
             raise DataError(self.dataset, record=self.video_id, field=field, reason=reason)
 
     def _problem(self) -> tuple[str, str] | None:
+        for field, texts in self._texts().items():
+            if reason := surrogate_problem("\n".join(texts)):  # neither Parquet nor a console can hold it
+                return field, reason
         for name in _no_file_names(self.frame_names):  # prediction files are named by them
             return "frame_names", f"frame name {name!r} is not a file name"
         if len(set(self.frame_names)) != len(self.frame_names):
@@ -117,6 +120,16 @@ class Video:
             if expression.object_id not in ids:
                 return where, f"object {expression.object_id!r} is not among the video's objects"
         return None
+
+    def _texts(self) -> dict[str, Iterable[str]]:
+        """All texts of the row, by field."""
+        return {
+            "dataset": [self.dataset],
+            "frame_names": self.frame_names,
+            "narratives": [text for n in self.narratives for text in (n.actor_name, n.description)],
+            "objects": [text for o in self.objects for text in (o.object_id, o.name, o.source, o.quality.link)],
+            "expressions": [e.object_id for e in self.expressions],
+        }
 
     @cached_property
     def object_by_id(self) -> dict[str, VideoObject]:
