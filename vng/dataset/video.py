@@ -85,9 +85,9 @@ class Video:
             raise DataError(self.dataset, record=self.video_id, field=field, reason=reason)
 
     def _problem(self) -> tuple[str, str] | None:
-        for field, texts in self._texts().items():
+        for place, texts in self._texts().items():
             if reason := surrogate_problem("\n".join(texts)):  # neither Parquet nor a console can hold it
-                return field, reason
+                return place, reason
         for name in _no_file_names(self.frame_names):  # prediction files are named by them
             return "frame_names", f"frame name {name!r} is not a file name"
         if len(set(self.frame_names)) != len(self.frame_names):
