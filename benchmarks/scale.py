@@ -46,6 +46,7 @@ class Sizes:
     frames: int
     propagated: int
     propagator: str
+    rows: int  # of the frames of a long video
     expressions: int
 
 
@@ -361,15 +362,17 @@ def measure_propagate(sizes: Sizes) -> dict[str, Any]:
     from vng.label_maps import write_label_map
 
     results = {}
+    height, width = sizes.rows, 9 * sizes.rows // 5
     for frames in (sizes.propagated // 4, sizes.propagated):
-        folder = sizes.folder / f"long-{frames}"
-        made(folder, lambda folder=folder, frames=frames: data.write_jpegs(folder, frames, 240, 432))
+        folder = sizes.folder / f"long-{frames}-{height}"
+        made(folder, lambda folder=folder, frames=frames: data.write_jpegs(folder, frames, height, width))
         for objects in (1, 8, 32):
             if frames < sizes.propagated and objects > 1:
                 continue
-            masks = np.zeros((objects, 240, 432), np.uint8)
+            masks = np.zeros((objects, height, width), np.uint8)
             for k in range(objects):
-                cv2.circle(masks[k], (30 + 53 * (k % 8), 30 + 58 * (k // 8)), 18, 1, -1)
+                centre = (width * (2 * (k % 8) + 1) // 16, height * (2 * (k // 8) + 1) // 8)
+                cv2.circle(masks[k], centre, height // 13, 1, -1)
             mask = sizes.folder / f"first-{objects}.png"
             write_label_map(mask, masks.astype(bool), range(1, objects + 1))
             with tempfile.TemporaryDirectory() as out:
@@ -453,11 +456,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--propagated", type=int, default=1600, help="frames of a long video")
     parser.add_argument("--propagator", default="stcn", help="of the long video")
+    parser.add_argument("--rows", type=int, default=240, help="of the long video's frames")
     parser.add_argument("--expressions", type=int, default=5000)
     parser.add_argument("--folder", type=Path, default=Path("out/scale"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    names = ("videos", "frames", "propagated", "propagator", "expressions")
+    names = ("videos", "frames", "propagated", "propagator", "rows", "expressions")
     sizes = Sizes(folder=arguments.folder.resolve(), **{name: getattr(arguments, name) for name in names})
     sizes.folder.mkdir(parents=True, exist_ok=True)
     results = {}
