@@ -270,12 +270,12 @@ class TestChoices:
         import conversion
         from conversion import build
 
-        rows, slept = build._rows, []
+        slept: list[int] = []
 
         def slow(*values: object) -> object:
-            time.sleep(0.05 if slept else 2.0)
+            time.sleep(0.01 if slept else 3.0)
             slept.append(1)
-            return rows(*values)  # type: ignore[arg-type]
+            return [make_video(f"v{len(slept)}").as_row()], []
 
         monkeypatch.setattr(build, "_rows", slow)
         told = conversion.estimate(
@@ -287,7 +287,8 @@ class TestChoices:
             segmenter="classical",
             progress=False,
         )
-        assert told.seconds_per_video is not None and told.seconds_per_video < 1.5 and told.start_seconds > 1.5
+        assert told.converted == told.tried == 5 and told.seconds_per_video is not None
+        assert told.seconds_per_video < 1.0 < told.start_seconds - 1.0
 
     def test_dry_run_of_a_finished_dataset(
         self, world: Path, converted: Path, tmp_path: Path, cli: Callable[..., Cli]
