@@ -24,6 +24,7 @@ from vng.points import POSITIVE, Points
 
 
 def open_video(name: str, root: Path) -> Frames:
+    """The frames of a video below `root`; raises DataError where there are none."""
     return open_frames(find_frames(root, name))
 
 
@@ -35,6 +36,7 @@ def assemble(
     options: BuildOptions,
     split: str,
 ) -> Video:
+    """The row of a video with its narratives, frames, objects and nouns; `split` is that of the annotations."""
     narratives = tuple(Narrative(n.actor_name, n.caption) for n in video.narratives)
     height, width = frames.size
     return Video(
@@ -53,6 +55,7 @@ def assemble(
 
 
 def moved(points: Points | None, shift: np.ndarray) -> Points:
+    """Points with new frames: `shift`, int [T], is the new index of each old one."""
     assert points is not None
     return Points(shift[points.frame], points.xy, points.label)
 
@@ -274,6 +277,7 @@ def points_conversion(options: BuildOptions, engines: Engines, *, source: Path) 
 
 
 def spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], bool]) -> None:
+    """Add the narratives of the wanted videos to a spool; a video that repeats is a problem."""
     for video in vidln.read_vidln(path, spool.problem):
         if not wanted(video.video_id):
             continue
@@ -282,4 +286,5 @@ def spool_narratives(spool: SpoolWriter, path: Path, wanted: Callable[[str], boo
 
 
 def narrated_video(item: Item, file: Path) -> vidln.VidLN:
+    """The narratives of a video in a spool; `file` is the one that they come from, for messages."""
     return vidln.from_json(item.body, file, item.place)

@@ -69,7 +69,6 @@ def make_pseudo_masks(
     Raises:
         DataError: a point outside its frame, with object and frame.
     """
-    _check_inside(frames, objects)
     held = [_held_out(item, settings) for item in objects]
     rles = segment_points(frames, objects, segmenter, held)
     if propagator is not None:
@@ -131,7 +130,11 @@ def segment_points(
     Args:
         frames, objects, segmenter: as of `make_pseudo_masks`.
         held: points of each object that the segmenter does not see, bool [P]; None: it sees all.
+
+    Raises:
+        DataError: a point outside its frame, with object and frame.
     """
+    _check_inside(frames, objects)
     held = held if held is not None else [np.zeros(len(item.points), bool) for item in objects]
     rles: list[list[RLE | None]] = [[item.masks.get(t) for t in range(len(frames))] for item in objects]
     for t in sorted({int(t) for item in objects for t in (*item.points.frame, *item.boxes)}):
@@ -152,12 +155,13 @@ def segment_points(
         boxes = [objects[i].boxes.get(t) for i in verified]
         if any(box is not None for box in boxes):
             prompts = [_boxed(prompt, box, segmenter, frames.size) for prompt, box in zip(prompts, boxes, strict=True)]
-        if any(len(prompt.positive) for prompt in prompts):
+        present = [bool(len(prompt.positive)) or prompt.box is not None for prompt in prompts]
+        if any(present):
             probabilities = segmenter(frames[t], prompts)
-        for row, (i, prompt) in enumerate(zip(verified, prompts, strict=True)):
-            if not len(prompt.positive):
+        for row, i in enumerate(verified):
+            if not present[row]:
                 rles[i][t] = empty(*frames.size)
-            # An object with positives is present: an empty result stays null.
+            # An object with positives or a box is present: an empty result stays null.
             elif (mask := _inside_box(probabilities[row] > THRESHOLD, boxes[row])).any():
                 rles[i][t] = encode(mask)
     return rles
@@ -193,13 +197,17 @@ def _inside_box(mask: np.ndarray, box: np.ndarray | None) -> np.ndarray:
     return kept
 
 
+def mask_prompts(rles: Sequence[Sequence[RLE | None]]) -> dict[int, FramePrompts]:
+    """Masks of K objects [K][T] as prompts of a propagator, by frame; frames without any are left out."""
+    decoded = {}
+    for t, row in enumerate(zip(*rles, strict=True)):
+        if any(rle is not None for rle in row):
+            decoded[t] = FramePrompts(masks=tuple(None if rle is None else decode(rle).astype(bool) for rle in row))
+    return decoded
+
+
 def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propagator) -> list[list[RLE | None]]:
-    prompts = {
-        t: FramePrompts(masks=tuple(None if row[t] is None else decode(row[t]) for row in rles))  # type: ignore[arg-type]
-        for t in range(len(frames))
-        if any(row[t] is not None for row in rles)
-    }
-    if not prompts:
+    if not (prompts := mask_prompts(rles)):
         return rles
     result = [list(row) for row in rles]
     for t, probabilities in propagator(frames, prompts):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vng.errors import DataError
 
@@ -27,6 +27,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     os.replace(temporary, path)
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[TextIO]:
+    """A text file to write piece by piece; it appears under its name when all is written, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

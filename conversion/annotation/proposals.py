@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from conversion.annotation.candidates import (
     candidates_of,
 )
 from conversion.options import Engines
-from conversion.pseudo_masks import PointedObject, segment_points
+from conversion.pseudo_masks import PointedObject, mask_prompts, segment_points
+from vng.dataset import read_expressions, read_narratives
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
 from vng.frames import Frames, evenly_spaced, inside
 from vng.manifest import check_folder, check_same, claim_folder, to_json, versions, write_atomic
-from vng.masks import RLE, decode, from_json
+from vng.masks import RLE, area, from_json
 from vng.narratives import Expression, Narrative
-from vng.propagators import FramePrompts
 from vng.records import Reader
 from vng.text_files import load_json
 
@@ -59,7 +59,8 @@ class ProposedVideo:
     frame_names: tuple[str, ...]
     narratives: tuple[Narrative, ...] = ()
     expressions: tuple[Expression, ...] = ()
-    objects: tuple[ProposedObject, ...] = field(default=())
+    objects: tuple[ProposedObject, ...] = ()
+    problems: tuple[Problem, ...] = ()  # met in it
 
 
 def propose(
@@ -76,40 +77,37 @@ def propose(
     if engines.propagator is None:
         raise DataError(frames.source, reason="candidates need a propagator", cure="give one with --propagator")
     rles = segment_points(frames, objects, engines.segmenter)
-    starts = [next((t for t, rle in enumerate(row) if rle is not None), None) for row in rles]
-    found = [k for k, start in enumerate(starts) if start is not None]
+    starts = {k: t for k, row in enumerate(rles) if (t := _first_seen(row)) is not None}
+    found = list(starts)
     if not found:
         return ()
     chosen = set(evenly_spaced(range(len(frames)), settings.frames))
     drawn: dict[int, list[Candidate]] = {k: [] for k in found}
-    for t, probabilities in engines.propagator(frames, _prompts(rles, found)):
+    for t, probabilities in engines.propagator(frames, mask_prompts([rles[k] for k in found])):
         if t in chosen:
             for k, probability in zip(found, probabilities, strict=True):
                 seed = [settings.seed, zlib.crc32(objects[k].object_id.encode()), t]
                 drawn[k] += candidates_of(probability, t, settings, np.random.default_rng(seed))
     proposed = []
     for k in found:
-        start = starts[k]
-        assert start is not None
-        rough = rles[k][start]
+        rough = rles[k][starts[k]]
         assert rough is not None
         order = sorted(drawn[k], key=lambda candidate: (SHOWN_ORDER.index(candidate.kind), candidate.frame))
-        item = objects[k]
         proposed.append(
             ProposedObject(
-                object_id=item.object_id, name=item.name, rough_frame=start, rough_mask=rough, candidates=tuple(order)
+                object_id=objects[k].object_id,
+                name=objects[k].name,
+                rough_frame=starts[k],
+                rough_mask=rough,
+                candidates=tuple(order),
             )
         )
     return tuple(proposed)
 
 
-def _prompts(rles: Sequence[Sequence[RLE | None]], found: Sequence[int]) -> dict[int, FramePrompts]:
-    """The masks of the objects that were found, by frame."""
-    prompted = sorted({t for k in found for t, rle in enumerate(rles[k]) if rle is not None})
-    return {
-        t: FramePrompts(masks=tuple(None if (rle := rles[k][t]) is None else decode(rle).astype(bool) for k in found))
-        for t in prompted
-    }
+def _first_seen(row: Sequence[RLE | None]) -> int | None:
+    """The first frame with a mask that is not empty."""
+    return next((t for t, rle in enumerate(row) if rle is not None and area(rle)), None)
 
 
 class ProposalFolder:
@@ -154,6 +152,11 @@ class ProposalFolder:
         for path in sorted((self.folder / VIDEOS).rglob("*.json")):
             yield _from_json(Reader(load_json(path), path, path.stem))
 
+    def read(self, video_id: str) -> ProposedVideo:
+        """The candidates of a video; raises DataError for a file that is damaged."""
+        path = self._file(video_id)
+        return _from_json(Reader(load_json(path), path, video_id))
+
 
 def _as_json(video: ProposedVideo) -> dict[str, Any]:
     value = asdict(video)
@@ -171,22 +174,21 @@ def _as_json(video: ProposedVideo) -> dict[str, Any]:
 
 def _from_json(reader: Reader) -> ProposedVideo:
     names = tuple(reader.items("frame_names", str))
-    narratives = [Narrative(c.get("actor_name", str), c.get("description", str)) for c in reader.children("narratives")]
-    expressions = [
-        Expression(
-            child.get("narrative", int), child.get("start", int), child.get("end", int), child.get("object_id", str)
-        )
-        for child in reader.children("expressions")
-    ]
     return ProposedVideo(
         video_id=reader.get("video_id", str),
         video=reader.get("video", str),
         split=reader.get("split", str),
         frame_names=names,
-        narratives=tuple(narratives),
-        expressions=tuple(expressions),
+        narratives=read_narratives(reader),
+        expressions=read_expressions(reader),
         objects=tuple(_object(child, len(names)) for child in reader.children("objects")),
+        problems=tuple(_problem(child) for child in reader.children("problems")),
     )
+
+
+def _problem(reader: Reader) -> Problem:
+    texts = {name: reader.get(name, str) for name in ("file", "record", "field", "reason", "cure", "kind")}
+    return Problem(**texts)
 
 
 def _object(reader: Reader, frames: int) -> ProposedObject:
@@ -196,16 +198,19 @@ def _object(reader: Reader, frames: int) -> ProposedObject:
     except ValueError as error:
         raise rough.error("segmentation", str(error)) from error
     assert mask is not None
+    if not 0 <= (frame := rough.get("frame", int)) < frames:
+        raise rough.error("frame", f"frame {frame} of {frames}")
+    rows = enumerate(reader.get("candidates", list))
     return ProposedObject(
         object_id=reader.get("object_id", str),
         name=reader.get("name", str),
-        rough_frame=rough.get("frame", int),
+        rough_frame=frame,
         rough_mask=mask,
-        candidates=tuple(_candidate(reader, i, row, frames) for i, row in enumerate(reader.get("candidates", list))),
+        candidates=tuple(_candidate(reader, i, row, frames, mask.size) for i, row in rows),
     )
 
 
-def _candidate(reader: Reader, index: int, row: Any, frames: int) -> Candidate:
+def _candidate(reader: Reader, index: int, row: Any, frames: int, size: tuple[int, int]) -> Candidate:
     keys = ("frame", "x", "y", "kind", "probability")
     if not isinstance(row, list) or len(row) != len(keys):
         raise reader.error(f"candidates[{index}]", f"expected [{', '.join(keys)}]")
@@ -214,4 +219,6 @@ def _candidate(reader: Reader, index: int, row: Any, frames: int) -> Candidate:
     if kind not in SHOWN_ORDER or not 0 <= frame < frames:
         raise child.error("", f"expected a frame below {frames} and a kind of {', '.join(SHOWN_ORDER)}, got {row}")
     x, y, probability = (float(child.get(key, float)) for key in ("x", "y", "probability"))
+    if not (0 <= x <= size[1] - 1 and 0 <= y <= size[0] - 1):
+        raise child.error("x, y", f"({x:g}, {y:g}) is outside the frame of {size[1]}x{size[0]} pixels")
     return Candidate(frame=frame, x=x, y=y, kind=kind, probability=probability)

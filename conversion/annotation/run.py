@@ -16,17 +16,18 @@ from conversion.formats import vidln
 from conversion.formats.own_clips import open_clip, pointed_object
 from conversion.formats.point_vos import PointRecord, write_points
 from conversion.formats.vidln import VidLN
-from conversion.linking import noun_source
-from conversion.narrated import on_best_keyframe, open_video, trace_objects
-from conversion.options import BuildOptions, load_engines
+from conversion.linking import NounSource, noun_source, nouns_of
+from conversion.narrated import noun_key, on_best_keyframe, open_video, trace_objects
+from conversion.options import BuildOptions, Engines, load_engines
 from conversion.pseudo_masks import PointedObject
-from vng.dataset import VideoObject, VngDataset
+from vng.dataset import Video, VideoObject, VngDataset
 from vng.errors import PROBLEMS_FILE, DataError, DataErrors, Problem, UsageError
 from vng.frames import Frames
 from vng.manifest import content_hash
 from vng.masks import intersection_over_union
 from vng.narratives import Expression, Narrative
 from vng.own_clips import OwnClip, locate, read_own_clips
+from vng.processes import limited_threads
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 
 ENGINE_SETTINGS = ("segmenter", "checkpoint", "settings", "propagator", "propagator_checkpoint")
@@ -85,12 +86,12 @@ def propose_candidates(
     problems: list[Problem] = []
     root = frames if frames is not None else given.parent
     sources = _of_clips(given, root, problems) if clips else _of_narratives(given, root, nouns, problems)
-    for source in tqdm(sources, desc="propose", unit="video", disable=not options.progress):
-        if not folder.done(source.video.video_id):
+    with limited_threads(options.threads):
+        for source in tqdm(sources, desc="propose", unit="video", disable=not options.progress):
             try:
-                video_frames, objects = source.open(problems)
-                video = replace(source.video, frame_names=tuple(video_frames.names))
-                folder.write(replace(video, objects=propose(video_frames, objects, engines, settings)))
+                if not folder.done(source.video.video_id):
+                    folder.write(_proposed(source, engines, settings))
+                problems += folder.read(source.video.video_id).problems
             except DataErrors as errors:
                 problems += errors.problems
             except DataError as error:
@@ -100,6 +101,15 @@ def propose_candidates(
     if not totals["videos"]:
         raise DataError(out / PROBLEMS_FILE, reason="no video could be used", cure="see the reasons there")
     return ProposalResult(totals=totals, problems=tuple(problems))
+
+
+def _proposed(source: _Source, engines: Engines, settings: CandidateSettings) -> ProposedVideo:
+    """A video with its candidates, and the problems met in it."""
+    problems: list[Problem] = []
+    frames, objects = source.open(problems)
+    proposed = propose(frames, objects, engines, settings)
+    names = tuple(frames.names)
+    return replace(source.video, frame_names=names, objects=proposed, problems=tuple(problems))
 
 
 def _only_one(clips: Path | None, narratives: Path | None, frames: Path | None) -> Path:
@@ -149,8 +159,12 @@ def _open_clip(clip: OwnClip, root: Path, problems: list[Problem]) -> tuple[Fram
 
 
 def _of_narratives(path: Path, root: Path, nouns: str, problems: list[Problem]) -> Iterator[_Source]:
-    source = noun_source(nouns)
+    source, seen = noun_source(nouns), set[str]()
     for narrated in vidln.read_vidln(path, problems.append):
+        if narrated.video_id in seen:
+            problems.append(narrated.problem("video_id", "this video repeats: its first line is used"))
+            continue
+        seen.add(narrated.video_id)
         video = ProposedVideo(
             video_id=narrated.video_id,
             video=narrated.video_id,
@@ -162,15 +176,12 @@ def _of_narratives(path: Path, root: Path, nouns: str, problems: list[Problem]) 
         yield _Source(video=video, open=lambda told, v=narrated: _open_narrated(v, root, source, told))  # type: ignore[misc]
 
 
-def _expressions(narrated: VidLN, source: Any) -> list[Expression]:
-    from conversion.linking import nouns_of
-    from conversion.narrated import noun_key
-
+def _expressions(narrated: VidLN, source: NounSource) -> list[Expression]:
     return [Expression(n.narrative, n.start, n.end, noun_key(narrated, n)) for n in nouns_of(narrated, source)]
 
 
 def _open_narrated(
-    narrated: VidLN, root: Path, source: Any, problems: list[Problem]
+    narrated: VidLN, root: Path, source: NounSource, problems: list[Problem]
 ) -> tuple[Frames, list[PointedObject]]:
     frames = open_video(narrated.video_id, root)
     objects, _ = trace_objects(narrated, frames, source, problems)
@@ -191,6 +202,9 @@ def simulate_verdicts(
         annotator: error rates and seed.
         match: least overlap (IoU) of a rough mask with a true one; below it, the object is left out.
 
+    Raises:
+        DataError: true masks of another size than the candidates' frames.
+
     Returns:
         Totals: objects, points of each label, objects left out, and objects with a positive in all their frames.
     """
@@ -203,6 +217,7 @@ def simulate_verdicts(
                 totals["left_out"] += len(video.objects)
                 continue
             true = truth[places[video.video_id]]
+            _check_size(video, true)
             names = {name: index for index, name in enumerate(true.frame_names)}
             for item in video.objects:
                 real = true_object(item, [names.get(name) for name in video.frame_names], true.objects, match)
@@ -219,6 +234,15 @@ def simulate_verdicts(
 
     write_points(records(), out)
     return totals
+
+
+def _check_size(video: ProposedVideo, true: Video) -> None:
+    for item in video.objects:
+        if item.rough_mask.size != (true.height, true.width):
+            sizes = "{}x{} pixels, its candidates lie in frames of {}x{}".format(
+                true.height, true.width, *item.rough_mask.size
+            )
+            raise DataError(true.dataset, record=true.video_id, field="size", reason=sizes, cure="use the same frames")
 
 
 def true_object(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from vng.errors import DataError, Problem
-from vng.manifest import write_atomic
+from vng.manifest import open_atomic, write_atomic
 from vng.masks import RLE, from_json
 from vng.records import Reader
 from vng.text_files import parse_json
@@ -50,9 +49,8 @@ def iterate_json_lines(path: Path, parse: Callable[[Any, str], T], on_problem: O
 
 
 def write_json_lines(values: Iterable[Any], path: Path) -> None:
-    """Write one JSON value per line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    """Write one JSON value per line, all of them or no file."""
+    with open_atomic(path) as file:
         for value in values:
             file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
@@ -92,21 +90,16 @@ class JsonSection:
 
 def write_json_sections(sections: Mapping[str, Any], path: Path) -> None:
     """Write one JSON object, completely or not at all; sections are copied, other values written as they are."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            separator = "{"
-            for key, value in sections.items():
-                file.write(f"{separator}{json.dumps(key)}: ")
-                separator = ", "
-                if isinstance(value, JsonSection):
-                    value.copy_to(file)
-                else:
-                    file.write(json.dumps(value, ensure_ascii=False))
-            file.write("}\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomic(path) as file:
+        separator = "{"
+        for key, value in sections.items():
+            file.write(f"{separator}{json.dumps(key)}: ")
+            separator = ", "
+            if isinstance(value, JsonSection):
+                value.copy_to(file)
+            else:
+                file.write(json.dumps(value, ensure_ascii=False))
+        file.write("}\n")
 
 
 def read_rles(reader: Reader, field: str, values: list[Any], size: tuple[int, int]) -> list[RLE | None]:

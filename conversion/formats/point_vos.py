@@ -16,6 +16,7 @@ from typing import Any
 
 from conversion.formats.jsonio import write_json_lines
 from vng.errors import Problem
+from vng.manifest import open_atomic
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.records import MOST, Reader
 
@@ -141,12 +142,14 @@ def as_json(record: PointRecord) -> dict[str, Any]:
 
 
 def write_points(records: Iterable[PointRecord], path: Path) -> None:
-    """Write Kinetics JSON lines where `path` ends in .jsonl, one Oops JSON object otherwise; one record at a time."""
+    """Write Kinetics JSON lines where `path` ends in .jsonl, one Oops JSON object otherwise; one record at a time.
+
+    A file is written completely or not at all.
+    """
     if path.suffix == ".jsonl":
         write_json_lines(({record.key: as_json(record)} for record in records), path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with open_atomic(path) as file:
         file.write("{")
         for index, record in enumerate(records):
             entry = json.dumps({record.key: as_json(record)}, ensure_ascii=False)[1:-1]

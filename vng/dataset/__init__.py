@@ -12,7 +12,16 @@ from vng.dataset.reader import (
     check_datasets,
 )
 from vng.dataset.schema import arrow_schema, features
-from vng.dataset.video import MEASURES, Quality, Video, VideoObject, reference_frame, video_from_row
+from vng.dataset.video import (
+    MEASURES,
+    Quality,
+    Video,
+    VideoObject,
+    read_expressions,
+    read_narratives,
+    reference_frame,
+    video_from_row,
+)
 
 __all__ = [
     "CARD",
@@ -30,6 +39,8 @@ __all__ = [
     "as_dataset",
     "check_datasets",
     "features",
+    "read_expressions",
+    "read_narratives",
     "reference_frame",
     "video_from_row",
 ]

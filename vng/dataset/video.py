@@ -228,10 +228,7 @@ def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None =
     """
     name = row.get("video_id")
     reader = Reader(row, folder, name if isinstance(name, str) else "a row")
-    narratives = [
-        Narrative(child.get("actor_name", str), child.get("description", str))
-        for child in reader.children("narratives")
-    ]
+    narratives = read_narratives(reader)
     names, fps = tuple(reader.items("frame_names", str)), float(reader.get("fps", float))
     fields = {
         "video_id": reader.get("video_id", str),
@@ -239,12 +236,12 @@ def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None =
         "split": reader.get("split", str),
         "height": reader.get("height", int),
         "width": reader.get("width", int),
-        "expressions": tuple(_read_expression(child) for child in reader.children("expressions")),
+        "expressions": read_expressions(reader),
         "objects": tuple(_read_object(child) for child in reader.children("objects")),
         "frames": _frames_of(reader, names, fps, folder, frames_root),
     }
     try:
-        return Video(fps=fps, frame_names=names, narratives=tuple(narratives), **fields)
+        return Video(fps=fps, frame_names=names, narratives=narratives, **fields)
     except DataError as error:  # of the checks of Video, which knows no folder
         problem = error.problem
         raise DataError(
@@ -252,9 +249,20 @@ def video_from_row(row: dict[str, Any], folder: Path, frames_root: Path | None =
         ) from error
 
 
-def _read_expression(reader: Reader) -> Expression:
-    narrative, start, end = (reader.get(key, int) for key in ("narrative", "start", "end"))
-    return Expression(narrative, start, end, reader.get("object_id", str))
+def read_narratives(reader: Reader) -> tuple[Narrative, ...]:
+    """The narratives of a row."""
+    children = reader.children("narratives")
+    return tuple(Narrative(child.get("actor_name", str), child.get("description", str)) for child in children)
+
+
+def read_expressions(reader: Reader) -> tuple[Expression, ...]:
+    """The expressions of a row; their spans are not checked."""
+    return tuple(
+        Expression(
+            child.get("narrative", int), child.get("start", int), child.get("end", int), child.get("object_id", str)
+        )
+        for child in reader.children("expressions")
+    )
 
 
 def _read_object(reader: Reader) -> VideoObject:

@@ -52,7 +52,7 @@ class ClipMask:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipObject:
-    """What is known about one object."""
+    """One object of a clip, with all that says where it is."""
 
     object_id: str
     name: str = ""
@@ -68,7 +68,7 @@ class ClipObject:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnClip:
-    """What is known about one video."""
+    """One video, with its narratives and objects."""
 
     video: str = ""  # its path; "" in a file of points
     video_id: str = ""
