@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conversion.annotation.steps import StepResult
     from conversion.build import BuildResult, Estimate
     from conversion.export_formats import ExportResult
 
-__all__ = ["convert", "estimate", "export", "synthesize"]
+__all__ = ["annotate", "convert", "estimate", "export", "synthesize"]
 
 
 def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any) -> BuildResult:
@@ -47,6 +48,23 @@ def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any
     from conversion.kinds import make_conversion
 
     return run_conversion(*make_conversion(kind, out, progress, **options))
+
+
+def annotate(step: str, *, progress: bool = True, **options: Any) -> StepResult:
+    """Propose candidate points for people to verify, or answer them with a simulated annotator.
+
+    Args:
+        step: "propose" or "simulate".
+        progress: whether to show a progress bar.
+        options: the options of `vng annotate STEP --help`, with _ for -; paths may be strings.
+
+    Raises:
+        UsageError: an unknown step or option, a value out of range.
+        DataError: nothing could be used, or `out` holds candidates of other settings.
+    """
+    from conversion.annotation.steps import run_step
+
+    return run_step(step, progress, **options)
 
 
 def estimate(kind: str, out: str | Path, *, progress: bool = True, **options: Any) -> Estimate:

@@ -103,10 +103,15 @@ ENGINE_OPTIONS = (
     Option(name="seed", type=natural, default=0, help="random seed of the points held out to measure agreement [0]"),
 )
 
-_AGREEMENT = (
-    Option(name="held_out", type=real, default=0.2, help="share of points held out to measure agreement [0.2]"),
-    Option(name="min_agreement", type=real, default=0.0, help="leave out objects with a lower point agreement [0]"),
-)
+
+def _agreement(held_out: float) -> tuple[Option, Option]:
+    """Options of held-out points, with the default share."""
+    text = f"share of points held out to measure agreement [{held_out:g}]"
+    return (
+        Option(name="held_out", type=real, default=held_out, help=text),
+        Option(name="min_agreement", type=real, default=0.0, help="leave out objects with a lower point agreement [0]"),
+    )
+
 
 _POINTS_GROUP = "simulated points, drawn from masks as in Point-VOS (Sec. 3.1); all require --simulate"
 SIMULATION_OPTIONS = (
@@ -268,7 +273,7 @@ _ALL = (
                 help="true masks of evaluation frames: a folder OBJECT/FRAME.png, or JSON {object: {frame: RLE}}",
             ),
             _nouns("auto"),
-            *_AGREEMENT,
+            *_agreement(0.2),
             Option(
                 name="link",
                 choices=("name", "name+trace"),
@@ -283,7 +288,7 @@ _ALL = (
         summary="a dataset whose objects have points, such as PV-DAVIS: pseudo-masks from the points",
         example="vng convert points --source data/pv-davis --segmenter embedded --out data/pv-davis-pseudo",
         home="conversion.narrated:points_conversion",
-        options=(Option(name="source", type=path, required=True, help="VNG dataset with points"), *_AGREEMENT),
+        options=(Option(name="source", type=path, required=True, help="VNG dataset with points"), *_agreement(0.2)),
         segments=True,
     ),
     Kind(
@@ -294,13 +299,7 @@ _ALL = (
         options=(
             Option(name="clips", type=path, required=True, help="own clips, one JSON line a video (docs/own-clips.md)"),
             Option(name="frames", type=path, help="folder that the videos lie in [the folder of --clips]"),
-            Option(
-                name="held_out",
-                type=real,
-                default=0.0,
-                help="share of points held out to measure agreement; worth it where there are many [0]",
-            ),
-            _AGREEMENT[1],
+            *_agreement(0.0),  # of a few clicks, none
         ),
         segments=True,
     ),

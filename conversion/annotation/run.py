@@ -12,6 +12,7 @@ from tqdm import tqdm
 from conversion.annotation.candidates import CandidateSettings
 from conversion.annotation.proposals import ProposalFolder, ProposedObject, ProposedVideo, propose
 from conversion.annotation.simulated import SimulatedAnnotator
+from conversion.annotation.steps import StepResult
 from conversion.formats import vidln
 from conversion.formats.own_clips import open_clip, pointed_object
 from conversion.formats.point_vos import PointRecord, write_points
@@ -34,14 +35,6 @@ ENGINE_SETTINGS = ("segmenter", "checkpoint", "settings", "propagator", "propaga
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposalResult:
-    """Totals and problems of a run."""
-
-    totals: dict[str, int]
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Source:
     """One video to propose candidates for; `open` reads its frames and objects."""
 
@@ -58,7 +51,7 @@ def propose_candidates(
     nouns: str = "noun_segments",
     settings: CandidateSettings | None = None,
     options: BuildOptions | None = None,
-) -> ProposalResult:
+) -> StepResult:
     """Candidate points for every object of own clips, or for every noun of VidLN narratives with its mouse trace.
 
     An interrupted run goes on with the next video. A video that cannot be used is a problem; the others go on.
@@ -100,7 +93,7 @@ def propose_candidates(
     totals = _totals(folder)
     if not totals["videos"]:
         raise DataError(out / PROBLEMS_FILE, reason="no video could be used", cure="see the reasons there")
-    return ProposalResult(totals=totals, problems=tuple(problems))
+    return StepResult(totals=totals, problems=tuple(problems))
 
 
 def _proposed(source: _Source, engines: Engines, settings: CandidateSettings) -> ProposedVideo:

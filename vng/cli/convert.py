@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vng.cli.options import add_options, command, option_values
-from vng.cli.output import print_estimate, print_totals
+from vng.cli.output import print_estimate, print_problems, print_totals
 
 if TYPE_CHECKING:
     from conversion.kinds import Kind
@@ -57,13 +55,5 @@ def run(arguments: argparse.Namespace) -> int:
     left_out = [problem for problem in result.problems if problem.kind == "error"]
     if current_processes().is_main:
         print_totals(result.totals, arguments.json)
-        if result.problems:
-            _print_problems(arguments.out, result.problems, len(left_out))
+        print_problems(arguments.out, result.problems)
     return 1 if arguments.strict and left_out else 0
-
-
-def _print_problems(out: Path, problems: Any, left_out: int) -> None:
-    from vng.errors import PROBLEMS_FILE, summarise
-
-    print(f"{out / PROBLEMS_FILE}: {left_out} left out, {len(problems) - left_out} notes", file=sys.stderr)
-    print(summarise(problems), file=sys.stderr)

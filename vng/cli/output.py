@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from vng.errors import Problem, listed, summarise
+from vng.errors import PROBLEMS_FILE, Problem, listed, summarise
 
 MOST_NOTES = 5  # of one reason
 
@@ -22,6 +23,14 @@ def print_notes(notes: Iterable[Problem]) -> None:
     """Print notes on standard error, one per line; of each reason a few."""
     for line in listed(notes, MOST_NOTES):
         print(f"vng: note: {line}", file=sys.stderr)
+
+
+def print_problems(out: Path, problems: Sequence[Problem]) -> None:
+    """Print how many problems and notes `problems.jsonl` in `out` has, and a summary, on standard error."""
+    if problems:
+        left_out = sum(problem.kind == "error" for problem in problems)
+        print(f"{out / PROBLEMS_FILE}: {left_out} left out, {len(problems) - left_out} notes", file=sys.stderr)
+        print(summarise(problems), file=sys.stderr)
 
 
 def print_estimate(estimate: Any, as_json: bool) -> None:

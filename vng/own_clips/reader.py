@@ -250,7 +250,7 @@ class _Parser:
         for name in sorted(set(value) - set(COLUMNS)):
             self.problem(place, name[:60], f"unknown field; a point has {', '.join(COLUMNS[1:])}", "leave it out")
         given = value.get("label", "")
-        label = LABELS.get(str("positive" if given in ("", None) and given != 0 else given).lower())
+        label = LABELS.get(str("positive" if given in ("", None) else given).lower())
         if label is None or isinstance(given, bool):
             self.problem(
                 place,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
+
+from vng.dataset import Video, VngDataset
 
 MOST_BYTES = 64 << 20  # of a sampler; each worker of each process has one
 V = TypeVar("V")
@@ -33,3 +35,30 @@ class ByteCache(Generic[V]):
                 self.nbytes -= freed
         self._values.move_to_end(key)
         return self._values[key][0]
+
+
+class VideoCache(Generic[V]):
+    """What a sampler makes of the videos that it drew last, weighed by the bytes of these videos.
+
+    Args:
+        datasets: one for each source.
+        prepare: video and source -> value.
+    """
+
+    def __init__(self, datasets: Sequence[VngDataset], prepare: Callable[[Video, int], V]) -> None:
+        self._datasets, self._prepare = datasets, prepare
+        self._values: ByteCache[V] = ByteCache()
+
+    def __call__(self, source: int, place: int) -> V:
+        """The value of the video at a place of a source's dataset."""
+
+        def read() -> tuple[V, int]:
+            video = self._datasets[source][place]
+            return self._prepare(video, source), video.nbytes
+
+        return self._values.get((source, place), read)
+
+
+def as_it_is(video: Video, source: int) -> Video:
+    """A `prepare` that keeps the video itself."""
+    return video

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from conversion.annotation.candidates import CandidateSettings
 from conversion.annotation.proposals import ProposalFolder, propose
 from conversion.options import Engines
 from conversion.pseudo_masks import PointedObject
-from tests.helpers import Cli, box, write_frames
+from tests.helpers import Cli, box, make_video, write_frames
 from vng.dataset import Quality, Video, VideoObject, VngDataset
 from vng.dataset_writer import write_dataset
-from vng.errors import DataError, read_problems
+from vng.errors import DataError, UsageError, read_problems
 from vng.frames import ArrayFrames, Frames
-from vng.masks import encode
+from vng.masks import empty, encode
 from vng.points import PointPrompts, Points
 from vng.propagators import FramePrompts, Propagator
 
@@ -79,6 +80,16 @@ def test_ten_frames_in_the_order_of_questions() -> None:
     assert other.candidates != a.candidates
 
 
+def test_an_object_begins_where_it_is_seen() -> None:
+    """A drawn mask that says that it is absent is no place to begin."""
+    absent = PointedObject("a", "a", Points([4], [(20, 20)], [1]), masks={0: empty(HEIGHT, WIDTH)})
+    (a,) = propose(FRAMES, [absent], Engines(Boxes(), Still()), CandidateSettings())
+    assert a.rough_frame == 4
+    outside = pointed("a", WIDTH, 20)
+    with pytest.raises(DataError, match="outside the frame of 64x40 pixels"):
+        propose(FRAMES, [outside], Engines(Boxes(), Still()), CandidateSettings())
+
+
 def test_nothing_found_and_no_propagator() -> None:
     assert propose(FRAMES, [pointed("lost", 0, 20)], Engines(Boxes(), Still()), CandidateSettings()) == ()
     assert propose(FRAMES, [], Engines(Boxes(), Still()), CandidateSettings()) == ()
@@ -94,7 +105,7 @@ def clips(tmp_path: Path) -> Path:
     images[:, mask] = (230, 220, 40)
     for name in ("one", "two"):
         write_frames(tmp_path / "clips" / name, images)
-    point = {"objects": {"a": [[1, 30, 20]]}, "narrative": "A [box](a)."}
+    point = {"objects": {"a": [[1, 30, 20], [1, 30, 20]]}, "narrative": "A [box](a)."}
     values: list[dict[str, Any]] = [{"video": name} | point for name in ("one", "gone", "two")]
     (tmp_path / "clips" / "clips.jsonl").write_text(
         "\n".join(map(json.dumps, [*values, {"video": "one", "id": "bare"}]))
@@ -148,9 +159,11 @@ class TestCommands:
         files = {path: path.read_bytes() for path in (tmp_path / "c" / "videos").iterdir()}
         first, second = sorted(files)
         second.unlink()
+        problems = (tmp_path / "c" / "problems.jsonl").read_bytes()
         before = first.stat().st_mtime_ns
         assert run(cli, clips, tmp_path / "c").status == 0
         assert {path: path.read_bytes() for path in files} == files and first.stat().st_mtime_ns == before
+        assert (tmp_path / "c" / "problems.jsonl").read_bytes() == problems  # notes of finished videos, too
         refused = run(cli, clips, tmp_path / "c", "--high", "0.8")
         assert refused.status == 1 and "candidates.high: an earlier run wrote here with 0.9, now 0.8" in refused.err
 
@@ -166,6 +179,24 @@ class TestCommands:
         ended = cli("annotate", "propose", *words)
         assert ended.status == 2 and message in ended.err
 
+    def test_truth_of_another_size(self, clips: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        assert run(cli, clips, tmp_path / "c").status == 0
+        write_dataset(tmp_path / "small", [replace(make_video("small"), video_id="one")], "t")
+        words = ["--candidates", tmp_path / "c", "--dataset", tmp_path / "small", "--out", tmp_path / "p.json"]
+        ended = cli("annotate", "simulate", *words)
+        assert ended.status == 1 and "20x30 pixels, its candidates lie in frames of 40x64" in ended.err
+        assert not (tmp_path / "p.json").exists()  # nothing half-written
+
+    def test_from_python(self, clips: Path, tmp_path: Path) -> None:
+        import conversion
+
+        engines = {"segmenter": "classical", "propagator": "flow"}
+        clips_file = str(clips / "clips.jsonl")
+        result = conversion.annotate("propose", clips=clips_file, out=str(tmp_path / "c"), progress=False, **engines)
+        assert result.totals["objects"] == 2 and len(result.problems) == 4
+        with pytest.raises(UsageError, match="unknown step of annotation 'serve'; choose one of: propose, simulate"):
+            conversion.annotate("serve")
+
 
 class TestFolder:
     @pytest.mark.parametrize(
@@ -177,6 +208,8 @@ class TestFolder:
             ),
             (lambda v: v["objects"][0]["candidates"].append([99, 1, 1, "foreground", 1]), "expected a frame below 5"),
             (lambda v: v["objects"][0]["candidates"].append([0, 1, 1, "maybe", 1]), "and a kind of foreground"),
+            (lambda v: v["objects"][0]["candidates"].append([0, 64, 1, "foreground", 1]), "outside the frame of 64x40"),
+            (lambda v: v["objects"][0]["rough"].update(frame=5), "rough.frame: frame 5 of 5"),
             (lambda v: v["objects"][0]["rough"].update(segmentation={"size": [1], "counts": ""}), "segmentation"),
             (lambda v: v.pop("frame_names"), "frame_names: this key is missing"),
         ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conversion.formats.jsonio import JsonSection, write_json_sections
+from conversion.formats.jsonio import JsonSection, write_json_lines, write_json_sections
 
 
 def test_sections_are_what_json_dumps_writes(tmp_path: Path) -> None:
@@ -22,6 +22,14 @@ def test_sections_are_what_json_dumps_writes(tmp_path: Path) -> None:
     expected = {"items": [1, {"ä": [None, 2.5]}, "x"], "n": 3, "entries": {'a "key"': [1], "b": {}}, "none": []}
     assert (tmp_path / "a.json").read_text() == json.dumps(expected, ensure_ascii=False) + "\n"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_lines_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json_lines([1, object()], tmp_path / "a.jsonl")
+    assert list(tmp_path.iterdir()) == []
+    write_json_lines([1, {"é": 2}], tmp_path / "new" / "a.jsonl")
+    assert (tmp_path / "new" / "a.jsonl").read_text(encoding="utf-8") == '1\n{"é": 2}\n'
 
 
 def test_a_value_that_cannot_be_written_leaves_the_earlier_file(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+from conversion.pseudo_masks import PointedObject, segment_points
 from tests.helpers import Cli, box, make_video, write_frames
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import read_problems
+from vng.frames import ArrayFrames
 from vng.masks import area, decode, encode
+from vng.points import PointPrompts, Points
 from vng.viewer import write_video
 
 HEIGHT, WIDTH, COUNT = 36, 52, 5
@@ -112,6 +115,28 @@ class TestConvert:
         assert convert(cli, file, tmp_path / "d", "--frames", clips, "--link-frames").status == 0
         (video,) = VngDataset(tmp_path / "d")
         assert video.opened_frames()[0].shape == (HEIGHT, WIDTH, 3) and video.video_id == "film"
+
+
+class Filled:
+    """A segmenter that fills the boxes of its prompts, as the SAM family takes them; it needs no points."""
+
+    takes_boxes = True
+
+    def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        masks = np.zeros((len(prompts), *image.shape[:2]), np.float32)
+        for mask, prompt in zip(masks, prompts, strict=True):
+            if prompt.box is not None:
+                assert not len(prompt.positive) and not len(prompt.negative)
+                x0, y0, x1, y1 = prompt.box.astype(int)
+                mask[y0 : y1 + 1, x0 : x1 + 1] = 1
+        return masks
+
+
+def test_a_box_alone_is_a_prompt_for_engines_that_take_boxes() -> None:
+    frames = ArrayFrames(np.zeros((2, HEIGHT, WIDTH, 3), np.uint8))
+    boxed = PointedObject("b", "b", Points.none(), boxes={1: np.array([5, 9, 20, 25], np.float32)})
+    (row,) = segment_points(frames, [boxed], Filled())
+    assert row == [None, encode(box(9, 5, 26, 21, HEIGHT, WIDTH))]
 
 
 class TestExport:

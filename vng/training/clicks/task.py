@@ -29,7 +29,7 @@ from vng.training.clicks.prompts import Wish, piece_of, region_of, simulate_prom
 from vng.training.clicks.recipe import ClickDataSettings, ClicksRecipe
 from vng.training.clicks.scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
-from vng.training.video_cache import ByteCache
+from vng.training.video_cache import VideoCache, as_it_is
 
 MOST_DRAWS = 1000
 
@@ -54,7 +54,7 @@ class ClickSampler(Dataset):
 
     def __init__(self, datasets: Sequence[VngDataset], settings: ClickDataSettings, seed: int, length: int) -> None:
         self.datasets, self.settings, self.seed, self.length = datasets, settings, seed, length
-        self._cache: ByteCache[Video] = ByteCache()
+        self._video = VideoCache(datasets, as_it_is)
         for dataset in datasets:
             if not any(map(_shows_an_object, dataset)):
                 reason = "no video of this dataset has a mask to train on"
@@ -103,13 +103,6 @@ class ClickSampler(Dataset):
             video = self._video(source, int(rng.integers(len(self.datasets[source]))))
             if _shows_an_object(video):
                 return video
-
-    def _video(self, source: int, place: int) -> Video:
-        def read() -> tuple[Video, int]:
-            video = self.datasets[source][place]
-            return video, video.nbytes
-
-        return self._cache.get((source, place), read)
 
     def _prompted(self, scene: ObjectScene, rng: np.random.Generator) -> ClickSample:
         masks = [mask for mask in scene.masks if mask.sum() >= LEAST_AREA]

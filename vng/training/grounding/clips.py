@@ -25,7 +25,7 @@ from vng.points import AMBIGUOUS, POSITIVE
 from vng.training.grounding.recipe import DataSettings
 from vng.training.grounding.views import distorted, mirrored, moved, piece, whole_frame
 from vng.training.recipe import Source
-from vng.training.video_cache import ByteCache
+from vng.training.video_cache import VideoCache, as_it_is
 from vng.training.warps import Warp, inside
 
 KINDS = {"masks": DRAWN, "pseudo_masks": NOISY, "points": POINTS}
@@ -91,7 +91,7 @@ class ClipSampler(Dataset):
         self.datasets, self.settings, self.processor = datasets, settings, processor
         self.seed, self.length = seed, length
         self._default = supervision
-        self._cache: ByteCache[Video] = ByteCache()
+        self._video = VideoCache(datasets, as_it_is)
         self._videos = [[i for i, count in enumerate(d.expression_counts) if count] for d in datasets]
         self._shares = settings.shares
         for dataset, videos in zip(datasets, self._videos, strict=True):
@@ -122,13 +122,6 @@ class ClipSampler(Dataset):
         reason += f", with a point agreement of {least} or more" if least else ""
         cure = "lower min_agreement, choose another supervision, or check the dataset"
         raise DataError(self.datasets[source].path, field="segmentations, points", reason=reason, cure=cure)
-
-    def _video(self, source: int, place: int) -> Video:
-        def read() -> tuple[Video, int]:
-            video = self.datasets[source][place]
-            return video, video.nbytes
-
-        return self._cache.get((source, place), read)
 
     def _supervision(self, source: Source) -> str:
         return source.supervision or self._default

@@ -25,7 +25,7 @@ from vng.training.clicks.scenes import recoloured
 from vng.training.light import Light
 from vng.training.recipe import Source
 from vng.training.stcn.recipe import VosDataSettings
-from vng.training.video_cache import ByteCache
+from vng.training.video_cache import VideoCache
 from vng.training.warps import Warp, affine, crop, filling, flip, inside, thin_plate_bend
 
 LEAST_AREA = 16  # pixels of a sample; objects with a smaller mask in the reference frame are left out
@@ -96,7 +96,7 @@ class VosClipSampler(Dataset):
         self.datasets, self.settings, self.radius = datasets, settings, radius
         self.seed, self.length, self.steps = seed, length, steps or length
         self._default = supervision
-        self._cache: ByteCache[_Drawing] = ByteCache()
+        self._drawing = VideoCache(datasets, self._prepared)
         self._videos = [
             (source, index)
             for source, dataset in enumerate(datasets)
@@ -130,12 +130,8 @@ class VosClipSampler(Dataset):
                     return clip
         raise self._no_annotations(0)
 
-    def _drawing(self, source: int, place: int) -> _Drawing:
-        def read() -> tuple[_Drawing, int]:
-            video = self.datasets[source][place]
-            return _Drawing(video, self.settings, self.settings.sources[source], self._default), video.nbytes
-
-        return self._cache.get((source, place), read)
+    def _prepared(self, video: Video, source: int) -> _Drawing:
+        return _Drawing(video, self.settings, self.settings.sources[source], self._default)
 
 
 class _Drawing:

@@ -1,0 +1,116 @@
+"""The steps of `vng annotate` and their options, declared once for the command and for `conversion.annotate`.
+
+Nothing heavy is imported, so that `--help` is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conversion.kinds import ENGINE_OPTIONS
+from vng.errors import Problem, one_of
+from vng.options import Option, checked, natural, path, positive, real
+
+_DRAWN = (
+    Option(name="point_frames", type=positive, default=10, help="evenly spaced frames of a video [10]"),
+    Option(name="foreground", type=natural, default=7, help="candidates where the object is likely [7]"),
+    Option(name="background", type=natural, default=10, help="candidates where it is unlikely [10]"),
+    Option(name="uncertain", type=natural, default=3, help="candidates between the two [3]"),
+    Option(name="low", type=real, default=0.1, help="largest probability of a background candidate [0.1]"),
+    Option(name="high", type=real, default=0.9, help="least probability of a foreground candidate [0.9]"),
+    Option(name="distance", type=real, default=20.0, help="least distance of two, pixels at 480 rows [20]"),
+    Option(name="seed", type=natural, default=0, help="random seed [0]"),
+)
+_ENGINES = tuple(option for option in ENGINE_OPTIONS if option.name != "seed")
+_PROPOSE = (
+    Option(name="clips", type=path, metavar="FILE", help="own clips, one JSON line a video (docs/own-clips.md)"),
+    Option(name="narratives", type=path, metavar="FILE", help="VidLN narratives in place of --clips: traces of nouns"),
+    Option(name="frames", type=path, metavar="DIR", help="folder of the videos [the folder of --clips]"),
+    Option(
+        name="nouns",
+        default="noun_segments",
+        help="with --narratives: noun_segments, auto, or a spaCy pipeline [noun_segments]",
+    ),
+    Option(name="out", type=path, required=True, help="folder to write: videos/<id>.json, manifest.json"),
+)
+_SIMULATE = (
+    Option(name="candidates", type=path, required=True, metavar="DIR", help="folder of `vng annotate propose`"),
+    Option(name="dataset", type=path, required=True, help="VNG dataset with true masks of the same videos and frames"),
+    Option(name="wrong", type=real, default=0.05, help="share of wrong verdicts [0.05]"),
+    Option(name="unsure", type=real, default=0.5, help="share of unsure answers near an outline [0.5]"),
+    Option(name="seed", type=natural, default=0, help="random seed [0]"),
+    Option(name="out", type=path, required=True, help="Point-VOS points to write, .json or .jsonl"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step: texts for `--help`, and its options."""
+
+    name: str
+    summary: str
+    example: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """Totals and problems of a step."""
+
+    totals: dict[str, int]
+    problems: tuple[Problem, ...] = ()
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step(
+            name="propose",
+            summary="candidate points of every object: likely, unlikely and uncertain places",
+            example="vng annotate propose --clips clips.jsonl --out candidates\n"
+            "  vng annotate propose --narratives oops_val.jsonl --frames frames/oops_val --out candidates",
+            options=(*_PROPOSE, *_DRAWN, *_ENGINES),
+        ),
+        Step(
+            name="simulate",
+            summary="answer candidates from true masks, as a person who errs and doubts",
+            example="vng annotate simulate --candidates candidates --dataset data/true --wrong 0.05 --out points.json",
+            options=_SIMULATE,
+        ),
+    )
+}
+
+
+def run_step(name: str, progress: bool = True, **arguments: Any) -> StepResult:
+    """Run a step with its options, which are checked; see `conversion.annotate`."""
+    step = STEPS[one_of(name, STEPS, "step of annotation")]
+    values = checked(step.options, arguments, f"annotate {name}")
+    return _propose(values, progress) if name == "propose" else _simulate(values)
+
+
+def _named(values: Mapping[str, Any], options: tuple[Option, ...]) -> dict[str, Any]:
+    return {option.name: values[option.name] for option in options}
+
+
+def _propose(values: Mapping[str, Any], progress: bool) -> StepResult:
+    from conversion.annotation.candidates import CandidateSettings
+    from conversion.annotation.run import propose_candidates
+    from conversion.options import BuildOptions
+
+    drawn = _named(values, _DRAWN)
+    settings = CandidateSettings(frames=drawn.pop("point_frames"), **drawn)
+    options = BuildOptions.of(**_named(values, _ENGINES), progress=progress)
+    return propose_candidates(**_named(values, _PROPOSE), settings=settings, options=options)
+
+
+def _simulate(values: Mapping[str, Any]) -> StepResult:
+    from conversion.annotation.run import simulate_verdicts
+    from conversion.annotation.simulated import SimulatedAnnotator
+    from vng.dataset import VngDataset
+
+    annotator = SimulatedAnnotator(wrong=values["wrong"], unsure=values["unsure"], seed=values["seed"])
+    out: Path = values["out"]
+    return StepResult(totals=simulate_verdicts(values["candidates"], VngDataset(values["dataset"]), out, annotator))
