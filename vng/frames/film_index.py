@@ -26,6 +26,7 @@ from vng.masks import MOST_PIXELS
 
 THREADS = 4  # of a decoder, on every machine: the frames of a damaged video depend on it
 MISSING_SHARE = 0.05  # of the frames that a container announces; with more missing, its video may be damaged
+REMEMBERED = 4096  # indexes in memory, some 4 KB each
 ENDS = 1 << 16  # bytes at the start and the end of a file that tell it from others
 ROWS = 8  # every eighth row of a frame goes into its checksum
 TRANSPOSED, UPSIDE_DOWN, MIRRORED = 4, 2, 1
@@ -114,7 +115,7 @@ def film_index(path: Path, folder: Path | None = None) -> FilmIndex:
     return _film_index(path, state.st_mtime_ns, state.st_size, folder)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=REMEMBERED)
 def _film_index(path: Path, changed: int, size: int, folder: Path | None) -> FilmIndex:
     """As `film_index`; `changed` and `size` tell a file from a later one of the same name."""
     place = None if folder is None else index_place(folder, path, size)
