@@ -138,21 +138,55 @@ def claim_folder(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if out.resolve() in _claims:
         return
-    try:
-        import fcntl
-    except ImportError:  # not on this system: no locking
-        return
     folder = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = _lock(folder)
     except BlockingIOError as error:
         os.close(folder)
         reason = "another run is writing here, or a process that is left of a killed run"
         raise DataError(out, reason=reason, cure="wait for it or stop it") from error
-    except OSError:  # a file system without locks
+    if not locked:
         os.close(folder)
         return
     _claims[out.resolve()] = folder
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file or folder; False where the system cannot. Raises BlockingIOError where another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return False
+    return True
+
+
+@contextmanager
+def claimed_file(path: Path, holder: str) -> Iterator[None]:
+    """Lock a file for this process and a block, by a file `path.lock` beside it that says who holds it.
+
+    Raises DataError, with the holder's words, if another process has it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            _lock(file)
+        except BlockingIOError as error:
+            said = os.read(file, 1000).decode(errors="replace").strip() or "another process"
+            raise DataError(path, reason=f"{said} holds this file", cure="use that one, or stop it first") from error
+        os.ftruncate(file, 0)
+        os.write(file, holder.encode())
+        yield
+        os.ftruncate(file, 0)
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def propose_candidates(
     totals = _totals(folder)
     if not totals["videos"]:
         raise DataError(out / PROBLEMS_FILE, reason="no video could be used", cure="see the reasons there")
-    return StepResult(totals=totals, problems=tuple(problems))
+    return StepResult(totals=totals, problems=tuple(problems), folder=out)
 
 
 def _proposed(source: _Source, engines: Engines, settings: CandidateSettings) -> ProposedVideo:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,43 @@ _SIMULATE = (
 )
 
 
+_SERVE = (
+    Option(name="videos", type=path, metavar="PATH", help="a video, or a folder of videos: nothing else is needed"),
+    Option(name="clips", type=path, metavar="FILE", help="own clips, to go on with their points (docs/own-clips.md)"),
+    Option(name="candidates", type=path, metavar="DIR", help="folder of `vng annotate propose`, to be verified"),
+    Option(
+        name="frames", type=path, metavar="DIR", help="folder of the videos of --clips and --candidates [beside them]"
+    ),
+    Option(
+        name="database",
+        type=path,
+        metavar="FILE",
+        help="where everything is kept [annotation.sqlite beside the videos]",
+    ),
+    Option(name="repeat", type=real, default=0.0, help="share of the objects that two people verify [0]"),
+    Option(
+        name="lease", type=real, default=10.0, metavar="MINUTES", help="an object left alone so long is free again [10]"
+    ),
+    Option(
+        name="host",
+        default="127.0.0.1",
+        help="address to listen at; others than this machine's need a token [127.0.0.1]",
+    ),
+    Option(name="port", type=natural, default=8765, help="port to listen at; 0: any free one [8765]"),
+    Option(name="token", default="", help="what a browser must bring [made where other machines reach the server]"),
+)
+_EXPORT = (
+    Option(name="database", type=path, required=True, metavar="FILE", help="database of `vng annotate serve`"),
+    Option(name="out", type=path, required=True, help="file to write: .jsonl for own, .json or .jsonl for point-vos"),
+    Option(
+        name="format",
+        choices=("own", "point-vos"),
+        default="own",
+        help="own: for `vng convert own`, with narratives; point-vos: for `vng convert point-vos` [own]",
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step: texts for `--help`, and its options."""
@@ -62,6 +100,7 @@ class StepResult:
 
     totals: dict[str, int]
     problems: tuple[Problem, ...] = ()
+    folder: Path | None = None  # whose problems.jsonl lists the problems
 
 
 STEPS = {
@@ -73,6 +112,19 @@ STEPS = {
             example="vng annotate propose --clips clips.jsonl --out candidates\n"
             "  vng annotate propose --narratives oops_val.jsonl --frames frames/oops_val --out candidates",
             options=(*_PROPOSE, *_DRAWN, *_ENGINES),
+        ),
+        Step(
+            name="serve",
+            summary="a page in the browser: click on objects, mark nouns, verify candidates",
+            example="vng annotate serve --videos clips\n"
+            "  vng annotate serve --candidates candidates --frames frames/oops_val --repeat 0.1",
+            options=(*_SERVE, *_ENGINES),
+        ),
+        Step(
+            name="export",
+            summary="write what people made on the page, as own clips or as points of Point-VOS",
+            example="vng annotate export --database clips/annotation.sqlite --out clips/clips.jsonl",
+            options=_EXPORT,
         ),
         Step(
             name="simulate",
@@ -88,7 +140,8 @@ def run_step(name: str, progress: bool = True, **arguments: Any) -> StepResult:
     """Run a step with its options, which are checked; see `conversion.annotate`."""
     step = STEPS[one_of(name, STEPS, "step of annotation")]
     values = checked(step.options, arguments, f"annotate {name}")
-    return _propose(values, progress) if name == "propose" else _simulate(values)
+    runs = {"propose": _propose, "serve": _serve, "export": _export, "simulate": _simulate}
+    return runs[name](values, progress)
 
 
 def _named(values: Mapping[str, Any], options: tuple[Option, ...]) -> dict[str, Any]:
@@ -106,7 +159,38 @@ def _propose(values: Mapping[str, Any], progress: bool) -> StepResult:
     return propose_candidates(**_named(values, _PROPOSE), settings=settings, options=options)
 
 
-def _simulate(values: Mapping[str, Any]) -> StepResult:
+def _serve(values: Mapping[str, Any], progress: bool) -> StepResult:
+    from conversion.annotation.serving import Sources, checked_address, serve
+    from conversion.options import BuildOptions
+
+    names = ("videos", "clips", "candidates", "frames", "repeat")
+    sources = Sources(**{name: values[name] for name in names})
+    address = checked_address(values["host"], values["port"], values["token"])
+    options = BuildOptions.of(**_named(values, _ENGINES), progress=progress)
+    totals, problems = serve(
+        sources,
+        address,
+        database=values["database"],
+        options=options,
+        lease_minutes=values["lease"],
+        announce=partial(print, flush=True),
+    )
+    return StepResult(totals=totals, problems=tuple(problems))
+
+
+def _export(values: Mapping[str, Any], progress: bool) -> StepResult:
+    from conversion.annotation.database import Database
+    from conversion.annotation.results import export_results
+
+    database = Database(values["database"])
+    try:
+        totals, problems = export_results(database, values["out"], values["format"])
+    finally:
+        database.close()
+    return StepResult(totals=totals, problems=tuple(problems))
+
+
+def _simulate(values: Mapping[str, Any], progress: bool) -> StepResult:
     from conversion.annotation.run import simulate_verdicts
     from conversion.annotation.simulated import SimulatedAnnotator
     from vng.dataset import VngDataset

@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from vng.cli.options import add_options, command, option_values
-from vng.cli.output import print_problems, print_totals
+from vng.cli.output import print_left_out, print_problems, print_totals
 
-NAME, SUMMARY = "annotate", "propose points for people to verify (Point-VOS)"
+NAME, SUMMARY = "annotate", "points made by people: a page in the browser, candidates to verify (Point-VOS)"
 
 
 def add(commands: Any) -> None:
@@ -24,12 +24,17 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a step; returns 1 where it found no object."""
+    """Run a step; returns 1 where it found no object, or left a clip out of an export."""
     import conversion
     from conversion.annotation.steps import STEPS
 
     options = option_values(arguments, STEPS[arguments.step].options)
     result = conversion.annotate(arguments.step, **options, progress=not arguments.quiet)
     print_totals(result.totals, arguments.json)
-    print_problems(arguments.out, result.problems)
-    return 0 if result.totals["objects"] else 1
+    if arguments.step == "serve":  # its problems were told at the beginning, and stand on the page
+        return 0
+    if result.folder is not None:
+        print_problems(result.folder, result.problems)
+        return 0 if result.totals["objects"] else 1
+    print_left_out(result.problems)
+    return 0 if result.totals["objects"] and not result.problems else 1

@@ -25,6 +25,12 @@ def print_notes(notes: Iterable[Problem]) -> None:
         print(f"vng: note: {line}", file=sys.stderr)
 
 
+def print_left_out(problems: Iterable[Problem]) -> None:
+    """Print what was left out on standard error, one per line; of each reason a few."""
+    for line in listed(problems, MOST_NOTES):
+        print(f"vng: left out: {line}", file=sys.stderr)
+
+
 def print_problems(out: Path, problems: Sequence[Problem]) -> None:
     """Print how many problems and notes `problems.jsonl` in `out` has, and a summary, on standard error."""
     if problems:

@@ -1,11 +1,12 @@
 """Segmenters: an image and points in, one mask per object out. They work on single frames.
 
-A new engine is one file with a class that implements `Segmenter`, and one line in `ENGINES`.
+A new engine is one file with a subclass of `Segmenter`, and one line in `ENGINES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vng.engines import make_engine
@@ -39,6 +40,13 @@ class Segmenter(Protocol):
         An engine may ignore boxes and masks of prompts; its documentation states so.
         """
         ...
+
+    def encoded(self, image: np.ndarray) -> Callable[[Sequence[PointPrompts]], np.ndarray]:
+        """The engine for one image and many calls, as when a person clicks: the image is encoded at the first one.
+
+        The image must not change. Without an encoder, each call does all the work.
+        """
+        return partial(self, image)
 
 
 def load(name: str = DEFAULT, **options: Any) -> Segmenter:

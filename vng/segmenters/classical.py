@@ -30,6 +30,7 @@ from scipy.sparse.linalg import splu
 
 from vng.errors import one_of
 from vng.points import OTHERS, PointPrompts, trim_trace
+from vng.segmenters import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class ClassicalSettings:
         one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
 
 
-class ClassicalSegmenter:
+class ClassicalSegmenter(Segmenter):
     """The classical segmenter; see `vng.segmenters.Segmenter` for the call."""
 
     takes_boxes = False

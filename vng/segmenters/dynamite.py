@@ -11,8 +11,9 @@ Choices: clicks are numbered object by object, background last; images are scale
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from vng.models.dynamite.modeling_dynamite import DynamiteModel, EncodedImage, i
 from vng.models.dynamite.processing_dynamite import InputFit, probabilities
 from vng.models.loading import device_named, fingerprint, load_strictly
 from vng.points import BACKGROUND, Click, PointPrompts
+from vng.segmenters import Segmenter
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class DynamiteSettings:
         one_of(self.objects, ("together", "alone"), "value of objects")
 
 
-class DynamiteSegmenter:
+class DynamiteSegmenter(Segmenter):
     """The DynaMITe segmenter; see `vng.segmenters.Segmenter` for the call.
 
     Args:
@@ -78,15 +80,27 @@ class DynamiteSegmenter:
         self.device = device_named(device)
         self.model = model.eval().to(self.device)
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""
-        result = np.zeros((len(prompts), *image.shape[:2]), np.float32)
+        return self.encoded(image)(prompts)
+
+    def encoded(self, image: np.ndarray) -> Callable[[Sequence[PointPrompts]], np.ndarray]:
+        """See `Segmenter.encoded`."""
+        fit = InputFit.of(image, self.model.config)
+
+        @cache
+        def features() -> EncodedImage:
+            return self.model.encode_image(fit.pixel_values(image).to(self.device))
+
+        return lambda prompts: self._all(features, fit, prompts)
+
+    @torch.inference_mode()
+    def _all(self, features: Callable[[], EncodedImage], fit: InputFit, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        result = np.zeros((len(prompts), fit.height, fit.width), np.float32)
         prompted = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
         if not prompted:
             return result
-        fit = InputFit.of(image, self.model.config)
-        encoded = self.model.encode_image(fit.pixel_values(image).to(self.device))
+        encoded = features()
         for group in [prompted] if self.settings.objects == "together" else [[k] for k in prompted]:
             result[group] = self._segmented(encoded, fit, [prompts[k] for k in group])
         return result

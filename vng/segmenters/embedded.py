@@ -7,8 +7,10 @@ Shapes: H x W image, K objects, N of them with positives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from vng.models.clicknet.processing_clicknet import to_clicks
 from vng.models.fit import Fit
 from vng.models.loading import fingerprint, load_strictly, shipped_weights
 from vng.points import OTHERS, PointPrompts
+from vng.segmenters import Segmenter
 
 WORK_AREA = 240 * 432  # approximate number of pixels of the network's input, as in its training
 MOST_GROWTH = 2.0  # maximum factor by which smaller images are enlarged
@@ -36,7 +39,7 @@ class EmbeddedSettings:
         one_of(self.negatives_of_others, OTHERS, "negatives_of_others")
 
 
-class EmbeddedSegmenter:
+class EmbeddedSegmenter(Segmenter):
     """The ClickNet segmenter; see `vng.segmenters.Segmenter` for the call.
 
     Args:
@@ -56,22 +59,32 @@ class EmbeddedSegmenter:
         # The shipped weights are in half precision, in which CPUs are seven times slower.
         self.model = model.float().fused()
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""
-        height, width = image.shape[:2]
-        result = np.empty((len(prompts), height, width), np.float32)
+        return self.encoded(image)(prompts)
+
+    def encoded(self, image: np.ndarray) -> Callable[[Sequence[PointPrompts]], np.ndarray]:
+        """See `Segmenter.encoded`."""
+        view = View.of(*image.shape[:2])
+        large = image.shape[0] * image.shape[1] >= WORK_AREA / 2  # smaller images gain little from a second encoding
+
+        @cache
+        def scene() -> Any:
+            return self.model.encode(view.apply(image), mirrored=large, enlarged=ENLARGED if large else 1.0)
+
+        return lambda prompts: self._segmented(scene, view, prompts)
+
+    @torch.inference_mode()
+    def _segmented(self, scene: Callable[[], Any], view: View, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        result = np.empty((len(prompts), view.height, view.width), np.float32)
         for k, prompt in enumerate(prompts):
             if not len(prompt.positive):
                 result[k] = 0
         prompted = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
         if not prompted:
             return result
-        view = View.of(height, width)
-        large = height * width >= WORK_AREA / 2  # smaller images gain little from a second encoding
-        scene = self.model.encode(view.apply(image), mirrored=large, enlarged=ENLARGED if large else 1.0)
         clicks = to_clicks([view.move(prompts[k]) for k in prompted])
-        logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
+        logits, _ = self.model.decode(scene(), clicks, self.settings.negatives_of_others == "points")
         for k, probability in zip(prompted, logits.float().sigmoid().numpy(), strict=True):
             view.restore(probability, result[k])
         return result

@@ -18,9 +18,10 @@ Shapes: K objects, P points, M masks per decoding, H x W image, h x w decoder's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from vng.errors import DataError, UsageError, one_of
 from vng.models.fit import Fit
 from vng.models.loading import device_named, fingerprint, load_or_raise, load_strictly
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
+from vng.segmenters import Segmenter
 from vng.segmenters.sam_decoder import TwoWay
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels of the prompt encoders
@@ -99,7 +101,7 @@ class SamSettings:
                 raise UsageError(f"{name} is {value}; give {least} or more")
 
 
-class SamSegmenter:
+class SamSegmenter(Segmenter):
     """A segmenter with one model of the SAM family; see `vng.segmenters.Segmenter` for the call.
 
     Args:
@@ -130,16 +132,30 @@ class SamSegmenter:
         self._side = int(self.model.prompt_encoder.input_image_size)
         self._mean, self._std = normalisation(checkpoint, self.family, self.device)
         self._two_way = TwoWay(self.model.mask_decoder.transformer)
+        self._decoded: list[Tensor] | None = None  # the levels decoded last
 
-    @torch.no_grad()
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; zeros for an object with no positive, box or mask."""
+        return self.encoded(image)(prompts)
+
+    def encoded(self, image: np.ndarray) -> Callable[[Sequence[PointPrompts]], np.ndarray]:
+        """See `Segmenter.encoded`."""
         fit = self._fit(*image.shape[:2])
+        levels = cache(lambda: self._encode(image, fit))
+        return lambda prompts: self._segmented(levels, fit, prompts)
+
+    @torch.no_grad()
+    def _segmented(
+        self, encoded: Callable[[], list[Tensor]], fit: SquareFit, prompts: Sequence[PointPrompts]
+    ) -> np.ndarray:
         result = torch.zeros(len(prompts), fit.height, fit.width)
         asks = {k: ask for k, ask in enumerate(self._asks(fit, prompts)) if ask is not None}
         if not asks:
             return result.numpy()
-        levels = self._encode(image, fit)
+        levels = encoded()
+        if levels is not self._decoded:  # what the decoder keeps belongs to one image
+            self._two_way.new_image()
+            self._decoded = levels
         # Decoded together: objects alike in the number of masks, and in whether they have a box and a mask.
         kinds: dict[tuple[bool, ...], list[int]] = {}
         for k, ask in asks.items():
@@ -163,7 +179,6 @@ class SamSegmenter:
     def _encode(self, image: np.ndarray, fit: SquareFit) -> list[Tensor]:
         """Feature levels float32 [1, C, h, w] of an image, coarsest last."""
         pixels = fit.pixels(image, self._mean, self._std)
-        self._two_way.new_image()
         with self._precision():
             levels = self.model.get_image_embeddings(pixels)
         return [level.float() for level in (levels if isinstance(levels, list) else [levels])]

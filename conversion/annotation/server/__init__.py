@@ -1,0 +1,1 @@
+"""The annotation page: a local web application over the database of a project (`vng annotate serve`)."""
