@@ -174,6 +174,7 @@ class Project:
             problems.append(Problem(str(root / video.video), reason=reason, cure="propose again with these frames"))
         elif not clip_row.reason:
             with self.database.writing() as connection:
+                _insert_narratives(connection, clip_row.clip, video.narratives, video.expressions)
                 for item in video.objects:
                     _insert_task(connection, clip_row, item, repeat, seed)
         return problems
@@ -197,11 +198,7 @@ class Project:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             )
             key = connection.execute(sql, (*values, json.dumps(names), reason)).lastrowid
-            for position, narrative in enumerate(clip.narratives):
-                nouns = [(e.start, e.end, e.object_id) for e in clip.expressions if e.narrative == position]
-                text = _linked(narrative.description, nouns)
-                row = (key, position, narrative.actor_name, text)
-                connection.execute("INSERT INTO narratives VALUES (?, ?, ?, ?)", row)
+            _insert_narratives(connection, key, clip.narratives, clip.expressions)
             places = {item.object_id: item for item in located}
             for item in clip.objects:
                 _insert_object(connection, key, item, places.get(item.object_id))
@@ -261,6 +258,18 @@ def _linked(description: str, nouns: list[tuple[int, int, str]]) -> str:
         if not kept or start >= kept[-1][1] or (start, end) == kept[-1][:2]:
             kept.append((start, end, own))
     return link(description, kept)
+
+
+def _insert_narratives(
+    connection: Any, clip: int | None, narratives: Sequence[Narrative], expressions: Sequence[Expression]
+) -> None:
+    """The narratives of a clip that has none yet."""
+    if connection.execute("SELECT 1 FROM narratives WHERE clip = ?", (clip,)).fetchone():
+        return
+    for position, narrative in enumerate(narratives):
+        nouns = [(e.start, e.end, e.object_id) for e in expressions if e.narrative == position]
+        row = (clip, position, narrative.actor_name, _linked(narrative.description, nouns))
+        connection.execute("INSERT INTO narratives VALUES (?, ?, ?, ?)", row)
 
 
 def _insert_object(connection: Any, clip: int | None, item: ClipObject, located: LocatedObject | None) -> None:

@@ -201,6 +201,7 @@ def _listening(address: Address) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
+        listener.listen(128)  # who comes before the application is ready waits
     except OSError as error:
         listener.close()
         reason = error.strerror or error

@@ -31,9 +31,7 @@ class Pictures:
         key = (clip, frame)
         with self._lock:
             if key not in self._encoded:
-                frames = self._frames(clip)
-                if not 0 <= frame < len(frames):
-                    raise UsageError(f"frame {frame} of {len(frames)}")
+                frames = self._frames(clip, frame)
                 data = frames.encoded(frame)
                 self._encoded[key] = data if data[:2] in _KINDS else encode_jpeg(frames[frame])
                 self._bytes += len(self._encoded[key])
@@ -44,14 +42,17 @@ class Pictures:
         return data, _KINDS[data[:2]]
 
     def pixels(self, clip: int, frame: int) -> np.ndarray:
-        """uint8 [H, W, 3] of a frame, as the engines of a conversion see it."""
+        """uint8 [H, W, 3] of a frame, as the engines of a conversion see it; raises as `encoded`."""
         with self._lock:
-            return self._frames(clip)[frame]
+            return self._frames(clip, frame)[frame]
 
-    def _frames(self, clip: int) -> Frames:
+    def _frames(self, clip: int, frame: int) -> Frames:
+        """The frames of a clip, which has this one."""
         if clip not in self._open:
             self._open[clip] = self.project.frames(clip)
             while len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(clip)
+        if not 0 <= frame < len(self._open[clip]):
+            raise UsageError(f"frame {frame} of {len(self._open[clip])}")
         return self._open[clip]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
@@ -62,18 +63,16 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host = urlsplit(f"//{headers.get('host', '')}")
-        try:
-            name = host.hostname or ""
-        except ValueError:
-            name = ""
+        host, name = headers.get("host", ""), ""
+        with suppress(ValueError):
+            name = urlsplit(f"//{host}").hostname or ""
         if self.hosts and name not in self.hosts:
             return PlainTextResponse("this server is not known by that name", 421)
         if (stranger := self._stranger(scope, headers)) is not None:
             return stranger
         site, navigates = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode") == "navigate"
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host.netloc) or (
+        if (origin is not None and origin.partition("//")[2] != host) or (
             site not in ("none", "same-origin") and not (navigates and scope["method"] in SAFE)
         ):
             return _error("requests from other sites are refused", 403)

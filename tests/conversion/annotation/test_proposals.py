@@ -194,8 +194,10 @@ class TestCommands:
         clips_file = str(clips / "clips.jsonl")
         result = conversion.annotate("propose", clips=clips_file, out=str(tmp_path / "c"), progress=False, **engines)
         assert result.totals["objects"] == 2 and len(result.problems) == 4
-        with pytest.raises(UsageError, match="unknown step of annotation 'serve'; choose one of: propose, simulate"):
-            conversion.annotate("serve")
+        with pytest.raises(
+            UsageError, match="unknown step of annotation 'draw'; choose one of: export, propose, serve, simulate"
+        ):
+            conversion.annotate("draw")
 
 
 class TestFolder:
