@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from conversion.annotation.serving import Address, Sources, checked_address
+from conversion.annotation.serving import Address, Sources, _listening, checked_address
 from tests.conversion.annotation.small_project import write_candidates, write_clip
 from tests.helpers import Cli
 from vng.errors import UsageError
@@ -169,6 +169,8 @@ def test_addresses() -> None:
     assert checked_address("0.0.0.0", 1, "mine").token == "mine"
     with pytest.raises(UsageError):
         Sources(repeat=-0.1)
+    with _listening(Address(port=0)) as listener:  # so that asyncio does not hold small answers back
+        assert listener.proto == socket.IPPROTO_TCP and listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_a_listener_is_local(tmp_path: Path) -> None:

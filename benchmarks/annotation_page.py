@@ -1,0 +1,279 @@
+"""The annotation page: how fast it answers, what it loses when it is killed, and what memory it needs.
+
+    python -m benchmarks.annotation_page verdicts clicks kills memory --json figures.json
+
+`verdicts`: a scripted Chromium answers 500 candidates on frames of 480 x 854 pixels as fast as the page shows them: the time
+of each answer on loopback, and the time from the key press to the next picture.
+`clicks`: 40 clicks on a frame of 480 rows that is encoded already: the time from the click to the new mask.
+`kills`: a server with four annotators is killed (SIGKILL) at 30 random moments.
+`memory`: 100,000 candidates; the server's peak while objects are given out and answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import cv2
+import numpy as np
+
+from conversion.annotation.candidates import COUNTS, Candidate
+from conversion.annotation.proposals import SHOWN_ORDER, ProposalFolder, ProposedObject, ProposedVideo
+from vng.masks import encode
+
+HEIGHT, WIDTH, FRAMES, VERDICTS, CLICKS, KILLS = 480, 854, 10, 500, 40, 30
+ANSWERS = ("yes", "no", "unsure")
+# Runs in the page before its own scripts: the time from a key press to the next picture.
+WATCH = """
+window.vngDelays = [];
+document.addEventListener('keydown', () => { window.vngPressed = performance.now(); }, true);
+new MutationObserver((changes) => {
+  if (changes.some((c) => c.attributeName === 'data-candidate') && window.vngPressed) {
+    window.vngDelays.push(performance.now() - window.vngPressed);
+    window.vngPressed = 0;
+  }
+}).observe(document, { attributes: true, subtree: true });
+"""
+
+
+def write_project(folder: Path, objects: int) -> tuple[Path, Path]:
+    """(candidates, frames) of one clip of smooth noise: `objects` objects with 200 candidates in 10 frames."""
+    rng = np.random.default_rng(0)
+    frames = folder / "frames" / "clip"
+    frames.mkdir(parents=True)
+    for t in range(FRAMES):
+        image = cv2.resize(rng.integers(0, 255, (48, 86, 3), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(frames / f"{t:05d}.jpg"), image)
+    rows, columns = np.ogrid[:HEIGHT, :WIDTH]
+    rough = encode((rows - 240) ** 2 + (columns - 400) ** 2 < 90**2)
+    proposed = []
+    for key in range(objects):
+        xy = rng.uniform((0, 0), (WIDTH - 1, HEIGHT - 1), (sum(COUNTS.values()) * FRAMES, 2))
+        places = iter(xy.tolist())
+        drawn = [
+            Candidate(frame=t, x=x, y=y, kind=kind, probability=0.5)
+            for kind in SHOWN_ORDER
+            for t in range(FRAMES)
+            for x, y in (next(places) for _ in range(COUNTS[kind]))
+        ]
+        proposed.append(
+            ProposedObject(object_id=str(key), name="thing", rough_frame=0, rough_mask=rough, candidates=tuple(drawn))
+        )
+    video = ProposedVideo(
+        video_id="clip",
+        video="clip",
+        split="train",
+        frame_names=tuple(f"{t:05d}" for t in range(FRAMES)),
+        objects=tuple(proposed),
+    )
+    ProposalFolder(folder / "candidates", {"of": "a benchmark"}).write(video)
+    return folder / "candidates", folder / "frames"
+
+
+class Server:
+    """A running `vng annotate serve`."""
+
+    def __init__(self, *words: object) -> None:
+        command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", "0", "--quiet", *map(str, words)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        said = next(line for line in self.process.stdout if line.startswith("open "))
+        self.address = re.findall(r"http://\S+", said)[0]
+
+    def call(self, path: str, annotator: str, body: Any) -> Any:
+        """The JSON of an answer."""
+        headers = {"x-annotator": annotator, "content-type": "application/json"}
+        with urlopen(Request(f"{self.address}{path}", json.dumps(body).encode(), headers), timeout=20) as answer:
+            return json.load(answer)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it."""
+        self.process.send_signal(how)
+        self.process.wait()
+
+    def peak(self) -> float:
+        """Peak resident memory so far, MiB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+)", text)[0]) / 1024
+
+
+@contextmanager
+def page(address: str) -> Iterator[Any]:
+    """A page of a new browser whose name is told."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": 1280, "height": 900})
+        view.add_init_script(WATCH)
+        view.goto(address)
+        view.keyboard.type("Ann")
+        view.keyboard.press("Enter")
+        yield view
+        browser.close()
+
+
+def verdicts(folder: Path) -> dict[str, float]:
+    """Times of 500 answers of a scripted browser, milliseconds."""
+    candidates, frames = write_project(folder, 4)
+    server = Server("--candidates", candidates, "--frames", frames)
+    times: list[float] = []
+
+    def note(request: Any) -> None:
+        if request.url.endswith("/api/verify/answer"):
+            times.append(request.timing["responseEnd"] - request.timing["requestStart"])
+
+    with page(server.address) as view:
+        view.on("requestfinished", note)
+        view.wait_for_selector("#zoom[data-candidate]")
+        view.wait_for_timeout(1500)  # a person looks at the first picture, too
+        for i in range(VERDICTS):
+            before = view.get_attribute("#zoom", "data-candidate")
+            view.keyboard.press("ynu"[i % 3])
+            view.wait_for_selector(f'#zoom:not([data-candidate="{before}"])')
+        view.wait_for_selector('#main[data-unsent="0"]')
+        delays = view.evaluate("() => window.vngDelays")
+    server.stop()
+    shown = np.array(delays)
+    return {
+        "verdicts": len(times),
+        "answer_median_ms": float(np.median(times)),
+        "answer_99th_ms": float(np.quantile(times, 0.99)),
+        "picture_median_ms": float(np.median(shown)),
+        "picture_99th_ms": float(np.quantile(shown, 0.99)),
+        "picture_max_ms": float(shown.max()),
+    }
+
+
+def clicks(folder: Path) -> dict[str, float]:
+    """Times from a click to the mask, in a browser, milliseconds."""
+    _, frames = write_project(folder, 1)
+    server = Server("--videos", frames)
+    times = []
+    with page(server.address) as view:
+        view.wait_for_selector("#over")
+        view.wait_for_timeout(12_000)  # the engine is loaded and the frame encoded
+        box = view.locator("#over").bounding_box()
+        for i in range(CLICKS + 1):
+            x, y = 0.1 + 0.8 * (i % 7) / 7, 0.1 + 0.8 * (i // 7) / 7
+            view.evaluate("() => delete document.querySelector('#over').dataset.milliseconds")
+            view.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            view.wait_for_selector("#over[data-milliseconds]")
+            times.append(float(view.get_attribute("#over", "data-milliseconds")))
+    server.stop()
+    later = np.array(times[1:])  # the first one may wait for the engine
+    return {
+        "first_click_ms": times[0],
+        "click_median_ms": float(np.median(later)),
+        "click_99th_ms": float(np.quantile(later, 0.99)),
+    }
+
+
+def kills(folder: Path) -> dict[str, float]:
+    """Acknowledged answers that are lost or doubled, and objects that nobody can finish, after 30 kills."""
+    candidates, frames = write_project(folder, 60)
+    database, acknowledged = folder / "x.sqlite", dict[tuple[int, int], str]()
+    rng = np.random.default_rng(1)
+    words = ("--candidates", candidates, "--frames", frames, "--database", database, "--lease", "0.02")
+    for _ in range(KILLS):
+        server = Server(*words)
+        people = [threading.Thread(target=_annotate, args=(server, name, acknowledged)) for name in "ABCD"]
+        for person in people:
+            person.start()
+        time.sleep(0.3 + rng.uniform(0, 1.0))
+        server.stop(signal.SIGKILL)
+        for person in people:
+            person.join()
+    labels = {1: "yes", 0: "no", -1: "unsure"}
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("SELECT task, candidate, label FROM verdicts").fetchall()
+    kept = {(task, candidate): labels[label] for task, candidate, label in rows}
+    lost = sum(kept.get(key) != label for key, label in acknowledged.items())
+    time.sleep(1.3)
+    server = Server(*words)
+    _annotate(server, "Eve", acknowledged)
+    server.stop()
+    with sqlite3.connect(database) as connection:
+        (held,) = connection.execute("SELECT count(*) FROM tasks WHERE answered < questions").fetchone()
+    return {
+        "kills": KILLS,
+        "acknowledged": len(acknowledged),
+        "lost": lost,
+        "doubled": len(rows) - len(kept),
+        "unfinishable_objects": held,
+    }
+
+
+def _annotate(server: Server, name: str, acknowledged: dict[tuple[int, int], str]) -> None:
+    """Answer until nothing is left, or the server is gone."""
+    rng = np.random.default_rng(ord(name[0]))
+    try:
+        while task := server.call("api/verify/next", name, {})["task"]:
+            for question in task["questions"]:
+                if question["label"] is None:
+                    label = ANSWERS[int(rng.integers(3))]
+                    body = {"task": task["task"], "candidate": question["candidate"], "label": label}
+                    server.call("api/verify/answer", name, body)
+                    acknowledged[task["task"], question["candidate"]] = label
+    except (OSError, ValueError):
+        return
+
+
+def memory(folder: Path) -> dict[str, float]:
+    """Peak memory of a server with 100,000 candidates, MiB, while it is used."""
+    candidates, frames = write_project(folder, 500)
+    server = Server("--candidates", candidates, "--frames", frames)
+    for _ in range(5):
+        task = server.call("api/verify/next", "Ann", {})["task"]
+        for question in task["questions"]:
+            body = {"task": task["task"], "candidate": question["candidate"], "label": "yes"}
+            server.call("api/verify/answer", "Ann", body)
+        for t in range(FRAMES):
+            request = Request(f"{server.address}api/frames/1/{t}", headers={"x-annotator": "Ann"})
+            urlopen(request, timeout=20).read()
+    peak = server.peak()
+    server.stop()
+    return {"candidates": 500 * 20 * FRAMES, "peak_mib": peak}
+
+
+PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "verdicts": verdicts,
+    "clicks": clicks,
+    "kills": kills,
+    "memory": memory,
+}
+
+
+def main() -> None:
+    """Measure the parts that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    figures: dict[str, float] = {}
+    for name in arguments.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            own = PARTS[name](Path(folder))
+        figures |= {f"{name}.{key}": value for key, value in own.items()}
+        print(name, ", ".join(f"{key} {value:,.1f}" for key, value in own.items()), flush=True)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
