@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -230,7 +231,7 @@ def _annotate(server: Server, name: str, acknowledged: dict[tuple[int, int], str
                     body = {"task": task["task"], "candidate": question["candidate"], "label": label}
                     server.call("api/verify/answer", name, body)
                     acknowledged[task["task"], question["candidate"]] = label
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return
 
 

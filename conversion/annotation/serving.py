@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conversion.annotation.clicking import Clicking
 from conversion.annotation.database import Database
@@ -17,10 +17,13 @@ from conversion.annotation.leases import Leases
 from conversion.annotation.masklets import Masklets
 from conversion.annotation.project import Project
 from conversion.annotation.verification import Verification
-from conversion.options import BuildOptions, load_engines
+from conversion.options import BuildOptions, Engines, load_engines
 from vng.errors import Problem, UsageError
 from vng.manifest import claimed_file
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
+
+if TYPE_CHECKING:  # its packages are an extra
+    from conversion.annotation.server.app import Site
 
 DATABASE = "annotation.sqlite"
 EXTRA = "pip install 'vng[annotate]'"
@@ -121,6 +124,8 @@ def serve(
     database: Path | None = None,
     options: BuildOptions | None = None,
     lease_minutes: float = 10.0,
+    model: str | None = None,
+    annotates: bool = True,
     announce: Callable[[str], None] = print,
 ) -> tuple[dict[str, int], list[Problem]]:
     """Serve the annotation page until it is interrupted.
@@ -131,6 +136,8 @@ def serve(
         database: the file; None: `annotation.sqlite` in the folder of the sources.
         options: segmenter and propagator, a default one where none is named; whether to show progress.
         lease_minutes: after which an object that somebody left is given to others.
+        model: a grounder for the playground: a run folder of `vng train`, or a hub id; None: no playground.
+        annotates: whether there are the views of annotation.
         announce: told the address and the first problems.
 
     Returns:
@@ -155,39 +162,47 @@ def serve(
             for problem in problems[:20]:
                 announce(f"left out: {problem}")
             leases = Leases(seconds=60 * lease_minutes)
-            _run(project, leases, listener, address, options or BuildOptions(), announce)
+            site = _site(project, leases, options or BuildOptions(), model, annotates)
+            _run(site, listener, address, announce)
             return _totals(store), problems
         finally:
             store.close()
 
 
-def _run(
-    project: Project,
-    leases: Leases,
-    listener: socket.socket,
-    address: Address,
-    options: BuildOptions,
-    announce: Callable[[str], None],
-) -> None:
-    import uvicorn
-
-    from conversion.annotation.server.app import Site, make_app
+def _site(project: Project, leases: Leases, options: BuildOptions, model: str | None, annotates: bool) -> Site:
+    """What the server shows; networks are loaded when they are first asked."""
+    from conversion.annotation.server.app import Site
+    from conversion.annotation.server.ground import Playground
     from conversion.annotation.server.pictures import Pictures
 
-    pictures = Pictures(project)
-
-    def load() -> Any:
+    def engines() -> Engines:
         return load_engines(replace(options, propagator=options.propagator or DEFAULT_PROPAGATOR))
 
-    site = Site(
+    def grounder() -> Any:
+        from vng.grounding.grounder import NarrativeGrounder
+
+        return NarrativeGrounder.from_pretrained(model)  # type: ignore[arg-type]
+
+    pictures = Pictures(project)
+    return Site(
         clicking=Clicking(project=project, leases=leases),
         verification=Verification(database=project.database, leases=leases),
-        masklets=Masklets(project, load, pictures.pixels),
+        masklets=Masklets(project, engines, pictures.pixels),
         pictures=pictures,
+        playground=None if model is None else Playground(project, grounder),
+        annotates=annotates,
     )
+
+
+def _run(site: Site, listener: socket.socket, address: Address, announce: Callable[[str], None]) -> None:
+    import uvicorn
+
+    from conversion.annotation.server.app import make_app
+
     app = make_app(site, address.hosts, address.token)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="off")
-    announce(f"open {address.url()} in a browser; Ctrl-C stops, and everything is kept in {project.database.path}")
+    kept = f", and everything is kept in {site.clicking.database.path}" if site.annotates else ""
+    announce(f"open {address.url()} in a browser; Ctrl-C stops{kept}")
     if not address.is_local:
         announce("other machines can reach this: give the address with its token only to those who annotate")
     with suppress(KeyboardInterrupt):  # the usual end

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.kinds import ENGINE_OPTIONS
-from vng.errors import Problem, one_of
+from vng.errors import Problem, UsageError, one_of
 from vng.options import Option, checked, natural, path, positive, real
 
 _DRAWN = (
@@ -47,6 +47,15 @@ _SIMULATE = (
 )
 
 
+LISTEN = (
+    Option(
+        name="host",
+        default="127.0.0.1",
+        help="address to listen at; others than this machine's need a token [127.0.0.1]",
+    ),
+    Option(name="port", type=natural, default=8765, help="port to listen at; 0: any free one [8765]"),
+    Option(name="token", default="", help="what a browser must bring [made where other machines reach the server]"),
+)
 _SERVE = (
     Option(name="videos", type=path, metavar="PATH", help="a video, or a folder of videos: nothing else is needed"),
     Option(name="clips", type=path, metavar="FILE", help="own clips, to go on with their points (docs/own-clips.md)"),
@@ -64,13 +73,8 @@ _SERVE = (
     Option(
         name="lease", type=real, default=10.0, metavar="MINUTES", help="an object left alone so long is free again [10]"
     ),
-    Option(
-        name="host",
-        default="127.0.0.1",
-        help="address to listen at; others than this machine's need a token [127.0.0.1]",
-    ),
-    Option(name="port", type=natural, default=8765, help="port to listen at; 0: any free one [8765]"),
-    Option(name="token", default="", help="what a browser must bring [made where other machines reach the server]"),
+    Option(name="model", metavar="ID", help="a grounder to try on the clips: run folder of `vng train`, or a hub id"),
+    *LISTEN,
 )
 _EXPORT = (
     Option(name="database", type=path, required=True, metavar="FILE", help="database of `vng annotate serve`"),
@@ -81,6 +85,17 @@ _EXPORT = (
         default="own",
         help="own: for `vng convert own`, with narratives; point-vos: for `vng convert point-vos` [own]",
     ),
+)
+
+
+PLAY = (
+    Option(name="model", required=True, metavar="ID", help="run folder of `vng train`, or a hub id"),
+    Option(name="videos", type=path, metavar="PATH", help="a video, or a folder of videos"),
+    Option(
+        name="clips", type=path, metavar="FILE", help="own clips; their narratives are proposed (docs/own-clips.md)"
+    ),
+    Option(name="frames", type=path, metavar="DIR", help="folder of the videos of --clips [beside them]"),
+    *LISTEN,
 )
 
 
@@ -173,9 +188,34 @@ def _serve(values: Mapping[str, Any], progress: bool) -> StepResult:
         database=values["database"],
         options=options,
         lease_minutes=values["lease"],
+        model=values["model"],
         announce=partial(print, flush=True),
     )
     return StepResult(totals=totals, problems=tuple(problems))
+
+
+def play(progress: bool = True, **arguments: Any) -> None:
+    """Serve the playground until it is interrupted; see `vng app --help` for the options."""
+    import tempfile
+
+    from conversion.annotation.serving import Sources, checked_address, serve
+    from conversion.options import BuildOptions
+
+    values = checked(PLAY, arguments, "app")
+    sources = Sources(**_named(values, PLAY[1:4]))
+    address = checked_address(values["host"], values["port"], values["token"])
+    if sources.home is None:
+        raise UsageError("vng app: give --videos or --clips")
+    with tempfile.TemporaryDirectory() as folder:
+        serve(
+            sources,
+            address,
+            database=Path(folder) / "app.sqlite",
+            options=BuildOptions(progress=progress),
+            model=values["model"],
+            annotates=False,
+            announce=partial(print, flush=True),
+        )
 
 
 def _export(values: Mapping[str, Any], progress: bool) -> StepResult:

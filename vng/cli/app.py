@@ -30,6 +30,7 @@ COMMANDS = (
     "import_checkpoint",
     "predict",
     "propagate",
+    "playground",
     "evaluate",
 )
 DESCRIPTION = "Video Narrative Grounding: given a video and a narrative, segment what each marked noun means."

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from conversion.annotation.clicking import Clicking
 from conversion.annotation.masklets import Masklets
 from conversion.annotation.server.click import click_routes
+from conversion.annotation.server.ground import Playground, ground_routes
 from conversion.annotation.server.pictures import Pictures
 from conversion.annotation.server.requests import Call, route
 from conversion.annotation.server.review import review_routes
@@ -25,7 +26,8 @@ from conversion.annotation.server.verify import verify_routes
 from conversion.annotation.verification import Verification
 
 HERE = Path(__file__).parent
-VIEWS = {"verify": "Verify", "click": "Click", "review": "Review"}
+ANNOTATE = {"verify": "Verify", "click": "Click", "review": "Review"}
+GROUND = {"ground": "Ground"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,20 @@ class Site:
     verification: Verification
     masklets: Masklets
     pictures: Pictures
+    playground: Playground | None = None
+    annotates: bool = True  # whether there are the views of annotation
+
+    @property
+    def views(self) -> dict[str, str]:
+        """Names and titles of its views."""
+        return (ANNOTATE if self.annotates else {}) | ({} if self.playground is None else GROUND)
+
+    @property
+    def first(self) -> str:
+        """The view that is shown first."""
+        if not self.annotates:
+            return "ground"
+        return "verify" if self.clicking.database.one("SELECT 1 FROM tasks") else "click"
 
 
 def make_app(site: Site, hosts: tuple[str, ...] = LOOPBACK, token: str = "") -> ASGIApp:
@@ -56,12 +72,13 @@ def make_app(site: Site, hosts: tuple[str, ...] = LOOPBACK, token: str = "") -> 
         return _overview(site, call)
 
     routes: list[BaseRoute] = [
-        *page_routes(VIEWS, "verify" if project.database.one("SELECT 1 FROM tasks") else "click"),
+        *page_routes(site.views, site.first),
         route("/api/project", overview, "GET"),
         route("/api/frames/{clip:int}/{frame:int}", frame, "GET"),
         *verify_routes(site.verification, project),
         *click_routes(site.clicking, site.masklets),
         *review_routes(site.verification, project),
+        *(() if site.playground is None else ground_routes(site.playground)),
     ]
     return Guard(Starlette(routes=routes), hosts, token)
 
@@ -93,9 +110,10 @@ def _overview(site: Site, call: Call) -> dict[str, Any]:
         "FROM clips ORDER BY video_id",
         site.clicking.leases.clock(),
     )
-    place = database.one("SELECT * FROM places WHERE annotator = ?", call.annotator)
+    name = call.annotator if call.has_name else ""  # the playground asks for none
+    place = database.one("SELECT * FROM places WHERE annotator = ?", name)
     return {
         "clips": [dict(row) for row in clips],
         "place": None if place is None else dict(place),
-        "progress": site.verification.progress(call.annotator).as_json(),
+        "progress": site.verification.progress(name).as_json(),
     }

@@ -36,6 +36,11 @@ class Call:
             raise UsageError(f"tell your name: 1 to {MOST_NAME} characters")
         return name
 
+    @property
+    def has_name(self) -> bool:
+        """Whether a name was told."""
+        return bool(self.request.headers.get("x-annotator"))
+
     def number(self, name: str) -> int:
         """A number of the path; raises UsageError for one that no database holds."""
         return _bounded(int(self.request.path_params[name]))

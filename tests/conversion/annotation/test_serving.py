@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -65,7 +65,7 @@ def annotate(server: Server, name: str, acknowledged: dict[tuple[int, int], int]
                 }
                 server.call("api/verify/answer", name, body)
                 acknowledged[task["task"], question["candidate"]] = [0, 1, -1][label]
-    except (URLError, HTTPError, OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return
 
 
