@@ -74,7 +74,10 @@ def test_there_and_back(tmp_path: Path) -> None:
         ({"video": "../x.mp4"}, "video: this name leads out of its folder; write it relative"),
         ({"video": "/etc/x"}, "video: this name leads out of its folder"),
         ({"id": "a/../../b"}, "id: this name leads out of its folder"),
-        ({"naratif": 1}, "naratif: unknown key; a clip has video, id, split, narrative, objects; leave it out"),
+        (
+            {"naratif": 1},
+            "naratif: unknown key; a clip has video, id, split, narrative, objects, unit, size, frames; leave it out",
+        ),
         ({"narrative": "A [man](a"}, None),
         ({"narrative": "A [man"}, "narrative: a '[' is never closed"),
         ({"narrative": {"text": 5}}, "text: expected a text, got 5"),
