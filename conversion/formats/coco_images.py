@@ -66,7 +66,7 @@ def read_coco_images(path: Path, on_problem: OnProblem) -> Iterator[OwnClip]:
         reader.head(section, place, value)
     for _, place, value in iterate_json_sections(path, ("annotations",)):
         reader.annotation(place, value)
-    reader.notes.tell()
+    reader.end()
     yield from finished(reader.clips, path, "give the file of instances, with images and annotations")
 
 
@@ -78,6 +78,7 @@ class _Reader:
         self.clips: dict[str, DrawnClip] = {}
         self._images: dict[str, _Image] = {}
         self._categories: dict[str, _Category] = {}
+        self._absent: list[tuple[DrawnClip, str, str]] = []  # clip, object, frame
 
     def head(self, section: str, place: str, value: Any) -> None:
         """Read an image or a category; raises DataError for a video with a list of frames, which COCO's images have not."""
@@ -112,8 +113,8 @@ class _Reader:
         except ValueError as error:
             raise reader.error("height", str(error), "put images of one size into a folder") from error
         self._images[key] = _Image(clip, name.stem, size)
-        for item in reader.items(ABSENT, str) if ABSENT in reader.value else ():
-            clip.absent(item, "", [name.stem])
+        if ABSENT in reader.value:
+            self._absent += [(clip, item, name.stem) for item in reader.items(ABSENT, str)]
 
     def annotation(self, place: str, value: Any) -> None:
         """Read an annotation."""
@@ -125,6 +126,12 @@ class _Reader:
             self._shapes(reader, self._images[key])
         except (ValueError, DataError) as error:
             self.on_problem(problem_of(self.path, place, error, FIX))
+
+    def end(self) -> None:
+        """Add what has to wait for the annotations, and report what was not read."""
+        for clip, key, frame in self._absent:
+            clip.absent(key, "", [frame])
+        self.notes.tell()
 
     def _shapes(self, reader: Reader, image: _Image) -> None:
         key, category = self._object(reader), _Category("", ())

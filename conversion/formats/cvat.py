@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +93,11 @@ class _Shape:
     line: int
     attributes: dict[str, str] = field(default_factory=dict)
     frame: int = 0
+    keyframe: bool = True  # False: CVAT made it of those before and after
 
     @property
     def outside(self) -> bool:
         return self.given.get("outside") == "1"
-
-    @property
-    def keyframe(self) -> bool:
-        return self.given.get("keyframe", "1") == "1"
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -203,9 +201,12 @@ class _Reader:
                 shapes.append(shape)
             except ValueError as error:
                 self._report(place, shape, error)
-        shapes.sort(key=lambda shape: shape.frame)
         if not shapes:
             return
+        shapes.sort(key=lambda shape: shape.frame)
+        if any(shape.given.get("keyframe") == "1" for shape in shapes):  # some writers mark none
+            for shape in shapes:
+                shape.keyframe = shape.given.get("keyframe") == "1"
         name, sign = labelled(label) if shapes[0].kind == "points" else (label, POSITIVE)
         key = next((s.attributes[OBJECT_ID] for s in shapes if s.attributes.get(OBJECT_ID)), number or f"line {line}")
         try:
@@ -223,7 +224,7 @@ class _Reader:
 
     def _between(self, clip: DrawnClip, key: str, name: str, shapes: list[_Shape], step: int) -> None:
         """Boxes of frames that the file leaves out between two boxes, on the straight line between them."""
-        for first, second in zip(shapes, shapes[1:], strict=False):
+        for first, second in pairwise(shapes):
             if first.outside or second.outside or second.frame - first.frame <= step:
                 continue
             try:

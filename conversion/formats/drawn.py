@@ -158,7 +158,9 @@ class DrawnClip:
 
     def object(self, key: str, name: str) -> _Drawn:
         """The object of this key, with the first name that it is given."""
-        return self._objects.setdefault(key, _Drawn(name))
+        item = self._objects.setdefault(key, _Drawn(name))
+        item.name = item.name or name
+        return item
 
     def point(self, key: str, name: str, frame: Frame, xy: XY, label: int = POSITIVE) -> None:
         """Add a point, in centres of pixels (or percent of the frame)."""
