@@ -260,8 +260,11 @@ class _Writer:
                     absent.append(item.object_id)
                 elif rle is not None:
                     category = self._categories.setdefault(item.name or NAMELESS, len(self._categories) + 1)
-                    names = {"track_id": track, "object_id": item.object_id, "category_id": category}
-                    self._annotations.add({"id": next(self._ids), "image_id": image_id} | names | _measured(rle))
+                    names = {"track_id": track, "object_id": item.object_id}
+                    entry = {"id": next(self._ids), "image_id": image_id, "category_id": category} | names
+                    self._annotations.add(
+                        entry | _measured(rle) | {"attributes": names}
+                    )  # CVAT and Datumaro keep these
             self._images.add(image | ({ABSENT: absent} if absent else {}))
 
     def finish(self, path: Path) -> None:
