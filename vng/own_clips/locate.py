@@ -221,7 +221,7 @@ def _fits(source: str, located: _Located, frames: Frames, problems: list[Problem
     for name, value, side in (("x", located.point.x, frames.size[1]), ("y", located.point.y, frames.size[0])):
         if not math.isfinite(value):
             reason, cure = f"{value} is not a finite number", "correct or delete this point"
-        elif not 0 <= round(value) < side:
+        elif not -0.5 <= value <= side - 0.5:  # the frame ends at the edges of its outer pixels
             reason = f"{value:g} is outside the frame of {frames.size[1]}x{frames.size[0]} pixels"
             cure = f"{name} is in pixels of the video, from 0 to {side - 1}"
         else:
