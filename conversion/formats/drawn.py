@@ -51,13 +51,14 @@ def around(points: Sequence[XY], size: tuple[float, float]) -> tuple[float, floa
     Raises:
         ValueError: nothing of it lies in the frame of `size` (height, width).
     """
-    (left, top), (right, bottom) = np.min(points, 0), np.max(points, 0)
+    across, down = [x for x, _ in points], [y for _, y in points]
+    left, top, right, bottom = min(across), min(down), max(across), max(down)
     cut = max(left, 0.0), max(top, 0.0), min(right, size[1]), min(bottom, size[0])
     if not (cut[0] < cut[2] and cut[1] < cut[3]):
         raise ValueError(
             f"a box of {right - left:g}x{bottom - top:g} at ({left:g}, {top:g}), nothing of it is in the frame"
         )
-    return tuple(float(side) for side in cut)  # type: ignore[return-value]
+    return cut
 
 
 def check_outline(points: Sequence[XY], size: tuple[int, int]) -> None:
