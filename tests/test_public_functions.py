@@ -67,7 +67,7 @@ def test_unknown_options_are_refused(dataset: Path, tmp_path: Path) -> None:
         conversion.convert("davis", tmp_path / "x", root=tmp_path, frame=3)
     with pytest.raises(UsageError, match="convert davis: root is required"):
         conversion.convert("davis", tmp_path / "x")
-    with pytest.raises(UsageError, match="choose one of: coco-png, davis"):
+    with pytest.raises(UsageError, match="choose one of: coco, coco-png, cvat, davis"):
         conversion.convert("nothing", tmp_path / "x")
     with pytest.raises(UsageError, match="evaluate vos: protocol: 'x'; choose one of"):
         vng.evaluate("vos", dataset, tmp_path, protocol="x")

@@ -49,6 +49,7 @@ MASKS = ("polygon", "ellipse", "mask")
 SHAPES = ("box", "points", *MASKS)
 UNREAD = ("polyline", "cuboid", "skeleton", "tag")
 MOST_FRAME = 10**7
+MOST_SHAPES = 1 << 22  # of a file: an archive of a few bytes could hold many more
 FIX = "correct or delete this shape in CVAT"
 
 
@@ -136,6 +137,7 @@ class _Reader:
         self._shapes: list[_Shape] = []
         self._attribute = ""
         self._frames = 0  # told of without a shape of their own
+        self._count = 0  # of shapes
 
     def start(self, name: str, given: dict[str, str], line: int) -> None:
         """An element begins."""
@@ -147,6 +149,10 @@ class _Reader:
             self._owner, self._shapes = given, []
         elif within in ("track", "image") and name in SHAPES:
             self._shapes.append(_Shape(name, given, line))
+            self._count += 1
+            if self._count > MOST_SHAPES:
+                reason = f"more than {MOST_SHAPES} shapes"
+                raise DataError(self.path, record=f"line {line}", reason=reason, cure="export it in parts")
         elif within in ("track", "image") and name in UNREAD:
             self.notes.add(f"a {name} is not read")
         elif name == "attribute" and within in SHAPES:
@@ -172,9 +178,9 @@ class _Reader:
         if name in ("task", "job"):
             self._tasks[self._task.values.get("id", "")] = self._task
         elif within in ("task", "job", "original_size"):
-            self._task.values[name] = text
+            self._task.values[name] = text.strip()
         elif name == "source" and within == "meta":
-            self._source = text
+            self._source = text.strip()
 
     def _open(self, video: str, record: str, size: tuple[int, int] | None, video_id: str = "") -> DrawnClip:
         made = DrawnClip(self.path, video, video_id or as_path(video).stem, record)
@@ -244,7 +250,7 @@ class _Reader:
         stops = [shape.frame for shape in shapes[1:]] + [frames.stop]
         for shape, stop in zip(shapes, stops, strict=True):
             # Tracks of masks are single shapes in CVAT, a point may be hidden while its object is there.
-            known = shape.attributes.get(ANNOTATED, "").lower() != "false"
+            known = shape.attributes.get(ANNOTATED, "").strip().lower() != "false"
             if not shape.outside or shape.kind in ("mask", "points") or not known:
                 continue
             clip.absent(key, name, self._counted(range(shape.frame, stop, frames.step), shape.line))
@@ -266,7 +272,9 @@ class _Reader:
             sides = [self._owner.get(side, "") for side in ("height", "width")]
             height, width = (int(side) if side.isdecimal() and len(side) < 9 else 0 for side in sides)
             if video:  # a film, whose frames CVAT numbers
-                frame = int(number) if number.isdecimal() and len(number) < 8 else -1
+                if not number.isdecimal() or len(number) > 7:
+                    raise ValueError(f"id: expected the number of a frame, got {number[:40]!r}")
+                frame = int(number)
             else:
                 video = str(path.parent)
             flat = (task.values.get("name") or self.path.stem) if video == WHOLE else ""
@@ -295,7 +303,7 @@ class _Reader:
                 sides = _sides(shape, ("xtl", "ytl", "xbr", "ybr"))
                 clip.box(key, name, frame, _corners(_upright(sides, shape), clip.size))
             elif shape.keyframe:
-                sign = LABELS.get(shape.attributes.get(POINT, "").lower(), sign)
+                sign = LABELS.get(shape.attributes.get(POINT, "").strip().lower(), sign)
                 for x, y in _pairs(shape):
                     clip.point(key, name, frame, (x - 0.5, y - 0.5), sign)
         except (ValueError, DataError) as error:

@@ -64,8 +64,8 @@ def write_cvat(videos: Iterable[Video], out: Path, with_frames: bool = False) ->
 def _unwritable(video: Video) -> str:
     texts = [video.video_id, *(text for item in video.objects for text in (item.object_id, item.name))]
     for text in texts:
-        if any(ord(character) < 32 for character in text):
-            return f"XML cannot hold the control characters of {text[:40]!r}"
+        if any(ord(character) < 32 or character in "\ufffe\uffff" for character in text):
+            return f"XML cannot hold all characters of {text[:40]!r}"
     return ""
 
 

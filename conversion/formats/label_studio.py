@@ -41,6 +41,7 @@ from vng.text_files import load_json
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".ogg")
 WHOLE_FRAME = (100.0, 100.0)
+Corners = tuple[float, float, float, float]
 WORD = 8  # bits of a brush's values
 CHANNELS = 4  # of a brush: red, green, blue, opacity
 EXPORT = "export the project as JSON (not JSON-MIN)"
@@ -188,6 +189,7 @@ class _Task:
         if stop:
             self.clip.count = min(stop, 1 << 26) if stop > 0 else None
         # A key frame without `enabled` ends the object's life there, until the next one.
+        boxes, absent = dict[int, Corners](), list[int]()
         frames = sorted(value.children("sequence"), key=lambda item: item.get("frame", int))
         for item, after in zip(frames, [*frames[1:], None], strict=True):
             first = item.get("frame", int)
@@ -198,14 +200,17 @@ class _Task:
                     f"key frames {first} and {last}: expected frames from 1, each once, at most {MOST_FRAMES} of all"
                 )
                 raise item.error("frame", reason, FIX)
-            self.clip.box(key, name, first - 1, _box(item, self._turned_size(region, item)))
+            boxes[first - 1] = _box(item, self._turned_size(region, item))
             between = range(first + 1, last)
             if not item.get("enabled", bool, True):
-                self.clip.absent(key, name, (frame - 1 for frame in between))
+                absent += [frame - 1 for frame in between]
                 continue
             for frame in between:
                 share = 0.0 if after is None else (frame - first) / (last - first)
-                self.clip.box(key, name, frame - 1, _box(_blend(item, after, share), self._turned_size(region, item)))
+                boxes[frame - 1] = _box(_blend(item, after, share), self._turned_size(region, item))
+        for number, corners in boxes.items():  # all of a region, or nothing
+            self.clip.box(key, name, number, corners)
+        self.clip.absent(key, name, absent)
 
     def _turned_size(self, region: Reader, item: Reader) -> tuple[int, int]:
         return self._size(region) if _number(item, "rotation", 0) else (100, 100)
@@ -238,7 +243,7 @@ def _pair(value: Reader, point: Any, size: tuple[int, int]) -> XY:
     return _number(pair, "x") / 100 * size[1], _number(pair, "y") / 100 * size[0]
 
 
-def _box(value: Reader, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _box(value: Reader, size: tuple[int, int]) -> Corners:
     """The edges of an upright box in percent; one that was turned about its corner, in pixels of `size`, is enclosed."""
     x, y, width, height = (_number(value, key) for key in ("x", "y", "width", "height"))
     if not (width > 0 and height > 0):

@@ -89,7 +89,7 @@ def parse_xml(
     def finish(name: str) -> None:
         nonlocal depth
         depth -= 1
-        end(name, "".join(text).strip(), parser.CurrentLineNumber)
+        end(name, "".join(text), parser.CurrentLineNumber)
         text.clear()
 
     parser.StartDoctypeDeclHandler = refuse

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conversion.formats.cvat import mask_runs, read_cvat, runs_mask
+from conversion.formats.cvat_export import write_cvat
 from tests.conversion.formats.drawings import Read, masks_of, read
 from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import VngDataset
@@ -277,6 +279,17 @@ def test_there_and_back(tmp_path: Path, cli: Callable[..., Cli]) -> None:
             assert item.segmentations == old.segmentations  # null and empty stay apart
             np.testing.assert_array_equal(item.points.xy, old.points.xy)
             assert item.points.label.tolist() == old.points.label.tolist()
+
+
+def test_names_that_xml_cannot_hold_and_those_it_can(tmp_path: Path) -> None:
+    video = make_video("one")
+    first, second = video.objects
+    named = replace(first, object_id=' <a href="x">&amp; ', name='"<b>&')
+    made = replace(video, objects=(named, second), expressions=())
+    export = write_cvat([made, replace(made, video_id="bell\a")], tmp_path / "c")
+    assert export.totals["videos"] == 1 and "XML cannot hold all characters of 'bell" in export.problems[-1].reason
+    ((clip,), _) = read(read_cvat, tmp_path / "c" / "one.xml")
+    assert (clip.objects[0].object_id, clip.objects[0].name) == (named.object_id, named.name)
 
 
 def test_frames_of_another_size(tmp_path: Path, cli: Callable[..., Cli]) -> None:
