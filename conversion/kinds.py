@@ -253,7 +253,12 @@ def _tool(name: str, title: str, example: str, help: str, module: str, metavar: 
             *_agreement(0.0),
         ),
         segments=True,
-        fixed={"kind": name, "title": title, "reader": f"conversion.formats.{module}:read_{module}"},
+        fixed={
+            "kind": name,
+            "title": title,
+            "reader": f"conversion.formats.{module}:read_{module}",
+            "needs_sizes": module == "cvat",
+        },
     )
 
 

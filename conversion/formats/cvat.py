@@ -11,36 +11,20 @@ become masks, boxes and points is in docs/formats.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from conversion.formats.drawn import (
-    LABELS,
-    MOST_FRAMES,
-    XY,
-    DrawnClip,
-    Notes,
-    around,
-    ellipse_mask,
-    finished,
-    labelled,
-    pasted,
-    polygon_mask,
-    problem_of,
-    turned,
-)
+from conversion.formats.cvat_shapes import EDGES, Shape, corners_of, frame_of, mask_of, points_of, sides_of, upright
+from conversion.formats.drawn import LABELS, MOST_FRAMES, DrawnClip, Notes, finished, labelled, problem_of
 from conversion.formats.jsonio import OnProblem
 from conversion.formats.xml_events import open_document, parse_xml
 from vng.errors import DataError
 from vng.frames import as_path
-from vng.masks import RLE, is_size
-from vng.own_clips import WHOLE, OwnClip, corners_of_edges
+from vng.masks import is_size
+from vng.own_clips import WHOLE, OwnClip
 from vng.points import POSITIVE
-from vng.records import MOST
 
 DOCUMENT = "annotations.xml"
 OBJECT_ID, POINT, ANNOTATED = "object_id", "point", "annotated"
@@ -48,7 +32,7 @@ ATTRIBUTES = (OBJECT_ID, POINT, ANNOTATED)  # of labels; all may be missing
 MASKS = ("polygon", "ellipse", "mask")
 SHAPES = ("box", "points", *MASKS)
 UNREAD = ("polyline", "cuboid", "skeleton", "tag")
-MOST_FRAME = 10**7
+SizeOf = Callable[[str], tuple[int, int] | None]
 MOST_SHAPES = 1 << 22  # of a file: an archive of a few bytes could hold many more
 FIX = "correct or delete this shape in CVAT"
 
@@ -85,39 +69,18 @@ class _Task:
         return size if is_size(size) else None
 
 
-@dataclass
-class _Shape:
-    """A shape as it stands in the file."""
-
-    kind: str
-    given: dict[str, str]  # XML attributes
-    line: int
-    attributes: dict[str, str] = field(default_factory=dict)
-    frame: int = 0
-    keyframe: bool = True  # False: CVAT made it of those before and after
-
-    @property
-    def outside(self) -> bool:
-        return self.given.get("outside") == "1"
-
-    @property
-    def place(self) -> tuple[str, ...]:
-        """Where it is, as text: the same for a shape that did not move."""
-        names = ("points", "xtl", "ytl", "xbr", "ybr", "rotation", "cx", "cy", "rx", "ry", "rle", "left", "top")
-        return tuple(self.given.get(name, "") for name in names)
-
-
-def read_cvat(path: Path, on_problem: OnProblem) -> Iterator[OwnClip]:
+def read_cvat(path: Path, on_problem: OnProblem, size_of: SizeOf | None = None) -> Iterator[OwnClip]:
     """The clips of a file: one for each task of tracks, one for each folder of images.
 
     Args:
         path: the XML, or the ZIP that it is in.
         on_problem: receives shapes with mistakes, which are left out, and one note of each kind of thing not read.
+        size_of: height and width of a video's frames, None where it is not there; CVAT says them of films alone.
 
     Raises:
         DataError: there is no such file, it is broken, has a DOCTYPE, or holds no shape.
     """
-    reader = _Reader(path, on_problem)
+    reader = _Reader(path, on_problem, size_of)
     with open_document(path, DOCUMENT) as file:
         parse_xml(file, path, reader.start, reader.end)
     reader.notes.tell()
@@ -127,14 +90,15 @@ def read_cvat(path: Path, on_problem: OnProblem) -> Iterator[OwnClip]:
 class _Reader:
     """Receives the elements of a document, and gathers its clips."""
 
-    def __init__(self, path: Path, on_problem: OnProblem) -> None:
+    def __init__(self, path: Path, on_problem: OnProblem, size_of: SizeOf | None) -> None:
         self.path, self.on_problem, self.notes = path, on_problem, Notes(path, on_problem)
+        self._size_of = size_of
         self.clips: dict[str, DrawnClip] = {}
         self._tasks: dict[str, _Task] = {}
         self._task, self._source = _Task(), ""
         self._stack: list[str] = []
         self._owner: Mapping[str, str] = {}  # XML attributes of the open track or image
-        self._shapes: list[_Shape] = []
+        self._shapes: list[Shape] = []
         self._attribute = ""
         self._frames = 0  # told of without a shape of their own
         self._count = 0  # of shapes
@@ -148,7 +112,7 @@ class _Reader:
         elif name in ("track", "image"):
             self._owner, self._shapes = given, []
         elif within in ("track", "image") and name in SHAPES:
-            self._shapes.append(_Shape(name, given, line))
+            self._shapes.append(Shape(name, given, line))
             self._count += 1
             if self._count > MOST_SHAPES:
                 reason = f"more than {MOST_SHAPES} shapes"
@@ -183,8 +147,10 @@ class _Reader:
             self._source = text.strip()
 
     def _open(self, video: str, record: str, size: tuple[int, int] | None, video_id: str = "") -> DrawnClip:
-        made = DrawnClip(self.path, video, video_id or as_path(video).stem, record)
-        clip = self.clips.setdefault(video, made)
+        if video not in self.clips:
+            self.clips[video] = DrawnClip(self.path, video, video_id or as_path(video).stem, record)
+            size = size or (self._size_of(video) if self._size_of is not None else None)
+        clip = self.clips[video]
         if size is not None:
             clip.sized(size)
         return clip
@@ -193,7 +159,7 @@ class _Reader:
         only = next(iter(self._tasks.values())) if len(self._tasks) == 1 else self._task
         return self._tasks.get(task_id or "", only)
 
-    def _report(self, place: str, shape: _Shape, error: ValueError | DataError) -> None:
+    def _report(self, place: str, shape: Shape, error: ValueError | DataError) -> None:
         self.on_problem(problem_of(self.path, f"line {shape.line}: {place}: {shape.kind}", error, FIX))
 
     def _track(self, line: int) -> None:
@@ -203,7 +169,7 @@ class _Reader:
         shapes = []
         for shape in self._shapes:
             try:
-                shape.frame = _frame(shape)
+                shape.frame = frame_of(shape)
                 shapes.append(shape)
             except ValueError as error:
                 self._report(place, shape, error)
@@ -228,23 +194,23 @@ class _Reader:
             self._between(clip, key, name, drawn, task.step)
         self._gone(clip, key, name, drawn, task)
 
-    def _between(self, clip: DrawnClip, key: str, name: str, shapes: list[_Shape], step: int) -> None:
+    def _between(self, clip: DrawnClip, key: str, name: str, shapes: list[Shape], step: int) -> None:
         """Boxes of frames that the file leaves out between two boxes, on the straight line between them."""
         for first, second in pairwise(shapes):
             if first.outside or second.outside or second.frame - first.frame <= step:
                 continue
             try:
-                ends = [_sides(shape, ("xtl", "ytl", "xbr", "ybr")) for shape in (first, second)]
+                ends = [sides_of(shape, EDGES) for shape in (first, second)]
                 if any(shape.given.get("rotation") for shape in (first, second)):
                     raise ValueError("turned boxes are not carried over the frames that the file leaves out")
                 for frame in self._counted(range(first.frame + step, second.frame, step), first.line):
                     share = (frame - first.frame) / (second.frame - first.frame)
                     sides = [a + share * (b - a) for a, b in zip(*ends, strict=True)]
-                    clip.box(key, name, frame, _corners(sides, clip.size))
+                    clip.box(key, name, frame, corners_of(sides, clip.size))
             except ValueError as error:
                 self._report(f"object {key!r}, frames {first.frame} to {second.frame}", first, error)
 
-    def _gone(self, clip: DrawnClip, key: str, name: str, shapes: list[_Shape], task: _Task) -> None:
+    def _gone(self, clip: DrawnClip, key: str, name: str, shapes: list[Shape], task: _Task) -> None:
         """The frames in which a track is outside: from such a shape up to the next one."""
         frames = task.frames(shapes[-1].frame)
         stops = [shape.frame for shape in shapes[1:]] + [frames.stop]
@@ -290,28 +256,28 @@ class _Reader:
             self._shape(clip, key, name, f"image {path}", shape, frame, sign)
 
     def _shape(
-        self, clip: DrawnClip, key: str, name: str, place: str, shape: _Shape, frame: int | str, sign: int
+        self, clip: DrawnClip, key: str, name: str, place: str, shape: Shape, frame: int | str, sign: int
     ) -> None:
         """Add a shape that is there."""
         try:
             if shape.kind in MASKS:
                 if shape.keyframe:
-                    clip.mask(key, name, frame, _mask(shape, clip.size))
+                    clip.mask(key, name, frame, mask_of(shape, clip.size))
                 else:
                     self.notes.add(f"a {shape.kind} that CVAT interpolated is not read: --propagator carries masks")
             elif shape.kind == "box":
-                sides = _sides(shape, ("xtl", "ytl", "xbr", "ybr"))
-                clip.box(key, name, frame, _corners(_upright(sides, shape), clip.size))
+                sides = sides_of(shape, EDGES)
+                clip.box(key, name, frame, corners_of(upright(sides, shape), clip.size))
             elif shape.keyframe:
                 sign = LABELS.get(shape.attributes.get(POINT, "").strip().lower(), sign)
-                for x, y in _pairs(shape):
+                for x, y in points_of(shape):
                     clip.point(key, name, frame, (x - 0.5, y - 0.5), sign)
         except (ValueError, DataError) as error:
             clip.spoil(key, name, frame)
             self._report(place, shape, error)
 
 
-def _ends_at_once(shapes: list[_Shape], step: int) -> list[_Shape]:
+def _ends_at_once(shapes: list[Shape], step: int) -> list[Shape]:
     """The shapes of a track; of a single one that CVAT closes in the next frame, this one alone.
 
     CVAT writes what was drawn in one frame as a track of that frame, with the same shape outside in the next: which says
@@ -321,80 +287,3 @@ def _ends_at_once(shapes: list[_Shape], step: int) -> list[_Shape]:
         return shapes
     same = shapes[0].place == shapes[1].place and shapes[1].frame == shapes[0].frame + step
     return shapes[:1] if same and ANNOTATED not in shapes[1].attributes else shapes
-
-
-def _frame(shape: _Shape) -> int:
-    text = shape.given.get("frame", "")
-    if not text.isdecimal() or len(text) > 8 or int(text) > MOST_FRAME:
-        raise ValueError(f"frame: expected a number from 0 to {MOST_FRAME}, got {text[:40]!r}")
-    return int(text)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < MOST:
-        raise ValueError(f"{name}: expected a number between -1e9 and 1e9, got {text[:40]!r}")
-    return value
-
-
-def _sides(shape: _Shape, names: tuple[str, ...]) -> list[float]:
-    return [_number(name, shape.given.get(name, "")) for name in names]
-
-
-def _pairs(shape: _Shape) -> list[XY]:
-    pairs = []
-    for pair in shape.given.get("points", "").split(";"):
-        x, _, y = pair.partition(",")
-        pairs.append((_number("points", x), _number("points", y)))
-    return pairs
-
-
-def _upright(sides: list[float], shape: _Shape) -> list[float]:
-    """The box round a box that was turned about its middle."""
-    if not (angle := _number("rotation", shape.given.get("rotation", "0"))):
-        return sides
-    left, top, right, bottom = sides
-    middle = ((left + right) / 2, (top + bottom) / 2)
-    corners = turned([(left, top), (right, top), (right, bottom), (left, bottom)], angle, middle)
-    return [*np.min(corners, 0), *np.max(corners, 0)]
-
-
-def _corners(sides: list[float], size: tuple[int, int] | None) -> tuple[float, float, float, float]:
-    left, top, right, bottom = sides
-    if not (left < right and top < bottom):
-        raise ValueError(f"xbr, ybr must lie right of and below xtl, ytl, got {sides}")
-    return corners_of_edges(*around([(left, top), (right, bottom)], size or (MOST, MOST)))
-
-
-def _mask(shape: _Shape, size: tuple[int, int] | None) -> RLE:
-    if size is None:
-        raise ValueError("the file does not say the size of the frames (original_size)")
-    if shape.kind == "polygon":
-        return polygon_mask([_pairs(shape)], size)
-    if shape.kind == "ellipse":
-        cx, cy, rx, ry = _sides(shape, ("cx", "cy", "rx", "ry"))
-        return ellipse_mask((cx, cy), (rx, ry), _number("rotation", shape.given.get("rotation", "0")), size)
-    left, top, width, height = (int(side) for side in _sides(shape, ("left", "top", "width", "height")))
-    if not is_size((height, width)):
-        raise ValueError(f"a mask of {width}x{height}")
-    counts = [part.strip() for part in shape.given.get("rle", "").split(",")]
-    if not all(part.isdecimal() and len(part) < 9 for part in counts):
-        raise ValueError("rle: expected whole numbers with commas between them")
-    return pasted(runs_mask([int(part) for part in counts], height, width), left, top, size)
-
-
-def runs_mask(counts: list[int], height: int, width: int) -> np.ndarray:
-    """CVAT's runs, row by row and background first -> bool [height, width]; raises ValueError for another sum."""
-    if sum(counts) != height * width:
-        raise ValueError(f"rle: the runs have {sum(counts)} pixels, {width}x{height} has {height * width}")
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
-
-
-def mask_runs(mask: np.ndarray) -> list[int]:
-    """The inverse of `runs_mask`."""
-    flat = np.concatenate([[False], mask.reshape(-1)])
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    return [int(run) for run in np.diff(np.concatenate([[0], ends, [mask.size]]))]

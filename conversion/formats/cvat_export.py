@@ -13,7 +13,8 @@ from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
 from conversion.export_formats import ExportResult, export_folder, write_frames
-from conversion.formats.cvat import ANNOTATED, OBJECT_ID, POINT, mask_runs
+from conversion.formats.cvat import ANNOTATED, OBJECT_ID, POINT
+from conversion.formats.cvat_shapes import mask_runs
 from conversion.formats.drawn import LABELS
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError

@@ -41,7 +41,7 @@ DATASET, SPLIT = "own-clips", "train"
 CLIPS, FRAMES = "clips.jsonl", "frames"
 ANNOTATE = "put a point on it"
 OWN_READER = "vng.own_clips:read_own_clips"
-ClipReader = Callable[[Path, OnProblem], Iterator[OwnClip]]
+ClipReader = Callable[..., Iterator[OwnClip]]  # of a path, a receiver of problems, and `size_of` where it needs sizes
 
 
 def own_conversion(
@@ -53,6 +53,7 @@ def own_conversion(
     kind: str = "own",
     title: str = "Own clips",
     reader: str = OWN_READER,
+    needs_sizes: bool = False,
 ) -> Conversion:
     """A file of own clips -> a VNG dataset: masks that are given, pseudo-masks from points and boxes.
 
@@ -62,13 +63,21 @@ def own_conversion(
         frames: the folder that its videos lie in; None: the file's folder.
         kind, title: names of the conversion.
         reader: "module:function" that reads clips from the file, see `ClipReader`.
+        needs_sizes: whether the reader takes `size_of`, a function: name of a video -> height and width, None without one.
     """
     root = (clips if clips.is_dir() else clips.parent) if frames is None else frames
 
+    def size_of(video: str) -> tuple[int, int] | None:
+        try:
+            return open_clip(OwnClip(video=video), root).size
+        except DataError:  # which the conversion of the clip will tell
+            return None
+
     def read(spool: SpoolWriter) -> None:
         module, _, name = reader.partition(":")
+        read_clips: ClipReader = getattr(import_module(module), name)
         wanted = Wanted(options)
-        for clip in getattr(import_module(module), name)(clips, spool.problem):
+        for clip in read_clips(clips, spool.problem, **({"size_of": size_of} if needs_sizes else {})):
             if not wanted.video(clip.video_id) or not wanted.listed_video(clip.video_id):
                 continue
             if (body := _checked(clip, spool.problem)) is None:

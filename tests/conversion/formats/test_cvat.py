@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.formats.cvat import mask_runs, read_cvat, runs_mask
+from conversion.formats.cvat import read_cvat
 from conversion.formats.cvat_export import write_cvat
+from conversion.formats.cvat_shapes import mask_runs, runs_mask
 from tests.conversion.formats.drawings import Read, masks_of, read
 from tests.helpers import Cli, H, T, W, box, make_video, write_frames
 from vng.dataset import VngDataset
@@ -290,6 +291,18 @@ def test_names_that_xml_cannot_hold_and_those_it_can(tmp_path: Path) -> None:
     assert export.totals["videos"] == 1 and "XML cannot hold all characters of 'bell" in export.problems[-1].reason
     ((clip,), _) = read(read_cvat, tmp_path / "c" / "one.xml")
     assert (clip.objects[0].object_id, clip.objects[0].name) == (named.object_id, named.name)
+
+
+def test_tasks_of_images_do_not_say_their_size(tmp_path: Path, cli: Callable[..., Cli]) -> None:
+    track = '<track id="0" label="p"><polygon frame="1" outside="0" keyframe="1" points="3,2;12,2;12,9;3,9"/></track>'
+    file = written(tmp_path / "a.xml", document(track, head="<name>clip</name><size>3</size>"))
+    _, (problem,) = read(read_cvat, file)
+    assert "says the size of the frames: give --frames" in problem.reason
+    write_frames(tmp_path / "clip", np.zeros((3, H, W, 3), np.uint8))
+    command = ["convert", "cvat", "--annotations", file, "--segmenter", "classical", "--out", tmp_path / "o"]
+    assert cli(*command, "--quiet", "--strict").status == 0
+    (video,) = VngDataset(tmp_path / "o")
+    assert video.objects[0].segmentations == (encode(box(2, 3, 9, 12)),) and video.frame_names == ("000001",)
 
 
 def test_frames_of_another_size(tmp_path: Path, cli: Callable[..., Cli]) -> None:
