@@ -160,6 +160,8 @@ class _Reader:
         places = [reader]
         if isinstance(reader.value.get("attributes"), dict):
             places.append(reader.child("attributes"))
+            for name in sorted(set(places[1].value) - set(OBJECT_KEYS)):
+                self.notes.add(f"the attribute {name[:60]!r} is not read")
         for key in OBJECT_KEYS:
             for place in places:
                 if place.value.get(key) is not None:

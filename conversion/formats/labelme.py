@@ -99,6 +99,8 @@ class _Frame:
         if kind in UNREAD:
             self.notes.add(f"a {kind} is not read")
             return
+        if shape.value.get("description"):
+            self.notes.add("a description is not read")
         name, sign = shape.get("label", str), 1
         if kind == "point":
             name, sign = labelled(name)

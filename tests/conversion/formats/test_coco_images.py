@@ -63,6 +63,11 @@ class TestReading:
         assert [(one.video, one.size), (two.video, two.video_id)] == [("one", (H, W)), ("deep/two", "two")]
         assert two.objects[0].object_id == "4" and two.objects[0].boxes[0].corners == (3, 2, 11, 8)
 
+    def test_attributes_that_are_not_read(self, tmp_path: Path) -> None:
+        given = [annotation(i, 0, bbox=[1, 2, 3, 4], attributes={"occluded": False}) for i in (1, 2)]
+        _, (note,) = coco(tmp_path, NAMES, *given)
+        assert (note.kind, note.reason) == ("note", "the attribute 'occluded' is not read (2 times)")
+
     def test_key_points(self, tmp_path: Path) -> None:
         (clip,), _ = coco(tmp_path, NAMES, annotation(1, 0, keypoints=[3, 4, 2, 5, 6, 1, 0, 0, 0]))
         points = clip.objects[0].points

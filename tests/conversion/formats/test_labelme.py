@@ -50,9 +50,10 @@ def test_every_kind_of_shape(tmp_path: Path) -> None:
         shape("point", "dog", [[1, 2]], flags={"negative": True}),
         shape("point", "dog_ambiguous", [[2, 2]]),
         shape("line", "x", [[1, 1], [2, 2]]),
-        shape("line", "y", [[1, 1], [2, 2]]),
+        shape("line", "y", [[1, 1], [2, 2]], description="noted once"),
+        shape("point", "dog", [[6, 7]], description="a note"),
     )
-    (clip,), (note,) = read(read_labelme, tmp_path)
+    (clip,), (note, text) = read(read_labelme, tmp_path)
     m, p, c, r, dog = clip.objects
     whole = np.zeros((H, W), bool)
     whole[5:7, 4:7] = patch
@@ -62,7 +63,13 @@ def test_every_kind_of_shape(tmp_path: Path) -> None:
     disk = decode(masks_of(c)["007"])
     assert c.object_id == "c-2" and disk.sum() == 21 and disk[7, 9:12].all() and disk[9, 8:13].all()
     assert r.boxes[0].corners == (3, 2, 11, 8)
-    assert [(x.x, x.y, x.label) for x in dog.points] == [(4, 5, POSITIVE), (0.5, 1.5, NEGATIVE), (1.5, 1.5, AMBIGUOUS)]
+    assert [(x.x, x.y, x.label) for x in dog.points] == [
+        (4, 5, POSITIVE),
+        (0.5, 1.5, NEGATIVE),
+        (1.5, 1.5, AMBIGUOUS),
+        (5.5, 6.5, POSITIVE),
+    ]
+    assert text.reason == "a description is not read (1 times)"
     assert note.kind == "note" and note.reason == "a line is not read (2 times)"
 
 
