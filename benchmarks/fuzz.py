@@ -36,6 +36,7 @@ from benchmarks.small_world import write_small_world
 LIMIT = 20.0  # seconds of one case
 TRIO = "--meta trio/meta_expressions.json --extra-masks trio/extra_masks.json --orig-masks trio/orig_masks.json"
 FLOW = "--propagator flow --out o"
+TOOL = "--segmenter classical --out o"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ TARGETS = (
         "convert own --clips own.jsonl --segmenter classical --propagator flow --out o",
         ("own.jsonl", "own_mask.png"),
     ),
+    Target("cvat", f"convert cvat --annotations cvat.xml --frames frames {TOOL}", ("cvat.xml",)),
+    Target("label-studio", f"convert label-studio --annotations label_studio.json {TOOL}", ("label_studio.json",)),
+    Target("coco", f"convert coco --annotations coco.json --frames frames {TOOL}", ("coco.json",)),
+    Target("labelme", f"convert labelme --annotations labelme --frames frames {TOOL}", ("labelme/*/*",)),
     Target("mask-prompts", f"propagate --video frames/dusk --masks prompt_masks {FLOW}", ("prompt_masks/*",)),
     Target("video", f"propagate --video film.mp4 --points prompts.json {FLOW}", ("film.mp4",)),
     Target("matroska", f"propagate --video film.mkv --points prompts.json {FLOW}", ("film.mkv",)),

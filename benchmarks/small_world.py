@@ -64,6 +64,7 @@ def write_small_world(root: Path) -> None:
     _write_coco_png(root)
     _write_prompts(root)
     _write_own_clips(root)
+    _write_tools(root)
 
 
 def _json(path: Path, tree: Any) -> None:
@@ -106,6 +107,76 @@ def _write_own_clips(root: Path) -> None:
     ]
     (root / "own.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips), encoding="utf-8")
     cv2.imwrite(str(root / "own_mask.png"), mask(0, 0) * np.uint8(255))
+
+
+def brush_bytes(masked: np.ndarray) -> list[int]:
+    """A mask, bool [H, W], as a brush of Label Studio: runs of one value, in the longest of the four lengths."""
+    values = (masked[:, :, None] * np.full(4, 255)).reshape(-1).tolist()
+    bits, start = f"{len(values):032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}", 0
+    while start < len(values):
+        stop = start
+        while stop < len(values) and values[stop] == values[start] and stop - start < 1 << 16:
+            stop += 1
+        bits += f"1{3:02b}{stop - start - 1:016b}{values[start]:08b}"
+        start = stop
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def _write_tools(root: Path) -> None:
+    """The first video, as annotation tools write it."""
+    video = VIDEOS[0]
+    box = 'xtl="4" ytl="5" xbr="14" ybr="15"'
+    shapes = f"""
+    <track id="0" label="red box"><box frame="0" outside="0" keyframe="1" {box}><attribute name="object_id">a</attribute></box>
+      <box frame="2" outside="0" keyframe="1" {box}/><box frame="3" outside="1" keyframe="1" {box}/></track>
+    <track id="1" label="green box"><mask frame="0" outside="0" keyframe="1" rle="0, 99" left="24" top="9" width="9" height="11"/>
+      <polygon frame="1" outside="0" keyframe="1" points="24,9;33,9;33,20;24,20"/></track>
+    <track id="2" label="red box-negative"><points frame="1" outside="0" keyframe="1" points="1.5,2.5;30,20"/></track>"""
+    size = f"<original_size><width>{W}</width><height>{H}</height></original_size>"
+    head = f"<meta><task><name>{video}</name><size>{T}</size>{size}</task></meta>"
+    (root / "cvat.xml").write_text(f"<annotations>{head}{shapes}</annotations>", encoding="utf-8")
+    images = [{"id": t, "file_name": f"{video}/{name}.jpg", "height": H, "width": W} for t, name in enumerate(NAMES)]
+    square = [24, 9, 33, 9, 33, 20, 24, 20]
+    made = [
+        {"segmentation": _rle(0, 0), "track_id": 1},
+        {"segmentation": [square], "track_id": 2, "iscrowd": 0},
+        {"bbox": [4, 5, 10, 10], "attributes": {"track_id": 1}, "keypoints": [8, 9, 2, 1, 1, 0, 9, 9, 1]},
+    ]
+    annotations = [{"id": t, "image_id": t, "category_id": 1 + t % 2} | item for t, item in enumerate(made)]
+    _json(root / "coco.json", {"images": images, "annotations": annotations, "categories": CATEGORIES})
+    _write_label_studio(root / "label_studio.json", video)
+    points = [[24.0, 9.0], [32.0, 9.0], [32.0, 19.0], [24.0, 19.0]]
+    for name in NAMES[:2]:
+        shapes_of = [
+            {"label": "green box", "shape_type": "polygon", "points": points},
+            {"label": "red box", "shape_type": "point", "points": [[8.5, 9.5]], "flags": {"negative": False}},
+            {"label": "red box", "shape_type": "circle", "points": [[9, 10], [12, 10]], "group_id": 1},
+        ]
+        tree = {"imagePath": f"{name}.png", "imageHeight": H, "imageWidth": W, "shapes": shapes_of}
+        _json(root / "labelme" / video / f"{name}.json", tree)
+
+
+def _write_label_studio(path: Path, video: str) -> None:
+    shared = {"original_width": W, "original_height": H, "image_rotation": 0}
+    square = [[60, 37.5], [82.5, 37.5], [82.5, 83.3], [60, 83.3]]
+    drawn = [
+        {"id": "p", "type": "polygonlabels", "value": {"points": square, "polygonlabels": ["green box"]}},
+        {"id": "k", "type": "keypointlabels", "value": {"x": 22, "y": 40, "width": 1, "keypointlabels": ["red box"]}},
+        {"id": "b", "type": "brushlabels", "value": {"rle": brush_bytes(mask(0, 0)), "brushlabels": ["red box"]}},
+    ]
+    keys = [
+        {"frame": 1, "enabled": True, "x": 10, "y": 20, "width": 25, "height": 42, "rotation": 0},
+        {"frame": 3, "enabled": False, "x": 15, "y": 20, "width": 25, "height": 42, "rotation": 5},
+    ]
+    value = {"sequence": keys, "framesCount": 5 * T, "labels": ["red box"]}
+    boxes = [shared | {"id": "v", "type": "videorectangle", "value": value}]
+    image = {"image": f"/data/local-files/?d=frames/{video}/{NAMES[0]}.png"}
+    tasks = [
+        {"id": 1, "data": image, "annotations": [{"result": [shared | item for item in drawn]}]},
+        {"id": 2, "data": {"video": "/data/upload/1/0123abcd-film.mp4"}, "annotations": [{"result": boxes}]},
+    ]
+    _json(path, tasks)
 
 
 def _write_vidln(root: Path) -> None:

@@ -16,13 +16,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    import supervision
 
     from conversion.annotation.steps import StepResult
     from conversion.build import BuildResult, Estimate
     from conversion.export_formats import ExportResult
+    from vng.dataset import Video
 
-__all__ = ["annotate", "convert", "estimate", "export", "synthesize"]
+__all__ = ["annotate", "convert", "detections", "estimate", "export", "synthesize"]
 
 
 def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any) -> BuildResult:
@@ -88,10 +92,11 @@ def export(
 
     Args:
         dataset: a folder, a hub id, or a `VngDataset`.
-        format: a name in `conversion.export_formats.FORMATS`: "official", "davis", "coco" or "point-png".
+        format: a name in `conversion.export_formats.FORMATS`: "official", "davis", "coco", "point-png", "own",
+            "cvat" or "coco-images".
         out: folder to write.
         split: export only the rows of this split.
-        with_frames: with "coco", write the frames too, as JPEGs.
+        with_frames: with "coco", "own", "cvat" and "coco-images", write the frames too, as JPEGs.
         progress: whether to show a progress bar.
 
     Raises:
@@ -101,6 +106,20 @@ def export(
     from conversion.export_formats import export_dataset
 
     return export_dataset(dataset, format, out, split=split, with_frames=with_frames, progress=progress)
+
+
+def detections(video: Video) -> Iterator[tuple[str, supervision.Detections]]:
+    """The objects of each annotated frame of a video, for the package `supervision`.
+
+    Yields:
+        name of the frame, and its detections, see `conversion.formats.supervision_detections`.
+
+    Raises:
+        UsageError: the package is not installed (`pip install 'vng[import]'`).
+    """
+    from conversion.formats.supervision_detections import detections as of_video
+
+    return of_video(video)
 
 
 def synthesize(

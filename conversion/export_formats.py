@@ -27,8 +27,10 @@ FORMATS = {
     "coco": "conversion.formats.youtube_vis:write_youtube_vis",
     "point-png": "conversion.formats.point_pngs:write_point_pngs",
     "own": "conversion.formats.own_clips:write_own_clips",
+    "cvat": "conversion.formats.cvat_export:write_cvat",
+    "coco-images": "conversion.formats.coco_images:write_coco_images",
 }
-WITH_FRAMES = ("coco", "own")  # formats that write frames on demand
+WITH_FRAMES = ("coco", "own", "cvat", "coco-images")  # formats that write frames on demand
 UNFINISHED = ".unfinished"  # a file that exists while an export is being written
 _JPEG = b"\xff\xd8"
 
@@ -75,7 +77,9 @@ def export_dataset(
 
     module, _, function = FORMATS[one_of(format, FORMATS, "export format")].partition(":")
     if with_frames and format not in WITH_FRAMES:
-        raise UsageError("--with-frames requires --format coco or own; davis always writes frames, the others never")
+        raise UsageError(
+            f"--with-frames requires --format {', '.join(WITH_FRAMES)}; davis always writes frames, the others never"
+        )
     source = dataset if isinstance(dataset, VngDataset) else VngDataset(dataset, split)
     videos = tqdm(source, total=len(source), desc="export", unit="video", disable=not progress)
     more: dict[str, Any] = {"with_frames": True} if with_frames else {}

@@ -239,6 +239,29 @@ def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
     )
 
 
+def _tool(name: str, title: str, example: str, help: str, module: str, metavar: str = "FILE") -> Kind:
+    """A kind of annotations that people made with a tool; its reader makes own clips of them."""
+    where = "each video's frames beside its files" if metavar == "DIR" else "the folder of --annotations"
+    return Kind(
+        name=name,
+        summary=f"points, boxes and masks that people made elsewhere: {help}",
+        example=f"vng convert {name} --annotations {example} --frames frames --propagator --out data/mine",
+        home="conversion.formats.own_clips:imported_conversion",
+        options=(
+            Option(name="annotations", type=path, required=True, metavar=metavar, help=help),
+            Option(name="frames", type=path, help=f"folder that the videos lie in [{where}]"),
+            *_agreement(0.0),
+        ),
+        segments=True,
+        fixed={
+            "kind": name,
+            "title": title,
+            "reader": f"conversion.formats.{module}:read_{module}",
+            "needs_sizes": module == "cvat",
+        },
+    )
+
+
 _ALL = (
     Kind(
         name="point-vos",
@@ -302,6 +325,14 @@ _ALL = (
             *_agreement(0.0),  # of a few clicks, none
         ),
         segments=True,
+    ),
+    _tool(
+        "cvat", "CVAT", "annotations.xml", "CVAT's XML 1.1, for video or for images, or the ZIP that it is in", "cvat"
+    ),
+    _tool("label-studio", "Label Studio", "export.json", "Label Studio's JSON export", "label_studio"),
+    _tool("coco", "COCO", "instances.json", "COCO instances on images, a folder of images a video", "coco_images"),
+    _tool(
+        "labelme", "labelme", "frames", "folder of labelme's files, VIDEO/FRAME.json or FRAME.json", "labelme", "DIR"
     ),
     Kind(
         name="vidln",

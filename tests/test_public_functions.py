@@ -67,7 +67,7 @@ def test_unknown_options_are_refused(dataset: Path, tmp_path: Path) -> None:
         conversion.convert("davis", tmp_path / "x", root=tmp_path, frame=3)
     with pytest.raises(UsageError, match="convert davis: root is required"):
         conversion.convert("davis", tmp_path / "x")
-    with pytest.raises(UsageError, match="choose one of: coco-png, davis"):
+    with pytest.raises(UsageError, match="choose one of: coco, coco-png, cvat, davis"):
         conversion.convert("nothing", tmp_path / "x")
     with pytest.raises(UsageError, match="evaluate vos: protocol: 'x'; choose one of"):
         vng.evaluate("vos", dataset, tmp_path, protocol="x")
@@ -87,5 +87,5 @@ def test_a_dry_estimate_writes_nothing(world: Path, tmp_path: Path) -> None:
 def test_an_export_and_back(dataset: Path, tmp_path: Path) -> None:
     result = conversion.export(vng.VngDataset(dataset), "official", tmp_path / "trio", progress=False)
     assert [path.name for path in result.files] == ["meta_expressions.json", "extra_masks.json", "orig_masks.json"]
-    with pytest.raises(UsageError, match="choose one of: coco, davis, official, own, point-png"):
+    with pytest.raises(UsageError, match="choose one of: coco, coco-images, cvat, davis, official, own, point-png"):
         conversion.export(dataset, "zip", tmp_path / "zip")

@@ -1,16 +1,21 @@
-"""Own clips -> a VNG dataset, and back: what a person wrote about some videos (the format: `vng.own_clips`)."""
+"""Own clips -> a VNG dataset, and back: what a person wrote about some videos (the format: `vng.own_clips`).
+
+Annotation tools have other formats. A reader of one makes own clips of it, and all that follows is the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from conversion.build import NARRATIVES, Conversion
 from conversion.export_formats import ExportResult, export_folder, write_frames
-from conversion.formats.jsonio import write_json_lines
+from conversion.formats.jsonio import OnProblem, write_json_lines
 from conversion.narrated import pseudo_masks
 from conversion.options import BuildOptions, Engines
 from conversion.pseudo_masks import PointedObject
@@ -21,6 +26,7 @@ from vng.errors import DataError, DataErrors, Problem
 from vng.frames import Frames, existing, find_frames, inside, open_frames
 from vng.masks import area
 from vng.own_clips import (
+    WHOLE,
     ClipMask,
     ClipObject,
     ClipPoint,
@@ -29,29 +35,56 @@ from vng.own_clips import (
     clip_json,
     clip_of_json,
     locate,
-    read_own_clips,
 )
 
 DATASET, SPLIT = "own-clips", "train"
 CLIPS, FRAMES = "clips.jsonl", "frames"
 ANNOTATE = "put a point on it"
+OWN_READER = "vng.own_clips:read_own_clips"
+ClipReader = Callable[..., Iterator[OwnClip]]  # of a path, a receiver of problems, and `size_of` where it needs sizes
 
 
-def own_conversion(options: BuildOptions, engines: Engines, *, clips: Path, frames: Path | None = None) -> Conversion:
+def own_conversion(
+    options: BuildOptions,
+    engines: Engines,
+    *,
+    clips: Path,
+    frames: Path | None = None,
+    kind: str = "own",
+    title: str = "Own clips",
+    reader: str = OWN_READER,
+    needs_sizes: bool = False,
+) -> Conversion:
     """A file of own clips -> a VNG dataset: masks that are given, pseudo-masks from points and boxes.
 
     Args:
         options, engines: settings of the conversion; its segmenter and propagator.
-        clips: the file.
+        clips: the file, or the folder of files.
         frames: the folder that its videos lie in; None: the file's folder.
+        kind, title: names of the conversion.
+        reader: "module:function" that reads clips from the file, see `ClipReader`.
+        needs_sizes: whether the reader takes `size_of`, a function: name of a video -> height and width, None without one.
     """
-    root = clips.parent if frames is None else frames
+    root = (clips if clips.is_dir() else clips.parent) if frames is None else frames
+
+    def size_of(video: str) -> tuple[int, int] | None:
+        try:
+            return open_clip(OwnClip(video=video), root).size
+        except DataError:  # which the conversion of the clip will tell
+            return None
 
     def read(spool: SpoolWriter) -> None:
+        module, _, name = reader.partition(":")
+        read_clips: ClipReader = getattr(import_module(module), name)
         wanted = Wanted(options)
-        for clip in read_own_clips(clips, spool.problem):
-            if wanted.video(clip.video_id) and wanted.listed_video(clip.video_id):
-                spool.add(NARRATIVES, clip.video_id, Item(clip.video_id, clip.record, clip_json(clip)))
+        for clip in read_clips(clips, spool.problem, **({"size_of": size_of} if needs_sizes else {})):
+            if not wanted.video(clip.video_id) or not wanted.listed_video(clip.video_id):
+                continue
+            if (body := _checked(clip, spool.problem)) is None:
+                continue
+            if not spool.add(NARRATIVES, clip.video_id, Item(clip.video_id, clip.record, body)):
+                reason = f"there is a video of this name already: {clip.video_id!r}"
+                spool.problem(Problem(str(clip.file), record=clip.record, reason=reason, cure="rename one of the two"))
         wanted.report_missing(spool, {NARRATIVES: clips})
 
     def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
@@ -59,14 +92,33 @@ def own_conversion(options: BuildOptions, engines: Engines, *, clips: Path, fram
         return own_video(clip_of_json(item.body, clips, item.place), root, options, engines, problems)
 
     return Conversion(
-        kind="own",
-        title="Own clips",
+        kind=kind,
+        title=title,
         inputs={"clips": clips},
         options=options,
         read=read,
         make=make,
         engines=engines,
     )
+
+
+def imported_conversion(
+    options: BuildOptions, engines: Engines, *, annotations: Path, frames: Path | None = None, **fixed: Any
+) -> Conversion:
+    """What an annotation tool wrote -> a VNG dataset; arguments as of `own_conversion`, `annotations` for `clips`."""
+    return own_conversion(options, engines, clips=annotations, frames=frames, **fixed)
+
+
+def _checked(clip: OwnClip, on_problem: OnProblem) -> dict[str, Any] | None:
+    """The JSON value of a clip; None, and its mistakes, where it cannot be read again."""
+    body = clip_json(clip)
+    try:
+        clip_of_json(body, clip.file, clip.record)
+    except DataErrors as errors:
+        for problem in errors.problems:
+            on_problem(problem)
+        return None
+    return body
 
 
 def own_video(
@@ -127,7 +179,7 @@ def open_clip(clip: OwnClip, root: Path) -> Frames:
     Raises:
         DataError: there is no such video, with the record of the clip.
     """
-    path = existing(root, clip.video)
+    path = root if clip.video == WHOLE else existing(root, clip.video)
     try:
         return open_frames(path if path.exists() else find_frames(root, clip.video))
     except DataError as error:

@@ -177,6 +177,9 @@ def _spool_file(spool: SpoolWriter, file: Path, wanted: Wanted) -> None:
                 entries.append((place, value, VisVideo.of(value, file, place)))
         except DataError as error:
             spool.problem(error.problem)
+    if not entries and next(iterate_json_sections(file, ("images",)), None):
+        reason = "this file is COCO on images: it lists images, and no videos"
+        raise DataError(file, field="videos", reason=reason, cure="use `vng convert coco --annotations FILE`")
     uses = Counter(key for key, _ in {(entry.key, entry.name) for _, _, entry in entries})
     for place, value, entry in entries:
         use = wanted.video(entry.name) and wanted.listed_video(entry.name)

@@ -67,3 +67,27 @@ def test_what_does_not_fit(tmp_path: Path, objects: dict[str, Any], words: str) 
 def test_a_point_given_twice_is_a_note(tmp_path: Path) -> None:
     (a,), (note,) = locate(clip(tmp_path, a=[[0, 1, 1], [0, 1.2, 1]]), FRAMES)
     assert len(a.points) == 1 and note.kind == "note" and "there twice" in note.reason
+
+
+def test_percent_of_the_frame_and_its_outer_edges(tmp_path: Path) -> None:
+    value = {"video": "v", "unit": "percent", "size": [H, W], "frames": T + 1}
+    value["objects"] = {
+        "a": {"points": [[0, 0, 100], [1, 50, 25]], "boxes": [[0, 10, 10, 40, 45], [1, 10, 10, 11, 100]]}
+    }
+    (a,), _ = locate(clip_of_json(value, tmp_path / "clips.jsonl", ""), FRAMES)
+    assert a.points.xy.tolist() == [[0, H - 1], [14.5, 4.5]]
+    assert a.boxes[0].tolist() == [3, 2, 11, 8]
+    np.testing.assert_allclose(a.boxes[1], [2.525, 2, 2.775, H - 1], atol=1e-5)  # a side of less than a pixel
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": [W, H]}, f"size: annotated in {H}x{W} pixels, the frames have {W}x{H}; give the frames that"),
+        ({"frames": T + 2}, f"frames: annotated in {T + 2} frames, the video has {T}: frame numbers would mean others"),
+    ],
+)
+def test_another_video(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataErrors) as error:
+        locate(clip_of_json({"video": "v"} | change, tmp_path / "clips.jsonl", "line 1"), FRAMES)
+    assert words in str(error.value)

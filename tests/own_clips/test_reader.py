@@ -54,6 +54,8 @@ def test_there_and_back(tmp_path: Path) -> None:
             "narrative": ["One [dog](d).", {"actor": "cat", "text": "I see [it](d)."}],
         },
         {"video": "alone.mp4"},
+        {"video": ".", "id": "here", "unit": "percent", "size": [4, 5], "frames": 7},
+        {"video": "u", "objects": {"x": {"masks": [[3, {"size": [4, 5], "counts": "d0"}], ["00004", "m.png"]]}}},
         {"video": "w", "objects": {"x": {"masks": {"3": {"size": [4, 5], "counts": "d0"}, "00004": "m.png"}}}},
     ]
     read = list(read_own_clips(write(tmp_path / "a.jsonl", *clips)))
@@ -63,18 +65,25 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert [item.is_prompted for item in read[1].objects] == [False]  # a noun without points waits for them
     assert next(read_own_clips(write(tmp_path / "b.json", clips[0]))).objects == read[0].objects
     (tmp_path / "c.json").write_text(json.dumps(clips))
-    assert len(list(read_own_clips(tmp_path / "c.json"))) == 4
+    assert len(list(read_own_clips(tmp_path / "c.json"))) == 6
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"unit": "inch"}, "unit: expected one of pixels, percent, got 'inch'; correct it"),
+        ({"size": [4]}, "size: expected [height, width] in pixels, got [4]; correct it"),
+        ({"frames": 0}, "frames: expected a number of frames from 1, got 0; correct it"),
+        ({"video": "."}, 'id: this key is missing; give the video an "id"'),
         ({"video": ""}, "line 1: video: this key is missing; write the path of the video"),
         ({"video": 7}, "line 1: video: expected a text, got 7"),
         ({"video": "../x.mp4"}, "video: this name leads out of its folder; write it relative"),
         ({"video": "/etc/x"}, "video: this name leads out of its folder"),
         ({"id": "a/../../b"}, "id: this name leads out of its folder"),
-        ({"naratif": 1}, "naratif: unknown key; a clip has video, id, split, narrative, objects; leave it out"),
+        (
+            {"naratif": 1},
+            "naratif: unknown key; a clip has video, id, split, narrative, objects, unit, size, frames; leave it out",
+        ),
         ({"narrative": "A [man](a"}, None),
         ({"narrative": "A [man"}, "narrative: a '[' is never closed"),
         ({"narrative": {"text": 5}}, "text: expected a text, got 5"),

@@ -14,14 +14,19 @@ NAME, SUMMARY = "export", "write a VNG dataset in another format"
 OPTIONS = (
     Option(
         name="format",
-        choices=("official", "davis", "coco", "point-png", "own"),
+        choices=("official", "davis", "coco", "point-png", "own", "cvat", "coco-images"),
         default="official",
         help=(
             "official: the VNG JSON trio; davis: frames, palette PNGs, image sets; coco: JSON in YouTube-VIS layout; "
-            "point-png: verified points as Point-VOS PNGs; own: clips.jsonl, as `vng convert own` reads it [official]"
+            "point-png: verified points as Point-VOS PNGs; own: clips.jsonl, as `vng convert own` reads it; "
+            "cvat: XML 1.1 for video, one file a video; coco-images: COCO instances, each frame an image [official]"
         ),
     ),
-    Option(name="with_frames", flag=True, help="with --format coco or own: also write the frames, as JPEGs"),
+    Option(
+        name="with_frames",
+        flag=True,
+        help="with --format coco, own, cvat or coco-images: also write the frames, as JPEGs",
+    ),
     SPLIT,
     Option(name="out", type=path, required=True, help="folder to write"),
 )

@@ -7,7 +7,8 @@ Everything but `video` may be left out. An object has any of: `name`; `points`, 
 `boxes`, [frame, x0, y0, x1, y1]; `mask`, a PNG; `masks`, {frame: PNG or RLE}; `absent`, frames in which it is not there.
 A list in place of an object is its points. A frame is a 0-based index or a name. A pixel's centre has whole numbers, x to
 the right and y down. Labels: positive (the default), negative, ambiguous. `id` names the video in datasets [its file name],
-`split` its split. `narrative` may be a list, each item a text or {"actor": name, "text": text}.
+`split` its split. `narrative` may be a list, each item a text or {"actor": name, "text": text}. `unit` of points and boxes
+may be "percent"; `size` and `frames` are those that were annotated, and checked. `masks` may be a list of [frame, mask].
 
 One video's points may also stand in a .json file without `video` (`points.json` of `vng propagate`), or in a CSV file:
 
@@ -17,20 +18,37 @@ One video's points may also stand in a .json file without `video` (`points.json`
 docs/own-clips.md explains the format by examples. All mistakes of a file are told at once.
 """
 
-from vng.own_clips.locate import LocatedObject, locate
+from vng.own_clips.locate import LocatedObject, corners_of_edges, locate
 from vng.own_clips.reader import clip_of_json, read_clip, read_own_clips
-from vng.own_clips.records import ClipBox, ClipMask, ClipObject, ClipPoint, FrameText, OwnClip, clip_json
+from vng.own_clips.records import (
+    PERCENT,
+    PIXELS,
+    WHOLE,
+    ClipBox,
+    ClipMask,
+    ClipObject,
+    ClipPoint,
+    Frame,
+    FrameText,
+    OwnClip,
+    clip_json,
+)
 
 __all__ = [
+    "PERCENT",
+    "PIXELS",
+    "WHOLE",
     "ClipBox",
     "ClipMask",
     "ClipObject",
     "ClipPoint",
+    "Frame",
     "FrameText",
     "LocatedObject",
     "OwnClip",
     "clip_json",
     "clip_of_json",
+    "corners_of_edges",
     "locate",
     "read_clip",
     "read_own_clips",

@@ -13,8 +13,10 @@ from vng.errors import DataError, DataErrors, Problem
 from vng.frames import Frames, as_path, existing
 from vng.label_maps import VOID, check_smoothed, read_label_map
 from vng.masks import RLE, empty, encode
-from vng.own_clips.records import ClipMask, ClipObject, ClipPoint, Frame, FrameText, OwnClip
+from vng.own_clips.records import PERCENT, ClipMask, ClipObject, ClipPoint, Frame, FrameText, OwnClip
 from vng.points import POSITIVE, Points
+
+MOST_OFF = 0.05  # share by which the frames of a video may differ from those that an annotation tool counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,12 @@ def locate(clip: OwnClip, frames: Frames) -> tuple[tuple[LocatedObject, ...], li
 
     Raises:
         DataErrors: all mistakes: frames that are not in the video, points outside it, masks of another size, pixels with
-            two labels or of two objects.
+            two labels or of two objects; a video of another size or length than the one that was annotated.
     """
     source, problems, notes = str(clip.file), list[Problem](), list[Problem]()
+    if problem := _another_video(clip, frames):
+        raise DataErrors([problem])
+    clip = _in_pixels(clip, frames.size)
     points: list[_Located] = []
     located = []
     for item in clip.objects:
@@ -66,11 +71,55 @@ def locate(clip: OwnClip, frames: Frames) -> tuple[tuple[LocatedObject, ...], li
     if problems:
         raise DataErrors(problems)
     own = {item.object_id: [p for p in kept if p.object_id == item.object_id] for item in located}
-    return tuple(replace(item, points=_points(own[item.object_id])) for item in located), notes
+    return tuple(replace(item, points=_points(own[item.object_id], frames.size)) for item in located), notes
 
 
-def _points(points: list[_Located]) -> Points:
-    xy = [(p.point.x, p.point.y) for p in points]
+def _another_video(clip: OwnClip, frames: Frames) -> Problem | None:
+    """Why these cannot be the frames that were annotated, where that can be told."""
+    (height, width), count = frames.size, len(frames)
+    if clip.size not in (None, frames.size):
+        reason = "annotated in {1}x{0} pixels, ".format(*clip.size) + f"the frames have {width}x{height}"
+        return _problem(clip, "", "size", reason, "give the frames that were annotated")
+    if clip.count is not None and abs(clip.count - count) > max(1, MOST_OFF * count):
+        reason = f"annotated in {clip.count} frames, the video has {count}: frame numbers would mean others"
+        return _problem(clip, "", "frames", reason, "set the frame rate of the annotation tool to that of the video")
+    return None
+
+
+def _in_pixels(clip: OwnClip, size: tuple[int, int]) -> OwnClip:
+    """A clip with points and boxes in pixels of its frames; 0% and 100% are the outer edges of the outer pixels."""
+    if clip.unit != PERCENT:
+        return clip
+    height, width = size
+    objects = []
+    for item in clip.objects:
+        points = [replace(p, x=p.x / 100 * width - 0.5, y=p.y / 100 * height - 0.5) for p in item.points]
+        scale = (width / 100, height / 100) * 2
+        boxes = []
+        for box in item.boxes:
+            edges = [side * factor for side, factor in zip(box.corners, scale, strict=True)]
+            boxes.append(replace(box, corners=corners_of_edges(*edges)))
+        objects.append(replace(item, points=tuple(points), boxes=tuple(boxes)))
+    return replace(clip, objects=tuple(objects))
+
+
+def corners_of_edges(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+    """A box of pixel edges (a mask of the first pixel alone has 0, 0, 1, 1) as centres of its corner pixels.
+
+    A side of less than a pixel gives the middle, a little to both sides.
+    """
+    sides = []
+    for low, high in ((left, right), (top, bottom)):
+        middle = (low + high - 1) / 2
+        sides.append((low, high - 1) if high - low > 1.25 else (middle - 0.125, middle + 0.125))
+    (x0, x1), (y0, y1) = sides
+    return x0, y0, x1, y1
+
+
+def _points(points: list[_Located], size: tuple[int, int]) -> Points:
+    # Within half a pixel of the frame, a point lies on its outermost pixel.
+    most = np.array(size[::-1]) - 1
+    xy = [tuple(np.clip((p.point.x, p.point.y), 0, most)) for p in points]
     return Points.of_lists([p.frame for p in points], xy, [p.point.label for p in points])
 
 
@@ -172,7 +221,7 @@ def _fits(source: str, located: _Located, frames: Frames, problems: list[Problem
     for name, value, side in (("x", located.point.x, frames.size[1]), ("y", located.point.y, frames.size[0])):
         if not math.isfinite(value):
             reason, cure = f"{value} is not a finite number", "correct or delete this point"
-        elif not 0 <= round(value) < side:
+        elif not -0.5 <= value <= side - 0.5:  # the frame ends at the edges of its outer pixels
             reason = f"{value:g} is outside the frame of {frames.size[1]}x{frames.size[0]} pixels"
             cure = f"{name} is in pixels of the video, from 0 to {side - 1}"
         else:

@@ -10,9 +10,20 @@ from typing import Any
 
 from vng.errors import DataError, DataErrors, Problem, UsageError, surrogate_problem
 from vng.frames import as_path, name_problem
-from vng.masks import from_json
+from vng.masks import from_json, is_side, is_size
 from vng.narratives import Expression, Narrative, parse_linked
-from vng.own_clips.records import ClipBox, ClipMask, ClipObject, ClipPoint, Frame, FrameText, OwnClip
+from vng.own_clips.records import (
+    PIXELS,
+    UNITS,
+    WHOLE,
+    ClipBox,
+    ClipMask,
+    ClipObject,
+    ClipPoint,
+    Frame,
+    FrameText,
+    OwnClip,
+)
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.text_files import RepeatedKeys, load_json, parse_json, read_text
 
@@ -25,7 +36,7 @@ LABELS = {
     "-1": AMBIGUOUS,
 }
 COLUMNS = ("object", "frame", "x", "y", "label")
-CLIP_KEYS = ("video", "id", "split", "narrative", "objects")
+CLIP_KEYS = ("video", "id", "split", "narrative", "objects", "unit", "size", "frames")
 OBJECT_KEYS = ("name", "points", "boxes", "mask", "masks", "absent")
 SEE = "see docs/own-clips.md"
 
@@ -137,9 +148,11 @@ class _Parser:
         video, video_id, split = (self._text("", value, key) for key in ("video", "id", "split"))
         if needs_video and value.get("video") in (None, ""):
             self.problem("", "video", "this key is missing", "write the path of the video, or of its folder of frames")
-        elif problem := video and name_problem(video):
+        elif video != WHOLE and (problem := video and name_problem(video)):
             self.problem("", "video", problem, "write it relative to the folder of this file, or of --frames")
         video_id = video_id or PurePosixPath(as_path(video)).stem
+        if video == WHOLE and not video_id:
+            self.problem("", "id", "this key is missing", 'give the video an "id"')
         if problem := video_id and name_problem(video_id):
             self.problem("", "id", problem)
         narratives, expressions = self._narratives(value.get("narrative"))
@@ -154,9 +167,22 @@ class _Parser:
             narratives=tuple(narratives),
             expressions=tuple(expressions),
             objects=tuple(_named(item, nouns.get(item.object_id, item.object_id)) for item in objects.values()),
+            **self._measures(value),
             file=self.path,
             record=self.record,
         )
+
+    def _measures(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Unit, size and number of frames of a clip."""
+        unit, size, count = value.get("unit", PIXELS), value.get("size"), value.get("frames")
+        if unit not in UNITS:
+            self.problem("", "unit", f"expected one of {', '.join(UNITS)}, got {_shown(unit)}", "correct it")
+        if size is not None and not (isinstance(size, list) and is_size(size)):
+            self.problem("", "size", f"expected [height, width] in pixels, got {_shown(size)}", "correct it")
+            size = None
+        if count is not None and not is_side(count):
+            self.problem("", "frames", f"expected a number of frames from 1, got {_shown(count)}", "correct it")
+        return {"unit": unit, "size": None if size is None else tuple(size), "count": count}
 
     def _keys(self, place: str, value: Mapping[str, Any], known: Sequence[str], what: str) -> None:
         if isinstance(value, RepeatedKeys):
@@ -293,8 +319,15 @@ class _Parser:
     def _masks(self, place: str, value: Mapping[str, Any]) -> Iterator[ClipMask]:
         if (single := value.get("mask")) is not None:
             yield from self._mask(f"{place}, mask", None, single)
-        for key, item in self._mapping(place, value, "masks").items():
-            yield from self._mask(f"{place}, mask of frame {key[:60]!r}", FrameText(key), item)
+        if isinstance(value.get("masks"), list):
+            for i, pair in enumerate(value["masks"]):
+                if not isinstance(pair, list) or len(pair) != 2:
+                    self.problem(f"{place}, mask {i}", "", f"expected [frame, mask], got {_shown(pair)}")
+                elif (frame := self._frame(f"{place}, mask {i}", pair[0])) is not None:
+                    yield from self._mask(f"{place}, mask {i}", frame, pair[1])
+        else:
+            for key, item in self._mapping(place, value, "masks").items():
+                yield from self._mask(f"{place}, mask of frame {key[:60]!r}", FrameText(key), item)
         for i, item in enumerate(self._list(place, value, "absent")):
             if (frame := self._frame(f"{place}, absent {i}", item)) is not None:
                 yield ClipMask(frame=frame, mask=None, place=f"{place}, absent {i}")

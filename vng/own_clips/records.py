@@ -19,6 +19,9 @@ class FrameText(str):
 
 
 Frame = int | str  # an index, a name, or a FrameText
+PIXELS, PERCENT = "pixels", "percent"
+UNITS = (PIXELS, PERCENT)  # of points and boxes; percent of the frame's sides, from edge to edge
+WHOLE = "."  # a video that is the folder itself, in which others would lie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,9 @@ class OwnClip:
     narratives: tuple[Narrative, ...] = ()
     expressions: tuple[Expression, ...] = ()
     objects: tuple[ClipObject, ...] = ()
+    unit: str = PIXELS
+    size: tuple[int, int] | None = None  # height and width that it was annotated in; None: unknown
+    count: int | None = None  # frames that the annotation tool counted; None: unknown
     file: Path = Path()
     record: str = ""  # its place in the file
 
@@ -87,6 +93,12 @@ def clip_json(clip: OwnClip) -> dict[str, Any]:
         value["id"] = clip.video_id
     if clip.split:
         value["split"] = clip.split
+    if clip.unit != PIXELS:
+        value["unit"] = clip.unit
+    if clip.size is not None:
+        value["size"] = list(clip.size)
+    if clip.count is not None:
+        value["frames"] = clip.count
     texts = []
     for index, narrative in enumerate(clip.narratives):
         nouns = [(e.start, e.end, e.object_id) for e in clip.expressions if e.narrative == index]
@@ -111,9 +123,9 @@ def _object_json(item: ClipObject, usual_name: str) -> dict[str, Any]:
     if given and given[0].frame is None:
         value["mask"] = given.pop(0).mask
     if given:
-        value["masks"] = {
-            str(mask.frame): mask.mask.as_dict() if isinstance(mask.mask, RLE) else mask.mask for mask in given
-        }
+        pairs = [(mask.frame, mask.mask.as_dict() if isinstance(mask.mask, RLE) else mask.mask) for mask in given]
+        by_index = any(isinstance(frame, int) for frame, _ in pairs)  # as a key, it could be the name of another frame
+        value["masks"] = [list(pair) for pair in pairs] if by_index else dict(pairs)
     if absent := [mask.frame for mask in item.masks if mask.mask is None]:
         value["absent"] = absent
     return value

@@ -61,7 +61,7 @@ def test_own_clips_come_out_as_they_went_in(project: Project, tmp_path: Path) ->
         "narrative": [{"actor": "Ball", "text": "A [ball](a) rolls past the other [ball](b)."}],
         "objects": {
             "a": {"points": [[0, 18.0, 24.0, "positive"], [1, 3.0, 3.0, "ambiguous"]], "absent": [4]},
-            "b": {"boxes": [[2, 3.0, 4.0, 20.0, 30.0]], "masks": {"3": encode(square(3)).as_dict()}},
+            "b": {"boxes": [[2, 3.0, 4.0, 20.0, 30.0]], "masks": [[3, encode(square(3)).as_dict()]]},
         },
     }
     (tmp_path / "clips.jsonl").write_text(
