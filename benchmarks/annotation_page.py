@@ -6,6 +6,9 @@
 of each answer on loopback, and the time from the key press to the next picture.
 `clicks`: 40 clicks on a frame of 480 rows that is encoded already: the time from the click to the new mask.
 `kills`: a server with four annotators is killed (SIGKILL) at 30 random moments.
+`davis`: with the folder of DAVIS clips in --davis, a scripted person clicks on the first object of each clip: the first click
+at the middle of its first mask, each other one at the deepest error of the worst frame, where the mask is carried through
+the clip after each click; J of the masklet after 1, 3, 5 and 10 clicks, over all frames.
 `memory`: 100,000 candidates; the server's peak while objects are given out and answered.
 """
 
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -34,9 +37,14 @@ import numpy as np
 
 from conversion.annotation.candidates import COUNTS, Candidate
 from conversion.annotation.proposals import SHOWN_ORDER, ProposalFolder, ProposedObject, ProposedVideo
-from vng.masks import encode
+from vng.evaluation.interactive import first_clicks, next_click
+from vng.evaluation.metrics import jaccard
+from vng.label_maps import read_label_map
+from vng.masks import RLE, decode, encode
+from vng.points import Click
 
 HEIGHT, WIDTH, FRAMES, VERDICTS, CLICKS, KILLS = 480, 854, 10, 500, 40, 30
+NOTED = (1, 3, 5, 10)  # numbers of clicks
 ANSWERS = ("yes", "no", "unsure")
 # Runs in the page before its own scripts: the time from a key press to the next picture.
 WATCH = """
@@ -252,6 +260,76 @@ def memory(folder: Path) -> dict[str, float]:
     return {"candidates": 500 * 20 * FRAMES, "peak_mib": peak}
 
 
+def davis(folder: Path, clips: Sequence[Path]) -> dict[str, float]:
+    """J of masklets after some clicks that a scripted person makes on the page."""
+    frames = folder / "frames"
+    frames.mkdir()
+    for clip in clips:
+        (frames / clip.name).symlink_to(clip.resolve())
+    server, figures = Server("--videos", frames), dict[str, float]()
+    for clip in clips:
+        files = sorted((clip.parents[2] / "Annotations" / "480p" / clip.name).glob("*.png"))
+        truth = np.stack([read_label_map(file) == 1 for file in files])
+        with page(server.address) as view:
+            view.wait_for_selector("#work:not([hidden])")
+            view.select_option("#clips", label=clip.name)
+            view.wait_for_selector(f'#place:has-text("of {len(truth)} ")')
+            for count, j in _click_through(view, truth, frames / "annotation.sqlite", clip.name):
+                figures[f"{clip.name}_j_{count}"] = j
+        print(
+            clip.name, {key: round(value, 3) for key, value in figures.items() if key.startswith(clip.name)}, flush=True
+        )
+    server.stop()
+    for count in NOTED:
+        figures[f"mean_j_{count}"] = float(np.mean([figures[f"{clip.name}_j_{count}"] for clip in clips]))
+    return figures
+
+
+def _click_through(view: Any, truth: np.ndarray, database: Path, name: str) -> Iterator[tuple[int, float]]:
+    """(number of clicks, J of the masklet) after each noted number of clicks."""
+    view.keyboard.press("o")
+    view.wait_for_selector("#objects li[aria-current=true]")
+    frame, click = next((t, c) for t, mask in enumerate(truth) if mask.any() for c in first_clicks(mask[None]))
+    made: dict[int, list[Click]] = {}
+    for count in range(1, NOTED[-1] + 1):
+        view.locator("#frames").fill(str(frame))
+        view.wait_for_selector(f'#place:text-matches("^{frame + 1} of")')
+        box = view.locator("#over").bounding_box()
+        x, y = (click.x + 0.5) / truth.shape[2], (click.y + 0.5) / truth.shape[1]
+        on = bool(truth[frame, int(click.y), int(click.x)])
+        place = (box["x"] + x * box["width"], box["y"] + y * box["height"])
+        view.mouse.click(*place, button="left" if on else "right")
+        view.wait_for_selector(f'#objects li[aria-current=true] small:text-matches("{_counts(made, truth, on)}")')
+        made.setdefault(frame, []).append(click)
+        view.wait_for_timeout(300)
+        view.click("#go")
+        view.wait_for_selector("#job[data-state=running]")
+        view.wait_for_selector("#job[data-state=finished]", timeout=300_000)
+        masks = _masklet(database, name, truth.shape[1:])
+        js = jaccard(truth, masks)
+        if count in NOTED:
+            yield count, float(js.mean())
+        # The worst frame in which a place for a click is left.
+        for t in np.argsort(js):
+            following = next_click(masks[t : t + 1], truth[t : t + 1], 0, made.get(int(t), []))
+            if following is not None:
+                frame, click = int(t), following
+                break
+
+
+def _counts(made: dict[int, list[Click]], truth: np.ndarray, on: bool) -> str:
+    """What the page says of the points of the object after one more."""
+    labels = [bool(truth[t, int(c.y), int(c.x)]) for t, clicks in made.items() for c in clicks] + [on]
+    return f"^{sum(labels)} on, {len(labels) - sum(labels)} off"
+
+
+def _masklet(database: Path, name: str, size: tuple[int, int]) -> np.ndarray:
+    with sqlite3.connect(database) as connection:
+        sql = "SELECT mask FROM masklets JOIN objects USING (object) JOIN clips USING (clip) WHERE video_id = ? ORDER BY frame"
+        rows = connection.execute(sql, (name,)).fetchall()
+    return np.stack([decode(RLE(size, counts)) for (counts,) in rows])
+
+
 PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
     "verdicts": verdicts,
     "clicks": clicks,
@@ -263,15 +341,16 @@ PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
 def main() -> None:
     """Measure the parts that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "davis"], default=list(PARTS))
+    parser.add_argument("--davis", type=Path, nargs="+", default=[], help="folders of frames, .../JPEGImages/480p/CLIP")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     figures: dict[str, float] = {}
     for name in arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
-            own = PARTS[name](Path(folder))
+            own = davis(Path(folder), arguments.davis) if name == "davis" else PARTS[name](Path(folder))
         figures |= {f"{name}.{key}": value for key, value in own.items()}
-        print(name, ", ".join(f"{key} {value:,.1f}" for key, value in own.items()), flush=True)
+        print(name, ", ".join(f"{key} {value:,.3g}" for key, value in own.items()), flush=True)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -39,7 +39,7 @@ def test_three_commands_from_a_clip_to_a_grounded_narrative(
     cv2.imwrite("clips/masks/b/000000.png", second * np.uint8(255))
     (line,) = blocks("json")
     (tmp_path / "clips" / "clips.jsonl").write_text(line)
-    convert, train, predict = blocks("bash")[0].strip().splitlines()
+    convert, train, predict = blocks("bash")[1].strip().splitlines()
     for command in (convert + " --quiet", f"{train} {shlex.join(QUICK)}", predict + " --quiet"):
         ended = cli(*shlex.split(command)[1:])
         assert ended.status == 0, ended.err

@@ -14,7 +14,7 @@ function layout() {
   $('#main').append(
     element('div', { className: 'row', style: 'margin-bottom:.7rem' },
       element('label', {}, 'Clip ', element('select', { id: 'clips' })),
-      key('Before', 'PgUp', () => otherClip(-1), 'clip-before'), key('Next', 'PgDn', () => otherClip(1), 'clip-after'),
+      key('Previous', 'PgUp', () => otherClip(-1), 'clip-before'), key('Next', 'PgDn', () => otherClip(1), 'clip-after'),
       element('span', { className: 'soft grow', id: 'held' })),
     element('div', { className: 'click', id: 'work', hidden: true },
       element('section', {},

@@ -39,7 +39,13 @@ function draw(canvas, clip, object, paint, at) {
   context.globalAlpha = 1;
   for (const t of object.absent) bar(t, 0, ROWS * 2, '#888');
   for (const t of object.given) bar(t, 0, 8, '#39f', 4);
-  for (const [, t, , , label] of object.points) bar(t, label === 1 ? ROWS : 0, ROWS, { 1: '#16c172', 0: '#ff4d3d', '-1': '#ffc83d' }[label], 5);
+  for (const [, t, , , label] of object.points) {
+    const left = (t + 0.5) * step - 4;
+    context.fillStyle = '#000';
+    context.fillRect(left - 2, label === 1 ? ROWS : 0, 12, ROWS);
+    context.fillStyle = { 1: '#16c172', 0: '#ff4d3d', '-1': '#ffc83d' }[label];
+    context.fillRect(left, (label === 1 ? ROWS : 0) + 2, 8, ROWS - 4);
+  }
   context.strokeStyle = getComputedStyle(canvas).color;
   context.lineWidth = 3;
   context.strokeRect(at * step + 1, 1, Math.max(4, step) - 2, ROWS * 2 - 2);
