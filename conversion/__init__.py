@@ -55,10 +55,10 @@ def convert(kind: str, out: str | Path, *, progress: bool = True, **options: Any
 
 
 def annotate(step: str, *, progress: bool = True, **options: Any) -> StepResult:
-    """Propose candidate points for people to verify, or answer them with a simulated annotator.
+    """Points made by people: propose candidates, serve the page, export what was made, or simulate an annotator.
 
     Args:
-        step: "propose" or "simulate".
+        step: "propose", "serve" (until it is interrupted), "export" or "simulate".
         progress: whether to show a progress bar.
         options: the options of `vng annotate STEP --help`, with _ for -; paths may be strings.
 

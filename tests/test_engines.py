@@ -42,6 +42,15 @@ class TestSegmenters:
         for probability, mask in zip(probabilities, masks, strict=True):
             assert iou(probability > 0.5, mask) > 0.9
 
+    def test_an_encoded_image_gives_the_same_masks(self, name: str) -> None:
+        image, _ = two_discs()
+        segmenter = segmenters.load(name)
+        first, other = segmenter.encoded(image), segmenter.encoded(image[:, ::-1].copy())
+        for x, y in ((25, 30), (64, 28), (25, 30)):
+            prompts = [PointPrompts(np.array([[x, y]]), NO_POINTS)]
+            other(prompts)  # another image between two calls
+            assert np.array_equal(first(prompts), segmenter(image, prompts))
+
     def test_few_or_no_points(self, name: str) -> None:
         image, masks = two_discs()
         segmenter = segmenters.load(name)

@@ -210,6 +210,18 @@ class TestAnswers:
         engine(image, many_prompts(rng))
         assert len(calls) == 1
 
+    def test_encoded_images_are_not_mixed_up(
+        self, checkpoint: Path, image: np.ndarray, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine, prompts = segmenter(checkpoint), many_prompts(rng)
+        expected, mirrored = engine(image, prompts), engine(image[:, ::-1].copy(), prompts)
+        first, second = engine.encoded(image), engine.encoded(image[:, ::-1].copy())
+        calls = []
+        monkeypatch.setattr(engine, "_encode", lambda *a, own=engine._encode: calls.append(1) or own(*a))
+        for _ in range(2):
+            assert np.array_equal(first(prompts), expected) and np.array_equal(second(prompts), mirrored)
+        assert len(calls) == 2  # one an image, for all calls
+
     def test_half_precision_stays_near(self, checkpoint: Path, image: np.ndarray, rng: np.random.Generator) -> None:
         prompts = many_prompts(rng)
         full, half = (segmenter(checkpoint, half=flag, choice="single")(image, prompts) for flag in (False, True))
