@@ -23,6 +23,7 @@ from conversion.annotation.candidates import (
     CandidateSettings,
     candidates_of,
 )
+from conversion.both_ways import both_ways
 from conversion.options import Engines
 from conversion.pseudo_masks import PointedObject, mask_prompts, segment_points
 from vng.dataset import read_expressions, read_narratives
@@ -68,8 +69,9 @@ def propose(
 ) -> tuple[ProposedObject, ...]:
     """The candidates of all objects of a video; objects that the segmenter does not find are left out.
 
-    The video is propagated once for all objects. Of the probability maps, only those of the annotated frames are looked
-    at, one frame at a time. An object's candidates depend on the seed and its id, not on other objects.
+    Every object is carried forwards and backwards from the frame where it begins, all objects together: in one pass, or
+    in two where they begin in different frames. Of the probability maps, only those of the annotated frames are looked
+    at, one frame at a time. An object's candidates are drawn with the seed and its id, whatever the other objects.
 
     Raises:
         DataError: there is no propagator, or a point outside its frame.
@@ -83,11 +85,11 @@ def propose(
         return ()
     chosen = set(evenly_spaced(range(len(frames)), settings.frames))
     drawn: dict[int, list[Candidate]] = {k: [] for k in found}
-    for t, probabilities in engines.propagator(frames, mask_prompts([rles[k] for k in found])):
-        if t in chosen:
-            for k, probability in zip(found, probabilities, strict=True):
-                seed = [settings.seed, zlib.crc32(objects[k].object_id.encode()), t]
-                drawn[k] += candidates_of(probability, t, settings, np.random.default_rng(seed))
+    prompts = mask_prompts([rles[k] for k in found])
+    for t, maps in both_ways(engines.propagator, frames, prompts, [starts[k] for k in found], chosen):
+        for row, probability in maps.items():
+            seed = [settings.seed, zlib.crc32(objects[found[row]].object_id.encode()), t]
+            drawn[found[row]] += candidates_of(probability, t, settings, np.random.default_rng(seed))
     proposed = []
     for k in found:
         rough = rles[k][starts[k]]
