@@ -182,10 +182,12 @@ class BenchmarkTotals:
 
     def as_json(self) -> dict[str, float]:
         """The counts, and the means over objects and over object-frames, as plain values."""
-        counts = {name: getattr(self, name) for name in ("object_frames", *LABELS, "lacking")}
-        means = {f"{name}_an_object": _mean(counts[name], self.objects) for name in ("object_frames", *LABELS)}
-        means |= {f"{name}_an_object_frame": _mean(counts[name], self.object_frames) for name in LABELS}
-        return counts | means | {f"dropped, {name}": self.outcomes[name] for name in DROPPED}
+        points = {f"{name}_points": getattr(self, name) for name in LABELS}
+        counts = {"object_frames": self.object_frames, **points}
+        means = {f"{name}_an_object": _mean(count, self.objects) for name, count in counts.items()}
+        means |= {f"{name}_an_object_frame": _mean(count, self.object_frames) for name, count in points.items()}
+        dropped = {f"dropped_{name.replace(' ', '_')}": self.outcomes[name] for name in DROPPED}
+        return counts | means | {"evaluation_frames_without_mask": self.lacking} | dropped
 
 
 def _mean(total: int, count: int) -> float:

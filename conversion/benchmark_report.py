@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from conversion.benchmark_decisions import LABELS, BenchmarkTotals, ExplainedObject, read_decisions, sentences
 from conversion.benchmark_rules import EARLY_TRACE, NO_REFERENCE, NO_SUPPORT, PAPER, PLACED, PUBLISHED
-from vng.dataset import VngDataset
+from vng.dataset import Video, VideoObject, VngDataset
 from vng.dataset_writer import DECISIONS_FILE
 from vng.errors import DataError
 from vng.frames import evenly_spaced
+from vng.masks import decode
 from vng.pages import embed_image, render_page
-from vng.viewer import grid, object_tile
+from vng.viewer import draw_points, labelled, overlay
 
 REPORT_FILE = "report.html"
 MOST_CARDS, MOST_DROPPED = 40, 200  # objects with pictures, rows of dropped objects
-PICTURE_QUALITY = 75
+REFERENCE_WIDTH, EVALUATION_WIDTH = 660, 220  # pixels; three evaluation frames are as high as the reference frame
+QUALITY = 75  # of the pictures
+POSITIVE_COLOUR = (60, 255, 90)  # of positives (`draw_points`) and of masks: every card has one object
 TABLE_11 = {"videos": "991", "objects": "991", "object_frames": "3.5K", "positive": "7.3K", "negative": "9.9K"}
 TABLE_11 |= {"ambiguous": "91"}
 _OUTCOMES = {
@@ -49,8 +55,8 @@ def write_report(folder: Path) -> dict[str, float]:
         _outcomes_section(totals),
         {
             "title": "Chosen frames",
-            "text": f"{len(cards)} of {totals.objects:,} objects. First the reference frame with its points: positives in "
-            "the object's colour, negatives red, ambiguous white. Then the evaluation frames with their true masks.",
+            "text": f"{len(cards)} of {totals.objects:,} objects. On the left the reference frame with its points: positives "
+            "green, negatives red, ambiguous white. On the right the evaluation frames with their true masks.",
             "cards": cards,
         },
         {
@@ -135,11 +141,26 @@ def _card(dataset: VngDataset, places: Mapping[str, int], item: ExplainedObject)
     }
     try:
         video = dataset[places[item.video_id]]
-        index = [own.object_id for own in video.objects].index(item.object_id)
-        tiles = [
-            object_tile(video, video.frame_names.index(frame), [index], label=f"{what} {frame}")
-            for what, frame in [("reference", str(item.reference)), *(("evaluation", t) for t in item.evaluation)]
-        ]
+        return card | {"image": embed_image(_picture(video, item), QUALITY, webp=True)}
     except DataError as error:
         return card | {"note": f"{card['note']} No pictures: {error.problem.reason}."}
-    return card | {"image": embed_image(grid(tiles, 2), PICTURE_QUALITY)}
+
+
+def _picture(video: Video, item: ExplainedObject) -> np.ndarray:
+    """The reference frame with its points, and beside it the evaluation frames with their true masks."""
+    own = video.object_by_id[item.object_id]
+    left = _tile(video, own, str(item.reference), "reference", REFERENCE_WIDTH)
+    right = [_tile(video, own, name, "evaluation", EVALUATION_WIDTH) for name in item.evaluation]
+    if not right:
+        return left
+    column = np.concatenate(right)
+    height = max(len(left), len(column))
+    return np.concatenate([np.pad(part, ((0, height - len(part)), (0, 0), (0, 0))) for part in (left, column)], 1)
+
+
+def _tile(video: Video, item: VideoObject, name: str, what: str, width: int) -> np.ndarray:
+    t, frames = video.frame_names.index(name), video.opened_frames()
+    rle = item.segmentations[t]
+    image = overlay(frames[t], [None if rle is None else decode(rle)], [POSITIVE_COLOUR], width)
+    points, factor = item.points.in_frame(t), width / frames.size[1]
+    return labelled(draw_points(image, replace(points, xy=(points.xy + 0.5) * factor - 0.5)), f"{what} {name}")
