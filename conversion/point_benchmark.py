@@ -190,37 +190,7 @@ def benchmark_conversion(
     _check_traces(narratives, trace_frames, questions, points)
     if options.link_frames:
         raise UsageError("--link-frames: a benchmark embeds its frames; omit this option")
-    videos = VngDataset(source)
-    index = {name: i for i, name in enumerate(videos.video_ids)}
-    listed_traces = _listed_traces(trace_frames, questions, points)
-
-    def read(spool: SpoolWriter) -> None:
-        wanted = Wanted(options)
-        for name in index:
-            if wanted.video(name) and wanted.listed_video(name):
-                spool.add(NARRATIVES, name, Item(name, "", None))
-        wanted.report_missing(spool, {NARRATIVES: source})
-        for vidln in () if narratives is None else read_vidln(narratives, spool.problem):
-            if spool.has(NARRATIVES, vidln.video_id):
-                frames = narrated_trace_frames(videos[index[vidln.video_id]], vidln)
-                spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
-
-    def traces_of(spool: Spool, name: str) -> Mapping[str, str] | None:
-        if narratives is None:
-            return listed_traces
-        return {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
-
-    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
-        video = videos[index[name]]
-        renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
-        row = benchmark_video(renamed, traces_of(spool, name), problems.append, str(source))
-        return [] if row is None else [row]
-
-    def explain(spool: Spool, name: str) -> list[dict[str, Any]]:
-        video = videos[index[name]]
-        decisions = decide(video, traces_of(spool, name))
-        return [explained(video, item, decisions[item.object_id]).as_json() for item in video.objects]
-
+    made = _Benchmark(options, source, narratives, _listed_traces(trace_frames, questions, points))
     given = {"narratives": narratives, "trace frames": trace_frames, "questions": questions, "points": points}
     inputs = {"dataset": source / DATA_FOLDER} | {name: path for name, path in given.items() if path is not None}
     return Conversion(
@@ -228,9 +198,50 @@ def benchmark_conversion(
         title=f"{source.name}, benchmark",
         inputs=inputs,
         options=options,
-        read=read,
-        make=make,
-        explain=explain,
+        read=made.read,
+        make=made.make,
+        explain=made.explain,
         report=write_report,
         more={"rules": asdict(PAPER)},
     )
+
+
+class _Benchmark:
+    """A source of videos and mouse traces, read video by video."""
+
+    def __init__(
+        self, options: BuildOptions, source: Path, narratives: Path | None, traces: Mapping[str, str] | None
+    ) -> None:
+        self.options, self.source, self.narratives, self.listed_traces = options, source, narratives, traces
+        self.videos = VngDataset(source)
+        self.index = {name: i for i, name in enumerate(self.videos.video_ids)}
+
+    def read(self, spool: SpoolWriter) -> None:
+        """Add the wanted videos, and the trace frames of their narratives."""
+        wanted = Wanted(self.options)
+        for name in self.index:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: self.source})
+        for vidln in () if self.narratives is None else read_vidln(self.narratives, spool.problem):
+            if spool.has(NARRATIVES, vidln.video_id):
+                frames = narrated_trace_frames(self.videos[self.index[vidln.video_id]], vidln)
+                spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
+
+    def make(self, spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        """The row of a video."""
+        video, options = self.videos[self.index[name]], self.options
+        renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
+        row = benchmark_video(renamed, self._traces(spool, name), problems.append, str(self.source))
+        return [] if row is None else [row]
+
+    def explain(self, spool: Spool, name: str) -> list[dict[str, Any]]:
+        """The decisions about a video's objects."""
+        video = self.videos[self.index[name]]
+        decisions = decide(video, self._traces(spool, name))
+        return [explained(video, item, decisions[item.object_id]).as_json() for item in video.objects]
+
+    def _traces(self, spool: Spool, name: str) -> Mapping[str, str] | None:
+        if self.narratives is None:
+            return self.listed_traces
+        return {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
