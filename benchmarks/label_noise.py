@@ -4,7 +4,8 @@
 
 Candidates are proposed on procedural videos from the mouse traces of their nouns (`vng annotate propose`), answered from
 the true masks with a share of wrong verdicts (`vng annotate simulate`), and turned into pseudo-masks, with a fifth of the
-points held out. J is the mean over all annotated frames and objects; agreement is that of the held-out points.
+points held out. Several nouns may mean one thing: the positives of one are no negatives of another. J is the mean over all
+annotated frames and objects; agreement is that of the held-out points.
 The first line says how far the proposals get, stage by stage: rough masks, then candidates.
 """
 
@@ -33,6 +34,7 @@ from vng.masks import RLE, area, decode, empty, intersection_over_union
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
 from vng.segmenters import load
 
+SAME_THING = {"negatives_of_others": "never"}  # of the segmenter: its positives would exclude each other
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -101,7 +103,7 @@ def stages(videos: Sequence[tuple[ProposedVideo, Video]]) -> Stages:
 
 def measure(videos: Sequence[tuple[ProposedVideo, Video]], annotator: SimulatedAnnotator, segmenter: str) -> Row:
     """The figures of one annotator."""
-    engine, settings = load(segmenter), PseudoMaskSettings(held_out=0.2)
+    engine, settings = load(segmenter, settings=SAME_THING), PseudoMaskSettings(held_out=0.2)
     agreements, js, labels, everywhere = [], [], [], []
     for proposed, true in videos:
         objects, reals = [], {}
@@ -179,21 +181,23 @@ def main() -> None:
     parser.add_argument("--segmenter", default="embedded")
     parser.add_argument("--low", type=float, default=CandidateSettings().low)
     parser.add_argument("--high", type=float, default=CandidateSettings().high)
+    parser.add_argument("--work", type=Path, help="folder of videos and candidates, to go on from")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        world = Path(folder) / "world"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.work or Path(scratch)
+        world = folder / "world"
         write_world(world, arguments.videos, seed=7, preset=arguments.preset, progress=False)
         propose_candidates(
-            Path(folder) / "candidates",
+            folder / "candidates",
             narratives=world / "vidln.jsonl",
             frames=world / "frames",
             settings=CandidateSettings(low=arguments.low, high=arguments.high),
             options=BuildOptions(segmenter=arguments.segmenter),
         )
         true = {video.video_id: with_frames(video, world / "frames") for video in TrioFiles.of(world / "vng")}
-        videos = [(proposed, true[proposed.video_id]) for proposed in ProposalFolder(Path(folder) / "candidates")]
+        videos = [(proposed, true[proposed.video_id]) for proposed in ProposalFolder(folder / "candidates")]
         print(json.dumps(asdict(stages(videos))), flush=True)
         rows = []
         for share in SHARES:
