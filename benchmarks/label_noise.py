@@ -31,10 +31,9 @@ from conversion.pseudo_masks import PointedObject, PseudoMaskSettings, make_pseu
 from conversion.synthetic.world import write_world
 from vng.dataset import Video, VideoObject
 from vng.masks import RLE, area, decode, empty, intersection_over_union
-from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points
+from vng.points import AMBIGUOUS, NEGATIVE, OTHERS, POSITIVE, Points
 from vng.segmenters import load
 
-SAME_THING = {"negatives_of_others": "never"}  # of the segmenter: its positives would exclude each other
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -101,9 +100,11 @@ def stages(videos: Sequence[tuple[ProposedVideo, Video]]) -> Stages:
     )
 
 
-def measure(videos: Sequence[tuple[ProposedVideo, Video]], annotator: SimulatedAnnotator, segmenter: str) -> Row:
-    """The figures of one annotator."""
-    engine, settings = load(segmenter, settings=SAME_THING), PseudoMaskSettings(held_out=0.2)
+def measure(
+    videos: Sequence[tuple[ProposedVideo, Video]], annotator: SimulatedAnnotator, segmenter: str, others: str
+) -> Row:
+    """The figures of one annotator; `others` says whether positives of one noun are negatives of another."""
+    engine, settings = load(segmenter, settings={"negatives_of_others": others}), PseudoMaskSettings(held_out=0.2)
     agreements, js, labels, everywhere = [], [], [], []
     for proposed, true in videos:
         objects, reals = [], {}
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=20)
     parser.add_argument("--preset", default="hard")
     parser.add_argument("--segmenter", default="embedded")
+    parser.add_argument("--negatives-of-others", choices=OTHERS, default="never", help="of the segmenter (never)")
     parser.add_argument("--low", type=float, default=CandidateSettings().low)
     parser.add_argument("--high", type=float, default=CandidateSettings().high)
     parser.add_argument("--work", type=Path, help="folder of videos and candidates, to go on from")
@@ -201,7 +203,8 @@ def main() -> None:
         print(json.dumps(asdict(stages(videos))), flush=True)
         rows = []
         for share in SHARES:
-            rows.append(measure(videos, SimulatedAnnotator(wrong=share), arguments.segmenter))
+            annotator = SimulatedAnnotator(wrong=share)
+            rows.append(measure(videos, annotator, arguments.segmenter, arguments.negatives_of_others))
             print(json.dumps(asdict(rows[-1])), flush=True)
     if arguments.plot is not None:
         plot(rows, arguments.plot)
