@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conversion.point_benchmark import place
+from conversion.benchmark_rules import place
 from vng.points import AMBIGUOUS, NEGATIVE, POINT_FRAMES, POSITIVE, Points
 
 PUBLISHED = {"objects": 991, "object-frames": 3500, "positives": 7300, "negatives": 9900, "ambiguous": 91}
@@ -77,8 +77,8 @@ def counts(spread: float, confirmed: float, seed: int = 0) -> dict[str, int]:
     total = dict.fromkeys(PUBLISHED, 0)
     while total["objects"] < PUBLISHED["objects"]:
         raw = raw_annotation(rng, spread, confirmed)
-        placement = place(raw.points, raw.trace)
-        if isinstance(placement, str):
+        placement = place(raw.points, raw.trace).placement
+        if placement is None:
             continue
         here = raw.points.in_frame(placement.reference)
         total["objects"] += 1

@@ -36,12 +36,16 @@ _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.
 SAMPLES, LEAST_TRIED, MOST_TRIED, TRIAL_SECONDS = 16, 5, 24, 20.0
 
 
+Figures = dict[str, float]
+
+
 @dataclass(frozen=True)
 class BuildResult:
-    """Totals of the dataset, and the problems found."""
+    """Totals of the dataset, the problems found, and figures of a report for people, where there is one."""
 
     totals: dict[str, int]
     problems: list[Problem]
+    figures: Figures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,9 @@ class Conversion:
     having: str | None = None  # convert only videos that also have a record of this kind
     with_frames: bool = True  # whether rows carry pixels
     engines: Engines | None = None  # make the masks; None where masks come from the annotations
+    # Lines of `decisions.jsonl` of one video, and a report written from a finished dataset, which returns its figures.
+    explain: Callable[[Spool, str], list[dict[str, Any]]] | None = None
+    report: Callable[[Path], Figures] | None = None
     more: dict[str, Any] = field(default_factory=dict)  # settings specific to this kind
 
     def settings(self) -> dict[str, Any]:
@@ -121,7 +128,10 @@ def run_conversion(conversion: Conversion, out: Path) -> BuildResult:
             processes.on_main(lambda: _repair(conversion, writer))
         else:
             _convert(conversion, writer, processes)
-    return BuildResult(writer.totals, read_problems(out / PROBLEMS_FILE))
+    figures: Figures = {}
+    if (report := conversion.report) is not None:
+        processes.on_main(lambda: figures.update(report(out)))
+    return BuildResult(writer.totals, read_problems(out / PROBLEMS_FILE), figures)
 
 
 def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes) -> None:
@@ -149,7 +159,8 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
             if index in assigned:
                 if not writer.done(index):
                     bar.set_postfix_str(printable(name[:30]), refresh=False)
-                    writer.write(index, *_rows(conversion, spool, name, writer.out))
+                    rows, problems = _rows(conversion, spool, name, writer.out)
+                    writer.write(index, rows, problems, _decisions(conversion, spool, name, problems))
                 bar.update()
         bar.close()
     masks = "" if conversion.engines is None else f"; masks by {options.segmenter}"
@@ -181,6 +192,13 @@ def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[l
         problems.append(Problem(str(error.filename or name), record=name, reason=reason, cure=cure))
         rows = []
     return rows, problems
+
+
+def _decisions(conversion: Conversion, spool: Spool, name: str, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Why the objects of a video became what they are; [] where the video could not be converted."""
+    if conversion.explain is None or any(problem.kind == "error" for problem in problems):
+        return []
+    return conversion.explain(spool, name)
 
 
 def _repair(conversion: Conversion, writer: DatasetWriter) -> None:

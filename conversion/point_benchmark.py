@@ -1,16 +1,8 @@
 """A dataset with points -> the form of the PV-Oops benchmark (Point-VOS, App. B): a reference frame and few true masks.
 
-Rules for each object, in this order:
-
-1. The reference frame is the first with at least 7 positive points; earlier frames are removed. Without such a frame,
-   the object is dropped.
-2. Some later frame has at least 3 positive points and 1 negative; else the object is dropped.
-3. The frame with the mouse trace, where it is known, comes after the reference frame; else the object is dropped.
-4. Up to 3 frames, evenly spaced over the frames with points of the object after the reference frame, are for evaluation;
-   where the trace frame is not among them, it replaces the one nearest to it.
-
-The rules are for raw annotations. The published validation file is their result: all points of an object lie on its
-reference frame. An object with points on one frame alone is taken as it is, with its true masks after that frame.
+The rules (`conversion.benchmark_rules`) are for raw annotations. The published validation file is their result: all
+points of an object lie on its reference frame. An object with points on one frame alone is taken as it is, with its true
+masks after that frame.
 
 The points of the reference frame and the true masks of the evaluation frames are kept; all else is unannotated. The
 paper's videos have one object each. Here a video keeps its frames from its earliest reference frame on, every object
@@ -19,13 +11,25 @@ has its own reference frame, and a video without any object left is dropped.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from conversion.benchmark_decisions import explained
+from conversion.benchmark_report import write_report
+from conversion.benchmark_rules import (
+    PAPER,
+    PUBLISHED,
+    BenchmarkRules,
+    Decision,
+    Placement,
+    place,
+    published,
+    why_dropped,
+)
 from conversion.build import NARRATIVES, Conversion
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, read_vidln, trace_segment
 from conversion.options import BuildOptions
@@ -34,71 +38,19 @@ from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
 from vng.errors import Problem, UsageError
-from vng.frames import evenly_spaced
-from vng.points import NEGATIVE, POSITIVE, Points
+from vng.points import Points
 from vng.records import Reader
 from vng.text_files import load_json
 
 OnProblem = Callable[[Problem], None]
 
 
-@dataclass(frozen=True)
-class BenchmarkRules:
-    """Thresholds of the benchmark; the defaults are the paper's."""
-
-    reference_positives: int = 7
-    later_positives: int = 3
-    later_negatives: int = 1
-    evaluation_frames: int = 3
-
-
-PAPER = BenchmarkRules()
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Frame indices at which an object is prompted and scored."""
-
-    reference: int
-    evaluation: tuple[int, ...]  # after the reference, in time order
-
-
-def place(points: Points, trace: int | None, rules: BenchmarkRules = PAPER) -> Placement | str:
-    """Returns the placement of one object, or the reason why it is dropped.
-
-    Args:
-        points: raw points of the object, on several frames.
-        trace: the frame with its mouse trace; None where that is unknown, and the rule about it is skipped.
-    """
-    positives, negatives = (Counter(points.of(label).frame.tolist()) for label in (POSITIVE, NEGATIVE))
-    reference = min((t for t, count in positives.items() if count >= rules.reference_positives), default=None)
-    if reference is None:
-        most = max(positives.values(), default=0)
-        return f"no frame has {rules.reference_positives} positive points (at most {most})"
-    if not any(
-        t > reference and positives[t] >= rules.later_positives and negatives[t] >= rules.later_negatives
-        for t in positives
-    ):
-        wanted = f"{rules.later_positives} positive and {rules.later_negatives} negative points"
-        return f"no frame after the reference frame has {wanted}"
-    if trace is not None and trace <= reference:
-        return "the frame with the mouse trace is not after the reference frame"
-    annotated = sorted({int(t) for t in points.frame if t > reference})
-    chosen = evenly_spaced(annotated, rules.evaluation_frames)
-    if trace is not None and trace not in chosen:
-        chosen.remove(min(chosen, key=lambda t: abs(t - trace)))
-        chosen = sorted([*chosen, trace])
-    return Placement(reference, tuple(chosen))
-
-
-def published(item: VideoObject) -> Placement | None:
-    """The placement of an object that has the benchmark's form already: points on one frame, true masks after it."""
-    frames = {int(t) for t in item.points.frame}
-    if len(frames) != 1:
-        return None
-    (reference,) = frames
-    masks = () if item.has_pseudo_masks else enumerate(item.segmentations)
-    return Placement(reference, tuple(t for t, rle in masks if rle is not None and t > reference))
+def decide(video: Video, traces: Mapping[str, str] | None, rules: BenchmarkRules = PAPER) -> dict[str, Decision]:
+    """Object id -> decision; `traces` as of `benchmark_video`."""
+    return {
+        item.object_id: published(item) or place(item.points, _trace_index(video, item.object_id, traces), rules)
+        for item in video.objects
+    }
 
 
 def benchmark_video(
@@ -117,16 +69,13 @@ def benchmark_video(
         on_problem(Problem(file, record=video.video_id, field=where, reason=reason, kind="note"))
 
     placed: dict[str, Placement] = {}
-    for item in video.objects:
-        where = f"objects.{item.object_id}"
-        trace = _trace_index(video, item.object_id, traces)
-        if traces is not None and trace is None and published(item) is None:
-            note(where, "the frame with its mouse trace is unknown or missing: the rule about it is skipped")
-        placement = published(item) or place(item.points, trace, rules)
-        if isinstance(placement, str):
-            note(where, f"dropped: {placement}")
-            continue
-        placed[item.object_id] = placement
+    for key, decision in decide(video, traces, rules).items():
+        if traces is not None and decision.trace is None and decision.outcome != PUBLISHED:
+            note(f"objects.{key}", "the frame with its mouse trace is unknown or missing: the rule about it is skipped")
+        if decision.placement is None:
+            note(f"objects.{key}", f"dropped: {why_dropped(decision, rules)}")
+        else:
+            placed[key] = decision.placement
     if not placed:
         note("", "dropped: no object of this video is left")
         return None
@@ -241,30 +190,7 @@ def benchmark_conversion(
     _check_traces(narratives, trace_frames, questions, points)
     if options.link_frames:
         raise UsageError("--link-frames: a benchmark embeds its frames; omit this option")
-    videos = VngDataset(source)
-    index = {name: i for i, name in enumerate(videos.video_ids)}
-    listed_traces = _listed_traces(trace_frames, questions, points)
-
-    def read(spool: SpoolWriter) -> None:
-        wanted = Wanted(options)
-        for name in index:
-            if wanted.video(name) and wanted.listed_video(name):
-                spool.add(NARRATIVES, name, Item(name, "", None))
-        wanted.report_missing(spool, {NARRATIVES: source})
-        for vidln in () if narratives is None else read_vidln(narratives, spool.problem):
-            if spool.has(NARRATIVES, vidln.video_id):
-                frames = narrated_trace_frames(videos[index[vidln.video_id]], vidln)
-                spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
-
-    def make(spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
-        traces = listed_traces
-        if narratives is not None:
-            traces = {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}
-        video = videos[index[name]]
-        renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
-        row = benchmark_video(renamed, traces, problems.append, str(source))
-        return [] if row is None else [row]
-
+    made = _Benchmark(options, source, narratives, _listed_traces(trace_frames, questions, points))
     given = {"narratives": narratives, "trace frames": trace_frames, "questions": questions, "points": points}
     inputs = {"dataset": source / DATA_FOLDER} | {name: path for name, path in given.items() if path is not None}
     return Conversion(
@@ -272,7 +198,50 @@ def benchmark_conversion(
         title=f"{source.name}, benchmark",
         inputs=inputs,
         options=options,
-        read=read,
-        make=make,
+        read=made.read,
+        make=made.make,
+        explain=made.explain,
+        report=write_report,
         more={"rules": asdict(PAPER)},
     )
+
+
+class _Benchmark:
+    """A source of videos and mouse traces, read video by video."""
+
+    def __init__(
+        self, options: BuildOptions, source: Path, narratives: Path | None, traces: Mapping[str, str] | None
+    ) -> None:
+        self.options, self.source, self.narratives, self.listed_traces = options, source, narratives, traces
+        self.videos = VngDataset(source)
+        self.index = {name: i for i, name in enumerate(self.videos.video_ids)}
+
+    def read(self, spool: SpoolWriter) -> None:
+        """Add the wanted videos, and the trace frames of their narratives."""
+        wanted = Wanted(self.options)
+        for name in self.index:
+            if wanted.video(name) and wanted.listed_video(name):
+                spool.add(NARRATIVES, name, Item(name, "", None))
+        wanted.report_missing(spool, {NARRATIVES: self.source})
+        for vidln in () if self.narratives is None else read_vidln(self.narratives, spool.problem):
+            if spool.has(NARRATIVES, vidln.video_id):
+                frames = narrated_trace_frames(self.videos[self.index[vidln.video_id]], vidln)
+                spool.add("traces", vidln.video_id, Item(vidln.video_id, vidln.line, frames))
+
+    def make(self, spool: Spool, name: str, problems: list[Problem]) -> list[Video]:
+        """The row of a video."""
+        video, options = self.videos[self.index[name]], self.options
+        renamed = replace(video, dataset=options.dataset or video.dataset, split=options.split or video.split)
+        row = benchmark_video(renamed, self._traces(spool, name), problems.append, str(self.source))
+        return [] if row is None else [row]
+
+    def explain(self, spool: Spool, name: str) -> list[dict[str, Any]]:
+        """The decisions about a video's objects."""
+        video = self.videos[self.index[name]]
+        decisions = decide(video, self._traces(spool, name))
+        return [explained(video, item, decisions[item.object_id]).as_json() for item in video.objects]
+
+    def _traces(self, spool: Spool, name: str) -> Mapping[str, str] | None:
+        if self.narratives is None:
+            return self.listed_traces
+        return {key: frame for item in spool.items("traces", name) for key, frame in item.body.items()}

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ from vng.processes import Processes
 COUNTED = ("videos", "narratives", "expressions", "objects", "masks", "points")
 COMPRESSION = "zstd"
 GROUP_BYTES = 256 << 10  # of a row group in memory: the least that is read to get one row
+DECISIONS_FILE = "decisions.jsonl"
 PARTS_IN_FOLDER = 1000  # a folder of too many files is slow on shared disks
+Rows = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Part:
     rows: dict[str, int]  # split -> number of rows
     totals: dict[str, int]
     problems: list[dict[str, str]]
+    decisions: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,8 @@ class DatasetWriter:
         part = self._part(index)
         return 0 if part is None else part.size
 
-    def write(self, index: int, rows: Sequence[dict[str, Any]], problems: Sequence[Problem] = ()) -> None:
-        """Write part `index`: zero or more rows of the schema, and the problems found with it."""
+    def write(self, index: int, rows: Rows, problems: Sequence[Problem] = (), decisions: Rows = ()) -> None:
+        """Write part `index`: zero or more rows of the schema, the problems found with it, and lines of decisions."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -155,6 +158,7 @@ class DatasetWriter:
             _count(row["split"] for row in rows),
             _totals(rows),
             [asdict(problem) for problem in problems],
+            list(decisions),
         )
         os.replace(temporary, path)
         write_atomic(record, json.dumps(asdict(part), ensure_ascii=False))
@@ -249,9 +253,8 @@ class DatasetWriter:
 
     def _seal(self, shards: list[Shard], count: int, totals: dict[str, int], title: str, description: str) -> None:
         """Write the files beside the shards, then move the shards into place, which completes the dataset."""
-        lines = self._problem_lines(count)
+        self._write_lines(count)
         if not totals["videos"]:
-            write_atomic(self.out / PROBLEMS_FILE, lines)
             raise DataError(
                 self.out / PROBLEMS_FILE, reason="no video could be converted", cure="see the reasons there"
             )
@@ -266,17 +269,20 @@ class DatasetWriter:
         content = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
         card = dataset_card(title, description, totals, _count(s.split for s in shards), content)
         write_atomic(self.out / CARD, card)
-        (self.out / PROBLEMS_FILE).unlink(missing_ok=True)
-        if lines:
-            write_atomic(self.out / PROBLEMS_FILE, lines)
         for path in hashes:
             path.unlink()
         os.replace(final, self.out / DATA_FOLDER)
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def _problem_lines(self, count: int) -> str:
-        parts = (self._part(index) for index in range(count))
-        return as_lines(Problem(**problem) for part in parts if part is not None for problem in part.problems)
+    def _write_lines(self, count: int) -> None:
+        """Write problems and decisions of all parts, in order; a file without lines is removed."""
+        parts = [part for index in range(count) if (part := self._part(index)) is not None]
+        problems = as_lines(Problem(**problem) for part in parts for problem in part.problems)
+        decisions = "".join(json.dumps(item, ensure_ascii=False) + "\n" for part in parts for item in part.decisions)
+        for name, lines in ((PROBLEMS_FILE, problems), (DECISIONS_FILE, decisions)):
+            (self.out / name).unlink(missing_ok=True)
+            if lines:
+                write_atomic(self.out / name, lines)
 
     def broken_shards(self, progress: bool = False) -> Iterator[Shard]:
         """The shards of a finished dataset that are missing or differ from their hash in the manifest."""

@@ -23,13 +23,14 @@ from conversion.annotation.candidates import (
     CandidateSettings,
     candidates_of,
 )
+from conversion.annotation.passes import passes_of
 from conversion.options import Engines
 from conversion.pseudo_masks import PointedObject, mask_prompts, segment_points
 from vng.dataset import read_expressions, read_narratives
 from vng.errors import PROBLEMS_FILE, DataError, Problem, as_lines
 from vng.frames import Frames, evenly_spaced, inside
 from vng.manifest import check_folder, check_same, claim_folder, to_json, versions, write_atomic
-from vng.masks import RLE, area, from_json
+from vng.masks import RLE, area, decode, from_json
 from vng.narratives import Expression, Narrative
 from vng.records import Reader
 from vng.text_files import load_json
@@ -68,8 +69,9 @@ def propose(
 ) -> tuple[ProposedObject, ...]:
     """The candidates of all objects of a video; objects that the segmenter does not find are left out.
 
-    The video is propagated once for all objects. Of the probability maps, only those of the annotated frames are looked
-    at, one frame at a time. An object's candidates depend on the seed and its id, not on other objects.
+    The video is propagated from the frame where an object begins, forwards and backwards; objects that begin there on
+    other pixels share the pass (`passes_of`). Of the probability maps, only those of the annotated frames are looked
+    at, one frame at a time. An object's candidates are drawn with the seed and its id.
 
     Raises:
         DataError: there is no propagator, or a point outside its frame.
@@ -83,9 +85,9 @@ def propose(
         return ()
     chosen = set(evenly_spaced(range(len(frames)), settings.frames))
     drawn: dict[int, list[Candidate]] = {k: [] for k in found}
-    for t, probabilities in engines.propagator(frames, mask_prompts([rles[k] for k in found])):
-        if t in chosen:
-            for k, probability in zip(found, probabilities, strict=True):
+    for own in passes_of(starts, {k: _decoded(rles[k][t]) for k, t in starts.items()}):
+        for t, probabilities in engines.propagator(frames, mask_prompts([rles[k] for k in own])):
+            for k, probability in zip(own, probabilities, strict=True) if t in chosen else ():
                 seed = [settings.seed, zlib.crc32(objects[k].object_id.encode()), t]
                 drawn[k] += candidates_of(probability, t, settings, np.random.default_rng(seed))
     proposed = []
@@ -108,6 +110,11 @@ def propose(
 def _first_seen(row: Sequence[RLE | None]) -> int | None:
     """The first frame with a mask that is not empty."""
     return next((t for t, rle in enumerate(row) if rle is not None and area(rle)), None)
+
+
+def _decoded(rle: RLE | None) -> np.ndarray:
+    assert rle is not None
+    return decode(rle).astype(bool)
 
 
 class ProposalFolder:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from conversion.benchmark_rules import (
+    EARLY_TRACE,
+    NO_REFERENCE,
+    NO_SUPPORT,
+    Placement,
+    place,
+    why_dropped,
+)
 from conversion.formats.vidln import ActorNarrative, AlignedWord, TracePoint, VidLN, write_vidln
-from conversion.point_benchmark import Placement, benchmark_video, narrated_trace_frames, place, read_trace_frames
+from conversion.point_benchmark import benchmark_video, narrated_trace_frames, read_trace_frames
 from tests.helpers import Cli
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.dataset_writer import DatasetWriter
@@ -76,34 +86,61 @@ def write_dataset(path: Path, *videos: Video) -> None:
 
 class TestPlace:
     def test_reference_and_evaluation_frames(self) -> None:
-        assert place(points(GOOD), None) == Placement(2, (3, 5, 8))  # 7 has no points
+        assert place(points(GOOD), None).placement == Placement(2, (3, 5, 8))  # 7 has no points
 
     def test_only_frames_with_points_are_evaluated(self) -> None:
-        assert place(points([(7, 0), (0, 0), (3, 1), (0, 0), (0, 2)]), None) == Placement(0, (2, 4))
-
-    @pytest.mark.parametrize(("trace", "frames"), [(3, (3, 5, 8)), (4, (4, 5, 8)), (5, (3, 5, 8)), (7, (3, 5, 7))])
-    def test_the_trace_frame_takes_the_place_of_the_nearest(self, trace: int, frames: tuple[int, ...]) -> None:
-        assert place(points(GOOD), trace) == Placement(2, frames)
-
-    def test_fewer_frames_than_three(self) -> None:
-        assert place(points([(7, 0), (3, 1)]), None) == Placement(0, (1,))
+        decision = place(points([(7, 0), (0, 0), (3, 1), (0, 0), (0, 2)]), None)
+        assert decision.placement == Placement(0, (2, 4)) and decision.annotated == (0, 2, 4)
 
     @pytest.mark.parametrize(
-        ("counts", "trace", "reason"),
+        ("trace", "frames", "replaced"),
+        [(3, (3, 5, 8), None), (4, (4, 5, 8), 3), (5, (3, 5, 8), None), (7, (3, 5, 7), 8)],
+    )
+    def test_the_trace_frame_takes_the_place_of_the_nearest(
+        self, trace: int, frames: tuple[int, ...], replaced: int | None
+    ) -> None:
+        decision = place(points(GOOD), trace)
+        assert decision.placement == Placement(2, frames)
+        assert (decision.even, decision.trace, decision.replaced) == ((3, 5, 8), trace, replaced)
+
+    def test_fewer_frames_than_three(self) -> None:
+        assert place(points([(7, 0), (3, 1)]), None).placement == Placement(0, (1,))
+
+    @pytest.mark.parametrize(
+        ("counts", "trace", "outcome", "reason"),
         [
-            ([(6, 9), (3, 1)], None, r"no frame has 7 positive points \(at most 6\)"),
-            ([], None, r"at most 0"),
-            ([(3, 1), (7, 1)], None, "no frame after the reference frame has 3 positive and 1 negative points"),
-            ([(7, 1), (2, 1), (9, 0)], None, "no frame after the reference frame has"),
-            (GOOD, 2, "the frame with the mouse trace is not after the reference frame"),
-            (GOOD, 0, "the frame with the mouse trace is not after the reference frame"),
+            ([(6, 9), (3, 1)], None, NO_REFERENCE, r"no frame has 7 positive points \(at most 6\)"),
+            ([], None, NO_REFERENCE, r"at most 0"),
+            (
+                [(3, 1), (7, 1)],
+                None,
+                NO_SUPPORT,
+                "no frame after the reference frame has 3 positive and 1 negative points",
+            ),
+            ([(7, 1), (2, 1), (9, 0)], None, NO_SUPPORT, "no frame after the reference frame has"),
+            (GOOD, 2, EARLY_TRACE, "the frame with the mouse trace is not after the reference frame"),
+            (GOOD, 0, EARLY_TRACE, "the frame with the mouse trace is not after the reference frame"),
         ],
     )
-    def test_dropped(self, counts: Sequence[tuple[int, int]], trace: int | None, reason: str) -> None:
-        found = place(points(counts), trace)
-        assert isinstance(found, str)
-        with pytest.raises(AssertionError, match=reason):
-            raise AssertionError(found)
+    def test_dropped(self, counts: Sequence[tuple[int, int]], trace: int | None, outcome: str, reason: str) -> None:
+        decision = place(points(counts), trace)
+        assert decision.placement is None and decision.outcome == outcome
+        assert re.search(reason, why_dropped(decision))
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"outcome": "lost"}, "outcome 'lost': expected one of placed, published, no reference"),
+            ({"reference": None}, "outcome 'placed' with reference frame None"),
+            ({"evaluation": (8, 5)}, r"evaluation frames \(8, 5\): expected frames after 2, in order"),
+            ({"evaluation": (2, 5)}, "expected frames after 2"),
+            ({"evaluation": (3, 5)}, r"evaluation frames \(3, 5\): expected \[3, 5, 8\]"),
+            ({"trace": 7, "replaced": 8}, r"expected \[3, 5, 7\]"),
+        ],
+    )
+    def test_a_decision_is_checked(self, change: dict[str, Any], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            replace(place(points(GOOD), None), **change)
 
 
 class TestVideo:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from vng.cli.options import add_options, command, option_values
-from vng.cli.output import print_estimate, print_problems, print_totals
+from vng.cli.output import print_estimate, print_figures, print_problems, print_totals
 
 if TYPE_CHECKING:
     from conversion.kinds import Kind
@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     result = conversion.convert(arguments.kind, **options)
     left_out = [problem for problem in result.problems if problem.kind == "error"]
     if current_processes().is_main:
-        print_totals(result.totals, arguments.json)
+        print_totals(result.totals | result.figures if arguments.json else result.totals, arguments.json)
+        if result.figures and not arguments.json:
+            print_figures(result.figures)
         print_problems(arguments.out, result.problems)
     return 1 if arguments.strict and left_out else 0

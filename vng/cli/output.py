@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,16 @@ from vng.errors import PROBLEMS_FILE, Problem, listed, summarise
 MOST_NOTES = 5  # of one reason
 
 
-def print_totals(totals: dict[str, int], as_json: bool) -> None:
+def print_totals(totals: Mapping[str, float], as_json: bool) -> None:
     """Print totals as one line, or as JSON."""
-    print(json.dumps(totals) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
+    print(json.dumps(dict(totals)) if as_json else ", ".join(f"{value:,} {name}" for name, value in totals.items()))
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """Print further figures, one a line."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"  {name.replace('_', ' '):{width}}  {value:>10,}")
 
 
 def print_notes(notes: Iterable[Problem]) -> None:

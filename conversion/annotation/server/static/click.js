@@ -21,9 +21,9 @@ function layout() {
         element('div', { className: 'stage' }, element('canvas', { id: 'picture' }), element('canvas', { id: 'over', tabIndex: 0, ariaLabel: 'The frame' })),
         element('div', { className: 'scrub' }, key('Play', 'Space', play, 'play'),
           element('input', { type: 'range', id: 'frames', min: 0, value: 0, ariaLabel: 'Frame' }), element('output', { id: 'place' })),
-        element('div', { className: 'strip', id: 'strips' }),
         element('div', { className: 'row carry' }, key('Carry through the clip', 'G', go, 'go', 'Make masks of all frames'),
           element('div', { className: 'grow' }, element('progress', { id: 'bar', hidden: true }), element('span', { className: 'soft', id: 'job' }))),
+        element('div', { className: 'strip', id: 'strips' }),
         element('p', { className: 'legend' }, 'Strips: height and strength are how sure the masklet is; green and red marks are points on and off; grey is absent.'),
         element('p', { className: 'hint' }, 'Click: on the object. Right click, or Shift and click: off it. With keys: ',
           ...['W', 'A', 'S', 'D'].map((k) => element('kbd', {}, k)), ' move the cross (with Shift by one pixel), ', element('kbd', {}, '←'), element('kbd', {}, '→'),
@@ -122,6 +122,7 @@ function render() {
   $('#absent span').textContent = own?.absent.includes(state.at) ? 'Not absent' : 'Absent here';
   narrative.render($('#narrative'), state.clip.narratives);
   drawStrips($('#strips'), state.clip, state.at, state.object, (t, key) => { select(key); seek(t); });
+  $('#objects li[aria-current=true]')?.scrollIntoView({ block: 'nearest' });
   draw();
 }
 
