@@ -19,6 +19,7 @@ from vng.frames import Frames
 from vng.masks import RLE, decode, empty, encode
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts, Propagator
+from vng.propagators.both_ways import both_ways
 from vng.segmenters import Segmenter
 
 THRESHOLD = 0.5
@@ -210,10 +211,10 @@ def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propaga
     if not (prompts := mask_prompts(rles)):
         return rles
     result = [list(row) for row in rles]
-    for t, probabilities in propagator(frames, prompts):
-        for row, probability in zip(result, probabilities, strict=True):
-            if row[t] is None:
-                row[t] = encode(probability > THRESHOLD)
+    for t, objects, probabilities in both_ways(propagator, frames, prompts):
+        for k, probability in zip(objects, probabilities, strict=True):
+            if result[k][t] is None:
+                result[k][t] = encode(probability > THRESHOLD)
     return result
 
 

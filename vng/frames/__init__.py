@@ -1,12 +1,13 @@
 """Frames of a video, read lazily by exact index: folders of images, video files, arrays, encoded images."""
 
-from vng.frames.base import ArrayFrames, EncodedFrames, Frames, encode_jpeg, evenly_spaced
+from vng.frames.base import ArrayFrames, Backwards, EncodedFrames, Frames, encode_jpeg, evenly_spaced
 from vng.frames.files import ImageFile, ImageFolder, as_frames, find_frames, open_frames, visible_files
 from vng.frames.names import as_path, existing, frame_number, inside, name_problem, same_form
 from vng.frames.video_file import VideoFile
 
 __all__ = [
     "ArrayFrames",
+    "Backwards",
     "EncodedFrames",
     "Frames",
     "ImageFile",

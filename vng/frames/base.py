@@ -151,6 +151,21 @@ class _Subset(Frames):
         return self._parent.size
 
 
+class Backwards(Frames):
+    """The frames from one of them back to the first, read one at a time."""
+
+    def __init__(self, parent: Frames, last: int) -> None:
+        super().__init__(parent.names[last::-1], parent.source, parent.fps)
+        self._parent, self._last, self.note = parent, last, parent.note
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._parent[self._last - index]
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        return self._parent.size
+
+
 class HeldSubset(_Subset):
     """A few frames of a source that reads forwards only: read in one pass and kept in memory."""
 
