@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from conversion.pseudo_masks import PointedObject, mask_prompts, segment_points
+from conversion.pseudo_masks import PointedObject, Segment, mask_prompts, segment_points
 from vng.frames import Frames
 from vng.masks import RLE
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, Points, medoids
@@ -26,81 +26,78 @@ from vng.segmenters import Segmenter
 GUESSED = 5  # points of what was carried that speak beside a person's points
 SURE = 0.8  # least probability of such a point
 CLEAR = 0.25  # of the square root of the carried area: least distance of such a point from a point off the object
+MOST_PLACES = 400  # of which the guessed points are the middles
 
 
-def begun(item: PointedObject) -> PointedObject:
-    """The object with the points of the frame where a person began: the first that has a point on it."""
-    points = item.points
-    positive = points.frame[points.label == POSITIVE]
-    if item.trace or not len(positive):
-        return item
-    return replace(item, points=points.in_frame(int(positive[0])))
-
-
-def corrected(
-    frames: Frames, objects: Sequence[PointedObject], segmenter: Segmenter, propagator: Propagator
-) -> list[list[RLE | None]]:
-    """Masks of K objects in the frames that their points, boxes and masks speak of, [K][T]; null elsewhere.
+def correcting(propagator: Propagator) -> Segment:
+    """`segment_points` for objects whose points a person made one after another, to be carried by this propagator.
 
     The order of an object's points counts: the frame of its first positive one is where a person began.
-
-    Args:
-        frames: of the video.
-        objects: with their points in the order in which they were made.
-        segmenter, propagator: the engines.
-
-    Raises:
-        DataError: a point outside its frame, with object and frame.
     """
-    starts = [begun(item) for item in objects]
+
+    def segment(
+        frames: Frames,
+        objects: Sequence[PointedObject],
+        segmenter: Segmenter,
+        held: Sequence[np.ndarray] | None = None,
+    ) -> list[list[RLE | None]]:
+        if held is not None:
+            objects = [replace(item, points=item.points[~out]) for item, out in zip(objects, held, strict=True)]
+        return _corrected(frames, objects, segmenter, propagator)
+
+    return segment
+
+
+def _corrected(
+    frames: Frames, objects: Sequence[PointedObject], segmenter: Segmenter, propagator: Propagator
+) -> list[list[RLE | None]]:
+    starts = [replace(item, points=first_points(item.points)) for item in objects]
     rles = segment_points(frames, starts, segmenter)
-    later = [_later(item, start) for item, start in zip(objects, starts, strict=True)]
+    later = [later_points(item.points) for item in objects]
     wanted = {int(t) for points in later for t in points.frame}
     if not wanted or not (prompts := mask_prompts(rles)):
         return rles
-    spoken: list[list[Points]] = [[] for _ in objects]
+    spoken: list[list[Points]] = [[item.points] for item in starts]
     for t, known, probabilities in both_ways(propagator, frames, prompts):
-        if t in wanted:
-            for k, probability in zip(known, probabilities, strict=True):
-                own = later[k].in_frame(t)
-                if len(own) and t not in objects[k].masks:
-                    spoken[k].append(_beside(own, probability, t))
-    again = [
-        replace(start, points=Points.concatenate([start.points, *own]))
-        for start, own in zip(starts, spoken, strict=True)
-    ]
+        for k, probability in zip(known, probabilities, strict=True) if t in wanted else ():
+            if len(own := later[k].in_frame(t)) and t not in objects[k].masks:
+                spoken[k].append(beside(own, probability))
+    again = [replace(item, points=Points.concatenate(own)) for item, own in zip(starts, spoken, strict=True)]
     return segment_points(frames, again, segmenter)
 
 
-def _later(item: PointedObject, start: PointedObject) -> Points:
-    return (
-        Points.none()
-        if len(item.points) == len(start.points)
-        else item.points[item.points.frame != start.points.frame[0]]
-    )
+def first_points(points: Points) -> Points:
+    """The points of the frame where a person began: that of the first positive one; all where none is positive."""
+    positive = points.frame[points.label == POSITIVE]
+    return points.in_frame(int(positive[0])) if len(positive) else points
 
 
-def _beside(own: Points, probability: np.ndarray, t: int) -> Points:
-    """A person's points in a frame, with points of what was carried there; none where all of them would be off the object.
+def later_points(points: Points) -> Points:
+    """The points of all other frames."""
+    positive = points.frame[points.label == POSITIVE]
+    return points[points.frame != positive[0]] if len(positive) else Points.none()
+
+
+def beside(own: Points, carried: np.ndarray) -> Points:
+    """A person's points in one frame, and some of what was carried there, far from what they say is off the object.
+
+    None at all where nothing says that the object is there: a point off it does not say that it is absent.
 
     Args:
-        own: the person's, in frame t.
-        probability: float32 [H, W], what was carried there.
-        t: the frame.
+        own: the person's points, all in one frame; at least one.
+        carried: float32 [H, W], probabilities of the object.
     """
-    decided = own[own.label != AMBIGUOUS]
-    sure = probability >= SURE
-    off = decided.of(NEGATIVE).xy
-    if len(off) and sure.any():
-        rows, columns = np.indices(sure.shape, np.float32)
-        clear = CLEAR * float(np.sqrt(sure.sum()))
-        for x, y in off:
-            sure &= (columns - x) ** 2 + (rows - y) ** 2 >= clear**2
+    decided, frame = own[own.label != AMBIGUOUS], int(own.frame[0])
+    sure = carried >= SURE
+    clear = CLEAR * float(np.sqrt(sure.sum()))
+    down, across = np.ogrid[: sure.shape[0], : sure.shape[1]]
+    for x, y in decided.of(NEGATIVE).xy:
+        sure = sure & ((across - x) ** 2 + (down - y) ** 2 >= clear**2)
     rows, columns = np.nonzero(sure)
-    places = np.stack([columns, rows], 1).astype(np.float32)
-    rng = np.random.default_rng([t, len(own)])
-    guessed = medoids(places[rng.permutation(len(places))[:400]], GUESSED) if len(places) else places
+    order = np.random.default_rng([frame, len(own)]).permutation(len(rows))[:MOST_PLACES]
+    places = np.stack([columns, rows], 1).astype(np.float32)[order]
+    guessed = medoids(places, GUESSED) if len(places) else places
     if not len(guessed) and not len(decided.of(POSITIVE)):
-        return Points.none()  # nothing says that it is there, and nobody that it is absent
-    more = Points.of_lists([t] * len(guessed), [(float(x), float(y)) for x, y in guessed], [POSITIVE] * len(guessed))
-    return Points.concatenate([decided, more])
+        return Points.none()
+    xy = [(float(x), float(y)) for x, y in guessed]
+    return Points.concatenate([decided, Points.of_lists([frame] * len(xy), xy, [POSITIVE] * len(xy))])

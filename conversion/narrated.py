@@ -13,7 +13,7 @@ from conversion.formats import vidln
 from conversion.formats.vidln import VidLN, best_keyframe, by_keyframe, trace_segment
 from conversion.linking import Noun, NounSource, noun_source, nouns_of
 from conversion.options import BuildOptions, Engines
-from conversion.pseudo_masks import PointedObject, make_pseudo_masks
+from conversion.pseudo_masks import PointedObject, Segment, make_pseudo_masks, segment_points
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import DATA_FOLDER, Video, VideoObject, VngDataset
@@ -61,13 +61,18 @@ def moved(points: Points | None, shift: np.ndarray) -> Points:
 
 
 def pseudo_masks(
-    frames: Frames, objects: list[PointedObject], options: BuildOptions, engines: Engines, problems: list[Problem]
+    frames: Frames,
+    objects: list[PointedObject],
+    options: BuildOptions,
+    engines: Engines,
+    problems: list[Problem],
+    segment: Segment = segment_points,
 ) -> tuple[VideoObject, ...]:
-    """Masks of all objects; objects with invalid points are reported and left out."""
+    """Masks of all objects, as `make_pseudo_masks`; objects with invalid points are reported and left out."""
     while objects:
         try:
             return make_pseudo_masks(
-                frames, objects, engines.segmenter, options.pseudo, options.segmenter, engines.propagator
+                frames, objects, engines.segmenter, options.pseudo, options.segmenter, engines.propagator, segment
             )
         except DataError as error:
             bad = [item for item in objects if item.object_id == error.problem.record]

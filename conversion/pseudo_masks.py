@@ -7,7 +7,7 @@ the right side is the object's *point agreement*.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +40,10 @@ class PointedObject:
     masks: Mapping[int, RLE] = field(default_factory=dict)  # drawn ones, by frame; empty where the object is absent
 
 
+# (frames, objects, segmenter, held-out points) -> masks [K][T], as `segment_points`
+Segment = Callable[[Frames, Sequence[PointedObject], Segmenter, Sequence[np.ndarray] | None], list[list[RLE | None]]]
+
+
 @dataclass(frozen=True)
 class PseudoMaskSettings:
     """Settings of pseudo-masks; part of the manifest."""
@@ -55,6 +59,7 @@ def make_pseudo_masks(
     settings: PseudoMaskSettings,
     engine: str,
     propagator: Propagator | None = None,
+    segment: Segment | None = None,
 ) -> tuple[VideoObject, ...]:
     """Masks of all objects of a video; each annotated frame is segmented once for all of them.
 
@@ -66,12 +71,13 @@ def make_pseudo_masks(
         frames: the video's frames. objects: its objects with their points.
         segmenter: points -> masks in one frame. engine: its name, for the objects' `source`.
         propagator: carries masks to frames without points; None leaves these null.
+        segment: points -> masks in their frames; None: each frame by itself, as `segment_points`.
 
     Raises:
         DataError: a point outside its frame, with object and frame.
     """
     held = [_held_out(item, settings) for item in objects]
-    rles = segment_points(frames, objects, segmenter, held)
+    rles = (segment or segment_points)(frames, objects, segmenter, held)
     if propagator is not None:
         rles = _propagate(frames, rles, propagator)
     claims = conflicts(rles)

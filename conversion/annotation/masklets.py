@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from conversion.annotation.project import Project
+from conversion.corrections import beside, correcting
 from conversion.formats.own_clips import pointed_object
 from conversion.options import Engines
 from conversion.pseudo_masks import THRESHOLD, PointedObject, mask_prompts, segment_points
 from vng.errors import UsageError, VngError
 from vng.frames import ArrayFrames, Frames
-from vng.masks import RLE, decode, empty, encode
-from vng.own_clips import OwnClip, locate
-from vng.points import PointPrompts
+from vng.masks import RLE, decode, encode
+from vng.own_clips import ClipObject, Frame, OwnClip, locate
+from vng.points import POSITIVE, PointPrompts
+from vng.propagators.both_ways import both_ways
 from vng.segmenters import Segmenter
 
 MOST_IMAGES = 4  # encoded ones that are kept
@@ -55,6 +57,17 @@ class _OneImage(Segmenter):
 
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         return self._run(prompts)
+
+
+class _Shared(Segmenter):
+    """A segmenter that several threads use, one at a time."""
+
+    def __init__(self, segmenter: Segmenter, lock: threading.Lock) -> None:
+        self.takes_boxes, self._segmenter, self._lock = segmenter.takes_boxes, segmenter, lock
+
+    def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
+        with self._lock:
+            return self._segmenter(image, prompts)
 
 
 class Masklets:
@@ -97,19 +110,20 @@ class Masklets:
         sql = "SELECT object, mask FROM masklets JOIN objects USING (object) WHERE clip = ? AND frame = ?"
         stored = self.project.database.rows(sql, clip, frame)
         masks = {item["object"]: RLE(row.size, item["mask"]) for item in stored}
-        own = _only(self.project.own_clip(clip), frame)
-        keys = self._keys(clip)
+        whole = self.project.own_clip(clip)
+        own, keys = _only(whole, frame), self._keys(clip)
         if any(item.points or item.boxes or item.masks for item in own.objects):
             image, segmenter = self._one_image(clip, frame)
-            objects = self._objects(own, ArrayFrames(image[None]))
+            begun = {item.object_id for item in whole.objects if _first_frame(item) in (None, frame)}
+            objects = [
+                item if item.object_id in begun else _correcting(item, masks.get(keys[item.object_id]))
+                for item in self._objects(own, ArrayFrames(image[None]))
+            ]
             with self._lock:
                 rles = segment_points(ArrayFrames(image[None]), objects, segmenter)
-            # No mask of points: the engine finds nothing there; what an older masklet has would mislead.
-            for item, spoken, (rle,) in zip(own.objects, objects, rles, strict=True):
+            for item, (rle,) in zip(objects, rles, strict=True):
                 if rle is not None:
                     masks[keys[item.object_id]] = rle
-                elif len(spoken.points):
-                    masks[keys[item.object_id]] = empty(*row.size)
         return masks
 
     def prepare(self, clip: int, frame: int) -> None:
@@ -187,21 +201,20 @@ class Masklets:
         own = replace(own, objects=tuple(item for item in own.objects if item.is_prompted))
         keys = self._keys(job.clip)
         objects = self._objects(own, frames)
-        with self._lock:
-            rles = segment_points(frames, objects, engines.segmenter)
-        found = [k for k, row in enumerate(rles) if any(rle is not None for rle in row)]
-        if not found:
+        rles = correcting(engines.propagator)(frames, objects, _Shared(engines.segmenter, self._lock), None)
+        if not (prompts := mask_prompts(rles)):
             raise UsageError("the segmenter finds nothing at these points; add some")
         rows: list[tuple[int, int, str, float]] = []
-        last = time.perf_counter()
-        for t, probabilities in engines.propagator(frames, mask_prompts([rles[k] for k in found])):
+        last, seen = time.perf_counter(), set[int]()
+        for t, told, probabilities in both_ways(engines.propagator, frames, prompts):
             if job.state != "running":
                 return
-            for k, probability in zip(found, probabilities, strict=True):
+            for k, probability in zip(told, probabilities, strict=True):
                 rle = rles[k][t] or encode(probability > THRESHOLD)
                 sure = 1.0 if rles[k][t] is not None else confidence(probability)
                 rows.append((keys[objects[k].object_id], t, rle.counts, sure))
-            job.done += 1
+            seen.add(t)
+            job.done = len(seen)
             if time.perf_counter() - last > BATCH_SECONDS:
                 self._write(rows)
                 last = time.perf_counter()
@@ -213,6 +226,19 @@ class Masklets:
             kept = [row for row in rows if row[0] in there]
             connection.executemany("INSERT OR REPLACE INTO masklets VALUES (?, ?, ?, ?)", kept)
         rows.clear()
+
+
+def _first_frame(item: ClipObject) -> Frame | None:
+    """The frame where a person began: that of the first point on the object."""
+    return next((point.frame for point in item.points if point.label == POSITIVE), None)
+
+
+def _correcting(item: PointedObject, carried: RLE | None) -> PointedObject:
+    """An object of one frame whose points speak of the masklet there; without one, they speak alone."""
+    if not len(item.points) or item.masks:
+        return item
+    nothing = np.zeros(carried.size if carried is not None else (1, 1), np.float32)
+    return replace(item, points=beside(item.points, nothing if carried is None else decode(carried).astype(np.float32)))
 
 
 def confidence(probability: np.ndarray) -> float:

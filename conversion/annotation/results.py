@@ -7,7 +7,7 @@ point is ambiguous.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from conversion.annotation.project import ClipRow, Project
 from conversion.formats.jsonio import write_json_lines
 from conversion.formats.point_vos import AnnotatedPoint, PointRecord, write_points
 from vng.errors import DataError, Problem, one_of
-from vng.own_clips import ClipPoint, OwnClip, clip_json
-from vng.points import AMBIGUOUS
+from vng.own_clips import ClipMask, ClipPoint, OwnClip, clip_json
+from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 
 OWN, POINT_VOS = "own", "point-vos"
 FORMATS = (OWN, POINT_VOS)
@@ -83,12 +83,30 @@ def _own(project: Project, clips: Iterable[ClipRow], out: Path, totals: dict[str
     for row in clips:
         points = verified_points(project.database, row.clip)
         clip = project.own_clip(row.clip, {key: [p for p, _ in own] for key, own in points.items()})
-        clip = _without_twins(clip)
+        ids = project.database.rows("SELECT object, object_id FROM objects WHERE clip = ?", row.clip)
+        verified = {item["object_id"]: points.get(item["object"], []) for item in ids}
+        clip = _without_twins(_with_absence(clip, verified))
         totals["clips"] += 1
         totals["nouns"] += len(clip.expressions)
         totals["objects"] += len(clip.objects)
         totals["points"] += sum(len(item.points) for item in clip.objects)
         yield clip_json(replace(clip, video=os.path.relpath(row.root / row.video, root)))
+
+
+def _with_absence(clip: OwnClip, verified: Mapping[str, Sequence[tuple[ClipPoint, bool]]]) -> OwnClip:
+    """A clip that says where an object is absent: in frames with a likely candidate, all of whose candidates were rejected.
+
+    In own clips, points off an object alone do not say so.
+    """
+    objects = []
+    for item in clip.objects:
+        own = verified[item.object_id]
+        likely = {point.frame for point, is_likely in own if is_likely}
+        there = {point.frame for point, _ in own if point.label != NEGATIVE} | {mask.frame for mask in item.masks}
+        there |= {point.frame for point in item.points if point.label == POSITIVE}
+        absent = tuple(ClipMask(frame=t, mask=None) for t in sorted(likely - there, key=int))
+        objects.append(replace(item, masks=item.masks + absent))
+    return replace(clip, objects=tuple(objects))
 
 
 def _without_twins(clip: OwnClip) -> OwnClip:

@@ -31,6 +31,7 @@ from vng.own_clips import OwnClip, locate, read_own_clips
 from vng.processes import limited_threads
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 
+METHOD = 2  # raised where the same settings give other candidates, so that a folder never mixes two kinds
 ENGINE_SETTINGS = ("segmenter", "checkpoint", "settings", "propagator", "propagator_checkpoint")
 
 
@@ -75,7 +76,9 @@ def propose_candidates(
     engines = load_engines(options)
     recorded = {key: value for key, value in options.as_settings(engines).items() if key in ENGINE_SETTINGS}
     inputs = {"annotations": content_hash(given), "nouns": nouns if clips is None else ""}
-    folder = ProposalFolder(out, {"candidates": asdict(settings), "engines": recorded, "inputs": inputs})
+    folder = ProposalFolder(
+        out, {"candidates": asdict(settings), "engines": recorded, "inputs": inputs, "method": METHOD}
+    )
     problems: list[Problem] = []
     root = frames if frames is not None else given.parent
     sources = _of_clips(given, root, problems) if clips else _of_narratives(given, root, nouns, problems)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from conversion.build import NARRATIVES, Conversion
+from conversion.corrections import correcting
 from conversion.export_formats import ExportResult, export_folder, write_frames
 from conversion.formats.jsonio import OnProblem, write_json_lines
 from conversion.narrated import pseudo_masks
 from conversion.options import BuildOptions, Engines
-from conversion.pseudo_masks import PointedObject
+from conversion.pseudo_masks import PointedObject, segment_points
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video
@@ -151,7 +152,9 @@ def own_video(
     kept = _kept_frames(used, len(frames), options.propagator is not None)
     place = {t: index for index, t in enumerate(kept)}
     chosen = frames.subset(kept)
-    objects = pseudo_masks(chosen, [pointed_object(item, place) for item in used], options, engines, problems)
+    pointed = [pointed_object(item, place) for item in used]
+    segment = segment_points if engines.propagator is None else correcting(engines.propagator)
+    objects = pseudo_masks(chosen, pointed, options, engines, problems, segment)
     if not objects:
         return []
     ids = {item.object_id for item in objects}

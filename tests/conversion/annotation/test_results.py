@@ -53,6 +53,22 @@ def test_own_clips(database: Database, tmp_path: Path) -> None:
     assert labels == ["negative", "ambiguous", "ambiguous", *["negative"] * 3, *["ambiguous"] * 3]
 
 
+def test_frames_whose_candidates_were_all_rejected(tmp_path: Path) -> None:
+    write_clip(tmp_path)
+    database = Database(tmp_path / "x.sqlite", create=True)
+    project = Project(database)
+    project.add_candidates(write_candidates(tmp_path / "candidates", ("a",)), tmp_path)
+    verification = Verification(database=database)
+    task = verification.next_task("Ann")
+    assert task is not None
+    for question in task.questions:
+        label = {0: POSITIVE, 1: NEGATIVE, 2: NEGATIVE}[question.frame] if question.kind == "foreground" else NEGATIVE
+        if not (question.frame == 2 and question.kind == "foreground"):  # there, nobody was asked about a likely place
+            verification.answer(task.task, question.candidate, label, "Ann")
+    export_results(database, tmp_path / "clips.jsonl")
+    assert json.loads((tmp_path / "clips.jsonl").read_text())["objects"]["a"]["absent"] == [1]
+
+
 def test_point_vos(database: Database, tmp_path: Path, cli: Callable[..., Cli]) -> None:
     ended = cli(
         "annotate", "export", "--database", database.path, "--format", "point-vos", "--out", tmp_path / "p.json"
