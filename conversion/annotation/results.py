@@ -7,7 +7,7 @@ point is ambiguous.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,9 +83,7 @@ def _own(project: Project, clips: Iterable[ClipRow], out: Path, totals: dict[str
     for row in clips:
         points = verified_points(project.database, row.clip)
         clip = project.own_clip(row.clip, {key: [p for p, _ in own] for key, own in points.items()})
-        ids = project.database.rows("SELECT object, object_id FROM objects WHERE clip = ?", row.clip)
-        verified = {item["object_id"]: points.get(item["object"], []) for item in ids}
-        clip = _without_twins(_with_absence(clip, verified))
+        clip = _without_twins(_with_absence(clip, rejected_frames(project.database, row.clip)))
         totals["clips"] += 1
         totals["nouns"] += len(clip.expressions)
         totals["objects"] += len(clip.objects)
@@ -93,19 +91,30 @@ def _own(project: Project, clips: Iterable[ClipRow], out: Path, totals: dict[str
         yield clip_json(replace(clip, video=os.path.relpath(row.root / row.video, root)))
 
 
-def _with_absence(clip: OwnClip, verified: Mapping[str, Sequence[tuple[ClipPoint, bool]]]) -> OwnClip:
-    """A clip that says where an object is absent: in frames with a likely candidate, all of whose candidates were rejected.
+def rejected_frames(database: Database, clip: int) -> dict[str, set[int]]:
+    """By id of the object: frames in which all candidates were answered, and none lies on the object; one was not unlikely."""
+    rows = database.rows(
+        "SELECT object_id, frame FROM candidates JOIN objects USING (object) LEFT JOIN verdicts USING (candidate) "
+        "WHERE clip = ? GROUP BY object_id, frame HAVING count(label) = count(*) AND max(label != ?) = 0 "
+        "AND max(kind != ?) = 1",
+        clip,
+        NEGATIVE,
+        BACKGROUND,
+    )
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        found.setdefault(row["object_id"], set()).add(row["frame"])
+    return found
 
-    In own clips, points off an object alone do not say so.
-    """
+
+def _with_absence(clip: OwnClip, rejected: Mapping[str, set[int]]) -> OwnClip:
+    """A clip that says where its objects are absent: in own clips, points off an object alone do not say so."""
     objects = []
     for item in clip.objects:
-        own = verified[item.object_id]
-        likely = {point.frame for point, is_likely in own if is_likely}
-        there = {point.frame for point, _ in own if point.label != NEGATIVE} | {mask.frame for mask in item.masks}
+        there = {mask.frame for mask in item.masks} | {box.frame for box in item.boxes}
         there |= {point.frame for point in item.points if point.label == POSITIVE}
-        absent = tuple(ClipMask(frame=t, mask=None) for t in sorted(likely - there, key=int))
-        objects.append(replace(item, masks=item.masks + absent))
+        absent = sorted(rejected.get(item.object_id, set()) - there)
+        objects.append(replace(item, masks=item.masks + tuple(ClipMask(frame=t, mask=None) for t in absent)))
     return replace(clip, objects=tuple(objects))
 
 
