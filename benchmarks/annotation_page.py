@@ -7,8 +7,9 @@ of each answer on loopback, and the time from the key press to the next picture.
 `clicks`: 40 clicks on a frame of 480 rows that is encoded already: the time from the click to the new mask.
 `kills`: a server with four annotators is killed (SIGKILL) at 30 random moments.
 `davis`: with the folder of DAVIS clips in --davis, a scripted person clicks on the first object of each clip: the first click
-at the middle of its first mask, each other one at the deepest error of the worst frame, where the mask is carried through
-the clip after each click; J of the masklet after 1, 3, 5 and 10 clicks, over all frames.
+at the middle of its first mask, two more at the deepest errors of that frame, each other one at the deepest error of the
+worst frame. The mask is carried through the clip after each click; J of the masklet after 1, 3, 5 and 10 clicks, over all
+frames.
 `memory`: 100,000 candidates; the server's peak while objects are given out and answered.
 """
 
@@ -44,7 +45,7 @@ from vng.masks import RLE, decode, encode
 from vng.points import Click
 
 HEIGHT, WIDTH, FRAMES, VERDICTS, CLICKS, KILLS = 480, 854, 10, 500, 40, 30
-NOTED = (1, 3, 5, 10)  # numbers of clicks
+NOTED, IN_FIRST = (1, 3, 5, 10), 3  # numbers of clicks; of them in the first frame
 ANSWERS = ("yes", "no", "unsure")
 # Runs in the page before its own scripts: the time from a key press to the next picture.
 WATCH = """
@@ -290,7 +291,7 @@ def _click_through(view: Any, truth: np.ndarray, database: Path, name: str) -> I
     view.keyboard.press("o")
     view.wait_for_selector("#objects li[aria-current=true]")
     frame, click = next((t, c) for t, mask in enumerate(truth) if mask.any() for c in first_clicks(mask[None]))
-    made: dict[int, list[Click]] = {}
+    first, made = frame, dict[int, list[Click]]()
     for count in range(1, NOTED[-1] + 1):
         view.locator("#frames").fill(str(frame))
         view.wait_for_selector(f'#place:text-matches("^{frame + 1} of")')
@@ -309,8 +310,8 @@ def _click_through(view: Any, truth: np.ndarray, database: Path, name: str) -> I
         js = jaccard(truth, masks)
         if count in NOTED:
             yield count, float(js.mean())
-        # The worst frame in which a place for a click is left.
-        for t in np.argsort(js):
+        # The first frame, then the worst one in which a place for a click is left.
+        for t in [first, *np.argsort(js)] if count < IN_FIRST else np.argsort(js):
             following = next_click(masks[t : t + 1], truth[t : t + 1], 0, made.get(int(t), []))
             if following is not None:
                 frame, click = int(t), following

@@ -26,15 +26,21 @@ QUICK = ["optimizer.steps=2", "optimizer.batch_size=2", "data.frames=1", "--quie
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def server(*words: object, port: int = 0) -> tuple[subprocess.Popen[str], str]:
+    """A process of `vng annotate serve`, and its address."""
+    command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", str(port), "--quiet", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = next(line for line in process.stdout if line.startswith("open "))
+    return process, re.findall(r"http://\S+", said)[0]
+
+
 @contextmanager
 def serving(*words: object) -> Iterator[str]:
-    """The address of `vng annotate serve`, which is stopped as a person stops it."""
-    command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", "0", "--quiet", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """The address of a server, which is stopped as a person stops it."""
+    process, address = server(*words)
     try:
-        assert process.stdout is not None
-        said = next(line for line in process.stdout if line.startswith("open "))
-        yield re.findall(r"http://\S+", said)[0]
+        yield address
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
@@ -84,8 +90,11 @@ def right_key(database: Path, candidate: str) -> str:
 
 
 def converted(command: str, cli: Callable[..., Cli]) -> Video:
-    """The one video of the dataset that the command on the page makes; with quick engines."""
+    """The one video of the dataset that the command on the page makes, with quick engines; `vng train` takes it."""
     ended = cli(*shlex.split(command.replace("--propagator", " ".join(ENGINES)))[1:], "--quiet")
+    assert ended.status == 0, ended.err
+    words = ["train", "demo/pretrain", "data.path=DATASET", "data.short_side=48", "out=model"]
+    ended = cli(*words, *QUICK)
     assert ended.status == 0, ended.err
     (video,) = VngDataset("DATASET")
     return video
@@ -175,9 +184,6 @@ def test_an_object_is_clicked_by_keys(
     (item,) = video.objects
     assert [(video.noun(e), e.object_id) for e in video.expressions] == [("ball", "a")]
     assert all(rle is not None and area(rle) for rle in item.segmentations)
-    words = ["train", "demo/pretrain", "data.path=DATASET", "data.short_side=48", f"out={tmp_path / 'model'}"]
-    ended = cli(*words, *QUICK)
-    assert ended.status == 0, ended.err
 
 
 def put_points(page: Any) -> None:
@@ -200,3 +206,29 @@ def put_points(page: Any) -> None:
         page.keyboard.press("s")
     page.keyboard.press("n")
     page.wait_for_selector('#objects:has-text("1 on, 1 off")')
+
+
+def test_answers_wait_for_a_server_that_was_killed(browser: Any, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clips")
+    database = tmp_path / "work.sqlite"
+    words = ("--candidates", write_candidates(tmp_path / "candidates", ("a",)), "--frames", tmp_path / "clips")
+    process, address = server(*words, "--database", database)
+    with page_at(browser, address) as page:
+        candidate = shown(page)
+        page.keyboard.press("y")
+        page.wait_for_selector('#main[data-unsent="0"]')
+        candidate = shown(page, candidate)
+        process.kill()
+        process.wait()
+        for _ in range(3):
+            page.keyboard.press("n")
+            candidate = shown(page, candidate)
+        page.wait_for_selector('#message:has-text("3 answers are not saved yet")')
+        process, _ = server(*words, "--database", database, port=int(address.rstrip("/").rsplit(":", 1)[1]))
+        page.wait_for_selector('#main[data-unsent="0"]')
+        page.wait_for_selector("#message", state="hidden")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    with sqlite3.connect(database) as connection:
+        labels = [row[0] for row in connection.execute("SELECT label FROM verdicts ORDER BY candidate")]
+    assert labels == [1, 0, 0, 0]

@@ -71,9 +71,15 @@ def make_app(site: Site, hosts: tuple[str, ...] = LOOPBACK, token: str = "") -> 
     def overview(call: Call) -> Any:
         return _overview(site, call)
 
+    def release(call: Call) -> Any:
+        site.verification.release(call.annotator)
+        site.clicking.release(call.annotator)
+        return {}
+
     routes: list[BaseRoute] = [
         *page_routes(site.views, site.first),
         route("/api/project", overview, "GET"),
+        route("/api/release", release),
         route("/api/frames/{clip:int}/{frame:int}", frame, "GET"),
         *verify_routes(site.verification, project),
         *click_routes(site.clicking, site.masklets),

@@ -54,6 +54,13 @@ export async function signIn(again = false) {
   return annotator() ? showName() : signIn();
 }
 
+// What this person holds is free for others when the page is closed.
+window.addEventListener('pagehide', () => {
+  if (!annotator()) return;
+  const headers = { 'x-annotator': encodeURIComponent(annotator()), 'content-type': 'application/json' };
+  fetch('/api/release', { method: 'POST', keepalive: true, headers, body: '{}' }).catch(() => {});
+});
+
 function showName() {
   const who = $('#who');
   who.textContent = annotator();
@@ -162,8 +169,8 @@ export function maskImage(runs, width, height, rgb, alpha = 0.45) {
 }
 
 // A cross with an open middle, dark and light, so that it is seen on every ground and hides nothing.
-export function drawCross(context, x, y, size) {
-  for (const [style, width] of [['#000', 5], ['#fff', 2]]) {
+export function drawCross(context, x, y, size, line = 2) {
+  for (const [style, width] of [['#000', line * 2.5], ['#fff', line]]) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.beginPath();

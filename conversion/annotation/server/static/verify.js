@@ -82,7 +82,7 @@ async function drawRough(task) {
   const context = fit($('#rough'), Math.round(view.width), Math.round(view.height));
   const scale = bitmap.height / height;
   context.drawImage(bitmap, view.x * scale, view.y * scale, view.width * scale, view.height * scale, 0, 0, view.width, view.height);
-  context.drawImage(maskImage(task.rough.runs, width, height, [40, 160, 255], 0.25), -view.x, -view.y);
+  context.drawImage(maskImage(task.rough.runs, width, height, [255, 40, 200], 0.2), -view.x, -view.y);
 }
 
 // The part of a frame that shows an object of this mask large enough, in the shape of the frame.
@@ -158,16 +158,18 @@ function drawZoom(bitmap, question) {
 
 function drawWhole(bitmap, question) {
   const [height, width] = state.task.size;
-  const context = fit($('#whole'), width, height);
+  const scale = Math.max(1, 720 / width);
+  const context = fit($('#whole'), Math.round(width * scale), Math.round(height * scale));
+  context.scale(scale, scale);
   context.drawImage(bitmap, 0, 0, width, height);
   const view = windowOf(question);
-  const line = Math.max(2, height / 160);
+  const line = Math.max(2 / scale, height / 160);
   for (const [style, w] of [['#000', line * 2], ['#fff', line]]) {
     context.strokeStyle = style;
     context.lineWidth = w;
     context.strokeRect(view.x, view.y, view.width, view.height);
   }
-  drawCross(context, question.x + 0.5, question.y + 0.5, Math.max(5, height / 60));
+  drawCross(context, question.x + 0.5, question.y + 0.5, height / 40, line);
 }
 
 function give(label) {

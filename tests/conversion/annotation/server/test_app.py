@@ -88,6 +88,9 @@ def test_a_verdict(client: TestClient) -> None:
     other = client.post("/api/verify/answer", json=body, headers={"x-annotator": "Bob"})
     assert other.status_code == 409 and "Ann is working on this task" in other.json()["error"]
     assert client.get("/api/verify/progress").json()["answered"] == 1
+    bob = {"x-annotator": "Bob"}
+    held = client.post("/api/verify/next", json={}, headers=bob).json()["task"]
+    assert held["task"] != task["task"] and client.post("/api/release", json={}, headers=bob).json() == {}
     assert client.post("/api/verify/answer", json=body | {"label": None}).status_code == 200
     assert client.get("/api/verify/progress").json()["answered"] == 0
     assert client.post("/api/verify/skip", json={"task": task["task"]}).json() == {}
