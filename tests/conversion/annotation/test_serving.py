@@ -186,3 +186,12 @@ def test_a_listener_is_local(tmp_path: Path) -> None:
                     pass
     finally:
         server.kill()
+
+
+def test_a_server_that_only_verifies_imports_no_network() -> None:
+    code = (
+        "import sys, conversion.annotation.serving, conversion.annotation.server.app\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'spacy') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
