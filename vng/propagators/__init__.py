@@ -24,9 +24,11 @@ ENGINES = {
     "flow": "vng.propagators.flow:FlowPropagator",
     "stcn": "vng.propagators.stcn:StcnPropagator",
     "sam2": "vng.propagators.sam2:Sam2Propagator",
+    "edgetam": "vng.propagators.edgetam:EdgeTamPropagator",
+    "sam3_tracker": "vng.propagators.sam3_tracker:Sam3TrackerPropagator",
 }
 DEFAULT = "stcn"
-NEEDS_CHECKPOINT = ("sam2",)  # raise UsageError without one
+NEEDS_CHECKPOINT = ("sam2", "edgetam", "sam3_tracker")  # raise UsageError without one
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
-from transformers import Sam2VideoInferenceSession
 
 from vng.errors import UsageError
 from vng.frames import Frames
@@ -45,6 +45,8 @@ class Sam2Settings:
 class Sam2Propagator(Propagator):
     """The SAM 2 propagator; see `vng.propagators.Propagator` for the call.
 
+    Networks that kept its memory (`edgetam`, `sam3_tracker`) are subclasses with other checkpoints.
+
     Args:
         checkpoint: a folder or hub id, such as facebook/sam2.1-hiera-large.
         settings: None: the defaults.
@@ -54,13 +56,16 @@ class Sam2Propagator(Propagator):
         DataError: no such checkpoint, one of another network, or weights that are missing, unknown or of another size.
     """
 
+    name, network, example = "sam2", "SAM 2 or 2.1", "facebook/sam2.1-hiera-tiny"
+    model_type = "sam2_video"  # in a checkpoint's config.json
+
     def __init__(self, checkpoint: str | Path | None = None, settings: Sam2Settings | None = None) -> None:
         if checkpoint is None:
-            raise UsageError(
-                "propagator 'sam2' has no weights of its own; name a checkpoint: facebook/sam2.1-hiera-tiny"
-            )
+            raise UsageError(f"propagator {self.name!r} has no weights of its own; name a checkpoint: {self.example}")
         self.settings = settings or Sam2Settings()
-        family, model = load_sam(checkpoint, VIDEO_FAMILIES, "SAM 2 or 2.1")
+        families = {self.model_type: VIDEO_FAMILIES[self.model_type]}
+        family, model = load_sam(checkpoint, families, self.network)
+        self._session_of = getattr(transformers, family.session)
         self.fingerprint = fingerprint(model)
         device = device_named(self.settings.device)
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
@@ -82,7 +87,7 @@ class Sam2Propagator(Propagator):
         self, frames: Frames, order: range, prompts: Mapping[int, FramePrompts], count: int
     ) -> Iterator[tuple[int, np.ndarray]]:
         fit = self._fit(*frames.size)
-        session = _Session(self.model, self._recent, reverse=order.step < 0)
+        session = self._session(reverse=order.step < 0)
         for t in order:
             image, prompt = frames[t], prompts.get(t)
             with torch.inference_mode(), self._precision():
@@ -92,6 +97,9 @@ class Sam2Propagator(Propagator):
                     logits = session.step(t, fit.pixels(image, *self._norm), hints)
                     probabilities[session.entered] = fit.to_image(logits.float()).sigmoid().cpu()
             yield t, as_drawn(probabilities.numpy(), () if prompt is None else prompt.masks)
+
+    def _session(self, reverse: bool) -> _Session:
+        return _Session(self.model, self._session_of, self._recent, reverse)
 
     def _precision(self) -> torch.autocast:
         dtype: torch.dtype = getattr(torch, self.settings.dtype)
@@ -140,10 +148,10 @@ class _Session:
         entered: objects in the order of their first prompts, which is also their order in the session.
     """
 
-    def __init__(self, model: Any, recent: int, reverse: bool) -> None:
+    def __init__(self, model: Any, session_of: Any, recent: int, reverse: bool) -> None:
         self.model, self.recent, self.reverse = model, recent, reverse
         device = model.device
-        self.state = Sam2VideoInferenceSession(
+        self.state = session_of(
             inference_device=device, inference_state_device=device, video_storage_device=device, dtype=model.dtype
         )
         self.entered: list[int] = []

@@ -55,6 +55,7 @@ class SamFamily:
     mean: tuple[float, ...]  # of RGB in [0, 1], for checkpoints without preprocessor_config.json
     std: tuple[float, ...]
     keeps_aspect: bool  # whether images are padded to the square, not stretched
+    session: str = ""  # class in transformers that holds a video's state; "" for models of images
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -70,7 +71,11 @@ FAMILIES = {
     "sam3_tracker_video": _SAM3,
     "sam3_video": _SAM3,
 }
-VIDEO_FAMILIES = {"sam2_video": replace(_SAM2, model="Sam2VideoModel")}
+VIDEO_FAMILIES = {
+    "sam2_video": replace(_SAM2, model="Sam2VideoModel", session="Sam2VideoInferenceSession"),
+    "edgetam_video": replace(_SAM2, model="EdgeTamVideoModel", session="EdgeTamVideoInferenceSession"),
+    "sam3_tracker_video": replace(_SAM3, model="Sam3TrackerVideoModel", session="Sam3TrackerVideoInferenceSession"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
