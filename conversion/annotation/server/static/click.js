@@ -1,5 +1,5 @@
 // Clicking: add objects at any frame, put points on and off them, see masks at once and masklets after a key press.
-import { $, api, button, colour, COLOURS, drawCross, drawPoint, element, frame, maskImage, onKeys, prefetch, say, signIn, told } from './common.js';
+import { $, api, button, colour, COLOURS, drawCross, drawPoint, element, frame, maskImage, onKeys, prefetch, say, signIn, titleOf, told } from './common.js';
 import { drawStrips } from './strips.js';
 import { Narrative } from './narrative.js';
 
@@ -109,8 +109,7 @@ function render() {
     const positives = o.points.filter((p) => p[4] === 1).length;
     const swatch = element('i');
     swatch.style.background = colour(i);
-    const text = `${o.name || 'object'} (${o.object_id})`;
-    const row = element('li', {}, swatch, button(text, i < 9 ? String(i + 1) : '', () => select(o.object), { className: 'pick' }),
+    const row = element('li', {}, swatch, button(titleOf(o), i < 9 ? String(i + 1) : '', () => select(o.object), { className: 'pick', title: o.object_id }),
       element('small', {}, `${positives} on, ${o.points.length - positives} off`));
     row.setAttribute('aria-current', o.object === state.object);
     return row;

@@ -204,6 +204,9 @@ export function drawPoint(context, x, y, label, radius, ring = '#000') {
   context.fillText(sign, x, y + radius * 0.08);
 }
 
+// An object by its name, with its id where that is short; long ids are those of programs, and stand in the title.
+export const titleOf = (o) => (o.object_id.length <= 8 ? `${o.name || 'object'} (${o.object_id})` : o.name || o.object_id);
+
 export function clock(minutes) {
   if (minutes === null || minutes === undefined) return '';
   if (minutes < 1) return 'less than a minute left';

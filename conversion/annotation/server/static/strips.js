@@ -1,5 +1,5 @@
 // One strip an object: how sure its masklet is in every frame, where it has points, and where it is absent.
-import { colour, element } from './common.js';
+import { colour, element, titleOf } from './common.js';
 
 const ROWS = 24;
 
@@ -16,9 +16,10 @@ export function drawStrips(home, clip, at, selected, seek) {
     home.dataset.objects = clip.objects.map((o) => o.object).join();
   }
   clip.objects.forEach((o, i) => {
-    const label = home.children[2 * i];
-    label.textContent = `${o.name || 'object'} (${o.object_id})`;
-    label.style.fontWeight = o.object === selected ? 700 : 400;
+    const name = home.children[2 * i];
+    name.textContent = titleOf(o);
+    name.title = o.object_id;
+    name.style.fontWeight = o.object === selected ? 700 : 400;
     draw(home.children[2 * i + 1], clip, o, colour(i), at);
   });
 }
