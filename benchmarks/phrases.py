@@ -92,7 +92,10 @@ def _compare(counts: Counts, caption: str, labels: list[dict[str, Any]], read: t
         counts.same_found += same and found
         counts.different_found += not same and not found
         apart = j in read[i].differs_from
-        counts.must_differ, counts.must_differ_wrong = counts.must_differ + apart, counts.must_differ_wrong + (apart and same)
+        counts.must_differ, counts.must_differ_wrong = (
+            counts.must_differ + apart,
+            counts.must_differ_wrong + (apart and same),
+        )
         if same != found:
             counts.misses.append(f"{'parted' if same else 'joined'}: {read[i].text!r} and {read[j].text!r}: {caption}")
 

@@ -4,78 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from vng.grounding.phrase_words import BE, MARKS, Reading, Word
+from vng.grounding.phrase_words import BE, GROUPS, MARKS, Reading, Word
 
-_PUNCTUATION = frozenset(",.;:!?")
+_PUNCTUATION = frozenset(",.;:!?…。，、！？；：")
 
 
-def clause_of(
-    description: str, words: Sequence[Word], reading: Reading, verbs: Collection[int]
-) -> str:
-    """The text of a noun's clause; "" where no verb belongs to the noun.
+def clauses_of(
+    description: str, words: Sequence[Word], readings: Sequence[Reading], verbs: Collection[int]
+) -> list[str]:
+    """The text of each noun's clause; "" where no verb belongs to the noun.
 
     Of a subject: the noun and its first predicate, auxiliaries left out. Of another noun: from the verb before it.
     """
-    stop = _next_mark(words, reading.end, verbs)
-    if reading.end < len(words) and words[reading.end].key == "," and words[reading.end + 1 : reading.end + 2]:
-        after = reading.end + 1
-        begin = after if words[after].key in BE else reading.end  # "the man, wearing a hat, is sitting"
-    else:
-        begin = reading.end
-    acts = begin < len(words) and (words[begin].key in BE or begin in verbs)
-    if acts:
-        while begin < len(words) and words[begin].key in BE:
-            begin += 1
-        stop = _next_mark(words, begin, verbs)
-        if begin < stop and not _is_there(words, reading):
-            return f"{_text(description, words, reading.head, reading.head + 1)} {_text(description, words, begin, stop)}"
-    index = reading.left - 1
-    while index >= 0 and not _is_mark(words, index, verbs):
-        if index in verbs:
-            return _text(description, words, index, _before_be(words, reading.end, stop))
-        if words[index].key in BE:
-            break
-        index -= 1
-    if index in verbs:  # "and [falls] on the floor": the verb is the mark's own
-        return _text(description, words, index, _before_be(words, reading.end, stop))
-    return ""
+    marks = _marks(words, readings, verbs)
+    return [_clause(description, words, reading, readings, verbs, marks) for reading in readings]
 
 
 def guessed_verbs(words: Sequence[Word], readings: Sequence[Reading]) -> set[int]:
-    """The words that look like verbs: participles outside noun phrases, and words in -s or -ed where a verb may stand."""
+    """The words that look like verbs: participles outside noun phrases, and words where only a verb may stand."""
     taken = {index for r in readings for index in range(r.left, r.head + 1)}
     after = {reading.end for reading in readings}
     verbs = set()
     for index, word in enumerate(words):
-        if index in taken or not word.is_plain or word.is_adjective:
+        if index in taken or not word.is_plain or word.is_adjective or word.key.endswith("ly"):
             continue
         before = words[index - 1].key if index else ""
-        placed = index in after or before in BE | MARKS | {"and", "to", ","}
-        if word.key.endswith("ing") or (placed and (word.key.endswith(("s", "ed")) or before == "to")):
+        ends = word.key.endswith(("s", "ed")) and before in BE | MARKS | {"and", ","}
+        if word.key.endswith("ing") or index in after or before == "to" or ends:
             verbs.add(index)
     return verbs
 
 
-def _next_mark(words: Sequence[Word], start: int, verbs: Collection[int]) -> int:
-    return next((index for index in range(start, len(words)) if _is_mark(words, index, verbs)), len(words))
+def _clause(
+    description: str,
+    words: Sequence[Word],
+    reading: Reading,
+    readings: Sequence[Reading],
+    verbs: Collection[int],
+    marks: Collection[int],
+) -> str:
+    begin = reading.end
+    if words[begin : begin + 1] and words[begin].key == "," and words[begin + 1 : begin + 2]:
+        begin += words[begin + 1].key in BE  # "the man, wearing a hat, is sitting"
+    acts = begin < len(words) and (words[begin].key in BE or begin in verbs)
+    if acts and not any(_holds(words, other, reading) for other in readings):
+        while begin < len(words) and words[begin].key in BE:
+            begin += 1
+        stop = _stop(words, begin, marks)
+        if begin < stop:
+            noun = description[words[reading.head].start : words[reading.head].end]
+            return f"{noun} {description[words[begin].start : words[stop - 1].end]}"
+    for index in range(reading.left - 1, -1, -1):
+        if index in verbs:
+            stop = _stop(words, reading.end, marks)
+            stop = next((place for place in range(reading.end, stop) if words[place].key in BE), stop)
+            return description[words[index].start : words[stop - 1].end]
+        if index in marks or words[index].key in BE:
+            break
+    return ""
 
 
-def _is_mark(words: Sequence[Word], index: int, verbs: Collection[int]) -> bool:
-    """Whether a clause ends before a word: a punctuation mark, "then", "while", or "and" before a verb."""
-    key = words[index].key
-    if key in _PUNCTUATION or key in MARKS:
-        return True
-    return key == "and" and any(place in verbs or words[place].key in BE for place in (index + 1, index + 2))
+def _holds(words: Sequence[Word], outer: Reading, inner: Reading) -> bool:
+    """Whether a noun lies in another's phrase, and so is no subject; people of a group are what the group is."""
+    own = outer.left <= inner.head < outer.head or (
+        outer.head < inner.head < outer.end and words[outer.head].key not in GROUPS
+    )
+    return own and outer.head != inner.head
 
 
-def _is_there(words: Sequence[Word], reading: Reading) -> bool:
-    return words[reading.head].key == "there"
+def _marks(words: Sequence[Word], readings: Sequence[Reading], verbs: Collection[int]) -> set[int]:
+    """The words before which a clause ends: punctuation, "then", "while", and "and" before a verb or a new subject."""
+    inside = {index for r in readings for index in range(r.left, r.end)}
+    acting = {index for index in range(len(words)) if index in verbs or words[index].key in BE}
+    subjects = {reading.left for reading in readings if reading.end in acting}
+    marks = set()
+    for index, word in enumerate(words):
+        joins = word.key == "and" and bool({index + 1, index + 2} & acting or index + 1 in subjects)
+        if word.key in MARKS or joins or (word.key in _PUNCTUATION and index not in inside):
+            marks.add(index)
+    return marks
 
 
-def _before_be(words: Sequence[Word], start: int, stop: int) -> int:
-    """An object's clause ends before "is": that belongs to another noun."""
-    return next((index for index in range(start, stop) if words[index].key in BE), stop)
-
-
-def _text(description: str, words: Sequence[Word], first: int, end: int) -> str:
-    return description[words[first].start : words[end - 1].end]
+def _stop(words: Sequence[Word], start: int, marks: Collection[int]) -> int:
+    return next((index for index in range(start, len(words)) if index in marks), len(words))

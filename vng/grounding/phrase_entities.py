@@ -102,9 +102,10 @@ def _resolve(mention: Mention, earlier: list[int], known: list[_Entity]) -> tupl
     if mention.ordinal:
         match = next((n for n in earlier if known[n].ordinal == mention.ordinal), None)
         introduced = sorted(earlier)
-        unsaid = not any(known[n].ordinal for n in introduced) and not (introduced and known[introduced[0]].later)
-        if match is None and unsaid and mention.ordinal <= len(introduced):
-            match = introduced[mention.ordinal - 1]
+        counted = bool(introduced) and known[introduced[0]].ordinal in (0, 1) and not known[introduced[0]].later
+        if match is None and counted and mention.ordinal <= len(introduced):
+            counted_one = introduced[mention.ordinal - 1]
+            match = None if known[counted_one].ordinal else counted_one
         return match, earlier
     if mention.other:
         rest = earlier[1:]  # not the one just spoken of

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vng.grounding.phrase_words import STATES, Reading, Word, without_telling_apart, words_in
+from vng.grounding.phrase_rules import read_by_rules
+from vng.grounding.phrase_words import BE, STATES, Reading, Word, without_telling_apart, words_in
 
 _BEFORE = frozenset(("amod", "compound", "nmod", "poss", "nummod", "advmod", "npadvmod", "case", "det", "punct", "cc"))
-_MODIFIES = frozenset(("compound", "amod", "nmod", "npadvmod", "punct"))
+_MODIFIES = frozenset(("compound", "amod", "nmod", "npadvmod"))
+_NOUNS = ("NOUN", "PROPN")
 _STATE_TAG = "VBN"
 
 
 def read_by_parse(document: Any, words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[Reading]:
-    """The reading of each noun of a parsed description; `words` are its words as the rules cut them."""
-    return [_reading(document, words, span) for span in spans]
+    """The reading of each noun of a parsed description; `words` are its words as the rules cut them.
+
+    Heads are those of the rules: what is marked is a noun, where small parsers often see a verb ("the [car] spins").
+    Where the parse takes a head for a part of another noun, its phrase is read by the rules as well.
+    """
+    by_rules = read_by_rules(words, spans)
+    return [_reading(document, words, reading) for reading in by_rules]
 
 
 def verbs_of(document: Any, words: Sequence[Word]) -> set[int]:
@@ -23,32 +30,25 @@ def verbs_of(document: Any, words: Sequence[Word]) -> set[int]:
     return {index for token in verbs for index in words_in(words, (token.idx, token.idx + len(token.text)))}
 
 
-def _reading(document: Any, words: Sequence[Word], span: tuple[int, int]) -> Reading:
-    inside = words_in(words, span)
-    tokens = [token for token in document if token.idx < span[1] and span[0] < token.idx + len(token.text)]
-    tokens = [token for token in tokens if not token.is_space]
-    if not tokens:
-        return Reading(span=span, left=inside[0], first=inside[0], head=inside[-1], end=inside[-1] + 1)
-    token = _head(tokens)
+def _reading(document: Any, words: Sequence[Word], ruled: Reading) -> Reading:
+    head = words[ruled.head]
+    tokens = [t for t in document if t.idx < head.end and head.start < t.idx + len(t.text) and not t.is_space]
+    nouns = [token for token in tokens if token.pos_ in _NOUNS and head.start <= token.idx]
+    if not nouns or any(token.idx + len(token.text) > head.end for token in tokens):
+        return ruled
+    token = min(nouns, key=lambda t: (t.dep_ in _MODIFIES, -t.i))
+    if token.dep_ in _MODIFIES and token.head.i > token.i and token.head.pos_ in _NOUNS:
+        return ruled
     left = min((t.left_edge for t in token.lefts if t.dep_ in _BEFORE), key=lambda t: t.i, default=token)
-    last = _last(token)
-    head = words_in(words, _place(token))[-1]
-    start = min(words_in(words, _place(left))[0], inside[0], head)
-    end = max(words_in(words, _place(last))[-1] + 1, head + 1)
-    return Reading(span=span, left=start, first=without_telling_apart(words, start, head), head=head, end=end)
+    start = min(words_in(words, _place(left))[0], words_in(words, ruled.span)[0], ruled.head)
+    end = max(words_in(words, _place(_last(token)))[-1], ruled.head) + 1
+    end = next((index for index in range(ruled.head + 1, end) if words[index].key in BE), end)
+    first = without_telling_apart(words, start, ruled.head)
+    return Reading(span=ruled.span, left=start, first=first, head=ruled.head, end=end)
 
 
 def _place(token: Any) -> tuple[int, int]:
     return token.idx, token.idx + len(token.text)
-
-
-def _head(tokens: list[Any]) -> Any:
-    """The token that a marked noun means: the highest noun of the span, or the noun that it modifies."""
-    nouns = [token for token in tokens if token.pos_ in ("NOUN", "PROPN")] or tokens
-    token = min(nouns, key=lambda t: (len(list(t.ancestors)), -t.i))
-    while token.dep_ in _MODIFIES and token.head.i > token.i and token.head.pos_ in ("NOUN", "PROPN", "ADJ"):
-        token = token.head
-    return token
 
 
 def _last(token: Any) -> Any:

@@ -29,8 +29,7 @@ _LONGEST = 4  # words of a noun phrase that holds no marked noun
 
 def read_by_rules(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[Reading]:
     """The reading of each noun."""
-    last_words = {max(words_in(words, span)) for span in spans}
-    heads = [_head(words, span, last_words) for span in spans]
+    heads = heads_of(words, spans)
     lefts = [_left(words, min(words_in(words, span)[0], head), head) for span, head in zip(spans, heads, strict=True)]
     ends: dict[int, int] = {}  # head -> end of its phrase; the last noun first, since phrases hold later nouns
     left_of = {head: left for head, (left, _) in zip(heads, lefts, strict=True)}
@@ -46,6 +45,12 @@ def read_by_rules(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> li
         )
         for span, head, (left, first) in zip(spans, heads, lefts, strict=True)
     ]
+
+
+def heads_of(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The word that names the thing, for each marked noun."""
+    last_words = {max(words_in(words, span)) for span in spans}
+    return [_head(words, span, last_words) for span in spans]
 
 
 def _head(words: Sequence[Word], span: tuple[int, int], last_words: set[int]) -> int:
@@ -129,6 +134,10 @@ def _modifier(words: Sequence[Word], head: int, end: int) -> int | None:
         return end + comma + 1
     if keys[0] in ("with", "of"):
         return end + 1
+    if keys[:2] == ["next", "to"] and not _is_placed(words, head):
+        return end + 2
+    if keys[:2] == ["on", "the"] and keys[2] in ("left", "right") and not _is_placed(words, head):
+        return end + 1  # "a girl on the left"
     if keys[0] in STATES and keys[1] in ("by", "with", "of", "in", "from"):
         return end + 2
     if keys[0] == "in" and {key.split("-")[0] for key in keys[1:3]} & COLOURS:
@@ -167,10 +176,13 @@ def _noun_phrase_end(
                 break
         elif not word.is_plain or word.key in BE or (nouns and _ends_like_a_verb(word)):
             break
+        elif word.key.endswith("ing") and words[index - 1].key not in DETERMINERS:
+            break  # "on the left riding ..."
         elif word.key not in KNOWN | TELLING_APART:
             nouns += 1
         index += 1
-    return index if nouns or (index > start and words[index - 1].key in COLOURS) else None
+    looks = index > start and words[index - 1].key in COLOURS | {"left", "right"}  # "the man in red"
+    return index if nouns or looks else None
 
 
 def _ends_like_a_verb(word: Word) -> bool:

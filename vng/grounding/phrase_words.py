@@ -5,45 +5,45 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Everything but spaces and marks is a letter, so that combining marks and any script stay whole. "t-shirt" is one word;
 # "'s" is a word of its own.
 _LETTER = r"[^\s!-/:-@\[-`{-~‘’“”«»…،。，、！？；：]"
 _WORD = re.compile(rf"['’]s\b|{_LETTER}+(?:-{_LETTER}+|['’](?!s\b){_LETTER}+)*|\S")
 
-INDEFINITE = frozenset("a an some any one two three four five six many few several".split())
-PRONOUNS = frozenset("my your his her its our their".split())
-DETERMINERS = INDEFINITE | PRONOUNS | frozenset("the this that these those another each every both all no".split())
-POSSESSIVE = frozenset(("'s", "’s"))
-ORDINALS = {
-    name: number for number, name in enumerate("first second third fourth fifth sixth seventh eighth".split(), 1)
-}
-TELLING_APART = frozenset(ORDINALS) | {"other", "same", "different", "next"}  # not what a thing looks like
-BE = frozenset("is are was were be been being has have had am".split())
-MARKS = frozenset("then while but as when because before after until who which that there he she it they".split())
-FUNCTION = (
-    BE
-    | MARKS
-    | DETERMINERS
-    | frozenset(
-        "and or nor to at on in into onto of off with without by for from over under up down out through across along "
-        "around near behind beside between towards toward against about above below next him them some not also very "
-        "so if where do does did can will would you we i".split()
-    )
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+INDEFINITE = _words("a an some any one two three four five six many few several")
+PRONOUNS = _words("my your his her its our their")
+DETERMINERS = INDEFINITE | PRONOUNS | _words("the this that these those another each every both all no")
+POSSESSIVE = _words("'s ’s")
+ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
+TELLING_APART = frozenset(ORDINALS) | _words("other same different next")  # not what a thing looks like
+BE = _words("is are was were be been being has have had am")
+MARKS = _words("then while but as when because who which that there he she it they")
+FUNCTION = BE | MARKS | DETERMINERS
+FUNCTION |= _words(
+    "and or nor to at on in into onto of off with without by for from over under up down out through across along around "
+    "near behind beside between towards toward against about above below next him them not also very so if where after "
+    "before until do does did can will would you we i"
 )
-COLOURS = frozenset(
-    "black white grey gray red green blue yellow brown orange pink purple violet golden silver beige dark light "
-    "bright pale colourful colorful striped spotted multicoloured multicolored".split()
+COLOURS = _words(
+    "black white grey gray red green blue yellow brown orange pink purple violet golden silver beige dark light bright "
+    "pale colourful colorful striped spotted multicoloured multicolored"
 )
-MATERIALS = frozenset("wooden wood brick stone metal metallic glass plastic concrete leather woollen paper".split())
-LOOKS = frozenset(
-    "big small large little tall short long thin thick fat old young new dry wet dirty clean round square empty full "
-    "open broken left right upper lower front back male female hairy furry fluffy shiny huge tiny".split()
+MATERIALS = _words("wooden wood brick stone metal metallic glass plastic concrete leather woollen paper")
+LOOKS = _words(
+    "big small large little tall short long thin thick fat old young new dry wet dirty clean round square empty full open "
+    "broken left right upper lower front back male female hairy furry fluffy shiny huge tiny"
 )
 KNOWN = COLOURS | MATERIALS | LOOKS
-GROUPS = frozenset("group groups pair pairs couple crowd bunch herd flock pack team set row line pile lot number".split())
-STATES = frozenset("surrounded covered made filled dressed painted decorated wrapped lined".split())  # with, by, of, in
-PLACING = frozenset("put puts putting place places placing throw throws throwing drop drops dropping".split())
+GROUPS = _words("group groups pair pairs couple crowd bunch herd flock pack team set row line pile lot number")
+STATES = _words("surrounded covered made filled dressed painted decorated wrapped lined")  # with, by, of, in
+PLACING = _words("put puts putting place places placing throw throws throwing drop drops dropping")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def words_of(description: str, spans: Sequence[tuple[int, int]]) -> tuple[Word, 
         start, end = match.span()
         inside = [e for e in edges if start < e < end and "-" not in description[e - 1 : e + 1]]
         cuts = [start, *inside, end]
-        words += [Word(start=a, end=b, key=description[a:b].lower()) for a, b in zip(cuts, cuts[1:], strict=False)]
+        words += [Word(start=a, end=b, key=description[a:b].lower()) for a, b in pairwise(cuts)]
     for start, end in dict.fromkeys(spans):
         if not any(word.start < end and start < word.end for word in words):  # a span of spaces
             words.append(Word(start=start, end=end, key=""))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vng.grounding.phrase_clauses import clause_of, guessed_verbs
+from vng.grounding.phrase_clauses import clauses_of, guessed_verbs
 from vng.grounding.phrase_entities import entities_of
 from vng.grounding.phrase_words import words_of
 from vng.narratives import DEFAULT_PIPELINE, check_span, load_pipeline
@@ -58,8 +58,9 @@ def phrases_of(
         readings = read_by_parse(document, words, spans)
         verbs = verbs_of(document, words)
     entities, apart = entities_of(words, readings)
+    clauses = clauses_of(description, words, readings, verbs)
     phrases = []
-    for reading, entity, differs in zip(readings, entities, apart, strict=True):
+    for reading, clause, entity, differs in zip(readings, clauses, entities, apart, strict=True):
         head = (words[reading.head].start, words[reading.head].end)
         text = (words[reading.first].start, words[reading.end - 1].end)
         phrases.append(
@@ -69,7 +70,7 @@ def phrases_of(
                 head_span=head,
                 text=description[slice(*text)],
                 text_span=text,
-                clause=clause_of(description, words, reading, verbs),
+                clause=clause,
                 entity=entity,
                 differs_from=differs,
             )
