@@ -86,7 +86,7 @@ def mention_of(words: Sequence[Word], reading: Reading) -> Mention:
 
 def _members(words: Sequence[Word], readings: Sequence[Reading]) -> dict[int, int]:
     """Head of "people" -> head of "group", for "a group of people": they are the same things."""
-    found = {}
+    found: dict[int, int] = {}
     for reading in readings:
         if words[reading.head].key in GROUPS and words[reading.head + 1 : reading.head + 2]:
             start = reading.head + 2

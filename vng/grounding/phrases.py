@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from vng.errors import UsageError
 from vng.grounding.phrase_clauses import clauses_of, guessed_verbs
 from vng.grounding.phrase_entities import entities_of
+from vng.grounding.phrase_parse import read_by_parse, verbs_of
+from vng.grounding.phrase_rules import read_by_rules
 from vng.grounding.phrase_words import words_of
 from vng.narratives import DEFAULT_PIPELINE, check_span, load_pipeline
 
-Pipeline = Callable[[str], Any]  # a spaCy pipeline: a text to a parsed document
+
+class Pipeline(Protocol):
+    """What is used of a spaCy pipeline: a text to a parsed document, and where it comes from."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Its language, name and version."""
+        ...
+
+    def __call__(self, text: str) -> Any:
+        """The parsed document."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +61,9 @@ def phrases_of(
         return ()
     words = words_of(description, spans)
     if pipeline is None:
-        from vng.grounding.phrase_rules import read_by_rules
-
         readings = read_by_rules(words, spans)
         verbs = guessed_verbs(words, readings)
     else:
-        from vng.grounding.phrase_parse import read_by_parse, verbs_of
-
         document = pipeline(description)
         readings = read_by_parse(document, words, spans)
         verbs = verbs_of(document, words)
@@ -83,8 +93,6 @@ def find_pipeline(choice: str = "auto") -> Pipeline | None:
 
     Raises UsageError for a pipeline that is not installed.
     """
-    from vng.errors import UsageError
-
     if choice == "rules":
         return None
     try:
