@@ -50,7 +50,12 @@ def read_by_rules(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> li
 def heads_of(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[int]:
     """The word that names the thing, for each marked noun."""
     last_words = {max(words_in(words, span)) for span in spans}
-    return [_head(words, span, last_words) for span in spans]
+    heads = [_head(words, span, last_words) for span in spans]
+    whole = {index: max(inside) for inside in (words_in(words, span) for span in spans) for index in inside[:-1]}
+    return [
+        head if head in words_in(words, span) else whole.get(head, head)  # "[black] [dog house]": of the whole noun
+        for head, span in zip(heads, spans, strict=True)
+    ]
 
 
 def _head(words: Sequence[Word], span: tuple[int, int], last_words: set[int]) -> int:

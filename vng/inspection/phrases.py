@@ -56,9 +56,7 @@ class NarrativePhrases:
             rows.append((str(number), noun, phrase.text, phrase.clause, str(phrase.entity), others))
         shown = [tuple(" ".join(cell.split()) for cell in row) for row in rows]  # no line breaks in a table
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-        return [
-            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
-        ]
+        return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 def narrated_phrases(
