@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,45 @@ def test_spans_are_of_the_description() -> None:
     for phrase, span in zip(phrases_of(description, spans), spans, strict=True):
         assert phrase.span == span and description[slice(*phrase.text_span)] == phrase.text
         assert description[slice(*phrase.head_span)] == phrase.head and phrase.head in phrase.text
+
+
+def test_random_texts_keep_their_promises() -> None:
+    rng = random.Random(1)
+    pieces = [
+        "a",
+        "the",
+        "another",
+        "other",
+        "first",
+        "man",
+        "dog",
+        "red",
+        "and",
+        ",",
+        ".",
+        "'s",
+        "with",
+        "of",
+        "wearing",
+        "on",
+        "left",
+        "grey-red",
+        "is",
+        "\n",
+        "🪑",
+        "people",
+        "group",
+    ]
+    for _ in range(500):
+        description = " ".join(rng.choices(pieces, k=rng.randint(1, 12)))
+        starts = [rng.randrange(len(description)) for _ in range(3)]
+        spans = [(start, rng.randint(start + 1, min(len(description), start + 9))) for start in starts]
+        read = phrases_of(description, spans)
+        for number, phrase in enumerate(read):
+            assert phrase.span == spans[number] and phrase.head, description
+            assert phrase.text_span[0] <= phrase.head_span[0] < phrase.head_span[1] <= phrase.text_span[1], description
+            assert all(number in read[other].differs_from for other in phrase.differs_from), description
+            assert all(read[other].entity != phrase.entity for other in phrase.differs_from), description
 
 
 class Parsed:

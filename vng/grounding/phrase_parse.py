@@ -26,7 +26,7 @@ def read_by_parse(document: Any, words: Sequence[Word], spans: Sequence[tuple[in
 
 def verbs_of(document: Any, words: Sequence[Word]) -> set[int]:
     """The numbers of the words that are verbs, auxiliaries left out."""
-    verbs = [token for token in document if token.pos_ == "VERB"]
+    verbs = [token for token in document if token.pos_ == "VERB" and not token.is_space]
     return {index for token in verbs for index in words_in(words, (token.idx, token.idx + len(token.text)))}
 
 
@@ -39,7 +39,8 @@ def _reading(document: Any, words: Sequence[Word], ruled: Reading) -> Reading:
     token = min(nouns, key=lambda t: (t.dep_ in _MODIFIES, -t.i))
     if token.dep_ in _MODIFIES and token.head.i > token.i and token.head.pos_ in _NOUNS:
         return ruled
-    left = min((t.left_edge for t in token.lefts if t.dep_ in _BEFORE), key=lambda t: t.i, default=token)
+    edges = [t.left_edge for t in token.lefts if t.dep_ in _BEFORE and not t.left_edge.is_space]
+    left = min(edges, key=lambda t: t.i, default=token)
     start = min(words_in(words, _place(left))[0], words_in(words, ruled.span)[0], ruled.head)
     end = max(words_in(words, _place(_last(token)))[-1], ruled.head) + 1
     end = next((index for index in range(ruled.head + 1, end) if words[index].key in BE), end)
@@ -62,7 +63,7 @@ def _last(token: Any) -> Any:
             reach = _last_of_state(child)
         else:
             reach = None
-        if reach is not None and reach.i > last.i:
+        if reach is not None and reach.i > last.i and not reach.is_space:
             last = reach
     return last
 
@@ -80,5 +81,5 @@ def _last_of_state(verb: Any) -> Any:
             objects = [t for t in child.children if t.dep_ == "pobj"]
         for item in objects:
             reach = _last(item)
-            last = reach if reach.i > last.i else last
+            last = reach if reach.i > last.i and not reach.is_space else last
     return last
