@@ -37,3 +37,23 @@ def test_an_object_of_a_crowded_video_can_be_seen_alone(tmp_path: Path, cli: Cal
     assert all(url.startswith("data:image/webp;base64,") for url in pictures.values())
     assert len(set(pictures.values())) == 2 and page.count("data-picture=") == 2
     assert "point at a noun to see its object alone" in page
+
+
+def test_phrases_of_a_dataset(tmp_path: Path, dataset: Path, cli: Callable[..., Cli]) -> None:
+    read = json.loads(cli("inspect", dataset, "--phrases", "--pipeline", "rules", "--json", "--quiet").out)
+    assert read["read_by"] == "rules" and [n["video_id"] for n in read["narratives"]] == ["one", "two words"]
+    ball, other = read["narratives"][0]["nouns"]
+    assert (ball["phrase"], ball["clause"], ball["entity"], ball["differs_from"]) == (
+        "red ball",
+        "ball meets the other ball",
+        0,
+        [1],
+    )
+    assert (other["phrase"], other["entity"], other["differs_from"]) == ("ball", 1, [0])
+    ended = cli("inspect", dataset, "--phrases", "--pipeline", "rules", "--quiet")
+    assert "one  narrative 0  Ball one\nA red ball meets the other ball.\n" in ended.out
+    assert "0  ball  red ball  ball meets the other ball  0       1" in ended.out and "read by rules" in ended.out
+    ended = cli("inspect", dataset, "--phrases", "--html", tmp_path / "page")
+    assert ended.status and "--phrases goes with a dataset folder, and without --html" in ended.err
+    assert cli("inspect", dataset, "--phrases", "--pipeline", "no_such_pipeline").status
+    assert cli("inspect", tmp_path / "none", "--phrases").status == 1

@@ -29,6 +29,12 @@ OPTIONS = (
     ),
     Option(name="html", type=path, help="folder for index.html, which is self-contained"),
     Option(name="frames", type=path, help="folder of a dataset's linked frames, if they moved"),
+    Option(name="phrases", flag=True, help="list each noun's phrase, clause and entity: what a grounder is told"),
+    Option(
+        name="pipeline",
+        default="auto",
+        help="with --phrases: a spaCy pipeline by name or path; rules: none; auto: en_core_web_sm where it is installed",
+    ),
     JSON,
 )
 
@@ -41,6 +47,7 @@ def add(commands: Any) -> None:
         run,
         SUMMARY,
         "vng inspect data/oops-vng --html page\n"
+        "  vng inspect data/oops-vng --phrases\n"
         "  vng inspect --points Oops/train.json --subset oops_train_subset.txt --html page",
     )
     parser.add_argument("dataset", type=path, nargs="?", help="dataset folder")
@@ -54,6 +61,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError("vng inspect: give a dataset folder, or --points, --narratives or both")
     if arguments.subset is not None and not published:
         raise UsageError("vng inspect: --subset goes with --points or --narratives")
+    if arguments.phrases:
+        if published or arguments.html is not None:
+            raise UsageError("vng inspect: --phrases goes with a dataset folder, and without --html")
+        _list_phrases(arguments)
+        return
     (_inspect_annotations if published else _inspect_dataset)(arguments)
 
 
@@ -75,6 +87,22 @@ def _inspect_dataset(arguments: argparse.Namespace) -> None:
         print("\nverified points")
         _print_points(inspection.points, inspection.published(arguments.dataset))
     _print_problems(inspection.problems, arguments.html)
+
+
+def _list_phrases(arguments: argparse.Namespace) -> None:
+    from vng.grounding.phrases import find_pipeline
+    from vng.inspection.phrases import narrated_phrases
+
+    pipeline = find_pipeline(arguments.pipeline)
+    found = narrated_phrases(arguments.dataset, pipeline, frames=arguments.frames, progress=not arguments.quiet)
+    source = "rules" if pipeline is None else f"spacy:{pipeline.meta.get('lang', '')}_{pipeline.meta.get('name', '')}"
+    if arguments.json:
+        print(json.dumps({"read_by": source, "narratives": [narrative.as_json() for narrative in found]}))
+        return
+    for narrative in found:
+        print(f"{narrative.video_id}  narrative {narrative.narrative}  {narrative.actor_name}\n{narrative.description}")
+        print("\n".join(f"  {line}" for line in narrative.table()) + "\n")
+    print(f"read by {source}")
 
 
 def _inspect_annotations(arguments: argparse.Namespace) -> None:
