@@ -111,11 +111,8 @@ def vicas_conversion(
         reader = Reader(load_json(file), file, name)
         if reader.get("video_id", int) != int(name):
             raise reader.error("video_id", f"this file is named {file.name}", "rename the file, or fetch it again")
-        record = replace(
-            _video(reader, frames, settings),
-            dataset=options.dataset or NAME,
-            split=options.split or item.body["split"] or "train",
-        )
+        split = options.split or item.body["split"] or "train"
+        record = replace(_video(reader, frames, settings, split), dataset=options.dataset or NAME)
         if text == REFERRALS:
             return [_with_referrals(record, reader, problems.append)]
         return [_with_caption(record, reader, settings, find_head, problems.append)]
@@ -180,7 +177,7 @@ def _spool_names(spool: SpoolWriter, annotations: Path, split_lists: Sequence[Pa
     wanted.report_missing(spool, {NARRATIVES: annotations})
 
 
-def _video(reader: Reader, root: Path | None, settings: VicasSettings) -> Video:
+def _video(reader: Reader, root: Path | None, settings: VicasSettings, split: str) -> Video:
     """The video with all its tracks, without narratives."""
     size = _size(reader)
     masks = _frame_masks(reader, size, settings.masks)
@@ -194,7 +191,7 @@ def _video(reader: Reader, root: Path | None, settings: VicasSettings) -> Video:
     return Video(
         video_id=reader.record,
         dataset=NAME,
-        split="",
+        split=split,
         height=size[0],
         width=size[1],
         fps=0.0 if frames is None else frames.fps,
