@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.vicas_masks import Clip, Match, compare_engines, read_specs, table
 from conversion.formats.vicas import VicasSettings, read_split_lists
 from conversion.formats.vicas_captions import Phrase, head_finder, parse_caption
 from tests.helpers import Cli, write_frames
-from vng.dataset import Video, VngDataset
+from vng.dataset import Video, VideoObject, VngDataset
+from vng.dataset_writer import write_dataset
 from vng.errors import DataError, Problem, UsageError, read_problems
-from vng.masks import area, encode
+from vng.masks import area, encode, from_json
 
 H, W = 12, 20
 FRAMES = 5  # of a video; the first and the fourth are by hand, the second by SAM 2
@@ -308,3 +311,31 @@ def test_an_empty_folder(vicas: Vicas, cli: Callable[..., Cli]) -> None:
     (vicas.folder / "000041.json").unlink()
     ended = vicas.convert(cli)
     assert ended.status == 1 and "no video" in ended.err
+
+
+def test_engines_are_scored_on_the_same_objects(vicas: Vicas, cli: Callable[..., Cli]) -> None:
+    """Frames 0 and 3 of ViCaS, from second 0.1 on, are frames 1 and 2 of a video with 10 frames a second."""
+    assert vicas.convert(cli).status == 0
+    (truth,) = vicas.rows
+    specs = vicas.root / "specs.json"
+    scene = {"start": "0:00:00.1", "end": "5"}
+    spec = {"video_id": 41, "src_dataset": "oops", "orig_dataset_filename": "A fall.mp4", "scene_spec": scene}
+    specs.write_text(json.dumps([spec, {"video_id": 1, "src_dataset": "uvo"}]))
+    clips = read_specs(specs)
+    assert clips == {"000041": Clip("A fall", 0.1)}
+
+    def engine(name: str, *columns: int | None) -> VngDataset:
+        masks = tuple(None if one is None else from_json(box(one)) for one in columns)
+        objects = (VideoObject("9", "man", "points/made", masks), VideoObject("8", "far", "points/made", (None,) * 3))
+        video = replace(
+            truth, video_id="A fall", fps=10.0, frame_names=("0", "1", "2"), objects=objects, expressions=()
+        )
+        write_dataset(vicas.root / name, [video], name)
+        return VngDataset(vicas.root / name)
+
+    good, poor = engine("good", 20, 3, 4), engine("poor", 20, 6, None)
+    matches, left_out = compare_engines(VngDataset(vicas.root / "out"), [good, poor], clips)
+    assert matches == [Match("000041", "9", "2", 1, (1.0, 0.5))]  # one frame that both have
+    assert compare_engines(VngDataset(vicas.root / "out"), [good], clips)[0] == [Match("000041", "9", "2", 2, (1.0,))]
+    assert not any(left_out.values()) and "0.500  -0.500" in table(matches, ["good", "poor"])
+    assert compare_engines(VngDataset(vicas.root / "out"), [good], {})[1]["not in all datasets"] == 1
