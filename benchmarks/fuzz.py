@@ -78,6 +78,16 @@ TARGETS = (
     ),
     Target("ref-davis", "convert ref-davis --root davis --expressions ref_davis.json --out o", ("ref_davis.json",)),
     Target(
+        "vicas",
+        "convert vicas --annotations vicas --frames vicas_frames --split-lists vicas_splits/val.json --spans head --out o",
+        ("vicas/*.json", "vicas_splits/*"),
+    ),
+    Target(
+        "vicas-referrals",
+        "convert vicas --annotations vicas --text referrals --masks all --out o",
+        ("vicas/*.json",),
+    ),
+    Target(
         "coco-png",
         "convert coco-png --narratives png_coco.json --panoptic panoptic.json --panoptic-masks panoptic"
         " --images images --out o",

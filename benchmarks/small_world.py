@@ -61,6 +61,7 @@ def write_small_world(root: Path) -> None:
     _write_vis(root)
     _write_vos_folders(root)
     _write_referring(root)
+    _write_vicas(root)
     _write_coco_png(root)
     _write_prompts(root)
     _write_own_clips(root)
@@ -349,6 +350,31 @@ def _write_referring(root: Path) -> None:
     categories = {"1": "red box", "2": "green box"}
     tree = {video: {"objects": sentences, "categories": categories} for video in VIDEOS}
     _json(root / "ref_davis.json", {"videos": tree})
+
+
+def _write_vicas(root: Path) -> None:
+    """Two videos with numbers as names, frames of their own, and a split list."""
+    marked = "A [red box]<mask_1> next to a [green box]<mask_12>: [both boxes]<mask_1,12> and [dust]<mask_?>."
+    (root / "vicas").mkdir()
+    for number in (7, 2041):
+        _write_frames(root / "vicas_frames" / f"{number:06d}", NAMES)
+        masks = [
+            {
+                "filename": f"{NAMES[t]}.png",
+                "is_gt": t % 2 == 0,
+                "track_ids": [1, 12],
+                "mask_rles": [_rle(t, 0), _rle(t, 1)],
+            }
+            for t in range(T)
+        ]
+        captions = dict.fromkeys(("caption_raw_en", "caption_raw_en_gpt", "caption_raw_cn"), marked)
+        referrals = [{"prompt": "both boxes", "track_ids": [1, 12]}]
+        size = {"image_size": [H, W], "all_track_ids": [1, 12], "object_referrals": referrals}
+        _json(
+            root / "vicas" / f"{number:06d}.json",
+            {"video_id": number, "src_dataset": "oops", **size, **captions, "segmentations": masks},
+        )
+    _json(root / "vicas_splits" / "val.json", [7, 2041])
 
 
 def _write_coco_png(root: Path) -> None:

@@ -480,6 +480,67 @@ _ALL = (
         ),
     ),
     Kind(
+        name="vicas",
+        summary="ViCaS: masks of videos of Oops, and captions whose phrases mean them",
+        example=(
+            "vng convert vicas --annotations ViCaS/annotations/v1.0 --split-lists splits/v1.0/val.json --frames "
+            "ViCaS/video_frames --out data/vicas-val"
+        ),
+        home="conversion.formats.vicas:vicas_conversion",
+        options=(
+            Option(name="annotations", type=path, required=True, metavar="DIR", help="folder of <id>.json"),
+            Option(
+                name="frames",
+                type=path,
+                metavar="DIR",
+                help="folder of <id>/ folders of frames, 30 a second; without it, the rows have no images",
+            ),
+            Option(
+                name="split_lists",
+                type=path,
+                many=True,
+                default=[],
+                metavar="FILE",
+                help="train.json, val.json, test.json: only their videos, with the list's name as split [all, as train]",
+            ),
+            Option(
+                name="text",
+                choices=("caption", "original", "chinese", "referrals"),
+                default="caption",
+                help=(
+                    "caption (English, polished by GPT), the annotators' original, its translation into Chinese, or "
+                    "the prompts of LG-VIS, each a narrative [caption]"
+                ),
+            ),
+            Option(
+                name="spans",
+                default="phrase",
+                help="span of a noun: phrase, head (by a rule for English), or a spaCy pipeline by name or path [phrase]",
+            ),
+            Option(
+                name="plurals",
+                choices=("joined", "each", "none"),
+                default="joined",
+                help=(
+                    "phrases of several tracks: one object with the union of their masks, a noun for each track, or "
+                    "left out [joined]"
+                ),
+            ),
+            Option(
+                name="masks",
+                choices=("human", "automatic", "all"),
+                default="human",
+                help="masks drawn by people (1 a second), made by SAM 2 (30 a second), or both [human]",
+            ),
+            Option(
+                name="row_frames",
+                choices=("listed", "all"),
+                default="listed",
+                help="frames of a row: those with such masks, or all of --frames, with null masks elsewhere [listed]",
+            ),
+        ),
+    ),
+    Kind(
         name="coco-png",
         summary="COCO Panoptic Narrative Grounding: images as videos of one frame, true masks of their singular things",
         example=(
