@@ -158,7 +158,9 @@ def test_unknown_engines_name_the_known() -> None:
         UsageError, match="unknown segmenter 'x'; choose one of: classical, dynamite, embedded, sam, sam2, sam3"
     ):
         segmenters.load("x")
-    with pytest.raises(UsageError, match="unknown propagator 'x'; choose one of: edgetam, flow, sam2, sam3_tracker, stcn"):
+    with pytest.raises(
+        UsageError, match="unknown propagator 'x'; choose one of: edgetam, flow, sam2, sam3_tracker, stcn"
+    ):
         propagators.load("x")
     with pytest.raises(UsageError, match="segmenter 'classical' takes no 'checkpoint'"):
         segmenters.load("classical", checkpoint="x")
