@@ -144,7 +144,8 @@ class Clicking:
             annotator: who clicks.
 
         Raises:
-            UsageError: outside the video; the pixel has another label, or is positive for another object.
+            UsageError: outside the video; the frame has a drawn mask of the object; the pixel has a point of it, or is
+                positive for another object.
             HeldError: somebody else holds the clip.
         """
         if label not in (POSITIVE, NEGATIVE, AMBIGUOUS):
@@ -152,6 +153,8 @@ class Clicking:
         with self._changing(key, annotator) as (connection, row):
             clip = self.project.clip(row["clip"])
             _check_place(clip, frame, x, y)
+            if str(frame) in json.loads(row["given"])["masks"]:
+                raise UsageError("this frame has a mask that was drawn elsewhere: points change nothing here")
             self._check_free(connection, clip.clip, key, frame, x, y, label)
             connection.execute("DELETE FROM absent WHERE object = ? AND frame = ?", (key, frame))
             sql = "INSERT INTO clicks (object, frame, x, y, label, annotator, time) VALUES (?, ?, ?, ?, ?, ?, ?)"

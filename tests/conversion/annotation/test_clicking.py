@@ -10,8 +10,18 @@ from conversion.annotation.clicking import Clicking
 from conversion.annotation.database import Database
 from conversion.annotation.leases import HeldError
 from conversion.annotation.project import Project
-from tests.conversion.annotation.small_project import FRAMES, HEIGHT, SENTENCE, WIDTH, write_candidates, write_clip
+from tests.conversion.annotation.small_project import (
+    FRAMES,
+    HEIGHT,
+    SENTENCE,
+    WIDTH,
+    as_lines,
+    square,
+    write_candidates,
+    write_clip,
+)
 from vng.errors import DataError, UsageError
+from vng.masks import encode
 from vng.points import NEGATIVE, POSITIVE
 
 
@@ -82,6 +92,18 @@ def test_absent_frames(clicking: Clicking) -> None:
     assert clicking.state(1)["objects"][0]["absent"] == []
     with pytest.raises(UsageError, match="frame 5 of 5"):
         clicking.set_absent(key, 5, True, "Ann")
+
+
+def test_a_drawn_mask_stands(tmp_path: Path) -> None:
+    write_clip(tmp_path)
+    clip = {"video": "balls", "objects": {"a": {"masks": [[3, encode(square(3)).as_dict()]]}}}
+    (tmp_path / "clips.jsonl").write_text(as_lines(clip))
+    clicking = Clicking(project=Project(Database(tmp_path / "x.sqlite", create=True)))
+    clicking.project.add_clips(tmp_path / "clips.jsonl")
+    with pytest.raises(UsageError, match="drawn elsewhere"):
+        clicking.click(1, 3, 5, 5, NEGATIVE, "Ann")
+    clicking.click(1, 2, 5, 5, NEGATIVE, "Ann")
+    assert clicking.state(1)["objects"][0]["given"] == [3]
 
 
 def test_narratives_and_nouns(clicking: Clicking) -> None:
