@@ -59,6 +59,14 @@ class Processes:
         if failure is not None:
             raise failure
 
+    def sum(self, value: int) -> int:
+        """The sum of a number over all processes, which all call this."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import gather_object
+
+        return sum(gather_object([value]))
+
     def wait(self) -> None:
         """Wait until all processes have reached this point."""
         if self.count > 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.helpers import Cli, H, T, W, make_video, write_frames
+from tests.helpers import ROOT, Cli, H, T, W, make_video, write_frames
 from tests.training.test_loop import train_arguments
 from vng.dataset_writer import write_dataset
 
@@ -75,6 +77,20 @@ class TestPrediction:
         before = (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns
         assert cli("predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--quiet").status == 0
         assert (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns == before  # went on, did nothing twice
+
+    def test_two_processes_write_what_one_writes(self, tmp_path: Path, run: Path, dataset: Path) -> None:
+        words = ["-m", "vng.cli", "predict", "--model", str(run), "--dataset", str(dataset), "--quiet", "--out"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        told = {}
+        for name, start in (("a", [sys.executable]), ("b", launcher)):
+            ended = subprocess.run([*start, *words, str(tmp_path / name)], capture_output=True, text=True, cwd=ROOT)
+            assert ended.returncode == 0, ended.stderr
+            told[name] = ended.stdout
+        assert told == {name: f"{tmp_path / name}: 4 expressions\n" for name in "ab"}
+        found = [
+            {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab"
+        ]
+        assert found[0] == found[1] and len(found[0]) == 2 * 2 * T + 1
 
     def test_predictions_of_another_model_are_never_reused(
         self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]

@@ -189,6 +189,36 @@ class TestStream:
             NarrativeGrounder(model, processor, "cpu").stream(np.zeros((1, H, W, 3), np.uint8), "A [ball")
 
 
+class TestSeveralNarratives:
+    @pytest.mark.parametrize("overlap", [0, 1])
+    def test_each_is_grounded_as_alone_and_the_backbone_sees_the_video_once(
+        self,
+        model: ReferFormerForVNG,
+        processor: ReferFormerProcessor,
+        video: np.ndarray,
+        monkeypatch: pytest.MonkeyPatch,
+        overlap: int,
+    ) -> None:
+        grounder = NarrativeGrounder(model, processor, "cpu", windows=WindowSettings(3, overlap))
+        frames = ArrayFrames(video)
+        narratives = [nouns_in(text) for text in (NARRATIVE, "A [star] waits.", "The [ball] turns back.")]
+        alone = [grounder.ground(frames, *narrative) for narrative in narratives]
+        seen: list[int] = []
+        backbone = model.backbone.forward
+        monkeypatch.setattr(model.backbone, "forward", lambda pixels: seen.append(len(pixels)) or backbone(pixels))
+        together = grounder.ground_all(frames, narratives)
+        assert sum(seen) == T + overlap * (len(seen) - 1) and len(seen) == len(list(grounder.windows.of(T)))
+        for one, other in zip(alone, together, strict=True):
+            assert one.rles == other.rles and np.array_equal(one.frame_scores, other.frame_scores)
+            assert one.nouns == other.nouns
+
+    def test_none(self, model: ReferFormerForVNG, processor: ReferFormerProcessor, video: np.ndarray) -> None:
+        grounder = NarrativeGrounder(model, processor, "cpu")
+        assert grounder.ground_all(ArrayFrames(video), []) == []
+        with pytest.raises(UsageError, match="no noun span"):
+            grounder.ground_all(ArrayFrames(video), [nouns_in(NARRATIVE), ("A ball.", [])])
+
+
 class TestCompute:
     def test_half_precision_is_close(self, run: Path, video: np.ndarray) -> None:
         exact = NarrativeGrounder.from_pretrained(run, "cpu")(video, NARRATIVE)

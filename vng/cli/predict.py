@@ -125,11 +125,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _predict_dataset(arguments: argparse.Namespace) -> None:
     from vng import VngDataset, predict
+    from vng.processes import current_processes
 
+    processes = current_processes()  # assigns each process its accelerator before weights are loaded onto it
     grounder = _grounder(arguments)
     dataset = VngDataset(arguments.dataset, arguments.split)
     count = predict(grounder, dataset, arguments.out, progress=not arguments.quiet)
-    print(f"{arguments.out}: {count} expressions")
+    if processes.is_main:
+        print(f"{arguments.out}: {count} expressions")
 
 
 def _predict_video(arguments: argparse.Namespace) -> None:

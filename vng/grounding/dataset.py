@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from vng.grounding.result import write_mask_pngs
 from vng.manifest import check_folder, check_same, claimed_folder, file_hash, to_json, write_atomic
 from vng.masks import RLE
 from vng.models.loading import fingerprint
+from vng.processes import Processes, current_processes
 
 MANIFEST = "predictions.json"
 
@@ -26,6 +28,7 @@ def predict(
     """Ground every expression of a dataset; write `<out>/<video>/<expression>/<frame>.png`.
 
     A video's folder appears when all its expressions are written, so an interrupted run resumes with the next video.
+    The processes of a launcher (`torchrun`, `accelerate launch`) share the videos; all of them call this.
 
     Args:
         grounder: the model.
@@ -47,15 +50,25 @@ def predict(
         "videos": len(dataset),
         **grounder.manifest_settings(),
     }
-    with claimed_folder(out):
+
+    def begin() -> None:
         check_same(out / MANIFEST, settings, out)
         write_atomic(out / MANIFEST, to_json({"settings": settings}))
-        return _predict_videos(grounder, dataset, out, progress)
+
+    processes = current_processes()
+    with ExitStack() as stack:
+        processes.on_main(lambda: stack.enter_context(claimed_folder(out)))
+        processes.on_main(begin)
+        return processes.sum(_predict_videos(grounder, dataset, out, processes, progress))
 
 
-def _predict_videos(grounder: NarrativeGrounder, dataset: VngDataset, out: Path, progress: bool) -> int:
-    total = 0
-    for video in tqdm(dataset, total=len(dataset), desc="predict", unit="video", disable=not progress):
+def _predict_videos(
+    grounder: NarrativeGrounder, dataset: VngDataset, out: Path, processes: Processes, progress: bool
+) -> int:
+    """Predict the videos of this process; returns the number of their expressions."""
+    total, own = 0, range(processes.index, len(dataset), processes.count)
+    for index in tqdm(own, desc="predict", unit="video", disable=not progress or not processes.is_main):
+        video = dataset[index]
         total += len(video.expressions)
         target = inside(out, video.video_id)
         if not target.exists() and video.expressions:
@@ -80,10 +93,15 @@ def _predict_video(grounder: NarrativeGrounder, video: Video, folder: Path) -> N
 
 
 def ground_expressions(grounder: NarrativeGrounder, video: Video) -> Iterator[tuple[int, tuple[RLE, ...]]]:
-    """(number, mask of each frame) of all expressions of a video; one pass per narrative, for all its nouns."""
-    frames = video.opened_frames()
+    """(number, mask of each frame) of all expressions of a video; the backbone sees it once, for all narratives."""
+    numbers, narratives = [], []
     for number, narrative in enumerate(video.narratives):
-        indices = [i for i, expression in enumerate(video.expressions) if expression.narrative == number]
-        if indices:
-            spans = [(video.expressions[i].start, video.expressions[i].end) for i in indices]
-            yield from zip(indices, grounder.ground(frames, narrative.description, spans).rles, strict=True)
+        own = [i for i, expression in enumerate(video.expressions) if expression.narrative == number]
+        if own:
+            numbers.append(own)
+            narratives.append(
+                (narrative.description, [(video.expressions[i].start, video.expressions[i].end) for i in own])
+            )
+    results = grounder.ground_all(video.opened_frames(), narratives) if narratives else []
+    for own, result in zip(numbers, results, strict=True):
+        yield from zip(own, result.rles, strict=True)

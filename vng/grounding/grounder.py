@@ -6,6 +6,7 @@ Shapes: N nouns, T frames, t frames of a window, Q queries, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ class NarrativeGrounder:
         propagation), every frame is yielded once.
         """
         description, spans = nouns_in(narrative, self.nouns)
-        return self._stream(_Run(self, as_frames(video), description, spans))
+        return self._stream(_Run(self, _Video(self, as_frames(video)), description, spans))
 
     def _stream(self, run: _Run) -> Iterator[GroundedPart]:
         with run:
@@ -202,10 +203,31 @@ class NarrativeGrounder:
 
         For `on_frames` see the call.
         """
-        with _Run(self, frames, description, spans, on_frames) as run:
-            for _ in run.windows():
+        return self.ground_all(frames, [(description, spans)], on_frames)[0]
+
+    def ground_all(
+        self,
+        frames: Frames,
+        narratives: Sequence[tuple[str, Sequence[tuple[int, int]]]],
+        on_frames: Callable[[int], object] | None = None,
+    ) -> list[GroundingResult]:
+        """Ground several narratives of one video, each a description and its noun spans, as `ground` does one.
+
+        They advance window by window together: frames are read, and pass the backbone, once for all of them.
+        """
+        if not narratives:
+            return []
+        video = _Video(self, frames, several=len(narratives) > 1)
+        with ExitStack() as stack:
+            runs = [stack.enter_context(_Run(self, video, *narrative, on_frames)) for narrative in narratives]
+            for _ in zip(*(run.windows() for run in runs), strict=True):
                 pass
-            return run.result()
+            return [run.result() for run in runs]
+
+    def precision(self) -> torch.autocast:
+        """The precision of convolutions and matrix products, for a block."""
+        kind = getattr(torch, self.compute.dtype)
+        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
 
     def push_to_hub(self, repo_id: str, scores: str | Path | None = None, private: bool = True) -> str:
         """Upload model, processor and model card to the Hugging Face hub; returns the address of its page.
@@ -221,29 +243,76 @@ class NarrativeGrounder:
         return push(model, self.processor, self.source, repo_id, scores, private)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Clip:
+    """The frames of a window as input of the network."""
+
+    batch: dict[str, Tensor]  # pixel_values [1, t, 3, h, w], pixel_mask [1, t, h, w]
+    count: int  # of frames; a single tiny one is there twice
+    resized: tuple[int, int]  # size of a frame in the network's input, without padding
+    maps: list[Tensor] | None  # the backbone's, where they are needed more than once
+
+
+class _Video:
+    """The clips of a video, each made once for all narratives; the latest one is kept.
+
+    Args:
+        grounder, frames: of the video.
+        several: whether there are several narratives, so that the backbone's maps are kept with the clip.
+    """
+
+    def __init__(self, grounder: NarrativeGrounder, frames: Frames, several: bool = False) -> None:
+        if not len(frames):
+            raise DataError(frames.source, reason="this video has no frames", cure="check that it plays")
+        self.frames = frames
+        self._grounder, self._with_maps = grounder, several or grounder.shares_features
+        self._overlap: Tensor | None = None  # pixels of the frames shared with the next window
+        self._latest: tuple[Window, _Clip] | None = None
+
+    def clip(self, window: Window) -> _Clip:
+        """The frames of a window; windows are asked for in order."""
+        if self._latest is None or self._latest[0] != window:
+            self._latest = None  # before the next one is made
+            self._latest = window, self._made(window)
+        return self._latest[1]
+
+    def _made(self, window: Window) -> _Clip:
+        g = self._grounder
+        pixels = g.processor.frames(self.frames[i] for i in range(window.fresh, window.stop))
+        if window.fresh > window.start and self._overlap is not None:
+            pixels = torch.cat([self._overlap, pixels])
+        self._overlap = pixels[-g.windows.overlap :] if g.windows.overlap else None
+        resized = (int(pixels.shape[2]), int(pixels.shape[3]))
+        # Group norm requires more than one cell, so such a frame is repeated, which gives the same result.
+        clip = pixels.repeat(2, 1, 1, 1) if len(pixels) == 1 and max(resized) <= ONE_CELL else pixels
+        batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
+        maps = None
+        if self._with_maps:
+            with g.precision():
+                maps = g.model.feature_maps(batch["pixel_values"])
+        return _Clip(batch=batch, count=len(pixels), resized=resized, maps=maps)
+
+
 class _Run:
     """The grounding of one narrative in one video."""
 
     def __init__(
         self,
         grounder: NarrativeGrounder,
-        frames: Frames,
+        video: _Video,
         description: str,
         spans: Sequence[tuple[int, int]],
         on_frames: Callable[[int], object] | None = None,
     ) -> None:
-        if not len(frames):
-            raise DataError(frames.source, reason="this video has no frames", cure="check that it plays")
         if not spans:
             raise UsageError("no noun span to ground")
-        self.grounder, self.frames = grounder, frames
+        self.grounder, self.video, self.frames = grounder, video, video.frames
         self.description, self.spans = description, tuple(spans)
         self.on_frames = on_frames or (lambda count: None)
         text = grounder.processor.text([description], [list(spans)])
         self.text = {name: value.to(grounder.device) for name, value in text.items()}
         self.record, self.maps = QueryRecord(), None if not grounder.shares_features else self._new_maps()
         self.resized = (0, 0)  # size of a frame in the network's input, without padding
-        self._overlap: Tensor | None = None  # pixels of the frames shared with the next window
 
     def __enter__(self) -> _Run:
         return self
@@ -267,28 +336,19 @@ class _Run:
 
     @torch.inference_mode()
     def _process(self, window: Window) -> None:
-        g = self.grounder
-        pixels = g.processor.frames(self.frames[i] for i in range(window.fresh, window.stop))
-        if window.fresh > window.start and self._overlap is not None:
-            pixels = torch.cat([self._overlap, pixels])
-        self._overlap = pixels[-g.windows.overlap :] if g.windows.overlap else None
-        self.resized = (int(pixels.shape[2]), int(pixels.shape[3]))
-        # Group norm requires more than one cell, so such a frame is repeated, which gives the same result.
-        alone = len(pixels) == 1
-        clip = pixels.repeat(2, 1, 1, 1) if alone and max(self.resized) <= ONE_CELL else pixels
-        batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
-        inputs = (batch["pixel_mask"], self.text["input_ids"], self.text["attention_mask"])
-        kind = getattr(torch, g.compute.dtype)
-        with torch.autocast(g.device.type, kind, enabled=kind != torch.float32):
-            if self.maps is None:
-                scene = g.encode(batch["pixel_values"], *inputs)
+        g, clip = self.grounder, self.video.clip(window)
+        inputs = (clip.batch["pixel_mask"], self.text["input_ids"], self.text["attention_mask"])
+        with g.precision():
+            if clip.maps is None:
+                scene = g.encode(clip.batch["pixel_values"], *inputs)
             else:
-                maps = list(g.model.backbone(batch["pixel_values"].flatten(0, 1)).feature_maps)
-                for t in range(window.fresh, window.stop):
-                    self.maps.add(t, [m[t - window.start] for m in maps])
-                scene = g.encode(None, *inputs, feature_maps=maps)
+                scene = g.encode(None, *inputs, feature_maps=clip.maps)
             logits, _, masks, _ = g.decode(scene, self.text["noun_tokens"])[-1]
-        scores, drawn = (part[0, :, : len(pixels)].cpu().numpy() for part in (logits.float(), masks.half()))
+        if self.maps is not None and clip.maps is not None:
+            for t in range(window.fresh, window.stop):
+                self.maps.add(t, [m[t - window.start] for m in clip.maps])
+        self.resized = clip.resized
+        scores, drawn = (part[0, :, : clip.count].cpu().numpy() for part in (logits.float(), masks.half()))
         self.record.add(window, scores, drawn, g.windows.overlap)
 
     def part(self, window: Window, final: bool) -> GroundedPart:

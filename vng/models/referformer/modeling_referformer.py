@@ -477,6 +477,11 @@ class ReferFormerForVNG(PreTrainedModel):
         elif isinstance(module, ReferFormerForVNG):
             init.normal_(module.level_embed)
 
+    def feature_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """The backbone's maps of a clip, float [B, T, 3, H, W] -> each [B*T, channels, h, w], finest first."""
+        pixels = pixel_values.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return list(self.backbone(pixels).feature_maps)
+
     def encode(
         self,
         pixel_values: Tensor | None,
@@ -491,7 +496,7 @@ class ReferFormerForVNG(PreTrainedModel):
             pixel_values: float [B, T, 3, H, W], H and W multiples of 32; unused with `feature_maps`.
             pixel_mask: bool [B, T, H, W], True where there is image.
             input_ids, attention_mask: int [B, L], the narrative.
-            feature_maps: the backbone's maps if computed already, each [B*T, channels, h, w], finest first.
+            feature_maps: the backbone's maps if computed already, as `feature_maps` returns them.
         """
         b, t = pixel_mask.shape[:2]
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
@@ -503,8 +508,7 @@ class ReferFormerForVNG(PreTrainedModel):
         maps = feature_maps
         if maps is None:
             assert pixel_values is not None
-            pixels = pixel_values.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
-            maps = list(self.backbone(pixels).feature_maps)
+            maps = self.feature_maps(pixel_values)
         frame_mask = pixel_mask.flatten(0, 1)
         sources, valids, positions = self._levels(maps, frame_mask, b, t, text)
         stem_valid = _shrink(frame_mask, maps[0].shape[-2:])
