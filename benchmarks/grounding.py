@@ -1,6 +1,6 @@
 """Grounding: the gain of ground-then-propagate, memory by length of the video, and the time saved by shared features.
 
-`python -m benchmarks.grounding --model RUN [--figure gain|memory|sharing ...] [--out DIR] [--json FILE]`
+`python -m benchmarks.grounding --model RUN [--figure gain|memory|sharing|narratives ...] [--out DIR] [--json FILE]`
 
 gain: `vng predict` and `vng evaluate vng` on procedural videos with occlusions (`vng synthesize --preset occlusions`),
 without a propagator and with each. RUN is a grounder of the easy procedural world, such as `vng demo` trains. Settings
@@ -9,6 +9,8 @@ memory: peak resident memory of `vng predict` on a video of 60 frames and on one
 median over rounds.
 sharing: processor time of ground-then-propagate with the features of one network computed once and twice, in
 alternating rounds; the model is a new grounder whose backbone is the key encoder of the shipped STCN.
+narratives: processor time of a video with 4 narratives beside 1, together (`ground_all`) and one after another, and how often
+the backbone sees each frame; the model is a new ReferFormer with a ResNet-50, without trained weights, 8 frames of `--size`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 from benchmarks.commands import run
 from vng.errors import VngError
 
-FIGURES = ("gain", "memory", "sharing")
+FIGURES = ("gain", "memory", "sharing", "narratives")
 NARRATIVE = "A red [ball] moves to the left past the blue [ball]."
 PEAK = """
 import resource, sys
@@ -162,6 +164,48 @@ def sharing(arguments: argparse.Namespace) -> dict[str, float]:
     return {"cpu_seconds_shared": once, "cpu_seconds_apart": twice, "ratio_shared": once / twice}
 
 
+def narratives(arguments: argparse.Namespace) -> dict[str, float]:
+    """Processor seconds of 1 and of 4 narratives, median over rounds, on one thread."""
+    import torch
+
+    from benchmarks.referformer import configuration
+    from vng.frames import ArrayFrames
+    from vng.grounding.grounder import NarrativeGrounder
+    from vng.models.referformer.loading import load_processor
+    from vng.models.referformer.modeling_referformer import ReferFormerForVNG
+    from vng.narratives import nouns_in
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    grounder = NarrativeGrounder(ReferFormerForVNG(configuration("noun")), load_processor(arguments.model), "cpu")
+    frames, narrative = ArrayFrames(np.stack(list(_moving_square(8, *arguments.size)))), nouns_in(NARRATIVE)
+    seen: list[int] = []
+    backbone = grounder.model.backbone.forward
+    grounder.model.backbone.forward = lambda pixels: seen.append(len(pixels)) or backbone(pixels)
+    kinds = {
+        "one": lambda: grounder.ground_all(frames, [narrative]),
+        "together": lambda: grounder.ground_all(frames, [narrative] * 4),
+        "apart": lambda: [grounder.ground_all(frames, [narrative]) for _ in range(4)],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    passes: dict[str, float] = {}
+    for _ in range(arguments.rounds):
+        for name, call in kinds.items():
+            seen.clear()
+            started = time.process_time()
+            call()
+            seconds[name].append(time.process_time() - started)
+            passes[name] = sum(seen) / len(frames)
+    one, together, apart = (float(np.median(seconds[name])) for name in kinds)
+    print(f"1 narrative {one:.1f} s; 4 together {together:.1f} s ({together / one:.2f}x), apart {apart:.1f} s")
+    print(f"times that the backbone sees a frame: {passes}")
+    return {
+        "narratives_together_ratio": together / one,
+        "narratives_apart_ratio": apart / one,
+        "backbone_passes_together": passes["together"],
+    }
+
+
 def main() -> None:
     """Measure and print the figures asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,15 +216,15 @@ def main() -> None:
     parser.add_argument("--anchors", type=int, default=3)
     parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument("--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="of memory, sharing")
-    parser.add_argument("--rounds", type=int, default=3, help="of memory, sharing")
+    parser.add_argument("--size", type=int, nargs=2, default=[96, 160], metavar=("H", "W"), help="of all but gain")
+    parser.add_argument("--rounds", type=int, default=3, help="of all but gain")
     parser.add_argument("--out", type=Path, default=Path("out/grounding"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, float] = {}
     for name in arguments.figure:
-        figures |= {"gain": gain, "memory": memory, "sharing": sharing}[name](arguments)
+        figures |= {"gain": gain, "memory": memory, "sharing": sharing, "narratives": narratives}[name](arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 
