@@ -215,7 +215,7 @@ class TestConvertCommands:
             ]
             return subprocess.Popen([sys.executable, "-m", "vng.cli", *map(str, words)], stdout=subprocess.DEVNULL)
 
-        process = start("broken")
+        process, whole_run = start("broken"), start("whole")
         deadline = time.monotonic() + 60
         while (
             not list((tmp_path / "broken" / ".partial").glob("00000/0000000[1-9].parquet"))
@@ -226,7 +226,7 @@ class TestConvertCommands:
         process.kill()
         process.wait()
         assert not (tmp_path / "broken" / "data").exists()
-        assert start("broken").wait() == 0 and start("whole").wait() == 0
+        assert start("broken").wait() == 0 and whole_run.wait() == 0
         files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())
         assert len(files) >= 3
         assert files == sorted(

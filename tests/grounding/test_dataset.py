@@ -81,11 +81,20 @@ class TestPrediction:
     def test_two_processes_write_what_one_writes(self, tmp_path: Path, run: Path, dataset: Path) -> None:
         words = ["-m", "vng.cli", "predict", "--model", str(run), "--dataset", str(dataset), "--quiet", "--out"]
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        running = {
+            name: subprocess.Popen(
+                [*start, *words, str(tmp_path / name)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for name, start in (("a", [sys.executable]), ("b", launcher))
+        }
         told = {}
-        for name, start in (("a", [sys.executable]), ("b", launcher)):
-            ended = subprocess.run([*start, *words, str(tmp_path / name)], capture_output=True, text=True, cwd=ROOT)
-            assert ended.returncode == 0, ended.stderr
-            told[name] = ended.stdout
+        for name, process in running.items():
+            told[name], err = process.communicate()
+            assert process.returncode == 0, err
         assert told == {name: f"{tmp_path / name}: 4 expressions\n" for name in "ab"}
         found = [
             {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab"

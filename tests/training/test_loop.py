@@ -101,7 +101,7 @@ class TestTraining:
             command = [sys.executable, "-m", "vng.cli", *map(str, words)]
             return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-        process = start("broken")
+        process, whole_run = start("broken"), start("whole")
         deadline = time.monotonic() + 120
         while not list((tmp_path / "broken" / "checkpoints").glob("step-*[0-9]")) and time.monotonic() < deadline:
             assert process.poll() is None, "ended before it could be killed"
@@ -109,7 +109,7 @@ class TestTraining:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "broken" / "config.json").exists()
-        assert start("broken").wait() == 0 and start("whole").wait() == 0
+        assert start("broken").wait() == 0 and whole_run.wait() == 0
         whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
         for name, value in whole.items():
             assert torch.equal(value, broken[name]), name

@@ -61,14 +61,18 @@ def write_recipe(task: str, root: Path, name: str, **optimizer: int) -> Path:
     return root / f"{task}-{name}.yaml"
 
 
-def launch(paths: list[Path], **environment: str) -> None:
-    """Train the recipes in two processes."""
+def launched(paths: list[Path], **environment: str) -> subprocess.Popen[str]:
+    """Two processes that train the recipes."""
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29671"]
     call = [sys.executable, *words, "-m", "tests.training.run_recipes", *map(str, paths)]
-    ended = subprocess.run(
-        call, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    own = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=own)
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    """Wait until they have done it."""
+    _, error = process.communicate()
+    assert process.returncode == 0, error[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +81,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     write_dataset(root / "videos", [make_video("one"), make_video("two words", seed=1)], "test")
     write_dataset(root / "boxes", [moving_boxes()], "test")
+    beside = launched([write_recipe(task, root, "processes", batch_size=2) for task in TASKS])
     for task in TASKS:
         train_recipe(load_recipe(write_recipe(task, root, "one", batch_size=4)), progress=False)
         train_recipe(load_recipe(write_recipe(task, root, "passes", batch_size=2, accumulate=2)), progress=False)
-    launch([write_recipe(task, root, "processes", batch_size=2) for task in TASKS])
-    launch([write_recipe(task, root, "continued", batch_size=2) for task in TASKS], STOP_AT="1")
+    ended(beside)
+    ended(launched([write_recipe(task, root, "continued", batch_size=2) for task in TASKS], STOP_AT="1"))
     for task in TASKS:
         train_recipe(load_recipe(root / f"{task}-continued.yaml"), progress=False)
     return root
