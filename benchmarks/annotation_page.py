@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -36,6 +33,7 @@ from urllib.request import Request, urlopen
 import cv2
 import numpy as np
 
+from benchmarks.annotation_server import Server
 from conversion.annotation.candidates import COUNTS, Candidate
 from conversion.annotation.proposals import SHOWN_ORDER, ProposalFolder, ProposedObject, ProposedVideo
 from vng.evaluation.interactive import first_clicks, next_click
@@ -92,33 +90,6 @@ def write_project(folder: Path, objects: int) -> tuple[Path, Path]:
     )
     ProposalFolder(folder / "candidates", {"of": "a benchmark"}).write(video)
     return folder / "candidates", folder / "frames"
-
-
-class Server:
-    """A running `vng annotate serve`."""
-
-    def __init__(self, *words: object) -> None:
-        command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", "0", "--quiet", *map(str, words)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        said = next(line for line in self.process.stdout if line.startswith("open "))
-        self.address = re.findall(r"http://\S+", said)[0]
-
-    def call(self, path: str, annotator: str, body: Any) -> Any:
-        """The JSON of an answer."""
-        headers = {"x-annotator": annotator, "content-type": "application/json"}
-        with urlopen(Request(f"{self.address}{path}", json.dumps(body).encode(), headers), timeout=20) as answer:
-            return json.load(answer)
-
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End it."""
-        self.process.send_signal(how)
-        self.process.wait()
-
-    def peak(self) -> float:
-        """Peak resident memory so far, MiB."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmHWM:\s+(\d+)", text)[0]) / 1024
 
 
 @contextmanager
@@ -319,7 +290,7 @@ def _click_through(view: Any, truth: np.ndarray, database: Path, name: str) -> I
 
 
 def _counts(made: dict[int, list[Click]], truth: np.ndarray, on: bool) -> str:
-    """What the page says of the points of the object after one more."""
+    """The text of the page for the points of the object after one more."""
     labels = [bool(truth[t, int(c.y), int(c.x)]) for t, clicks in made.items() for c in clicks] + [on]
     return f"^{sum(labels)} on, {len(labels) - sum(labels)} off"
 

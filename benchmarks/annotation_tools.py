@@ -32,7 +32,7 @@ def equal_masks(clips: Iterator[Any], truth: dict[str, Any]) -> tuple[int, int]:
 
 
 def theirs(folder: Path) -> dict[str, Any]:
-    """What is read right of each file that a tool wrote."""
+    """Objects that are read right in each file that a tool wrote."""
     import numpy as np
 
     from conversion.formats.coco_images import read_coco_images

@@ -152,7 +152,7 @@ def counted(found, truth):
 
 
 def reading_ours(folder):
-    """What the tools make of our files."""
+    """Our files as the tools read them."""
     truth, ours = dict(np.load(folder / "ours.npz")), folder / "coco-images"
     layout = folder / "layout"  # that Datumaro wants
     (layout / "annotations").mkdir(parents=True)

@@ -32,7 +32,7 @@ EXPRESSIONS = ROOT.parent / "shared" / "data" / "davis_val" / "expressions.json"
 
 @dataclass(kw_only=True)
 class Counts:
-    """What was right, and what was missed."""
+    """Counts of right answers, and the misses."""
 
     nouns: int = 0
     heads: int = 0

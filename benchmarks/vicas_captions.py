@@ -91,7 +91,7 @@ def publisher_parser(checkout: Path) -> Callable[[str], Any]:
 
 
 def theirs(caption: str, parse: Callable[[str], Any]) -> Parsed:
-    """What the publisher's parser reads; its end is inclusive."""
+    """A caption as the publisher's parser reads it; its end is inclusive."""
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             found = parse(caption)
@@ -101,7 +101,7 @@ def theirs(caption: str, parse: Callable[[str], Any]) -> Parsed:
 
 
 def ours(caption: str) -> Parsed:
-    """What this project reads, in the same form."""
+    """A caption as this project reads it, in the same form."""
     try:
         found = parse_caption(caption)
     except ValueError:

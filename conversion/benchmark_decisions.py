@@ -32,7 +32,7 @@ _FRAMES = ("evaluation", "annotated_after", "even", "lacking", "absent")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedObject:
-    """What became of one object of the source, and why, with the names of its video's frames."""
+    """The decision on one object of the source, and its reason, with the names of its video's frames."""
 
     video_id: str
     object_id: str
@@ -115,7 +115,7 @@ def _record(reader: Reader) -> ExplainedObject:
 
 
 def sentences(item: ExplainedObject, rules: BenchmarkRules = PAPER) -> str:
-    """What became of an object, and why, in a few sentences for people."""
+    """The decision on an object, in a few sentences for people."""
     if not item.kept:
         return f"Dropped: {item.reason}."
     if item.outcome == PUBLISHED:

@@ -48,7 +48,7 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the rules make of one object, and why. Frames are indices into its video.
+    """The decision of the rules on one object, and its reason. Frames are indices into its video.
 
     Raises ValueError for frames that contradict each other.
     """

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,6 @@ from vng.own_clips import (
     locate,
     read_own_clips,
 )
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +203,7 @@ class Project:
                 _insert_object(connection, key, item, places.get(item.object_id))
 
     def own_clip(self, clip: int, points: Mapping[int, Iterable[ClipPoint]] | None = None) -> OwnClip:
-        """What is known of a clip; frames are indices.
+        """A clip of the database as an own clip; frames are indices.
 
         Args:
             clip: which.
@@ -332,8 +331,8 @@ def free_id(number: int, taken: Iterable[str]) -> str:
     while True:
         name, rest = "", number
         while True:
-            rest, digit = divmod(rest, len(LETTERS))
-            name = LETTERS[digit] + name
+            rest, digit = divmod(rest, len(ascii_lowercase))
+            name = ascii_lowercase[digit] + name
             if not rest:
                 break
             rest -= 1

@@ -1,4 +1,4 @@
-"""What people made, written as files: own clips, or points in the form of Point-VOS.
+"""Results of annotation as files: own clips, or points in the form of Point-VOS.
 
 Verified candidates become points. Where two people read an object, an answer that both gave counts; where they differ, the
 point is ambiguous.

@@ -93,7 +93,7 @@ class Address:
         return LOOPBACK if self.is_local else ()
 
     def url(self) -> str:
-        """What people open in a browser."""
+        """The address for a browser, with the token."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
@@ -170,7 +170,7 @@ def serve(
 
 
 def _site(project: Project, leases: Leases, options: BuildOptions, model: str | None, annotates: bool) -> Site:
-    """What the server shows; networks are loaded when they are first asked."""
+    """The site of a project; networks are loaded when they are first asked."""
     from conversion.annotation.server.app import Site
     from conversion.annotation.server.ground import Playground
     from conversion.annotation.server.pictures import Pictures

@@ -156,7 +156,7 @@ class _Reader:
             raise
 
     def _object(self, reader: Reader) -> str:
-        """What tells an object in all frames: the id of its track, else that of the annotation."""
+        """The id of an object in all frames: that of its track, else that of the annotation."""
         places = [reader]
         if isinstance(reader.value.get("attributes"), dict):
             places.append(reader.child("attributes"))

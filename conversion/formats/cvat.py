@@ -39,7 +39,7 @@ FIX = "correct or delete this shape in CVAT"
 
 @dataclass
 class _Task:
-    """What the head of the file says of a task."""
+    """A task, as the head of the file describes it."""
 
     values: dict[str, str] = field(default_factory=dict)
 

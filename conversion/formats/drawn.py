@@ -1,4 +1,4 @@
-"""What people draw in annotation tools, as own clips; shared by the readers of those tools.
+"""Drawings of annotation tools as own clips; shared by the readers of those tools.
 
 Tools measure from the edge of the frame: the first pixel lies between 0 and 1. Here its centre is 0 (DESIGN: points), so a
 point loses half a pixel on each axis, and a box becomes the centres of its first and last pixels.
@@ -108,7 +108,7 @@ def pasted(patch: np.ndarray, left: int, top: int, size: tuple[int, int]) -> RLE
 
 
 class Notes:
-    """What a reader leaves out on purpose: one note for each reason, with the number of times."""
+    """Things that a reader leaves out on purpose: one note for each reason, with the number of times."""
 
     def __init__(self, file: Path, on_problem: OnProblem) -> None:
         self._file, self._on_problem = file, on_problem

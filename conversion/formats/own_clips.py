@@ -106,7 +106,7 @@ def own_conversion(
 def imported_conversion(
     options: BuildOptions, engines: Engines, *, annotations: Path, frames: Path | None = None, **fixed: Any
 ) -> Conversion:
-    """What an annotation tool wrote -> a VNG dataset; arguments as of `own_conversion`, `annotations` for `clips`."""
+    """A file of an annotation tool -> a VNG dataset; arguments as of `own_conversion`, `annotations` for `clips`."""
     return own_conversion(options, engines, clips=annotations, frames=frames, **fixed)
 
 

@@ -52,7 +52,7 @@ FrameMasks = dict[str, dict[int, RLE]]  # frame -> track -> mask
 
 @dataclass(frozen=True)
 class VicasSettings:
-    """What is taken of the annotations, and how."""
+    """Choices of the conversion; raises UsageError for an unknown one, or two that exclude each other."""
 
     text: str = "caption"  # one of TEXTS
     spans: str = PHRASE  # PHRASE, HEAD, or a spaCy pipeline by name or path

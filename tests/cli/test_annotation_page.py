@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.annotation_server import Server
 from tests.conversion.annotation.small_project import SENTENCE, square, write_candidates, write_clip
 from tests.helpers import Cli
 from vng.dataset import Video, VngDataset
@@ -26,24 +24,14 @@ QUICK = ["optimizer.steps=2", "optimizer.batch_size=2", "data.frames=1", "--quie
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def server(*words: object, port: int = 0) -> tuple[subprocess.Popen[str], str]:
-    """A process of `vng annotate serve`, and its address."""
-    command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", str(port), "--quiet", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = next(line for line in process.stdout if line.startswith("open "))
-    return process, re.findall(r"http://\S+", said)[0]
-
-
 @contextmanager
 def serving(*words: object) -> Iterator[str]:
     """The address of a server, which is stopped as a person stops it."""
-    process, address = server(*words)
+    server = Server(*words)
     try:
-        yield address
+        yield server.address
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert server.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +77,15 @@ def right_key(database: Path, candidate: str) -> str:
     return "y" if square(row[0])[int(row[2]), int(row[1])] else "n"
 
 
+def exported(page: Any, address: str) -> str:
+    """Export by a key; returns the command that the page names then."""
+    page.goto(f"{address}review")
+    page.wait_for_selector("#list button")
+    page.keyboard.press("e")
+    page.wait_for_selector("#exported[data-file]")
+    return str(page.locator("#exported code").nth(1).inner_text())
+
+
 def converted(command: str, cli: Callable[..., Cli]) -> Video:
     """The one video of the dataset that the command on the page makes, with quick engines; `vng train` takes it."""
     ended = cli(*shlex.split(command.replace("--propagator", " ".join(ENGINES)))[1:], "--quiet")
@@ -132,11 +129,7 @@ def test_an_object_is_verified_by_keys(
                 candidate = shown(page, candidate) if left < 4 else ""
             page.wait_for_selector("#done:not([hidden])")
             assert "Nothing is left" in page.inner_text("#done")
-            page.goto(f"{address}review")
-            page.wait_for_selector("#list button")
-            page.keyboard.press("e")
-            page.wait_for_selector("#exported[data-file]")
-            command = page.locator("#exported code").nth(1).inner_text()
+            command = exported(page, address)
     monkeypatch.chdir(tmp_path)
     video = converted(command, cli)
     (item,) = video.objects
@@ -174,11 +167,7 @@ def test_an_object_is_clicked_by_keys(
             page.wait_for_selector('#place:has-text("5 of 5")')
             assert "ball (a)" in page.inner_text("#objects li[aria-current=true]")
             page.wait_for_selector("#over[data-masks='1']")
-            page.goto(f"{address}review")
-            page.wait_for_selector("#list button")
-            page.keyboard.press("e")
-            page.wait_for_selector("#exported[data-file]")
-            command = page.locator("#exported code").nth(1).inner_text()
+            command = exported(page, address)
     monkeypatch.chdir(tmp_path)
     video = converted(command, cli)
     (item,) = video.objects
@@ -212,23 +201,21 @@ def test_answers_wait_for_a_server_that_was_killed(browser: Any, tmp_path: Path)
     write_clip(tmp_path / "clips")
     database = tmp_path / "work.sqlite"
     words = ("--candidates", write_candidates(tmp_path / "candidates", ("a",)), "--frames", tmp_path / "clips")
-    process, address = server(*words, "--database", database)
-    with page_at(browser, address) as page:
+    server = Server(*words, "--database", database)
+    with page_at(browser, server.address) as page:
         candidate = shown(page)
         page.keyboard.press("y")
         page.wait_for_selector('#main[data-unsent="0"]')
         candidate = shown(page, candidate)
-        process.kill()
-        process.wait()
+        server.stop(signal.SIGKILL)
         for _ in range(3):
             page.keyboard.press("n")
             candidate = shown(page, candidate)
         page.wait_for_selector('#message:has-text("3 answers are not saved yet")')
-        process, _ = server(*words, "--database", database, port=int(address.rstrip("/").rsplit(":", 1)[1]))
+        server = Server(*words, "--database", database, port=server.port)
         page.wait_for_selector('#main[data-unsent="0"]')
         page.wait_for_selector("#message", state="hidden")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert server.stop() == 0
     with sqlite3.connect(database) as connection:
         labels = [row[0] for row in connection.execute("SELECT label FROM verdicts ORDER BY candidate")]
     assert labels == [1, 0, 0, 0]

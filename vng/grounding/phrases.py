@@ -1,4 +1,4 @@
-"""What a narrative says of each marked noun: its head, its phrase, its clause, and which nouns mean one thing."""
+"""Phrases of marked nouns: of each its head, its phrase, its clause, and which nouns mean one thing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vng.narratives import DEFAULT_PIPELINE, check_span, load_pipeline
 
 
 class Pipeline(Protocol):
-    """What is used of a spaCy pipeline: a text to a parsed document, and where it comes from."""
+    """A spaCy pipeline, as far as it is used: a text to a parsed document, and where it comes from."""
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -30,7 +30,7 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """What a grounder is told of one noun; spans are [start, end) in characters of the description."""
+    """One noun as a grounder is told of it; spans are [start, end) in characters of the description."""
 
     span: tuple[int, int]  # the marked noun
     head: str  # the noun that names the thing; of "[brick] borders", "borders"

@@ -1,4 +1,4 @@
-"""What a grounder is told of each noun of a dataset: its phrase, its clause, and which nouns mean one thing."""
+"""Phrases of the nouns of a dataset: of each its phrase, its clause, and which nouns mean one thing."""
 
 from __future__ import annotations
 

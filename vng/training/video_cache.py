@@ -38,7 +38,7 @@ class ByteCache(Generic[V]):
 
 
 class VideoCache(Generic[V]):
-    """What a sampler makes of the videos that it drew last, weighed by the bytes of these videos.
+    """Values that a sampler makes of the videos that it drew last, weighed by the bytes of these videos.
 
     Args:
         datasets: one for each source.

@@ -32,7 +32,7 @@ GROUND = {"ground": "Ground"}
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What the server shows."""
+    """Everything that the views of the server need."""
 
     clicking: Clicking
     verification: Verification

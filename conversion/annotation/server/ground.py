@@ -22,7 +22,7 @@ MOST_TEXT = 5_000  # characters of a narrative
 
 
 class Streams(Protocol):
-    """What the playground asks of a grounder; see `vng.NarrativeGrounder.stream`."""
+    """The interface of a grounder for the playground; see `vng.NarrativeGrounder.stream`."""
 
     def stream(self, video: Frames, narrative: str) -> Iterator[GroundedPart]:
         """Masks as they are made."""

@@ -1,4 +1,4 @@
-"""What the server refuses before any of its code runs: other sites, other hosts, strangers, and bodies that do not fit.
+"""Refusals, before any code of the server runs: other sites, other hosts, strangers, and bodies that do not fit.
 
 A page in another tab can send requests to a server on this machine. It cannot set a header of ours, its browser says where
 it comes from, and a name that points here from outside is not one of the allowed hosts.

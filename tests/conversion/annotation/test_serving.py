@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import sqlite3
@@ -14,41 +13,17 @@ import time
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 
+from benchmarks.annotation_server import Server
 from conversion.annotation.serving import Address, Sources, _listening, checked_address
 from tests.conversion.annotation.small_project import write_candidates, write_clip
 from tests.helpers import Cli
 from vng.errors import UsageError
 
 IDS = tuple(f"o{i}" for i in range(30))
-
-
-class Server:
-    """A running server."""
-
-    def __init__(self, *words: object) -> None:
-        command = [sys.executable, "-m", "vng.cli", "annotate", "serve", "--port", "0", "--quiet", *map(str, words)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        said = next(line for line in self.process.stdout if line.startswith("open "))
-        self.address = re.findall(r"http://\S+", said)[0]
-
-    def kill(self) -> None:
-        """Kill it as a power cut of this process would."""
-        self.process.kill()
-        self.process.wait()
-
-    def call(self, path: str, annotator: str, body: Any = None) -> Any:
-        """The JSON of an answer."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"x-annotator": annotator, "content-type": "application/json"}
-        with urlopen(Request(f"{self.address}{path}", data, headers), timeout=10) as answer:
-            return json.load(answer)
 
 
 def annotate(server: Server, name: str, acknowledged: dict[tuple[int, int], int], stop: threading.Event) -> None:
@@ -83,7 +58,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         enough = len(acknowledged) + int(rng.integers(5, 40))
         while len(acknowledged) < enough and any(person.is_alive() for person in people):
             time.sleep(0.001)
-        server.kill()
+        server.stop(signal.SIGKILL)
         for person in people:
             person.join()
     assert len(acknowledged) >= 15
@@ -93,7 +68,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     server = Server(*words, "--database", database)
     time.sleep(1.3)  # the leases of the killed server have expired
     annotate(server, "Eve", acknowledged, threading.Event())
-    server.kill()
+    server.stop(signal.SIGKILL)
     with sqlite3.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM tasks WHERE answered < questions").fetchone()[0] == 0
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
@@ -115,19 +90,17 @@ def test_the_second_server_says_who_holds_the_database(tmp_path: Path, cli: Call
         ended = cli("annotate", "serve", "--videos", tmp_path / "clips", "--port", "0", "--quiet")
         assert ended.status == 1
         assert f"a server (process {server.process.pid}) at {server.address} holds this file" in ended.err
-        port = server.address.rstrip("/").rsplit(":", 1)[1]
-        ended = cli("annotate", "serve", "--videos", tmp_path / "clips", "--port", port, "--quiet")
+        ended = cli("annotate", "serve", "--videos", tmp_path / "clips", "--port", server.port, "--quiet")
         assert ended.status == 2 and "Address already in use" in ended.err and "choose another --port" in ended.err
         out = tmp_path / "clips.jsonl"  # readers may look at it meanwhile
         assert cli("annotate", "export", "--database", tmp_path / "clips/annotation.sqlite", "--out", out).status == 1
         assert json.loads(out.read_text()) == {"video": "clips/balls"}
     finally:
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(20) == 0
+        assert server.stop() == 0
     assert server.process.stdout is not None
     assert "1 clips, 0 objects, 0 clicks, 0 candidates, 0 verdicts" in server.process.stdout.read()
     again = Server("--videos", tmp_path / "clips")
-    again.kill()
+    again.stop(signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +151,13 @@ def test_a_listener_is_local(tmp_path: Path) -> None:
     write_clip(tmp_path / "clips")
     server = Server("--videos", tmp_path / "clips")
     try:
-        port = int(server.address.rstrip("/").rsplit(":", 1)[1])
         own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
         for address in own - {"127.0.0.1"}:
             if not address.startswith("127."):
-                with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
+                with pytest.raises(OSError), socket.create_connection((address, server.port), timeout=2):
                     pass
     finally:
-        server.kill()
+        server.stop(signal.SIGKILL)
 
 
 def test_a_server_that_only_verifies_imports_no_network() -> None:
