@@ -147,6 +147,15 @@ def ours_vng(folder: Path, processes: int) -> tuple[int, float, float]:
     return sum(score.frames for score in scores.expressions), scores.j, scores.f
 
 
+def ours_compact(folder: Path, processes: int) -> tuple[int, float, float]:
+    """`vng evaluate vng` on a dataset and compact results, one file a video."""
+    from vng.dataset import VngDataset
+    from vng.evaluation.narrative.scores import evaluate_narrative
+
+    scores = evaluate_narrative(VngDataset(folder / "dataset"), folder / "compact", processes=processes)
+    return sum(score.frames for score in scores.expressions), scores.j, scores.f
+
+
 def ours_pngs(folder: Path, _processes: int) -> tuple[int, float, float]:
     """`label_scores` with truth and predictions as PNGs."""
     import numpy as np
@@ -194,11 +203,13 @@ ROWS = {
     "vng evaluate vos, PNG + RLE": Row(ours_vos, None),
     "vng label_scores, PNG + PNG": Row(ours_pngs, None),
     "vng evaluate vng, PNG + RLE": Row(ours_vng, None),
+    "vng evaluate vng, compact": Row(ours_compact, None),
     "DAVIS evaluator, 2 processes": Row(davis_semi, "davis", 2),
     "vos-benchmark, 2 processes": Row(vos_benchmark, "vos_benchmark", 2),
     "VidLN eval_vng, 2 processes": Row(vidln, "vidln", 2),
     "vng evaluate vos, 2 processes": Row(ours_vos, None, 2),
     "vng evaluate vng, 2 processes": Row(ours_vng, None, 2),
+    "vng evaluate vng, compact, 2 proc.": Row(ours_compact, None, 2),
     "DAVIS metrics, arrays in memory": Row(davis_memory, "davis"),
     "vng metrics, arrays in memory": Row(ours_arrays, None),
     "vng metrics, RLE in memory": Row(ours_rle, None),
@@ -249,13 +260,14 @@ def _rles(folder: Path) -> Any:
 
 
 def make_set(folder: Path, videos: int, generator: Path) -> None:
-    """Write the metric set as PNGs, arrays, a VNG dataset, the official trio, and one PNG per object and frame."""
+    """Write the metric set as PNGs, arrays, a dataset, the official trio, and results in both layouts."""
     command = [sys.executable, str(generator), str(folder), "--videos", str(videos)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     import cv2
     import numpy as np
 
     from conversion.formats.official_export import write_trio
+    from conversion.result_layouts import png_to_compact
     from vng.dataset import Video, VideoObject
     from vng.dataset_writer import write_dataset
     from vng.masks import encode
@@ -296,6 +308,7 @@ def make_set(folder: Path, videos: int, generator: Path) -> None:
                 cv2.imwrite(str(folder / "vng" / path.stem / str(k - 1) / f"{name}.png"), (frame == k) * np.uint8(255))
     write_dataset(folder / "dataset", records, "synth")
     write_trio(records, folder / "trio")
+    png_to_compact(folder / "vng", folder / "compact", progress=False)
 
 
 def run_here(name: str, folder: Path) -> None:

@@ -88,12 +88,12 @@ def export(
     with_frames: bool = False,
     progress: bool = True,
 ) -> ExportResult:
-    """Write a VNG dataset in another format.
+    """Write a VNG dataset in another format, or results of `vng.predict` in the other layout.
 
     Args:
-        dataset: a folder, a hub id, or a `VngDataset`.
+        dataset: a folder, a hub id, or a `VngDataset`; with "png" and "compact" a folder of results.
         format: a name in `conversion.export_formats.FORMATS`: "official", "davis", "coco", "point-png", "own",
-            "cvat" or "coco-images".
+            "cvat" or "coco-images"; or of results "png" or "compact".
         out: folder to write.
         split: export only the rows of this split.
         with_frames: with "coco", "own", "cvat" and "coco-images", write the frames too, as JPEGs.

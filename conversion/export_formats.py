@@ -2,7 +2,7 @@
 
 A format writes what it can hold. The rest is left out and reported, also in `problems.jsonl` beside the export.
 A new format is a function `write_...(videos, out, ...) -> ExportResult` in `conversion/formats/`, and one line in
-`FORMATS`.
+`FORMATS`. Results of predictions have two layouts, `RESULT_FORMATS`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ FORMATS = {
     "own": "conversion.formats.own_clips:write_own_clips",
     "cvat": "conversion.formats.cvat_export:write_cvat",
     "coco-images": "conversion.formats.coco_images:write_coco_images",
+}
+# Of results instead of datasets: name -> "module:function"
+RESULT_FORMATS = {
+    "png": "conversion.result_layouts:compact_to_png",
+    "compact": "conversion.result_layouts:png_to_compact",
 }
 WITH_FRAMES = ("coco", "own", "cvat", "coco-images")  # formats that write frames on demand
 UNFINISHED = ".unfinished"  # a file that exists while an export is being written
@@ -75,7 +80,12 @@ def export_dataset(
     """Write a dataset in another format; see `conversion.export`."""
     from tqdm import tqdm
 
-    module, _, function = FORMATS[one_of(format, FORMATS, "export format")].partition(":")
+    formats = FORMATS | RESULT_FORMATS
+    module, _, function = formats[one_of(format, formats, "export format")].partition(":")
+    if format in RESULT_FORMATS:
+        if split is not None or with_frames or isinstance(dataset, VngDataset):
+            raise UsageError(f"--format {format} takes a folder of results, and neither --split nor --with-frames")
+        return getattr(import_module(module), function)(Path(dataset), Path(out), progress)
     if with_frames and format not in WITH_FRAMES:
         raise UsageError(
             f"--with-frames requires --format {', '.join(WITH_FRAMES)}; davis always writes frames, the others never"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.vos.moving_discs import save
+from vng import label_maps
 from vng.errors import DataError
 from vng.label_maps import check_smoothed, read_label_map
 
@@ -71,3 +73,40 @@ class TestSmoothedEdges:
         many = (np.arange(90)[:, None] // 15 * 20 + np.arange(120) // 8).astype(np.uint8) * 2
         for map_ in (labels, thin, many, disc(), np.zeros((9, 12), np.uint8)):
             check_smoothed(Path("a.png"), map_)
+
+
+class TestFilteredRows:
+    """PNGs of other programs, whose rows are differences."""
+
+    FILTERS = ("NONE", "SUB", "UP", "AVG", "PAETH")
+
+    def pictures(self, rng: np.random.Generator) -> list[np.ndarray]:
+        disc = cv2.circle(np.zeros((37, 53), np.uint8), (25, 18), 11, 255, -1)
+        return [disc, np.zeros((3, 5), np.uint8), rng.integers(0, 256, (11, 17), np.uint8), disc[:1], disc[:, :1] + 7]
+
+    @pytest.mark.parametrize("module", ["zlib_ng", "zlib"])
+    def test_the_same_pixels(
+        self, tmp_path: Path, rng: np.random.Generator, module: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if module == "zlib":
+            monkeypatch.setattr(label_maps, "_inflate", lambda: zlib)
+        else:
+            pytest.importorskip("zlib_ng")
+        quick = 0
+        for image in self.pictures(rng):
+            for name in self.FILTERS:
+                kind = getattr(cv2, f"IMWRITE_PNG_FILTER_{name}")
+                cv2.imwrite(str(tmp_path / "a.png"), image, [cv2.IMWRITE_PNG_FILTER, kind])
+                assert (read_label_map(tmp_path / "a.png", image.shape) == image).all(), name
+                quick += label_maps._plain_pixels((tmp_path / "a.png").read_bytes(), image.shape) is not None
+            Image.fromarray(image).save(tmp_path / "b.png")
+            assert (read_label_map(tmp_path / "b.png", image.shape) == image).all()
+        assert quick >= 15  # without Pillow
+
+    def test_damage_is_met_with_zlib_ng_too(self, tmp_path: Path) -> None:
+        pytest.importorskip("zlib_ng")
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 8), 255, np.uint8))
+        whole = (tmp_path / "a.png").read_bytes()
+        (tmp_path / "a.png").write_bytes(whole.replace(b"IDAT", b"IDAT" + b"\0" * 4)[: len(whole)])
+        with pytest.raises(DataError, match="cannot be read"):
+            read_label_map(tmp_path / "a.png", (9, 8))

@@ -87,5 +87,7 @@ def test_a_dry_estimate_writes_nothing(world: Path, tmp_path: Path) -> None:
 def test_an_export_and_back(dataset: Path, tmp_path: Path) -> None:
     result = conversion.export(vng.VngDataset(dataset), "official", tmp_path / "trio", progress=False)
     assert [path.name for path in result.files] == ["meta_expressions.json", "extra_masks.json", "orig_masks.json"]
-    with pytest.raises(UsageError, match="choose one of: coco, coco-images, cvat, davis, official, own, point-png"):
+    with pytest.raises(
+        UsageError, match="choose one of: coco, coco-images, compact, cvat, davis, official, own, png, point-png"
+    ):
         conversion.export(dataset, "zip", tmp_path / "zip")

@@ -152,6 +152,18 @@ def many_from_json(values: Sequence[Mapping[str, Any] | None]) -> list[RLE | Non
     return masks
 
 
+def many_from_counts(texts: Sequence[str | None], size: tuple[int, int]) -> list[RLE | None]:
+    """Masks of one size from their compressed counts, checked together; None stays None.
+
+    Raises ValueError as `many_from_json` does.
+    """
+    annotated = [text for text in texts if text is not None]
+    if all(isinstance(text, str) and text for text in annotated) and (not annotated or _fill_size(annotated, size)):
+        return [None if text is None else RLE(size, text) for text in texts]
+    values = [None if text is None else {"size": list(size), "counts": text} for text in texts]
+    return many_from_json(values)  # says which one is wrong
+
+
 def _checked_together(values: Sequence[Any]) -> list[RLE | None] | None:
     """The masks, if all that are annotated are right compressed RLEs of one size; else None."""
     try:
@@ -162,17 +174,21 @@ def _checked_together(values: Sequence[Any]) -> list[RLE | None] | None:
     if len(sizes) != 1 or not all(isinstance(text, str) and text for text in texts):
         return None
     (size,) = sizes
-    if not is_size(size):
-        return None
-    try:
-        pixels, runs = size[0] * size[1], _runs(texts)
-    except ValueError:
-        return None
-    if runs.lengths.min() < 0 or runs.lengths.max() > pixels:
-        return None
-    if (np.add.reduceat(runs.lengths, runs.first) != pixels).any():
+    if not is_size(size) or not _fill_size(texts, size):
         return None
     return [None if value is None else RLE(size, value["counts"]) for value in values]
+
+
+def _fill_size(texts: Sequence[str], size: tuple[int, int]) -> bool:
+    """Whether compressed counts, none of them empty, are right and fill masks of this size."""
+    pixels = size[0] * size[1]
+    try:
+        runs = _runs(texts)
+    except ValueError:
+        return False
+    if runs.lengths.min() < 0 or runs.lengths.max() > pixels:
+        return False
+    return bool((np.add.reduceat(runs.lengths, runs.first) == pixels).all())
 
 
 def _compressed_length(counts: str, pixels: int) -> int:
@@ -206,9 +222,13 @@ def _numbers(digits: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """The numbers that end at `ends`, int64; 32 in a digit means that more follow, 16 in the last is the sign."""
     lengths = np.diff(ends, prepend=-1)
     begins = ends - lengths + 1
-    shift = 5 * (np.arange(len(digits)) - np.repeat(begins, lengths))
-    values = np.add.reduceat((digits & 31).astype(np.int64) << shift, begins)
-    return values - np.where(digits[ends] & 16, 1 << 5 * lengths, 0)
+    values = (digits[begins] & 31).astype(np.int64)
+    for place in range(1, int(lengths.max(initial=0))):  # most numbers have one or two digits
+        longer = np.flatnonzero(lengths > place)
+        values[longer] |= (digits[begins[longer] + place] & 31).astype(np.int64) << 5 * place
+    negative = np.flatnonzero(digits[ends] & 16)
+    values[negative] -= 1 << 5 * lengths[negative]
+    return values
 
 
 @dataclass(frozen=True)
@@ -234,12 +254,15 @@ def _runs(texts: Sequence[str]) -> _Runs:
     owner = np.repeat(np.arange(len(texts)), counts)
     first = np.cumsum(counts) - counts
     index = np.arange(len(values)) - first[owner]
-    # From the fourth on, a run is stored as the difference from the last but one.
-    deltas, odd = np.where(index == 0, 0, values), index % 2 == 1
-    chains = np.where(
-        odd, _summed(np.where(odd, deltas, 0), first, owner), _summed(np.where(odd, 0, deltas), first, owner)
-    )
-    return _Runs(np.where(index == 0, values, chains), owner, first, counts)
+    # From the fourth on, a run is stored as the difference from the last but one: two chains of sums, odd and even.
+    zeroth = values[first].copy()
+    values[first] = 0
+    is_odd = (index & 1).astype(bool)
+    odd = _summed(np.where(is_odd, values, 0), first, owner)
+    even = _summed(np.where(is_odd, 0, values), first, owner)
+    lengths = np.where(is_odd, odd, even)
+    lengths[first] = zeroth
+    return _Runs(lengths, owner, first, counts)
 
 
 def changes(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:

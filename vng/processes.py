@@ -1,6 +1,7 @@
 """This process among those started by `torchrun` or `accelerate launch`, and its number of threads.
 
-Work without gradients (conversion) is distributed by index: process i of n takes items i, i + n, i + 2n, ...
+Work without gradients is distributed by index (conversion: process i of n takes items i, i + n, i + 2n, ...), or each
+process takes the next item when it has finished one (predictions: `Processes.shared`).
 """
 
 from __future__ import annotations
@@ -66,6 +67,23 @@ class Processes:
         from accelerate.utils import gather_object
 
         return sum(gather_object([value]))
+
+    def shared(self, count: int, name: str) -> Iterator[int]:
+        """The numbers 0 .. count - 1, each for one of the processes: whoever is free takes the next one.
+
+        Args:
+            count: how many there are, the same in all processes.
+            name: of this work; another one for each time that processes share work.
+        """
+        if self.count == 1:
+            yield from range(count)
+            return
+        from torch.distributed import distributed_c10d
+
+        # The store through which the processes found each other; its counter is atomic.
+        store = distributed_c10d._get_default_store()
+        while (index := store.add(f"vng/{name}", 1) - 1) < count:
+            yield index
 
     def wait(self) -> None:
         """Wait until all processes have reached this point."""

@@ -24,8 +24,8 @@ from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem, UsageError
 from vng.frames import ImageFolder, inside, same_form
-from vng.label_maps import NUMBERS_FILE, VOID, object_numbers, write_label_map
-from vng.manifest import to_json, write_atomic
+from vng.label_maps import VOID, object_numbers, write_label_map, write_numbers
+from vng.manifest import write_atomic
 from vng.masks import RLE, decode_many
 from vng.text_files import read_text
 
@@ -233,8 +233,7 @@ def _write_clip(video: Video, numbers: dict[str, int], out: Path, export: Export
             masks, doubled = _exclusive(list(annotated.values()))
             shared += doubled
             write_label_map(folder / f"{name}.png", masks, [numbers[key] for key in annotated])
-    if any(str(number) != key for key, number in numbers.items()):
-        write_atomic(folder / NUMBERS_FILE, to_json(numbers))
+    write_numbers(folder, numbers)
     for number, reason in (
         (unlabelled, "frames without any mask have no label image"),
         (partial, "frames annotate only some of the objects: the others appear absent there"),

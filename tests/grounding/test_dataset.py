@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from tests.helpers import ROOT, Cli, H, T, W, make_video, write_frames
 from tests.training.test_loop import train_arguments
 from vng.dataset_writer import write_dataset
+
+FILES = ["one.parquet", "predictions.json", "two words.parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +72,53 @@ class TestPrediction:
     def test_dataset_in_the_official_layout_and_its_score(
         self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]
     ) -> None:
-        ended = cli("predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--quiet")
+        words = ["predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--format", "png", "--quiet"]
+        ended = cli(*words)
         assert ended.status == 0 and "4 expressions" in ended.out
         files = sorted(str(p.relative_to(tmp_path / "r")) for p in (tmp_path / "r").rglob("*.png"))
         assert files == [f"{v}/{e}/{t:06d}.png" for v in ("one", "two words") for e in (0, 1) for t in range(T)]
         assert cli("evaluate", "vng", "--dataset", dataset, "--results", tmp_path / "r", "--quiet").status == 0
         before = (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns
-        assert cli("predict", "--model", run, "--dataset", dataset, "--out", tmp_path / "r", "--quiet").status == 0
+        assert cli(*words).status == 0
         assert (tmp_path / "r" / "one" / "0" / "000000.png").stat().st_mtime_ns == before  # went on, did nothing twice
+
+    def test_one_file_a_video_and_the_same_score(
+        self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]
+    ) -> None:
+        words = ["predict", "--model", run, "--dataset", dataset, "--quiet", "--out", tmp_path / "r"]
+        assert cli(*words).out == f"{tmp_path / 'r'}: 4 expressions\n"
+        assert sorted(p.name for p in (tmp_path / "r").iterdir()) == FILES
+        ended = cli(*words, "--format", "png")
+        assert ended.status == 1 and "layout: an earlier run wrote here with 'compact', now 'png'" in ended.err
+        assert cli("export", tmp_path / "r", "--format", "png", "--out", tmp_path / "tree", "--quiet").status == 0
+        scores = [
+            cli("evaluate", "vng", "--dataset", dataset, "--results", tmp_path / name, "--quiet").out
+            for name in ("r", "tree")
+        ]
+        assert scores[0] == scores[1] and "(4 expressions)" in scores[0]
+        whole = (tmp_path / "r" / "one.parquet").read_bytes()
+        (tmp_path / "r" / "one.parquet").write_bytes(whole[: len(whole) // 2])
+        ended = cli("evaluate", "vng", "--dataset", dataset, "--results", tmp_path / "r", "--quiet")
+        assert ended.status == 1 and "one.parquet: these results cannot be read" in ended.err
+        assert "delete the file and predict the video again" in ended.err
+        (tmp_path / "r" / "one.parquet").unlink()
+        assert cli(*words).status == 0 and (tmp_path / "r" / "one.parquet").read_bytes() == whole
+
+    def test_a_video_that_cannot_be_read_does_not_stop_the_others(
+        self, tmp_path: Path, run: Path, dataset: Path
+    ) -> None:
+        from vng import NarrativeGrounder, VngDataset, predict
+        from vng.errors import DataError, DataErrors
+
+        class Broken(VngDataset):
+            def __getitem__(self, index: int) -> Any:
+                if index == 0:
+                    raise DataError(self.path, record="one", field="frames", reason="not an image", cure="fetch it")
+                return super().__getitem__(index)
+
+        with pytest.raises(DataErrors, match="one: frames: not an image; fetch it"):
+            predict(NarrativeGrounder.from_pretrained(run), Broken(dataset), tmp_path / "r", progress=False)
+        assert sorted(p.name for p in (tmp_path / "r").iterdir()) == FILES[1:]
 
     def test_two_processes_write_what_one_writes(self, tmp_path: Path, run: Path, dataset: Path) -> None:
         words = ["-m", "vng.cli", "predict", "--model", str(run), "--dataset", str(dataset), "--quiet", "--out"]
@@ -99,7 +141,7 @@ class TestPrediction:
         found = [
             {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab"
         ]
-        assert found[0] == found[1] and len(found[0]) == 2 * 2 * T + 1
+        assert found[0] == found[1] and sorted(map(str, found[0])) == FILES
 
     def test_predictions_of_another_model_are_never_reused(
         self, tmp_path: Path, run: Path, dataset: Path, cli: Callable[..., Cli]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,8 +98,8 @@ class TestADataset:
         result = propagate_dataset(engine, data, out, benchmark, {"propagator": "echo"}, progress=False)
         assert result.totals == {"videos": 2, "runs": 4, "made": 8} and engine.calls == [2] * 8
         assert len(result.notes) == 8 and "objects.never: no frame to start from" in str(result.notes[0])
-        folders = sorted(str(p.relative_to(out)) for p in out.glob("*/*/*"))
-        assert folders[:2] == ["points-1/seed-0/one", "points-1/seed-0/two words"] and len(folders) == 8
+        files = sorted(str(p.relative_to(out)) for p in out.glob("*/*/*"))
+        assert files[:2] == ["points-1/seed-0/one.parquet", "points-1/seed-0/two words.parquet"] and len(files) == 8
         reader = VideoPredictions(Run(out / "points-2" / "seed-5"), data[0], "error")
         labels = [reader.read(t, (1, 2)) for t in range(T)]
         assert reader.numbers == {"red": 1, "late": 2, "never": 3} and not reader.problems
@@ -108,22 +109,25 @@ class TestADataset:
         import shutil
 
         out, benchmark = tmp_path / "results", Benchmark("masks")
-        propagate_dataset(Echo(), data, out, benchmark, {}, progress=False)
+        png: Any = {"layout": "png", "progress": False}
+        propagate_dataset(Echo(), data, out, benchmark, {}, **png)
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         assert (out / "one" / "000002.png") in before and (out / "one" / "objects.json") in before
         shutil.rmtree(out / "two words")
         (out / "two words.tmp").mkdir()
         (out / "two words.tmp" / "000000.png").write_bytes(b"cut short")
         engine = Echo()
-        assert propagate_dataset(engine, data, out, benchmark, {}, progress=False).totals["made"] == 1
+        assert propagate_dataset(engine, data, out, benchmark, {}, **png).totals["made"] == 1
         assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before and engine.calls == [2]
-        assert propagate_dataset(engine, data, out, benchmark, {}, progress=False).totals["made"] == 0
+        assert propagate_dataset(engine, data, out, benchmark, {}, **png).totals["made"] == 0
+        with pytest.raises(DataError, match="layout: an earlier run wrote here with 'png', now 'compact'"):
+            propagate_dataset(engine, data, out, benchmark, {}, progress=False)
         with pytest.raises(DataError, match="start: an earlier run wrote here with 'masks', now 'points'"):
-            propagate_dataset(engine, data, out, Benchmark("points"), {}, progress=False)
+            propagate_dataset(engine, data, out, Benchmark("points"), {}, **png)
         with pytest.raises(DataError, match="propagator: an earlier run wrote here with None, now 'flow'"):
-            propagate_dataset(engine, data, out, benchmark, {"propagator": "flow"}, progress=False)
+            propagate_dataset(engine, data, out, benchmark, {"propagator": "flow"}, **png)
         with pytest.raises(DataError, match="this folder holds something else"):
-            propagate_dataset(engine, data, data.path, benchmark, {}, progress=False)
+            propagate_dataset(engine, data, data.path, benchmark, {}, **png)
 
     def test_an_object_is_nowhere_before_its_first_frame(self, tmp_path: Path, data: VngDataset) -> None:
         class Seer:
@@ -131,7 +135,7 @@ class TestADataset:
                 for t in reversed(range(len(frames))):
                     yield t, np.stack([np.full((H, W), 0.6, np.float32), np.full((H, W), 0.9, np.float32)])
 
-        propagate_dataset(Seer(), data, tmp_path / "r", Benchmark("masks"), {}, progress=False)
+        propagate_dataset(Seer(), data, tmp_path / "r", Benchmark("masks"), {}, progress=False, layout="png")
         values = [set(np.unique(np.asarray(Image.open(tmp_path / "r" / "one" / f"{t:06d}.png")))) for t in range(T)]
         assert values == [{1}, {2}, {2}]
 
@@ -164,9 +168,9 @@ class TestADataset:
         assert ended.returncode == 0, ended.stderr
         assert alone.wait() == 0
         found = [
-            {p.relative_to(tmp_path / run): p.read_bytes() for p in (tmp_path / run).rglob("*.png")} for run in "ab"
+            {p.relative_to(tmp_path / run): p.read_bytes() for p in (tmp_path / run).rglob("*.parquet")} for run in "ab"
         ]
-        assert found[0] == found[1] and len(found[0]) == 2 * T
+        assert found[0] == found[1] and len(found[0]) == 2
 
 
 def test_labels_need_no_object(tmp_path: Path) -> None:

@@ -14,9 +14,15 @@ Run = Callable[[argparse.Namespace], "int | None"]
 
 JSON = Option(name="json", flag=True, help="print the figures as JSON")
 SPLIT = Option(name="split", type=split_name, help="only rows of this split")
+LAYOUT = Option(
+    name="format",
+    choices=("compact", "png"),
+    help="with --dataset: compact, one file a video, or png, the official tree; `vng export` converts [compact]",
+)
 
 __all__ = [
     "JSON",
+    "LAYOUT",
     "SPLIT",
     "Option",
     "Parser",

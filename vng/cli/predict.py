@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from vng.cli.options import SPLIT, Option, add_options, command, natural, path, positive, setting
+from vng.cli.options import LAYOUT, SPLIT, Option, add_options, command, natural, path, positive, setting
 from vng.errors import UsageError, printable
 from vng.options import real
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
@@ -62,9 +62,10 @@ OPTIONS = (
         metavar="PIPELINE",
         help="the spaCy pipeline that finds nouns, by name or path [en_core_web_sm]",
     ),
-    Option(name="dataset", type=path, help="ground all expressions of this dataset, in the official layout"),
+    Option(name="dataset", type=path, help="ground all expressions of this dataset, for `vng evaluate vng`"),
     SPLIT,
     Option(name="out", type=path, required=True, help="folder to write"),
+    LAYOUT,
     Option(name="device", help="cpu, cuda, cuda:1, ... [cuda if there is one]"),
     Option(name="dtype", choices=("float32", "bfloat16", "float16"), help="precision [float32]"),
     Option(name="compile", flag=True, help="use torch.compile: slow to start, faster afterwards"),
@@ -116,6 +117,8 @@ def run(arguments: argparse.Namespace) -> None:
     alone = arguments.video is not None and arguments.narrative is not None
     if alone == (arguments.dataset is not None) or (arguments.video is None) != (arguments.narrative is None):
         raise UsageError("vng predict: give --video and --narrative, or --dataset")
+    if alone and arguments.format is not None:
+        raise UsageError("vng predict: --format goes with --dataset")
     if arguments.propagator is None:
         for option in PROPAGATION:
             if getattr(arguments, option.name) not in (None, []):
@@ -130,7 +133,8 @@ def _predict_dataset(arguments: argparse.Namespace) -> None:
     processes = current_processes()  # assigns each process its accelerator before weights are loaded onto it
     grounder = _grounder(arguments)
     dataset = VngDataset(arguments.dataset, arguments.split)
-    count = predict(grounder, dataset, arguments.out, progress=not arguments.quiet)
+    layout: Any = arguments.format or "compact"
+    count = predict(grounder, dataset, arguments.out, layout=layout, progress=not arguments.quiet)
     if processes.is_main:
         print(f"{arguments.out}: {count} expressions")
 
@@ -147,7 +151,7 @@ def _predict_video(arguments: argparse.Namespace) -> None:
     for note in frames.notes:
         print(f"note: {note}", file=sys.stderr)
     grounder = _grounder(arguments)
-    total = grounder.passes * len(frames)
+    total = grounder.passes(len(frames))
     with tqdm(total=total, desc="predict", unit="frame", disable=arguments.quiet) as bar:
         result = grounder.ground(frames, description, spans, on_frames=bar.update)
     result.save(arguments.out)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vng.cli.options import SPLIT, Option, add_options, command, natural, path, positive, setting
+from vng.cli.options import LAYOUT, SPLIT, Option, add_options, command, natural, path, positive, setting
 from vng.cli.output import print_totals
 from vng.errors import UsageError, printable
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
@@ -30,7 +30,7 @@ points, as JSON or CSV; x, y in pixels of the video, a frame by its index from 0
 labels: positive (default), negative, ambiguous. Every object needs a positive point in some frame."""
 
 OF_VIDEO = ("points", "masks")
-OF_DATASET = ("split", "start", "points_per_object", "seeds")
+OF_DATASET = ("split", "format", "start", "points_per_object", "seeds")
 ENGINE = (
     Option(
         name="propagator",
@@ -92,6 +92,7 @@ OPTIONS = (
         required=True,
         help="folder to write: masks/, overlay.mp4, objects.json, result.json; with --dataset the VOS results layout",
     ),
+    LAYOUT,
     Option(name="json", flag=True, help="print the objects, or the totals, as JSON"),
 )
 
@@ -158,7 +159,14 @@ def _propagate_dataset(arguments: argparse.Namespace) -> None:
     benchmark = Benchmark(start, tuple(arguments.points_per_object or [10]), tuple(arguments.seeds or [0]))
     dataset = VngDataset(arguments.dataset, arguments.split)
     result = propagate_dataset(
-        engine, dataset, arguments.out, benchmark, settings, arguments.threads, progress=not arguments.quiet
+        engine,
+        dataset,
+        arguments.out,
+        benchmark,
+        settings,
+        arguments.threads,
+        progress=not arguments.quiet,
+        layout=arguments.format or "compact",
     )
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -37,7 +37,7 @@ def jaccard(gt: np.ndarray, pred: np.ndarray, void: np.ndarray | None = None) ->
     Raises:
         ValueError: shapes differ.
     """
-    return np.array([_jaccard(a, b, 0, 0) for a, b in _each(gt, pred, void, BOUND_TH)])
+    return np.array([_jaccard(a, b, [(0, 0)])[0] for a, b in _each(gt, pred, void, BOUND_TH)])
 
 
 def boundary_f(
@@ -47,7 +47,7 @@ def boundary_f(
 
     Args, returns and errors as `jaccard`; `bound_th` is the tolerance.
     """
-    return np.array([_boundary_f(a, b, 0, 0) for a, b in _each(gt, pred, void, bound_th)])
+    return np.array([_boundary_f(a, b, [(0, 0)])[0] for a, b in _each(gt, pred, void, bound_th)])
 
 
 def frame_scores(
@@ -139,9 +139,10 @@ def shapes_of(masks: Sequence[Mask], size: tuple[int, int], void: np.ndarray | N
 
 def paired_scores(gt: Shapes, pred: Shapes, pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """J and F, float64 [K] each, of pairs (index of a true mask, of a predicted mask) of one frame."""
-    scores = [(_jaccard(gt, pred, a, b), _boundary_f(gt, pred, a, b)) for a, b in pairs]
-    j, f = np.array(scores, float).reshape(-1, 2).T
-    return j, f
+    pairs = list(pairs)
+    if not pairs:
+        return np.zeros(0), np.zeros(0)
+    return _jaccard(gt, pred, pairs), _boundary_f(gt, pred, pairs)
 
 
 def tolerance(height: int, width: int, bound_th: float = BOUND_TH) -> int:
@@ -162,34 +163,51 @@ def _each(
         yield of_arrays([gt[t]], size, radius, excluded), of_arrays([pred[t]], size, radius, excluded)
 
 
-def _jaccard(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
-    both = gt.areas[a] + pred.areas[b]
-    common = _common(gt, gt.bits, a, 0, pred, pred.bits, b, 0) if both else 0
-    return common / (both - common) if both else 1.0
+Pairs = Sequence[tuple[int, int]]
 
 
-def _boundary_f(gt: Shapes, pred: Shapes, a: int, b: int) -> float:
-    n_gt, n_pred = gt.edge_counts[a], pred.edge_counts[b]
-    if not n_gt or not n_pred:
-        return 1.0 if n_gt == n_pred else 0.0
+def _jaccard(gt: Shapes, pred: Shapes, pairs: Pairs) -> np.ndarray:
+    both = _sizes(gt.areas, pred.areas, pairs).sum(0)
+    common = _common(gt, gt.bits, 0, pred, pred.bits, 0, pairs)
+    return np.where(both > 0, common / np.maximum(both - common, 1), 1.0)
+
+
+def _boundary_f(gt: Shapes, pred: Shapes, pairs: Pairs) -> np.ndarray:
+    n_gt, n_pred = _sizes(gt.edge_counts, pred.edge_counts, pairs)
     reach = gt.radius
-    precision = _common(gt, gt.grown, a, reach, pred, pred.edges, b, 0) / n_pred
-    recall = _common(gt, gt.edges, a, 0, pred, pred.grown, b, reach) / n_gt
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    precision = _common(gt, gt.grown, reach, pred, pred.edges, 0, pairs) / np.maximum(n_pred, 1)
+    recall = _common(gt, gt.edges, 0, pred, pred.grown, reach, pairs) / np.maximum(n_gt, 1)
+    total = precision + recall
+    f = np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0.0)
+    return np.where((n_gt > 0) & (n_pred > 0), f, n_gt == n_pred)
+
+
+def _sizes(gt: Sequence[int], pred: Sequence[int], pairs: Pairs) -> np.ndarray:
+    return np.array([(gt[a], pred[b]) for a, b in pairs], np.int64).T
 
 
 def _common(
-    gt: Shapes, gt_bits: np.ndarray, a: int, gt_reach: int, pred: Shapes, pred_bits: np.ndarray, b: int, reach: int
-) -> int:
-    """Pixels that maps of masks a and b share.
+    gt: Shapes, gt_bits: np.ndarray, gt_reach: int, pred: Shapes, pred_bits: np.ndarray, reach: int, pairs: Pairs
+) -> np.ndarray:
+    """Pixels that maps of the masks of each pair share, int64 [K].
 
     Each map extends its reach, in columns, beyond its mask, and one more column to the left.
     """
-    first = max(gt.columns[a][0] - gt_reach, pred.columns[b][0] - reach) - 1
-    last = min(gt.columns[a][1] + gt_reach, pred.columns[b][1] + reach)
-    if first >= last:
-        return 0
-    return int(np.bitwise_count(gt_bits[gt.rows(a, first, last)] & pred_bits[pred.rows(b, first, last)]).sum())
+    result = np.zeros(len(pairs), np.int64)
+    places, ours, theirs, begins, length = [], [], [], [], 0
+    for k, (a, b) in enumerate(pairs):
+        first = max(gt.columns[a][0] - gt_reach, pred.columns[b][0] - reach) - 1
+        last = min(gt.columns[a][1] + gt_reach, pred.columns[b][1] + reach)
+        if first < last:
+            places.append(k)
+            ours.append(gt_bits[gt.rows(a, first, last)])
+            theirs.append(pred_bits[pred.rows(b, first, last)])
+            begins.append(length)
+            length += len(ours[-1])
+    if places:
+        shared = np.bitwise_count(np.concatenate(ours) & np.concatenate(theirs))
+        result[places] = np.add.reduceat(shared, begins, dtype=np.int64)
+    return result
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Shapes:
     def __len__(self) -> int:
         return len(self.columns)
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words per row."""
         return _words(self.size[0], self.radius)

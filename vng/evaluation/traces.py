@@ -18,7 +18,7 @@ import numpy as np
 from vng.dataset import Video, VideoObject
 from vng.errors import DataError, Problem
 from vng.evaluation.accumulator import Accumulator
-from vng.evaluation.narrative.scores import DEEP_MODES, ExpressionFrames
+from vng.evaluation.narrative.scores import DEEP_MODES, expression_frames, unexpected_expressions
 from vng.evaluation.point_agreement import is_traced
 from vng.evaluation.predictions import FrameFolder, Missing, check_results, unexpected_folders
 from vng.evaluation.workers import VideoOutcome, gather, in_order, processes_for, score_videos
@@ -294,7 +294,7 @@ def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing
         if item is None or not is_traced(item.source):
             continue
         try:
-            frames = ExpressionFrames(inside(results, video.video_id) / str(index), video, missing)
+            frames = expression_frames(results, video, index, missing)
         except DataError as error:
             outcome.problems.append(error.problem)
             return outcome
@@ -307,8 +307,10 @@ def _score_expressions(task: tuple[Video, bool], results: Path, missing: Missing
             if scoring and not outcome.problems and predicted is not None:
                 trace, name = drawn_trace(item, t, (video.height, video.width)), video.frame_names[t]
                 outcome.score.add(video.video_id, f"{index}/{name}", trace, predicted, frame=name)
-    names = [str(index) for index in range(len(video.expressions))]
-    outcome.notes += unexpected_folders(results / video.video_id, names, "expression of the video")
+    try:
+        outcome.notes += unexpected_expressions(results, video)
+    except DataError as error:
+        outcome.problems.append(error.problem)
     return outcome
 
 

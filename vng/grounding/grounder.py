@@ -20,9 +20,10 @@ from vng.frames import Frames, as_frames
 from vng.grounding.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
 from vng.grounding.result import GroundedPart, GroundingResult
 from vng.grounding.windows import QueryRecord, Window, WindowSettings
+from vng.manifest import file_hash
 from vng.masks import RLE, encode
 from vng.models.frame_maps import FrameMaps
-from vng.models.loading import device_named
+from vng.models.loading import device_named, fingerprint
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
@@ -136,10 +137,16 @@ class NarrativeGrounder:
     def _one_network(self, propagation: GroundThenPropagate) -> bool:
         return propagation.settings.share and propagation.engine.reads_maps_of(self.model.backbone)
 
-    @property
-    def passes(self) -> int:
-        """Number of passes over the frames: one, plus one for each direction of propagation."""
-        return 1 + (0 if self.propagation is None else self.propagation.passes)
+    def passes(self, frames: int) -> int:
+        """See `Grounder`: one pass over the frames, and one for each direction of propagation."""
+        return frames * (1 + (0 if self.propagation is None else self.propagation.passes))
+
+    def content(self) -> str:
+        """See `Grounder`: hashes of the model's files, else its hub id, or a hash of its weights."""
+        if self.source is None:
+            return fingerprint(self.model)
+        files = [Path(self.source) / name for name in ("config.json", "model.safetensors")]
+        return " ".join(map(file_hash, files)) if all(file.is_file() for file in files) else self.source
 
     def manifest_settings(self) -> dict[str, Any]:
         """All settings that masks depend on, for a manifest."""

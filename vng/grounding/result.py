@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class GroundingResult:
     scores: np.ndarray  # float64 [N] in [0, 1], mean confidence of the chosen query over the video
     frame_scores: np.ndarray  # float64 [N, T]
     propagated: np.ndarray | None = None  # bool [N, T], masks from a propagator; None: no propagation
+    details: tuple[Mapping[str, Any], ...] = ()  # of each noun, why its masks were chosen; plain JSON values
 
     @property
     def nouns(self) -> list[str]:
@@ -66,6 +67,8 @@ class GroundingResult:
         if self.propagated is not None:
             for noun, row in zip(nouns, self.propagated, strict=True):
                 noun["propagated_frames"] = int(row.sum())
+        for noun, details in zip(nouns, self.details or ({},) * len(nouns), strict=True):
+            noun |= {key: value for key, value in details.items() if key not in noun}
         return {
             "narrative": mark(self.description, list(self.spans)),
             "nouns": nouns,

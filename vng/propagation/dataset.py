@@ -1,9 +1,10 @@
 """Propagation over a dataset, as in benchmarks of video object segmentation; resumable video by video.
 
-    RESULTS/<video>/<frame>.png                       from masks
-    RESULTS/points-<n>/seed-<s>/<video>/<frame>.png   from n points per object
+    RESULTS/<video>.parquet                       from masks
+    RESULTS/points-<n>/seed-<s>/<video>.parquet   from n points per object
 
-An object is prompted in its first frame only, and absent before it. Layout: `vng/evaluation/vos/runs.py`.
+or, in the layout "png", `<video>/<frame>.png`. An object is prompted in its first frame only, and absent before it.
+Layouts: `vng/evaluation/vos/runs.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vng.compact_results import LAYOUTS, Layout, TrackResult, VideoResult, compact_path, write_compact
 from vng.dataset import Video, VideoObject, VngDataset, reference_frame
-from vng.errors import DataError, Problem, one_of
+from vng.errors import DataError, DataErrors, Problem, one_of
 from vng.frames import inside
-from vng.label_maps import NUMBERS_FILE, exclusive, object_numbers, write_label_map
+from vng.label_maps import exclusive, object_numbers, write_label_map, write_numbers
 from vng.manifest import check_folder, check_same, claimed_folder, file_hash, to_json, versions, write_atomic
-from vng.masks import RLE, area, decode
+from vng.masks import RLE, area, decode, empty, encode
 from vng.points import DISTANCE_ROWS, POINT_DISTANCE, POSITIVE, PointPrompts, point_distance, sample_in_mask
 from vng.processes import Processes, current_processes, limited_threads
 from vng.propagators import FramePrompts, Propagator
@@ -61,6 +63,7 @@ class DatasetPropagation:
 
     totals: dict[str, int] = field(default_factory=lambda: {"videos": 0, "runs": 0, "made": 0})
     notes: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)  # videos that could not be read
 
 
 @dataclass(frozen=True)
@@ -80,24 +83,34 @@ def propagate_dataset(
     settings: Mapping[str, Any],
     threads: int = 1,
     progress: bool = True,
+    *,
+    layout: Layout = "compact",
 ) -> DatasetPropagation:
     """Propagate every video of a dataset, distributed over the processes of a launcher.
 
-    A video's folder appears when all its frames are written, so an interrupted run resumes with the next video. More
-    numbers of points and seeds may be added to the same results later.
+    A video's file (or folder) appears when all its frames are written, so an interrupted run resumes with the next
+    video. More numbers of points and seeds may be added to the same results later. A video that cannot be read is left
+    out, and the others go on.
 
     Args:
         settings: those of the engine; `out` must not hold results of other settings or another dataset.
+        layout: "compact", one file a video, or "png", a label map a frame.
 
     Raises:
-        DataError: `out` holds other results, or a video cannot be read.
+        DataError: `out` holds other results.
+        DataErrors: videos that could not be read, after all others have been written.
+        UsageError: an unknown layout.
     """
+    one_of(layout, LAYOUTS, "layout")
     processes = current_processes()
     check_folder(out)
     with ExitStack() as stack:
         processes.on_main(lambda: stack.enter_context(claimed_folder(out)))
-        processes.on_main(lambda: _begin(dataset, out, benchmark, settings))
-        return _propagate_videos(engine, dataset, out, benchmark, processes, threads, progress)
+        processes.on_main(lambda: _begin(dataset, out, benchmark, {**settings, "layout": layout}))
+        result = _propagate_videos(engine, dataset, out, benchmark, layout, processes, threads, progress)
+    if result.problems:
+        raise DataErrors(result.problems)
+    return result
 
 
 def _propagate_videos(
@@ -105,6 +118,7 @@ def _propagate_videos(
     dataset: VngDataset,
     out: Path,
     benchmark: Benchmark,
+    layout: Layout,
     processes: Processes,
     threads: int,
     progress: bool,
@@ -112,23 +126,28 @@ def _propagate_videos(
     result = DatasetPropagation()
     runs = list(benchmark.runs(out))
     result.totals |= {"videos": len(dataset), "runs": len(runs)}
-    own_indices = range(processes.index, len(dataset), processes.count)
-    with limited_threads(threads), _bar(processes, len(own_indices) * len(runs), progress) as bar:
-        for index in own_indices:
-            if all(inside(folder, dataset.video_ids[index]).exists() for folder, _, _ in runs):
-                bar.update(len(runs))
+    hidden = not progress or not processes.is_main
+    with limited_threads(threads), tqdm(total=len(dataset), desc="propagate", unit="video", disable=hidden) as bar:
+        for index in processes.shared(len(dataset), "propagate"):
+            bar.update(index - bar.n)
+            if all(_target(folder, dataset.video_ids[index], layout).exists() for folder, _, _ in runs):
                 continue
-            video = dataset[index]
-            for folder, count, seed in runs:
-                result.totals["made"] += _propagate_video(engine, video, folder, benchmark, count, seed, result.notes)
-                bar.update()
+            try:
+                video = dataset[index]
+                for folder, count, seed in runs:
+                    made = _propagate_video(engine, video, folder, benchmark, count, seed, layout, result.notes)
+                    result.totals["made"] += made
+            except DataError as error:
+                result.problems.append(error.problem)
+            except DataErrors as errors:
+                result.problems += errors.problems
+        bar.update(len(dataset) - bar.n)
     processes.wait()
     return result
 
 
-def _bar(processes: Processes, total: int, progress: bool) -> Any:
-    hidden = not progress or not processes.is_main
-    return tqdm(total=total, desc="propagate", unit="video", disable=hidden)
+def _target(folder: Path, video_id: str, layout: Layout) -> Path:
+    return compact_path(folder, video_id) if layout == "compact" else inside(folder, video_id)
 
 
 def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mapping[str, Any]) -> None:
@@ -147,10 +166,17 @@ def _begin(dataset: VngDataset, out: Path, benchmark: Benchmark, settings: Mappi
 
 
 def _propagate_video(
-    engine: Propagator, video: Video, folder: Path, benchmark: Benchmark, count: int, seed: int, notes: list[Problem]
+    engine: Propagator,
+    video: Video,
+    folder: Path,
+    benchmark: Benchmark,
+    count: int,
+    seed: int,
+    layout: Layout,
+    notes: list[Problem],
 ) -> bool:
     """Write one video of one run; False if it exists already, or none of its objects has a prompt."""
-    target = inside(folder, video.video_id)
+    target = _target(folder, video.video_id, layout)
     if target.exists():
         return False
     find_start: Callable[[VideoObject], Start | None] = (
@@ -167,24 +193,48 @@ def _propagate_video(
             )
     if not starts:
         return False
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _write_video(engine, video, starts, temporary)
-    os.replace(temporary, target)
+    masks = _propagated(engine, video, starts)
+    (_write_compact if layout == "compact" else _write_pngs)(video, list(starts), masks, target)
     return True
 
 
-def _write_video(engine: Propagator, video: Video, starts: Mapping[str, Start], folder: Path) -> None:
-    numbers = object_numbers(video)
-    values = [numbers[name] for name in starts]
+def _propagated(engine: Propagator, video: Video, starts: Mapping[str, Start]) -> Iterator[tuple[int, np.ndarray]]:
+    """(frame, disjoint masks bool [K, H, W] of the objects that have a start)."""
     first_frames = np.array([start.frame for start in starts.values()])
     for t, probabilities in engine(video.opened_frames(), prompts_of(list(starts.values()))):
         # An object is absent before its first frame: masks propagated backwards would use the future.
-        visible = probabilities * (first_frames <= t)[:, None, None]
-        write_label_map(folder / f"{video.frame_names[t]}.png", exclusive(visible), values)
-    if any(str(number) != name for name, number in numbers.items()):
-        write_atomic(folder / NUMBERS_FILE, to_json(numbers))
+        yield t, exclusive(probabilities * (first_frames <= t)[:, None, None])
+
+
+def _write_compact(video: Video, ids: list[str], masks: Iterator[tuple[int, np.ndarray]], path: Path) -> None:
+    absent = empty(video.height, video.width)
+    numbers = object_numbers(video)  # raises for more objects than a label map holds, as the other layout
+    tracks: dict[str, list[RLE | None]] = {name: [None] * len(video.frame_names) for name in numbers}
+    for t, objects in masks:
+        here = dict(zip(ids, objects, strict=True))
+        for name, track in tracks.items():
+            track[t] = encode(here[name]) if name in here else absent
+    write_compact(
+        path,
+        VideoResult(
+            video_id=video.video_id,
+            unit="object",
+            size=(video.height, video.width),
+            frame_names=tuple(video.frame_names),
+            tracks={name: TrackResult(masks=tuple(track)) for name, track in tracks.items()},
+        ),
+    )
+
+
+def _write_pngs(video: Video, ids: list[str], masks: Iterator[tuple[int, np.ndarray]], folder: Path) -> None:
+    numbers = object_numbers(video)
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for t, objects in masks:
+        write_label_map(temporary / f"{video.frame_names[t]}.png", objects, [numbers[name] for name in ids])
+    write_numbers(temporary, numbers)
+    os.replace(temporary, folder)
 
 
 def prompts_of(starts: list[Start]) -> dict[int, FramePrompts]:

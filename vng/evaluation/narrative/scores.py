@@ -2,8 +2,8 @@
 
 Decisions: J and F of an expression are means over the frames whose true mask is not null, the first and last included;
 an empty true mask counts (an empty prediction scores 1 there). The result is the mean over *all expressions pooled*,
-and J&F the mean of J and F. Predictions are `<results>/<video>/<expression>/<frame>.png`, single channel, non-zero =
-object.
+and J&F the mean of J and F. Predictions are compact files `<results>/<video>.parquet`, or
+`<results>/<video>/<expression>/<frame>.png`, single channel, non-zero = object.
 
 Frames are matched by name. Where no file has a frame's name, files are numbered as by the official reader (from 0, or
 from 1 when there is no 0). The official reader shifts all frames by one when only frame 0 is missing; here that is a
@@ -21,10 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from vng.compact_results import compact_path
 from vng.dataset import Video
 from vng.errors import DataError, Problem
 from vng.evaluation.metrics import frame_scores
-from vng.evaluation.predictions import PREDICT, FrameFolder, Missing, check_results, raise_problems, unexpected_folders
+from vng.evaluation.predictions import (
+    PREDICT,
+    CompactFrames,
+    FrameFolder,
+    Missing,
+    PredictedFrames,
+    check_results,
+    compact_result,
+    raise_problems,
+    unexpected_folders,
+)
 from vng.evaluation.workers import VideoOutcome, gather, score_videos
 from vng.frames import inside
 from vng.label_maps import MODES
@@ -32,7 +43,7 @@ from vng.masks import RLE
 from vng.narratives import Expression
 
 DEEP_MODES = (*MODES, "I;16", "I")  # also 16-bit grey
-AT_ONCE = 4  # frames scored together
+UNIT = "expression of the video"
 
 # Chooses the object that an expression's prediction is scored against; None skips the expression.
 TruthOf = Callable[[Video, Expression], str | None]
@@ -144,19 +155,20 @@ def _evaluate_video(
     video, scoring = task
     outcome = VideoOutcome(list[ExpressionScore](), video.dataset)
     try:
-        folder = inside(results, video.video_id)
+        folder, compact = inside(results, video.video_id), compact_result(results, video.video_id, "expression")
     except DataError as error:
         outcome.problems.append(error.problem)
         return outcome
     targets = {index: truth_of(video, expression) for index, expression in enumerate(video.expressions)}
     to_score = {index: annotated for index, target in targets.items() if (annotated := _annotated(video, target))}
-    outcome.notes = unexpected_folders(folder, [str(index) for index in targets], "expression of the video")
-    if to_score and missing == "error" and not any((folder / str(index)).is_dir() for index in to_score):
+    outcome.notes = unexpected_expressions(results, video)
+    found = compact is not None or any((folder / str(index)).is_dir() for index in to_score)
+    if to_score and missing == "error" and not found:
         reason = f"no prediction of this video ({len(to_score)} expressions expected)"
         outcome.problems.append(Problem(str(folder), reason=reason, cure=PREDICT))
         return outcome
     for index, annotated in to_score.items():
-        frames = ExpressionFrames(folder / str(index), video, missing)
+        frames = expression_frames(results, video, index, missing)
         frames.missing([t for t, _ in annotated])
         scores = _score(frames, annotated, scoring and not outcome.problems)
         outcome.problems += frames.problems
@@ -171,11 +183,41 @@ def _annotated(video: Video, target: str | None) -> list[tuple[int, RLE]]:
     return [(t, rle) for t, rle in enumerate(truth) if rle is not None]
 
 
-class ExpressionFrames(FrameFolder):
-    """The predicted masks of one expression, in files named after frames or numbered as by the official reader."""
+def expression_frames(results: Path, video: Video, index: int, missing: Missing) -> PredictedFrames:
+    """The predicted masks of one expression, given by its number.
 
-    def __init__(self, folder: Path, video: Video, missing: Missing) -> None:
-        super().__init__(folder, video.frame_names, (video.height, video.width), missing, "expression")
+    Raises:
+        DataError: an id that leads out of the folder, or a damaged compact file.
+    """
+    folder, size = inside(results, video.video_id) / str(index), (video.height, video.width)
+    result = compact_result(results, video.video_id, "expression")
+    if result is None:
+        return NumberedFrames(folder, video.frame_names, size, missing, "expression")
+    return CompactFrames(
+        compact_path(results, video.video_id),
+        video.frame_names,
+        size,
+        missing,
+        "expression",
+        result=result,
+        numbers={str(index): 1},
+        record=f"expression {index}",
+    )
+
+
+def unexpected_expressions(results: Path, video: Video) -> list[Problem]:
+    """Notes on predictions of the video that belong to none of its expressions; raises as `expression_frames`."""
+    names = [str(index) for index in range(len(video.expressions))]
+    result = compact_result(results, video.video_id, "expression")
+    if result is None:
+        return unexpected_folders(inside(results, video.video_id), names, UNIT)
+    place = str(compact_path(results, video.video_id))
+    unexpected = [name for name in result.tracks if name not in names]
+    return [Problem(place, record=name, reason=f"no {UNIT} has this name; skipped", kind="note") for name in unexpected]
+
+
+class NumberedFrames(FrameFolder):
+    """PNGs that are named after frames, or numbered as by the official reader."""
 
     def paths_by_frame(self, pngs: Mapping[str, Path]) -> dict[int, Path]:
         """Frame index -> its file, by name; where no name matches, by trailing number, from 0 or else from 1."""
@@ -187,15 +229,15 @@ class ExpressionFrames(FrameFolder):
 
 
 def _score(
-    frames: ExpressionFrames, annotated: list[tuple[int, RLE]], scoring: bool
+    frames: PredictedFrames, annotated: list[tuple[int, RLE]], scoring: bool
 ) -> tuple[list[float], list[float]] | None:
     """J and F of each annotated frame; None where there is a problem, and then the other files are only checked."""
     j: list[float] = []
     f: list[float] = []
-    for begin in range(0, len(annotated), AT_ONCE):
-        batch = annotated[begin : begin + AT_ONCE]
-        pixels = [frames.pixels(t, DEEP_MODES) for t, _ in batch]
-        masks = [mask for mask in pixels if mask is not None]
+    for begin in range(0, len(annotated), frames.at_once):
+        batch = annotated[begin : begin + frames.at_once]
+        read = [frames.mask(t, DEEP_MODES) for t, _ in batch]
+        masks = [mask for mask in read if mask is not None]
         scoring = scoring and not frames.problems and len(masks) == len(batch)
         if scoring:
             regions, contours = frame_scores([rle for _, rle in batch], masks)
@@ -227,8 +269,8 @@ def read_expression(video: Video, index: int, frames: Sequence[int], results: Pa
     Raises:
         DataErrors: unreadable or mis-sized predictions.
     """
-    folder = ExpressionFrames(inside(results, video.video_id) / str(index), video, "empty")
-    pixels = [folder.pixels(t, DEEP_MODES) for t in frames]
-    raise_problems(folder.problems, (), False)
+    predicted = expression_frames(results, video, index, "empty")
+    pixels = [predicted.pixels(t, DEEP_MODES) for t in frames]
+    raise_problems(predicted.problems, (), False)
     masks = [mask != 0 for mask in pixels if mask is not None]
     return np.stack(masks) if masks else np.zeros((0, video.height, video.width), bool)

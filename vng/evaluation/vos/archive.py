@@ -7,16 +7,18 @@ YouTube-VOS  Annotations/<video>/<frame>.png    the frames listed in meta.json; 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from vng.dataset import Video, reference_frame
 from vng.errors import DataError, DataErrors, Problem
 from vng.evaluation.vos.runs import Run, VideoPredictions
 from vng.evaluation.vos.targets import annotated_frames
-from vng.label_maps import NUMBERS_FILE, has_palette, object_numbers
+from vng.label_maps import NUMBERS_FILE, has_palette, label_map_png, object_numbers
 from vng.text_files import load_json
 
+Content = Callable[[], bytes]  # reads or makes a file of the archive
 PREFIXES = {"davis": "", "davis-2016": "", "youtube-vos": "Annotations/"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in zip files; a fixed one makes archives reproducible
 
@@ -47,8 +49,8 @@ def write_archive(
 ) -> int:
     """Write a run in the format of an evaluation server; returns the number of frames.
 
-    PNGs are stored unchanged, sorted by name, uncompressed, without times: identical predictions give an identical
-    archive.
+    PNGs are stored unchanged (those of compact results are drawn), sorted by name, uncompressed, without times:
+    identical predictions give an identical archive.
 
     Args:
         videos: the dataset that was predicted; true masks are not needed.
@@ -60,7 +62,7 @@ def write_archive(
     Raises:
         DataErrors: all problems of the predictions; nothing is written.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, Content] = {}
     problems: list[Problem] = []
     for video in videos:
         try:
@@ -83,8 +85,8 @@ def _checked(
     protocol: str,
     required: Mapping[str, frozenset[str]] | None,
     problems: list[Problem],
-) -> dict[str, Path]:
-    """Name in the archive -> file, of one video; problems are added to `problems`."""
+) -> dict[str, Content]:
+    """Name in the archive -> content, of one video; problems are added to `problems`."""
     numbers = object_numbers(video)
     if protocol != "davis-2016" and any(i != str(number) for i, number in numbers.items()):
         reason = "object ids are not numbers in 1..254, so the server could not interpret the pixels"
@@ -103,16 +105,18 @@ def _checked(
             "numbers differ from the object ids; servers ignore this file",
             "write object ids into the pixels",
         )
-        reader.problems.append(Problem(str(reader.folder / NUMBERS_FILE), reason=reason, cure=cure))
-    files: dict[str, Path] = {}
+        reader.problems.append(Problem(str(reader.place / NUMBERS_FILE), reason=reason, cure=cure))
+    files: dict[str, Content] = {}
     for t in frames:
         path = reader.path(t)
-        if path is None or reader.read(t, None if protocol == "davis-2016" else numbers.values()) is None:
+        if reader.read(t, None if protocol == "davis-2016" else numbers.values()) is None:
             continue
-        if not has_palette(path):
+        if path is not None and not has_palette(path):
             reason = "expected a palette PNG, got a grey one"
             reader.problems.append(Problem(str(path), reason=reason, cure="write object numbers with a palette"))
-        files[f"{PREFIXES[protocol]}{video.video_id}/{video.frame_names[t]}.png"] = path
+        files[f"{PREFIXES[protocol]}{video.video_id}/{video.frame_names[t]}.png"] = (
+            partial(_drawn, reader, t) if path is None else path.read_bytes
+        )
     problems += reader.problems
     return files
 
@@ -138,7 +142,14 @@ def _required(video: Video, protocol: str, required: Mapping[str, frozenset[str]
     return [t for t in indices if t >= min(starts, default=0)]
 
 
-def _write(out: Path, files: Mapping[str, Path]) -> None:
+def _drawn(reader: VideoPredictions, t: int) -> bytes:
+    """The label map of a frame of compact results."""
+    labels = reader.read(t, None)
+    assert labels is not None  # it was read before
+    return label_map_png(labels)
+
+
+def _write(out: Path, files: Mapping[str, Content]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
     try:
@@ -146,7 +157,7 @@ def _write(out: Path, files: Mapping[str, Path]) -> None:
             for name in sorted(files):
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16
-                archive.writestr(entry, files[name].read_bytes())
+                archive.writestr(entry, files[name]())
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Result folders of video object segmentation: finding runs, and reading label maps with all problems collected.
 
-    RESULTS/<video>/<frame>.png                          one run; a pixel holds the number of an object, 0 is background
+    RESULTS/<video>.parquet                              one run: the masks of all objects (`vng/compact_results.py`)
+    RESULTS/<video>/<frame>.png                          or a PNG a frame: object numbers, 0 is background
     RESULTS/<video>/objects.json                         {object id: number}, where ids are not numbers in 1..254
     RESULTS/points-<n>/seed-<s>/<video>/<frame>.png      runs of the Point-VOS benchmark
 
@@ -16,11 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
+from vng.compact_results import compact_path
 from vng.dataset import Video
-from vng.errors import DataError
-from vng.evaluation.predictions import FrameFolder, Missing, check_results
+from vng.errors import DataError, Problem
+from vng.evaluation.predictions import (
+    PREDICT,
+    CompactFrames,
+    FrameFolder,
+    Missing,
+    PredictedFrames,
+    check_results,
+    compact_result,
+)
 from vng.frames import inside
 from vng.label_maps import MAX_NUMBER, NUMBERS_FILE, object_numbers
+from vng.masks import area
 from vng.text_files import load_json
 
 
@@ -75,7 +86,7 @@ def _numbered(folder: Path, word: str, video_ids: Collection[str]) -> list[tuple
     return sorted(folders.items())
 
 
-class VideoPredictions(FrameFolder):
+class VideoPredictions:
     """Label maps of one video in one run, read one frame at a time.
 
     Attributes:
@@ -83,10 +94,45 @@ class VideoPredictions(FrameFolder):
     """
 
     def __init__(self, run: Run, video: Video, missing: Missing) -> None:
-        folder, size = inside(run.folder, video.video_id), (video.height, video.width)
-        super().__init__(folder, video.frame_names, size, missing, extra=(NUMBERS_FILE,))
-        self.numbers = self._read_numbers(object_numbers(video))
-        self._numbers_unknown = bool(self.problems)  # already reported as one problem
+        folder, self.size = inside(run.folder, video.video_id), (video.height, video.width)
+        self.numbers = object_numbers(video)
+        self._numbers_unknown = False  # reported as one problem
+        result = compact_result(run.folder, video.video_id, "object")
+        self._frames: PredictedFrames
+        if result is None:
+            self._frames = FrameFolder(folder, video.frame_names, self.size, missing, extra=(NUMBERS_FILE,))
+            self.numbers = self._read_numbers(folder / NUMBERS_FILE, self.numbers)
+            self._numbers_unknown = bool(self.problems)
+        else:
+            path = compact_path(run.folder, video.video_id)
+            self._frames = CompactFrames(
+                path, video.frame_names, self.size, missing, "video", result=result, numbers=self.numbers
+            )
+            for name, track in result.tracks.items():
+                if name not in self.numbers and any(rle is not None and area(rle) for rle in track.masks):
+                    self._frames.problem(path, "the dataset has no such object", "predict this dataset", repr(name))
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Problems so far."""
+        return self._frames.problems
+
+    @property
+    def place(self) -> Path:
+        """The folder of the video, or its compact file."""
+        return self._frames.place
+
+    def missing(self, frames: Collection[int], cure: str = PREDICT) -> None:
+        """See `PredictedFrames`."""
+        self._frames.missing(frames, cure)
+
+    def extras(self) -> list[Problem]:
+        """See `PredictedFrames`."""
+        return self._frames.extras()
+
+    def path(self, t: int) -> Path | None:
+        """The file that holds frame t alone, or None."""
+        return self._frames.path(t)
 
     def read(self, t: int, allowed: Collection[int] | None) -> np.ndarray | None:
         """Object numbers of frame t, uint8 [H, W]; zeros for a missing frame, None for one with a problem.
@@ -95,7 +141,7 @@ class VideoPredictions(FrameFolder):
             t: index into the video's frame names.
             allowed: pixel values allowed besides 0; None allows all.
         """
-        labels = self.pixels(t)
+        labels = self._frames.pixels(t)
         if labels is None:
             return None
         labels = labels.astype(np.uint8, copy=False)
@@ -107,11 +153,10 @@ class VideoPredictions(FrameFolder):
             return labels
         numbers = ", ".join(map(str, sorted(allowed))) or "none"
         reason = f"pixels with the numbers {unexpected}, which no object has (objects: {numbers})"
-        self._problem(self.path(t) or self.folder, reason, "write object numbers, 0 for background")
+        self._frames.problem(self.path(t) or self.place, reason, "write object numbers, 0 for background")
         return None
 
-    def _read_numbers(self, expected: dict[str, int]) -> dict[str, int]:
-        path = self.folder / NUMBERS_FILE
+    def _read_numbers(self, path: Path, expected: dict[str, int]) -> dict[str, int]:
         if not path.exists():
             return expected
         try:
@@ -119,13 +164,13 @@ class VideoPredictions(FrameFolder):
         except DataError:
             numbers = None
         if not isinstance(numbers, dict) or not all(type(n) is int and 1 <= n <= MAX_NUMBER for n in numbers.values()):
-            self._problem(path, f"expected {{object id: number in 1..{MAX_NUMBER}}}", "predict the video again")
+            self._frames.problem(path, f"expected {{object id: number in 1..{MAX_NUMBER}}}", "predict the video again")
         elif len(set(numbers.values())) != len(numbers):
-            self._problem(path, "two objects have the same number", "predict the video again")
+            self._frames.problem(path, "two objects have the same number", "predict the video again")
         elif set(numbers) != set(expected):
             differing = sorted(set(numbers) ^ set(expected))
             reason = f"objects differ from the dataset's: {differing[0]!r} is in only one of them"
-            self._problem(path, reason, "predict this dataset")
+            self._frames.problem(path, reason, "predict this dataset")
         else:
             return {i: int(numbers[i]) for i in expected}
         return expected

@@ -35,10 +35,10 @@ def grounding_score(settings: EvaluateSettings, processor: ReferFormerProcessor)
         total = NarrativeScore(settings.protocol)
         for index in range(process, count, processes):
             video = dataset[index]
-            for number, rles in ground_expressions(grounder, video):
+            for number, result, n in ground_expressions(grounder, video):
                 expression = video.expressions[number]
                 truth = video.object_by_id[expression.object_id].segmentations
-                total.add(video.video_id, number, truth, rles, object_id=expression.object_id)
+                total.add(video.video_id, number, truth, result.rles[n], object_id=expression.object_id)
         return total
 
     return score
