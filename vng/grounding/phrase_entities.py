@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vng.grounding.phrase_words import (
+    AT,
     GROUPS,
     INDEFINITE,
     ORDINALS,
     POSSESSIVE,
     PRONOUNS,
+    SIDES,
     TELLING_APART,
     Reading,
     Word,
 )
+
+_SHORT = len("thing")  # nouns in "-ing" ("ring", "wing") are no participles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,7 @@ class Mention:
     ordinal: int  # 2 for "second"; 0 for none
     other: bool  # "the other ..."
     looks: frozenset[str]  # adjectives, possessors and compounds
+    restriction: tuple[str, ...]  # what tells it from others with its name: "on the left", "moving to the left"
 
 
 @dataclass(kw_only=True)
@@ -34,6 +39,7 @@ class _Entity:
     ordinal: int = 0
     later: bool = False  # "another": there is one before it
     looks: set[str] = field(default_factory=set)
+    restrictions: set[tuple[str, ...]] = field(default_factory=set)
     owner: str = ""  # "his", "her"
 
 
@@ -81,7 +87,25 @@ def mention_of(words: Sequence[Word], reading: Reading) -> Mention:
         ordinal=next((ORDINALS[key] for key in own if key in ORDINALS), 0),
         other=bool({"other", "different"} & set(own)),
         looks=frozenset(plain),
+        restriction=_restriction(words, reading.head + 1),
     )
+
+
+def _restriction(words: Sequence[Word], start: int) -> tuple[str, ...]:
+    """The keys of a place or a participle right after a noun, as far as they tell it from others; () for none.
+
+    "on the left", "moving to the left", "standing still", "standing behind": at most four words, not beyond a mark.
+    """
+    keys: list[str] = []
+    for word in words[start : start + 4]:
+        if word.is_mark:
+            break
+        keys.append(word.key)
+    if keys[:1] and keys[0] in AT and keys[1:2] == ["the"] and keys[2:3] and keys[2] in SIDES:
+        return tuple(keys[:3])
+    if keys[:1] and keys[0].endswith("ing") and len(keys[0]) > _SHORT:
+        return tuple(keys) if keys[1:3] == ["to", "the"] else tuple(keys[:2])
+    return ()
 
 
 def _members(words: Sequence[Word], readings: Sequence[Reading]) -> dict[int, int]:
@@ -126,6 +150,11 @@ def _fits(mention: Mention, entity: _Entity) -> bool:
     """Whether "the ..." may mean an entity: no other adjectives, no other owner."""
     if mention.determiner in PRONOUNS and entity.owner and entity.owner != mention.determiner:
         return False
+    if mention.restriction and mention.restriction not in entity.restrictions:
+        # What is told apart in another way is another thing: "the red ball ... the ball on the left".
+        return not entity.restrictions and not entity.looks
+    if entity.restrictions and not mention.restriction:
+        return not mention.looks - entity.looks  # "the ball on the left ... the red ball"
     return not entity.looks or not mention.looks - entity.looks
 
 
@@ -133,4 +162,5 @@ def _add(entity: _Entity, mention: Mention) -> None:
     entity.ordinal = entity.ordinal or mention.ordinal
     entity.later = entity.later or mention.determiner == "another" or mention.other
     entity.looks |= mention.looks
+    entity.restrictions |= {mention.restriction} - {()}
     entity.owner = entity.owner or (mention.determiner if mention.determiner in PRONOUNS else "")

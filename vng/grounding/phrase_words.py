@@ -42,6 +42,8 @@ LOOKS = _words(
 )
 KNOWN = COLOURS | MATERIALS | LOOKS
 GROUPS = _words("group groups pair pairs couple crowd bunch herd flock pack team set row line pile lot number")
+AT = _words("on at in")
+SIDES = _words("left right top bottom middle center centre front back background foreground")
 STATES = _words("surrounded covered made filled dressed painted decorated wrapped lined")  # with, by, of, in
 PLACING = _words("put puts putting place places placing throw throws throwing drop drops dropping")
 
