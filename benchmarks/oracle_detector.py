@@ -29,6 +29,7 @@ class OracleFaults:
     score: float = 0.6  # mean of a thing that is found by its noun
     false_score: float = 0.35
     told: float = 0.12  # what a phrase adds for the thing that it means, and takes from its twins
+    clause_told: float = 0.0  # what a clause adds: nothing, as single frames do not show what a thing does
     noise: float = 0.12  # standard deviation of what a phrase says of a thing, in all frames the same
     frame_noise: float = 0.05  # and of each score in each frame
 
@@ -55,12 +56,14 @@ class OracleDetector(Detector):
         self._places = {_key(frames[t]): t for t in range(len(frames))}
         self._nouns: dict[str, set[str]] = {}  # bare noun -> objects that it names
         self._meant: dict[str, set[str]] = {}  # phrase or clause -> objects that it means
+        self._clauses: set[str] = set()
         for number, narrative in enumerate(video.narratives):
             own = [e for e in video.expressions if e.narrative == number]
             for expression, phrase in zip(
                 own, phrases_of(narrative.description, [(e.start, e.end) for e in own], pipeline), strict=True
             ):
                 self._nouns.setdefault(phrase.head.lower(), set()).add(expression.object_id)
+                self._clauses.add(phrase.clause.lower())
                 for text in {phrase.text.lower(), phrase.clause.lower()} - {"", phrase.head.lower()}:
                     self._meant.setdefault(text, set()).add(expression.object_id)
         for item in video.objects:
@@ -110,7 +113,8 @@ class OracleDetector(Detector):
         score = faults.score + self._rng("frame", phrase, object_id, t).normal(0, faults.frame_noise)
         if phrase in self._nouns:
             return float(score)
-        told = faults.told if object_id in self._meant.get(phrase, ()) else -faults.told
+        told = faults.clause_told if phrase in self._clauses else faults.told
+        told = told if object_id in self._meant.get(phrase, ()) else -told
         return float(score + told + self._rng("told", phrase, object_id).normal(0, faults.noise))
 
     def _rng(self, *words: object) -> np.random.Generator:

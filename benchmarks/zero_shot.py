@@ -36,7 +36,7 @@ from vng.frames import ArrayFrames
 from vng.grounding.assignment import choose_alone
 from vng.grounding.result import GroundingResult
 from vng.grounding.zero_shot import Evidence, ZeroShotGrounder
-from vng.masks import RLE, area, empty, encode
+from vng.masks import RLE, area, empty, encode, intersection_over_union
 from vng.narratives import Expression, Narrative
 
 FIGURES = ("assignment", "davis", "memory", "passes")
@@ -166,13 +166,14 @@ def assignment(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _oracle(video: Video, number: int, evidence: Evidence) -> int | None:
-    """The track with the highest IoU with the truth; None where none overlaps it."""
-    from vng.grounding.tracks import same_share
-
+    """The track with the highest mean IoU with the truth; None where none overlaps it."""
     truth = video.object_by_id[video.expressions[number].object_id].segmentations
     nothing = empty(video.height, video.width)
     masks = [nothing if rle is None else rle for rle in truth]
-    values = [same_share(masks, track.masks) for track in evidence.tracks]
+    values = [
+        np.mean([intersection_over_union(a, b) for a, b in zip(masks, track.masks, strict=True)])
+        for track in evidence.tracks
+    ]
     return int(np.argmax(values)) if values and max(values) > 0 else None
 
 

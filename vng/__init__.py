@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 bound_spinning()
 
 if TYPE_CHECKING:
-    from vng import propagators, segmenters
+    from vng import detectors, propagators, segmenters
     from vng.dataset import VngDataset
     from vng.evaluation.instances import InstanceScore
     from vng.evaluation.narrative.accumulator import NarrativeScore
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vng.grounding.dataset import predict
     from vng.grounding.grounder import NarrativeGrounder
     from vng.grounding.result import GroundingResult
+    from vng.grounding.zero_shot import ZeroShotGrounder
     from vng.inspection.comparison import compare
     from vng.inspection.dataset import inspect
     from vng.models.referformer.modeling_referformer import ReferFormerForVNG
@@ -47,6 +48,8 @@ _HOMES = {
     "TraceScore": "evaluation.traces",
     "VngDataset": "dataset",
     "VosScore": "evaluation.vos.accumulator",
+    "ZeroShotGrounder": "grounding.zero_shot",
+    "detectors": "detectors",
     "compare": "inspection.comparison",
     "evaluate": "evaluation.protocols",
     "inspect": "inspection.dataset",
@@ -70,8 +73,10 @@ __all__ = [
     "TraceScore",
     "VngDataset",
     "VosScore",
+    "ZeroShotGrounder",
     "__version__",
     "compare",
+    "detectors",
     "evaluate",
     "inspect",
     "predict",

@@ -4,17 +4,76 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from vng.cli.options import LAYOUT, SPLIT, Option, add_options, command, natural, path, positive, setting
+from vng.detectors import DEFAULT as DEFAULT_DETECTOR
+from vng.detectors import ENGINES as DETECTORS
 from vng.errors import UsageError, printable
 from vng.options import real
 from vng.propagators import DEFAULT as DEFAULT_PROPAGATOR
 from vng.propagators import ENGINES as PROPAGATORS
+from vng.segmenters import ENGINES as SEGMENTERS
 
 NAME, SUMMARY = "predict", "ground a narrative in a video, or every expression of a dataset"
 
 _GROUP = "ground, then propagate"
+_WITHOUT = "ground without training"
+ZERO_SHOT = (  # options that go with --zero-shot
+    Option(
+        name="preset",
+        choices=("small", "large"),
+        group=_WITHOUT,
+        help="published checkpoints of all engines that are not named: docs/zero-shot.md [small]",
+    ),
+    Option(
+        name="detector_checkpoint",
+        metavar="ID",
+        group=_WITHOUT,
+        help="weights of the detector: a folder or hub id [the preset's]",
+    ),
+    Option(
+        name="segmenter",
+        metavar="NAME",
+        group=_WITHOUT,
+        help=f"engine that turns boxes into masks: {', '.join(SEGMENTERS)} [the preset's]",
+    ),
+    Option(
+        name="segmenter_checkpoint",
+        metavar="ID",
+        group=_WITHOUT,
+        help="weights of the segmenter: a folder or hub id [the preset's]",
+    ),
+    Option(
+        name="image_text",
+        metavar="ID",
+        group=_WITHOUT,
+        help="an image-text model (SigLIP 2, SigLIP, CLIP): a folder or hub id; none: without one [the preset's]",
+    ),
+    Option(
+        name="phrases",
+        metavar="PIPELINE",
+        group=_WITHOUT,
+        help="how phrases are read: rules, a spaCy pipeline by name or path, or auto: one where it is installed [auto]",
+    ),
+    Option(
+        name="zero_shot_set",
+        type=setting,
+        repeated=True,
+        default=[],
+        metavar="KEY=VALUE",
+        group=_WITHOUT,
+        help="a setting, such as frames=8, presence=0.3 or weights.place=0; may be repeated",
+    ),
+    Option(
+        name="explain",
+        type=path,
+        metavar="DIR",
+        group=_WITHOUT,
+        help="with --video: write a page with candidates, tracks, scores and the decision",
+    ),
+)
 PROPAGATION = (  # options -> fields of PropagationSettings
     Option(
         name="propagator_checkpoint",
@@ -53,7 +112,13 @@ PROPAGATION = (  # options -> fields of PropagationSettings
     ),
 )
 OPTIONS = (
-    Option(name="model", required=True, help="run folder of `vng train`, or a hub id"),
+    Option(name="model", help="run folder of `vng train`, or a hub id"),
+    Option(
+        name="zero_shot",
+        without=DEFAULT_DETECTOR,
+        metavar="DETECTOR",
+        help=f"ground without training, instead of --model: {', '.join(DETECTORS)} [{DEFAULT_DETECTOR}]",
+    ),
     Option(name="video", type=path, help="a video file or a folder of frames"),
     Option(name="narrative", help="text with its nouns in [brackets]; without brackets, spaCy finds the nouns"),
     Option(
@@ -93,10 +158,17 @@ OPTIONS = (
         without=DEFAULT_PROPAGATOR,
         metavar="NAME",
         group=_GROUP,
-        help=f"propagate the masks of the most confident frames through the video: {', '.join(PROPAGATORS)}",
+        help=(
+            f"propagate the masks of the most confident frames through the video: {', '.join(PROPAGATORS)}; "
+            "with --zero-shot the engine that carries candidates [the preset's]"
+        ),
     ),
     *PROPAGATION,
+    *ZERO_SHOT,
 )
+
+_NAMES = ("dtype", "compile", "attention", "window", "overlap", "anchors", "confidence", "presence", "direction")
+TRAINED = tuple(option for option in OPTIONS if option.name in (*_NAMES, "propagator_set"))  # go with --model
 
 
 def add(commands: Any) -> None:
@@ -107,7 +179,9 @@ def add(commands: Any) -> None:
         run,
         SUMMARY,
         "vng predict --model RUN --video parrots.mp4 "
-        '--narrative "A green [parrot] plays with the other [parrot]." --out result',
+        '--narrative "A green [parrot] plays with the other [parrot]." --out result\n'
+        "  vng predict --zero-shot --video parrots.mp4 "
+        '--narrative "A green [parrot] plays with the other [parrot]." --out result --explain why',
     )
     add_options(parser, OPTIONS)
 
@@ -117,13 +191,25 @@ def run(arguments: argparse.Namespace) -> None:
     alone = arguments.video is not None and arguments.narrative is not None
     if alone == (arguments.dataset is not None) or (arguments.video is None) != (arguments.narrative is None):
         raise UsageError("vng predict: give --video and --narrative, or --dataset")
+    if (arguments.model is None) == (arguments.zero_shot is None):
+        raise UsageError("vng predict: give --model, or --zero-shot")
     if alone and arguments.format is not None:
         raise UsageError("vng predict: --format goes with --dataset")
-    if arguments.propagator is None:
-        for option in PROPAGATION:
-            if getattr(arguments, option.name) not in (None, []):
-                raise UsageError(f"vng predict: --{option.name.replace('_', '-')} goes with --propagator")
+    if not alone and arguments.explain is not None:
+        raise UsageError("vng predict: --explain goes with --video")
+    _refuse(
+        arguments, ZERO_SHOT if arguments.zero_shot is None else TRAINED, "zero_shot" if arguments.model else "model"
+    )
+    if arguments.propagator is None and arguments.zero_shot is None:
+        _refuse(arguments, PROPAGATION, "propagator")
     (_predict_video if alone else _predict_dataset)(arguments)
+
+
+def _refuse(arguments: argparse.Namespace, options: Iterable[Option], goes_with: str) -> None:
+    for option in options:
+        if getattr(arguments, option.name) not in (None, [], False, option.default):
+            names = (option.name.replace("_", "-"), goes_with.replace("_", "-"))
+            raise UsageError(f"vng predict: --{names[0]} goes with --{names[1]}")
 
 
 def _predict_dataset(arguments: argparse.Namespace) -> None:
@@ -143,6 +229,7 @@ def _predict_video(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vng.frames import open_frames
+    from vng.masks import areas
     from vng.narratives import nouns_in
 
     # Errors of the call are reported before the model is loaded.
@@ -153,14 +240,46 @@ def _predict_video(arguments: argparse.Namespace) -> None:
     grounder = _grounder(arguments)
     total = grounder.passes(len(frames))
     with tqdm(total=total, desc="predict", unit="frame", disable=arguments.quiet) as bar:
-        result = grounder.ground(frames, description, spans, on_frames=bar.update)
+        if arguments.explain is None:
+            result = grounder.ground(frames, description, spans, on_frames=bar.update)
+        else:
+            [(result, evidence)] = grounder.explained(frames, [(description, spans)], on_frames=bar.update)
     result.save(arguments.out)
-    for noun, score in zip(result.nouns, result.scores, strict=True):
-        print(f"{printable(noun)}: {score:.3f}")
+    for noun, score, masks in zip(result.nouns, result.scores, result.rles, strict=True):
+        absent = arguments.zero_shot is not None and not areas(masks).any()
+        print(f"{printable(noun)}: " + ("absent" if absent else f"{score:.3f}"))
     print(arguments.out / "overlay.mp4")
+    if arguments.explain is not None:
+        from vng.grounding.explanation import write_explanation
+
+        print(write_explanation(result, evidence, arguments.explain))
 
 
 def _grounder(arguments: argparse.Namespace) -> Any:
+    return _trained(arguments) if arguments.zero_shot is None else _zero_shot(arguments)
+
+
+def _zero_shot(arguments: argparse.Namespace) -> Any:
+    from vng.grounding.zero_shot import ZeroShotGrounder, settings_of
+
+    image_text: Any = arguments.image_text
+    return ZeroShotGrounder(
+        arguments.zero_shot,
+        preset=arguments.preset or "small",
+        detector_checkpoint=arguments.detector_checkpoint,
+        segmenter=arguments.segmenter,
+        segmenter_checkpoint=arguments.segmenter_checkpoint,
+        propagator=arguments.propagator,
+        propagator_checkpoint=arguments.propagator_checkpoint,
+        image_text=False if image_text == "none" else image_text,
+        settings=settings_of(dict(arguments.zero_shot_set)),
+        device=arguments.device,
+        pipeline=arguments.phrases or "auto",
+        nouns=arguments.nouns,
+    )
+
+
+def _trained(arguments: argparse.Namespace) -> Any:
     from vng.grounding.ground_then_propagate import PropagationSettings
     from vng.grounding.grounder import NarrativeGrounder
     from vng.grounding.windows import WindowSettings

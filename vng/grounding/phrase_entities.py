@@ -9,6 +9,7 @@ from vng.grounding.phrase_words import (
     AT,
     GROUPS,
     INDEFINITE,
+    MARKS,
     ORDINALS,
     POSSESSIVE,
     PRONOUNS,
@@ -57,7 +58,9 @@ def entities_of(words: Sequence[Word], readings: Sequence[Reading]) -> tuple[lis
             continue
         earlier = [numbers[r.head] for r in order if r.head in numbers and mention_of(words, r).name == mention.name]
         earlier = list(dict.fromkeys(reversed(earlier)))  # the latest first
-        number, unlike = _resolve(mention, earlier, known)
+        beside = {numbers[r.head] for r in order if r.head in numbers and _in_one_clause(words, r, reading)}
+        number, unlike = _resolve(mention, [n for n in earlier if n not in beside], known)
+        unlike = [*unlike, *(n for n in earlier if n in beside)]
         if number is None:
             number = len(known)
             known.append(_Entity(name=mention.name))
@@ -68,6 +71,12 @@ def entities_of(words: Sequence[Word], readings: Sequence[Reading]) -> tuple[lis
     first_seen = list(dict.fromkeys(entities))
     apart = [tuple(j for j, other in enumerate(entities) if (own, other) in differ) for own in entities]
     return [first_seen.index(entity) for entity in entities], apart
+
+
+def _in_one_clause(words: Sequence[Word], first: Reading, second: Reading) -> bool:
+    """Whether nothing that ends a clause lies between two nouns: then they mean two things, or it would say "itself"."""
+    between = words[first.head + 1 : second.left]
+    return not any(word.is_mark or word.key in MARKS or word.key in ("and", "or") for word in between)
 
 
 def mention_of(words: Sequence[Word], reading: Reading) -> Mention:

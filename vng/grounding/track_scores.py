@@ -30,7 +30,7 @@ class ScoreWeights:
 
     noun: float = 0.5  # the detector, asked for the bare noun
     phrase: float = 1.0  # the detector, asked for the phrase
-    clause: float = 0.5  # the detector, asked for what the thing does
+    clause: float = 0.25  # the detector, asked for what the thing does, which single frames hardly show
     image_text: float = 1.0  # the image-text model: this phrase rather than the narrative's others
     place: float = 0.7  # "on the left", "moving to the left"
     relation: float = 0.7  # "behind the [car]"; of pairs, added to the sum of joint assignment

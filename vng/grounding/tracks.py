@@ -18,7 +18,8 @@ from vng.propagators.both_ways import both_ways
 
 MATCH = 0.5  # IoU of a candidate with a track that it belongs to
 APART = 0.1  # share of the smaller of two masks that they may have in common and still be carried together
-SAME_TRACK = 0.7  # mean IoU of tracks that are one
+SAME_TRACK = 0.6  # mean IoU of tracks that are one, over the frames in which both are seen
+BOTH_SEEN = 0.3  # share of the shorter one's frames that these must be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +209,13 @@ def _distinct(tracks: Sequence[Track], naming: Sequence[int]) -> list[Track]:
 
 
 def same_share(first: Sequence[RLE], second: Sequence[RLE]) -> float:
-    """Mean IoU of two tracks over the frames in which one of them is seen; 0 where there is none."""
-    values = [
-        float(overlap_of_masks([a], [b])[0, 0]) for a, b in zip(first, second, strict=True) if areas([a, b]).any()
-    ]
-    return float(np.mean(values)) if values else 0.0
+    """Mean IoU of two tracks over the frames in which both are seen; 0 where these are few.
+
+    The shorter one may be a piece of the other: carried from another frame, and lost.
+    """
+    sizes = np.stack([areas(first), areas(second)])
+    both = np.flatnonzero((sizes > 0).all(0))
+    if not len(both) or len(both) < BOTH_SEEN * (sizes > 0).sum(1).min():
+        return 0.0
+    shared = np.array([intersections([first[t]], [second[t]])[0, 0] for t in both], float)
+    return float((shared / (sizes[:, both].sum(0) - shared)).mean())

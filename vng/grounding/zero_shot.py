@@ -11,7 +11,7 @@ video, but for masks as RLE. Shapes: N nouns, K tracks, T frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,29 @@ class ZeroShotSettings:
                 raise UsageError(f"{name}={getattr(self, name)}: expected 1 or more")
         if self.presence is not None and not 0 <= self.presence <= 1:
             raise UsageError(f"presence={self.presence}: expected a value from 0 to 1")
+
+
+def settings_of(values: Mapping[str, str]) -> ZeroShotSettings:
+    """Settings from texts by name, as on a command line; a weight is `weights.NAME`.
+
+    Raises:
+        UsageError: an unknown name, or an invalid value.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    tree: dict[str, Any] = {"weights": {}}
+    for name, value in values.items():
+        group, dot, own = name.partition(".")
+        kind, key = (ScoreWeights, own) if dot and group == "weights" else (ZeroShotSettings, name)
+        names = [field.name for field in fields(kind) if field.name != "weights"]
+        one_of(key, names, "weight" if kind is ScoreWeights else "setting of --zero-shot")
+        (tree["weights"] if kind is ScoreWeights else tree)[key] = value
+    try:
+        return TypeAdapter(ZeroShotSettings).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"--zero-shot: {place}={first['input']!r}: {first['msg']}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
