@@ -5,8 +5,9 @@
 No weights of detectors can be had here, so an oracle stands in for them (`benchmarks/oracle_detector.py`): boxes by bare
 noun, 10 % missed, 10 % false, with jitter; what it says of phrases is noisy. Segmenter and propagator are the shipped ones.
 assignment: J&F on procedural videos (`--preset hard`), all nouns jointly and each noun alone; the same for nouns that other
-things of the video have too ("same noun"); and with the best of the tracks. Each video has one narrative more, about things
-that are not in it: presence is over all frames of all nouns, those of absent things included; J&F is without them.
+things of the video have too ("same noun"), and of these for nouns whose twin stands in the same narrative ("twins"); and with
+the best of the tracks. Each video has one narrative more, about things that are not in it: presence is over all frames of all
+nouns, those of absent things included; J&F is without them.
 davis: 40 Ref-DAVIS17 sentences of seven clips (`--davis`), and an oracle's choice of track.
 memory: peak memory of a video of 600 frames beside one of 60, all engines tiny random models (they are made here).
 passes: passes of detector and propagator for 8 nouns beside 1.
@@ -136,33 +137,62 @@ def assignment(arguments: argparse.Namespace) -> dict[str, float]:
     """J&F of joint assignment and of each noun alone, for each seed."""
     shared = engines()
     figures: dict[str, float] = {}
-    print(f"\nassignment: {arguments.videos} procedural videos a seed (hard), oracle boxes")
-    print(f"{'':8}{'J&F':>8}{'alone':>8}{'best':>8}{'same noun':>11}{'alone':>8}{'presence F1':>13}")
+    for noise in arguments.noise:
+        figures |= _assignment(arguments, noise, shared)
+    return figures
+
+
+def _assignment(arguments: argparse.Namespace, noise: float, shared: dict[str, Any]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    print(f"\nassignment, noise {noise}: {arguments.videos} procedural videos a seed (hard), oracle boxes")
+    print(
+        f"{'':8}{'J&F':>8}{'alone':>8}{'best':>8}{'same noun':>11}{'alone':>8}{'twins':>8}{'alone':>8}{'presence F1':>13}"
+    )
     for seed in arguments.seeds:
-        joint, single, best = Sums(), Sums(), Sums()
+        joint, single, best, twins, lone = Sums(), Sums(), Sums(), Sums(), Sums()
         for index in range(arguments.videos):
             video = procedural(index, seed)
-            grounder = ZeroShotGrounder(OracleDetector(video, seed), pipeline="rules", **shared)
+            detector = OracleDetector(video, seed, OracleFaults(noise=noise))
+            grounder = ZeroShotGrounder(detector, pipeline="rules", **shared)
             for own, result, evidence in grounded(video, grounder):
                 size, length = (video.height, video.width), len(video.frame_names)
                 for n, number in enumerate(own):
                     joint.add(video, number, result.rles[n])
                     single.add(video, number, masks_of(evidence, alone(evidence, n), size, length))
                     best.add(video, number, masks_of(evidence, _oracle(video, number, evidence), size, length))
+                    if _has_twin(video, number, own):
+                        twins.add(video, number, result.rles[n])
+                        lone.add(video, number, masks_of(evidence, alone(evidence, n), size, length))
         rows = [
             100 * joint.all.scores().jf,
             100 * single.all.scores().jf,
             100 * best.all.scores().jf,
             100 * joint.same.scores().jf,
             100 * single.same.scores().jf,
+            100 * twins.all.scores().jf,
+            100 * lone.all.scores().jf,
             joint.presence,
         ]
-        print(
-            f"seed {seed:<3}" + "".join(f"{v:8.1f}" for v in rows[:3]) + f"{rows[3]:11.1f}{rows[4]:8.1f}{rows[5]:13.3f}"
+        print(f"seed {seed:<3}" + "".join(f"{v:8.1f}" for v in rows[:3]) + f"{rows[3]:11.1f}", end="")
+        print("".join(f"{v:8.1f}" for v in rows[4:7]) + f"{rows[7]:13.3f}", flush=True)
+        names = (
+            "JF",
+            "JF_alone",
+            "JF_best_track",
+            "same_noun",
+            "same_noun_alone",
+            "twins",
+            "twins_alone",
+            "presence_F1",
         )
-        names = ("JF", "JF_alone", "JF_best_track", "same_noun", "same_noun_alone", "presence_F1")
-        figures |= {f"assignment_seed{seed}_{name}": float(value) for name, value in zip(names, rows, strict=True)}
+        figures |= {f"noise{noise}_seed{seed}_{name}": float(value) for name, value in zip(names, rows, strict=True)}
     return figures
+
+
+def _has_twin(video: Video, number: int, own: Sequence[int]) -> bool:
+    """Whether the same narrative names another thing by the same word."""
+    others = set(rivals(video, number))
+    return any(video.expressions[i].object_id in others for i in own)
 
 
 def _oracle(video: Video, number: int, evidence: Evidence) -> int | None:
@@ -223,7 +253,9 @@ def davis_videos(root: Path) -> list[Video]:
                 fps=24.0,
                 frame_names=tuple(path.stem for path in clip.images),
                 narratives=tuple(Narrative("", sentence) for sentence in sentences),
-                expressions=tuple(Expression(n, *label["span"], label["object"]) for n, label in enumerate(own)),
+                expressions=tuple(
+                    Expression(n, label["span"][0], label["span"][1], label["object"]) for n, label in enumerate(own)
+                ),
                 objects=objects,
                 frames=ArrayFrames(frames),
             )
@@ -294,7 +326,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, float]:
 
 def passes(arguments: argparse.Namespace) -> dict[str, float]:
     """Calls of the detector, and frames carried, for one noun and for eight of one narrative."""
-    shared, figures = engines(), {}
+    shared, figures = engines(), dict[str, float]()
     video = procedural(1, arguments.seeds[0])
     spans = [(e.start, e.end) for e in video.expressions if e.narrative == 0]
     text = video.narratives[0].description
@@ -332,7 +364,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", nargs="+", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--videos", type=int, default=10, help="procedural videos for each seed")
+    parser.add_argument(
+        "--noise", nargs="+", type=float, default=[0.06, 0.12], help="of what phrases say of things"
+    )
+    parser.add_argument("--videos", type=int, default=6, help="procedural videos for each seed")
     parser.add_argument("--davis", type=Path, default=DAVIS, help="folder of clips with expressions.json")
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()

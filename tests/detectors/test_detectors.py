@@ -168,7 +168,9 @@ class TestCheckpoints:
     def test_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         for name in detectors.ENGINES:
-            with pytest.raises(DataError, match=r"no model loads from here .*; check the name and the network, or give"):
+            with pytest.raises(
+                DataError, match=r"no model loads from here .*; check the name and the network, or give"
+            ):
                 detectors.load(name, checkpoint="nobody/has-this-one")
         with pytest.raises(DataError, match="no model here"):
             detectors.load("owlv2", checkpoint=tmp_path)

@@ -152,7 +152,9 @@ class Geometry:
             for b in range(count):
                 both = self.seen[a] & self.seen[b]
                 if a != b and both.any():
-                    fits[a, b] = float(relation(self.boxes[a, both], self.boxes[b, both]).mean())
+                    values = relation(self.boxes[a, both], self.boxes[b, both])
+                    # "walks by the car" is true for a moment; other relations are meant for most of the time.
+                    fits[a, b] = float(values.max() if kind == "beside" else values.mean())
         return fits
 
     def _centres(self) -> tuple[np.ndarray, np.ndarray]:

@@ -28,12 +28,12 @@ LARGE = 0.09  # share of the frame from which on a thing counts as large
 class ScoreWeights:
     """The weight of each score in the weighted mean; 0 leaves one out. Raises UsageError for a negative weight."""
 
-    noun: float = 0.5  # the detector, asked for the bare noun
+    noun: float = 0.2  # the detector, asked for the bare noun, which does not tell its things apart
     phrase: float = 1.0  # the detector, asked for the phrase
     clause: float = 0.25  # the detector, asked for what the thing does, which single frames hardly show
     image_text: float = 1.0  # the image-text model: this phrase rather than the narrative's others
     place: float = 0.7  # "on the left", "moving to the left"
-    relation: float = 0.7  # "behind the [car]"; of pairs, added to the sum of joint assignment
+    relation: float = 0.3  # "behind the [car]"; of pairs, added to the sum of joint assignment
     seen: float = 0.1  # how long the thing is seen, and how large it is: people name what is there to be seen
 
     def __post_init__(self) -> None:

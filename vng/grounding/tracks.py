@@ -63,7 +63,7 @@ def find_tracks(
     most: int,
     rounds: int,
     least_score: float,
-    refine: bool = True,
+    refine: bool = False,
     on_frames: Callable[[int], object] = lambda count: None,
 ) -> list[Track]:
     """Tracks of the candidates: those of the best frame are carried both ways, others join them or start tracks.
