@@ -93,7 +93,7 @@ class OracleDetector(Detector):
         return np.array([x, y, x + across, y + down]) + jitter
 
     def _of(self, phrase: str, t: int, found: dict[str, np.ndarray], size: tuple[int, int]) -> Detections:
-        noun = next((n for n in self._nouns if n in phrase.split()), "")
+        noun = next((word for word in phrase.split() if word in self._nouns), "")
         if phrase in self._nouns:
             noun = phrase
         named = [o for o in found if o in self._nouns.get(noun, ())]

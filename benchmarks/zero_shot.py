@@ -364,9 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", nargs="+", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument(
-        "--noise", nargs="+", type=float, default=[0.06, 0.12], help="of what phrases say of things"
-    )
+    parser.add_argument("--noise", nargs="+", type=float, default=[0.06, 0.12], help="of what phrases say of things")
     parser.add_argument("--videos", type=int, default=6, help="procedural videos for each seed")
     parser.add_argument("--davis", type=Path, default=DAVIS, help="folder of clips with expressions.json")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -32,9 +32,12 @@ def test_others_join_or_start() -> None:
     by_name = {
         name: t for t in tracks for name in ("left", "middle", "right") if (decode(t.masks[0]) == masks(name)[0]).all()
     }
-    assert by_name["left"].scores[:, 0].tolist() == pytest.approx([0.6, 0.6, 0.0])  # seen in the last frame, not found there
+    assert by_name["left"].scores[:, 0].tolist() == pytest.approx(
+        [0.6, 0.6, 0.0]
+    )  # seen in the last frame, not found there
     assert by_name["middle"].scores[:, 0].tolist() == pytest.approx([0.0, 0.6, 0.6])
-    assert by_name["left"].mean_scores.tolist() == pytest.approx([0.4, 0.2 / 3])
+    assert by_name["left"].steady_scores.tolist() == pytest.approx([0.6, 0.1])
+    assert by_name["middle"].steady_scores.tolist() == pytest.approx([0.6, 0.1])  # of the better half
     assert by_name["left"].found_scores.tolist() == pytest.approx([0.6, 0.1])
 
 

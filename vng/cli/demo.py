@@ -282,11 +282,11 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
 
     import numpy as np
 
+    from vng.compact_results import compact_path, read_compact
     from vng.dataset import VngDataset
     from vng.evaluation.narrative.scores import ExpressionScore
     from vng.grounding.result import GroundingResult
     from vng.label_maps import colour
-    from vng.masks import encode
     from vng.pages import embed_image, marked_html
     from vng.viewer import contact_sheet, write_overlay_video
 
@@ -305,10 +305,8 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
     for number, key in enumerate(dict.fromkeys(chosen)):
         video, group = dataset[key[0]], narratives[key]
         spans = tuple((video.expressions[s.expression].start, video.expressions[s.expression].end) for s in group)
-        rles = tuple(
-            tuple(encode(_prediction(out, video.video_id, s.expression, name)) for name in video.frame_names)
-            for s in group
-        )
+        predicted = read_compact(compact_path(out / "results" / "finetuned", video.video_id)).tracks
+        rles = tuple(tuple(rle for rle in predicted[str(s.expression)].masks if rle is not None) for s in group)
         text = video.narratives[key[1]].description
         result = GroundingResult(
             frames=video.opened_frames(),
@@ -335,12 +333,6 @@ def _example_cards(out: Path, count: int = 9) -> list[dict[str, Any]]:
             }
         )
     return cards
-
-
-def _prediction(out: Path, video: str, expression: int, name: str) -> Any:
-    from vng.label_maps import read_label_map
-
-    return read_label_map(out / "results" / "finetuned" / video / str(expression) / f"{name}.png")
 
 
 def _print_report(out: Path, report: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ class Detector(Protocol):
     """The interface of a detector: all phrases of an image in one call, so that the image is encoded once."""
 
     fingerprint: str  # of its weights, for manifests
-    presence: float  # mean score over frames from which on a thing is taken to be there
+    presence: float  # steady score (`vng.grounding.tracks.Track`) from which on a thing is taken to be there
 
     def __call__(self, image: np.ndarray, phrases: Sequence[str]) -> Sequence[Detections]:
         """image uint8 [H, W, 3] RGB, phrases -> the detections of each phrase, in their order."""

@@ -81,7 +81,7 @@ def score_tracks(
     count = len(tracks)
     means, found = (
         np.array([getattr(track, name) for track in tracks], float).reshape(count, len(queries.texts))
-        for name in ("mean_scores", "found_scores")
+        for name in ("steady_scores", "found_scores")
     )
     nothing = np.full(count, np.nan)
 

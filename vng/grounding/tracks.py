@@ -38,10 +38,14 @@ class Track:
     scores: np.ndarray
 
     @property
-    def mean_scores(self) -> np.ndarray:
-        """Mean of the scores over the frames in which it is seen, float32 [X]; 0 where it is seen in none."""
-        seen = ~np.isnan(self.scores[:, :1])
-        return np.where(seen, self.scores, 0).sum(0) / max(int(seen.sum()), 1)
+    def steady_scores(self) -> np.ndarray:
+        """Mean of the scores over the better half of the frames in which it is seen, float32 [X]; 0 where there is none.
+
+        A thing that is there is found again and again; but where an engine lost it, its track is seen on something else.
+        """
+        seen = self.scores[~np.isnan(self.scores[:, :1]).any(1)]
+        half = -(-len(seen) // 2)
+        return np.asarray(np.sort(seen, axis=0)[len(seen) - half :].sum(0) / max(half, 1), np.float32)
 
     @property
     def found_scores(self) -> np.ndarray:
@@ -202,7 +206,7 @@ def _scores(masks: Sequence[RLE], candidates: Mapping[int, Sequence[Candidate]])
 def _distinct(tracks: Sequence[Track], naming: Sequence[int]) -> list[Track]:
     """Tracks without those that ran into a better one."""
     kept: list[Track] = []
-    for track in sorted(tracks, key=lambda track: -float(track.mean_scores[list(naming)].max(initial=0))):
+    for track in sorted(tracks, key=lambda track: -float(track.steady_scores[list(naming)].max(initial=0))):
         if all(same_share(track.masks, other.masks) < SAME_TRACK for other in kept):
             kept.append(track)
     return kept
@@ -214,8 +218,8 @@ def same_share(first: Sequence[RLE], second: Sequence[RLE]) -> float:
     The shorter one may be a piece of the other: carried from another frame, and lost.
     """
     sizes = np.stack([areas(first), areas(second)])
-    both = np.flatnonzero((sizes > 0).all(0))
-    if not len(both) or len(both) < BOTH_SEEN * (sizes > 0).sum(1).min():
+    both = np.flatnonzero((sizes > 0).all(0)).tolist()
+    if not both or len(both) < BOTH_SEEN * (sizes > 0).sum(1).min():
         return 0.0
-    shared = np.array([intersections([first[t]], [second[t]])[0, 0] for t in both], float)
+    shared = np.array([float(intersections([first[t]], [second[t]])[0, 0]) for t in both])
     return float((shared / (sizes[:, both].sum(0) - shared)).mean())

@@ -49,7 +49,7 @@ class ZeroShotSettings:
     per_noun: int = 12  # tracks of a noun, at most
     rounds: int = 3  # how often tracks are started, each time in the frame with the best candidates left
     refine: bool = False  # whether tracks are carried once more, from all candidates that joined them
-    presence: float | None = None  # least mean score of a noun that is there; None: that of the detector
+    presence: float | None = None  # least steady score of a noun that is there; None: that of the detector
     weights: ScoreWeights = field(default_factory=ScoreWeights)
 
     def __post_init__(self) -> None:
