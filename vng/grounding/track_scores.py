@@ -48,13 +48,15 @@ class NarrativeScores:
 
     Attributes:
         parts: name -> float64 [N, K] in [0, 1]; NaN where a score does not apply to a noun.
-        total: float64 [N, K], their weighted mean.
+        total: float64 [N, K], their weighted mean, for people.
+        gain: float64 [N, K], their weighted sum, for joint assignment: a noun of which little is told has little to say.
         named: float64 [N, K], the detector's score of the noun or phrase, which says whether the thing is there.
         relations: of pairs of nouns.
     """
 
     parts: Mapping[str, np.ndarray]
     total: np.ndarray
+    gain: np.ndarray
     named: np.ndarray
     relations: tuple[Relation, ...]
 
@@ -99,7 +101,8 @@ def score_tracks(
     parts = {name: values.reshape(len(phrases), count) for name, values in parts.items()}
     stacked = np.stack([parts[name] for name in parts])
     own_weights = np.array([getattr(weights, name) for name in parts])[:, None, None] * ~np.isnan(stacked)
-    total = (np.nan_to_num(stacked) * own_weights).sum(0) / np.maximum(own_weights.sum(0), 1e-9)
+    gain = (np.nan_to_num(stacked) * own_weights).sum(0)
+    total = gain / np.maximum(own_weights.sum(0), 1e-9)
     named = np.array(
         [np.maximum(means[:, n.noun], means[:, n.noun if n.phrase is None else n.phrase]) for n in queries.nouns]
     ).reshape(total.shape)
@@ -109,7 +112,7 @@ def score_tracks(
         for place in own
         if place.other is not None and weights.relation
     ]
-    return NarrativeScores(parts=parts, total=total, named=named, relations=tuple(relations))
+    return NarrativeScores(parts=parts, total=total, gain=gain, named=named, relations=tuple(relations))
 
 
 def rivals_of(queries: Queries, n: int, means: np.ndarray) -> list[int]:

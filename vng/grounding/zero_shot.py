@@ -92,7 +92,7 @@ class Evidence:
     candidates: Mapping[int, Sequence[Candidate]]  # frame -> what was found in it
     tracks: tuple[Track, ...]
     scores: NarrativeScores
-    entities: np.ndarray  # float64 [E, K], scores of things
+    entities: np.ndarray  # float64 [E, K], gains of things
     presence: float
     chosen: tuple[int | None, ...]  # the track of each noun
 
@@ -272,21 +272,21 @@ class ZeroShotGrounder:
         """Nouns of one entity are one thing, whose scores are the means of theirs."""
         numbers = np.array([phrase.entity for phrase in phrases])
         members = [np.flatnonzero(numbers == entity) for entity in range(int(numbers.max()) + 1)]
-        totals = np.array([scores.total[own].mean(0) for own in members]).reshape(len(members), len(tracks))
-        named = np.array([scores.named[own].mean(0) for own in members]).reshape(totals.shape)
+        gains = np.array([scores.gain[own].mean(0) for own in members]).reshape(len(members), len(tracks))
+        named = np.array([scores.named[own].mean(0) for own in members]).reshape(gains.shape)
         relations = [
             type(relation)(int(numbers[relation.first]), int(numbers[relation.second]), relation.fits, relation.weight)
             for relation in scores.relations
             if numbers[relation.first] != numbers[relation.second]
         ]
-        chosen = assign(totals, named >= self._presence, relations)
+        chosen = assign(gains, named >= self._presence, relations)
         return Evidence(
             phrases=tuple(phrases),
             queries=queries,
             candidates=candidates,
             tracks=tuple(tracks),
             scores=scores,
-            entities=totals,
+            entities=gains,
             presence=self._presence,
             chosen=tuple(chosen[entity] for entity in numbers),
         )

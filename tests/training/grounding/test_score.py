@@ -59,9 +59,9 @@ def test_scored_stopped_and_resumed(
 
     grounder, expected = NarrativeGrounder.from_pretrained(tmp_path / "whole"), NarrativeScore()
     for video in VngDataset(dataset):
-        for number, rles in ground_expressions(grounder, video):
+        for number, result, n in ground_expressions(grounder, video):
             truth = video.object_by_id[video.expressions[number].object_id].segmentations
-            expected.add(video.video_id, number, truth, rles)
+            expected.add(video.video_id, number, truth, result.rles[n])
     assert log[-1]["score"] == expected.compute() and set(log[-1]["score"]) == {"J&F", "J", "F"}
     with Image.open(tmp_path / "whole" / "curves.png") as wide, Image.open(tmp_path / "plain" / "curves.png") as plain:
         assert wide.width == pytest.approx(1.5 * plain.width, abs=2) and wide.height == plain.height
@@ -96,9 +96,9 @@ def test_two_processes_share_the_videos(tmp_path: Path, dataset: Path) -> None:
     assert ended.returncode == 0, ended.stderr[-2000:]
     grounder, expected = NarrativeGrounder.from_pretrained(tmp_path / "run"), NarrativeScore()
     for video in VngDataset(dataset):
-        for number, rles in ground_expressions(grounder, video):
+        for number, result, n in ground_expressions(grounder, video):
             truth = video.object_by_id[video.expressions[number].object_id].segmentations
-            expected.add(video.video_id, number, truth, rles)
+            expected.add(video.video_id, number, truth, result.rles[n])
     assert log_of(tmp_path / "run")[0]["score"] == pytest.approx(expected.compute(), abs=0.02)  # one thread, or more
 
 

@@ -14,6 +14,7 @@ from tests.helpers import Cli
 from tests.recipe_tables import RecipeFolder
 from tests.training.stcn.test_clips import moving_boxes
 from vng.cli.app import build_parser
+from vng.compact_results import read_compact
 from vng.dataset import check_datasets
 from vng.dataset_writer import write_dataset
 from vng.errors import DataErrors, VngError
@@ -271,6 +272,7 @@ def test_the_tests_of_a_row_run(tmp_path: Path, static: Path, cli: Callable[...,
         ended = cli(*here[1:], "--quiet")
         assert ended.status == 0, ended.err
     assert scored in ended.out and "nan" not in ended.out
-    pattern = "points-*/seed-*/boxes/*.png" if test == "davis-points" else "boxes/*.png"
-    frames = list((tmp_path / "results" / "points-ft" / test).glob(pattern))
-    assert len(frames) == len(video.frame_names) * (4 * 5 if test == "davis-points" else 1)
+    pattern = "points-*/seed-*/boxes.parquet" if test == "davis-points" else "boxes.parquet"
+    files = list((tmp_path / "results" / "points-ft" / test).glob(pattern))
+    assert len(files) == (4 * 5 if test == "davis-points" else 1)
+    assert all(read_compact(file).frame_names == video.frame_names for file in files)
