@@ -10,7 +10,7 @@ import time
 import pytest
 
 from vng import processes
-from vng.processes import SPINS, SPINS_BESIDE_OTHERS, WAITING
+from vng.processes import SPINS, SPINS_BESIDE_OTHERS, WAITING, Processes
 
 SHOW = "import sys, os, vng; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
 
@@ -46,3 +46,26 @@ def test_a_busy_loop_is_seen() -> None:
         loop.kill()
         loop.wait()
     assert processes._others_running() >= 0
+
+
+class TestSharedWork:
+    def test_alone(self) -> None:
+        assert list(Processes().shared(3)) == [0, 1, 2] and list(Processes().shared(0)) == []
+
+    def test_whoever_is_free_takes_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from torch.distributed import distributed_c10d
+
+        counters: dict[str, int] = {}
+
+        class Store:
+            def add(self, name: str, amount: int) -> int:
+                counters[name] = counters.get(name, 0) + amount
+                return counters[name]
+
+        monkeypatch.setattr(distributed_c10d, "_get_default_store", Store)
+        first = Processes(0, 2).shared(4)
+        assert next(first) == 0
+        (name,) = counters
+        counters[name] += 2  # another process took two
+        assert list(first) == [3]
+        assert list(Processes(0, 2).shared(3)) == [0, 1, 2]  # work that is shared later begins anew

@@ -7,6 +7,7 @@ process takes the next item when it has finished one (predictions: `Processes.sh
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -22,6 +23,9 @@ _PATIENCE = timedelta(days=7)
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # how OpenMP's threads wait
 SPINS, SPINS_BESIDE_OTHERS = "20000", "1000"
 LOAD_LOOKS, LOOK_SECONDS = 5, 0.001
+
+
+_shares = itertools.count()  # names the counter of each time that processes share work
 
 
 class StoppedElsewhere(VngError):  # noqa: N818
@@ -68,12 +72,10 @@ class Processes:
 
         return sum(gather_object([value]))
 
-    def shared(self, count: int, name: str) -> Iterator[int]:
+    def shared(self, count: int) -> Iterator[int]:
         """The numbers 0 .. count - 1, each for one of the processes: whoever is free takes the next one.
 
-        Args:
-            count: how many there are, the same in all processes.
-            name: of this work; another one for each time that processes share work.
+        All processes call this equally often, in the same order, with the same count.
         """
         if self.count == 1:
             yield from range(count)
@@ -81,8 +83,8 @@ class Processes:
         from torch.distributed import distributed_c10d
 
         # The store through which the processes found each other; its counter is atomic.
-        store = distributed_c10d._get_default_store()
-        while (index := store.add(f"vng/{name}", 1) - 1) < count:
+        store, name = distributed_c10d._get_default_store(), f"vng/shared/{next(_shares)}"
+        while (index := store.add(name, 1) - 1) < count:
             yield index
 
     def wait(self) -> None:

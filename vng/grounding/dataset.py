@@ -88,7 +88,7 @@ def _predict_videos(
     """Predict the videos that this process takes: (number of their expressions, problems)."""
     total, problems = 0, list[Problem]()
     with tqdm(total=len(dataset), desc="predict", unit="video", disable=not progress or not processes.is_main) as bar:
-        for index in processes.shared(len(dataset), "predict"):
+        for index in processes.shared(len(dataset)):
             bar.update(index - bar.n)
             try:
                 total += _predict_video(grounder, dataset[index], out, layout)

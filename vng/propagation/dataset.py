@@ -128,7 +128,7 @@ def _propagate_videos(
     result.totals |= {"videos": len(dataset), "runs": len(runs)}
     hidden = not progress or not processes.is_main
     with limited_threads(threads), tqdm(total=len(dataset), desc="propagate", unit="video", disable=hidden) as bar:
-        for index in processes.shared(len(dataset), "propagate"):
+        for index in processes.shared(len(dataset)):
             bar.update(index - bar.n)
             if all(_target(folder, dataset.video_ids[index], layout).exists() for folder, _, _ in runs):
                 continue
