@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts, Propagator
 from vng.propagators.both_ways import both_ways
 from vng.segmenters import Segmenter
+from vng.segmenters.box_points import boxed
 
 THRESHOLD = 0.5
 DRAWN = "drawn"  # source of masks that are all given
-BEYOND = 1.25  # of half a box: where the points around it lie, from its middle
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,11 @@ def segment_points(
         ]
         boxes = [objects[i].boxes.get(t) for i in verified]
         if any(box is not None for box in boxes):
-            prompts = [_boxed(prompt, box, segmenter, frames.size) for prompt, box in zip(prompts, boxes, strict=True)]
+            image = frames[t]
+            prompts = [
+                prompt if box is None else boxed(prompt, box, segmenter, image)
+                for prompt, box in zip(prompts, boxes, strict=True)
+            ]
         present = [bool(len(prompt.positive)) or prompt.box is not None for prompt in prompts]
         if any(present):
             probabilities = segmenter(frames[t], prompts)
@@ -176,22 +180,6 @@ def segment_points(
 
 def _only_negatives(points: Points) -> bool:
     return bool(len(points) and (points.label == NEGATIVE).all())
-
-
-def _boxed(prompt: PointPrompts, box: np.ndarray | None, segmenter: Segmenter, size: tuple[int, int]) -> PointPrompts:
-    """A prompt with a box; for engines that take none, its middle is on the object and the surroundings are not."""
-    if box is None:
-        return prompt
-    if segmenter.takes_boxes:
-        return replace(prompt, box=box)
-    x0, y0, x1, y1 = box
-    middle, reach = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), np.array([(x1 - x0) / 2, (y1 - y0) / 2])
-    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]) * (BEYOND * reach) + middle
-    inside = ((around >= 0) & (around <= np.array(size[::-1]) - 1)).all(1)
-    positive = prompt.positive if len(prompt.positive) else middle.astype(np.float32)[None]
-    return replace(
-        prompt, positive=positive, negative=np.concatenate([prompt.negative, around[inside].astype(np.float32)])
-    )
 
 
 def _inside_box(mask: np.ndarray, box: np.ndarray | None) -> np.ndarray:

@@ -92,19 +92,15 @@ def _count(export: ExportResult, result: VideoResult) -> None:
 
 
 def _write_expressions(result: VideoResult, folder: Path) -> None:
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(folder)
     for name, track in result.tracks.items():
         predicted = {frame: rle for frame, rle in zip(result.frame_names, track.masks, strict=True) if rle is not None}
         write_mask_pngs(list(predicted.values()), list(predicted), inside(temporary, name))
-    os.replace(temporary, folder)
+    _finish(temporary, folder)
 
 
 def _write_objects(result: VideoResult, folder: Path) -> None:
-    numbers = _numbers(result)
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    numbers, temporary = _numbers(result), _temporary(folder)
     absent = empty(*result.size)
     for t, frame in enumerate(result.frame_names):
         rles = [track.masks[t] for track in result.tracks.values()]
@@ -115,6 +111,19 @@ def _write_objects(result: VideoResult, folder: Path) -> None:
                 raise DataError(folder, record=f"frame {frame}", reason=reason, cure="write disjoint masks")
             write_label_map(inside(temporary, f"{frame}.png"), masks, list(numbers.values()) or [0])
     write_numbers(temporary, numbers)
+    _finish(temporary, folder)
+
+
+def _temporary(folder: Path) -> Path:
+    """An empty folder beside another one, which it will replace when it is complete."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def _finish(temporary: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted
     os.replace(temporary, folder)
 
 

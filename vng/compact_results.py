@@ -96,7 +96,7 @@ def write_compact(path: Path, result: VideoResult) -> None:
     }
     schema = _schema().with_metadata({_METADATA: json.dumps(about, sort_keys=True, ensure_ascii=False).encode()})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema), sink, compression="zstd")
+    pq.write_table(pa.table(columns, schema), sink, compression="zstd", write_page_checksum=True)
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
@@ -110,25 +110,26 @@ def read_compact(path: Path) -> VideoResult:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, memory_map=True)
+        table = pq.read_table(path, memory_map=True, page_checksum_verification=True)
+        about = _about(path, table)
+        rows = table.drop_columns(["frame_names"]).to_pylist()  # which are in the metadata, too
     except FileNotFoundError as error:
         raise DataError(path, reason="no such file of results", cure="predict the video") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = f"these results cannot be read ({str(error).splitlines()[0][:80]})"
         raise DataError(path, reason=reason, cure=DAMAGED) from error
-    about = _about(path, table)
     size, frame_names = (int(about["size"][0]), int(about["size"][1])), tuple(about["frame_names"])
     tracks: dict[str, TrackResult] = {}
-    for row, name in enumerate(table["name"].to_pylist()):
-        masks = _masks(path, str(name), table["counts"][row].as_py(), size, len(frame_names))
-        frame_scores = table["frame_scores"][row].as_py() or ()
+    for row in rows:
+        name, frame_scores = row["name"], row["frame_scores"] or ()
+        masks = _masks(path, str(name), row["counts"], size, len(frame_names))
         if name is None or name in tracks or len(frame_scores) not in (0, len(frame_names)):
             raise DataError(path, record=str(name), reason="a name twice, or other scores than frames", cure=DAMAGED)
         tracks[name] = TrackResult(
             masks=masks,
-            score=table["score"][row].as_py(),
+            score=row["score"],
             frame_scores=tuple(frame_scores),
-            details=_details(path, name, table["details"][row].as_py()),
+            details=_details(path, name, row["details"]),
         )
     return VideoResult(
         video_id=about["video_id"], unit=about["unit"], size=size, frame_names=frame_names, tracks=tracks
@@ -154,7 +155,7 @@ def _schema() -> Any:
 
 
 def _about(path: Path, table: Any) -> dict[str, Any]:
-    """What a file says of itself, checked."""
+    """The metadata of a file, checked."""
     if not table.schema.remove_metadata().equals(_schema()):
         reason = f"not a file of results: its columns are {', '.join(table.schema.names)[:80]}"
         raise DataError(path, reason=reason, cure="give results of `vng predict` or `vng propagate`")

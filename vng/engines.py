@@ -27,7 +27,8 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
     if unknown:
         raise UsageError(f"{kind} {name!r} takes no {unknown[0]!r}; leave it out, or choose another {kind}")
     if isinstance(options.get("settings"), Mapping):
-        options = {**options, "settings": _settings(engine, f"{kind} {name!r}", options["settings"])}
+        settings = checked_settings(_settings_kind(engine), f"{kind} {name!r}", options["settings"])
+        options = {**options, "settings": settings}
     return engine(**options)
 
 
@@ -42,11 +43,19 @@ def _settings_kind(engine: Any) -> Any:
     return next(choice for choice in get_args(hint) if is_dataclass(choice))
 
 
-def _settings(engine: Any, label: str, values: Mapping[str, Any]) -> Any:
-    """The engine's settings as its dataclass, from values by name."""
+def checked_settings(kind: Any, label: str, values: Mapping[str, Any]) -> Any:
+    """A dataclass of settings from values by name, which may be texts, as on a command line.
+
+    Args:
+        kind: the dataclass.
+        label: what it sets, for messages.
+        values: by the names of its fields.
+
+    Raises:
+        UsageError: an unknown name or an invalid value.
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    kind = _settings_kind(engine)
     for key in values:
         one_of(key, [field.name for field in fields(kind)], f"setting of {label}")
     try:

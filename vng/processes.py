@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from vng.errors import VngError
+from vng.errors import DataError, DataErrors, Problem, VngError
 
 # At the end of a conversion processes wait for the slowest one; torch's default of 30 minutes is too short.
 _PATIENCE = timedelta(days=7)
@@ -86,6 +86,29 @@ class Processes:
         store, name = distributed_c10d._get_default_store(), f"vng/shared/{next(_shares)}"
         while (index := store.add(name, 1) - 1) < count:
             yield index
+
+    def each(self, count: int, work: Callable[[int], object], title: str, progress: bool = True) -> list[Problem]:
+        """Call `work` for the numbers 0 .. count - 1 that this process takes (`shared`); a bar shows how many are taken.
+
+        Faulty data stops only the number that it belongs to.
+
+        Returns:
+            The problems of DataError and DataErrors that `work` raised.
+        """
+        from tqdm import tqdm
+
+        problems: list[Problem] = []
+        with tqdm(total=count, desc=title, unit="video", disable=not progress or not self.is_main) as bar:
+            for index in self.shared(count):
+                bar.update(index - bar.n)
+                try:
+                    work(index)
+                except DataError as error:
+                    problems.append(error.problem)
+                except DataErrors as errors:
+                    problems += errors.problems
+            bar.update(count - bar.n)
+        return problems
 
     def wait(self) -> None:
         """Wait until all processes have reached this point."""

@@ -15,7 +15,7 @@ import conversion
 from tests.evaluation.narrative.test_scores import write_predictions
 from tests.evaluation.vos.moving_discs import TWO, make, predict
 from tests.helpers import Cli, make_video
-from vng.compact_results import read_compact
+from vng.compact_results import VideoResult, read_compact, write_compact
 from vng.errors import DataError, DataErrors, UsageError
 from vng.evaluation.narrative.analysis import analyse_narrative
 from vng.evaluation.narrative.scores import evaluate_narrative
@@ -94,6 +94,22 @@ class TestExpressions:
         compact, _ = there_and_back(tmp_path / "r")
         with pytest.raises(DataErrors, match="expression 0: masks of 4x6, the video has"):
             evaluate_narrative(VIDEOS[:1], compact)
+
+    def test_an_interrupted_export_begins_again(self, tmp_path: Path) -> None:
+        write_predictions(tmp_path / "r")
+        compact, again = there_and_back(tmp_path / "r")
+        (again / ".unfinished").touch()  # as if it had been killed before the end
+        (again / "one" / "0" / "000000.png").write_bytes(b"of an earlier try")
+        conversion.export(compact, "png", again, progress=False)
+        assert pixels(again) == pixels(tmp_path / "r") and not (again / ".unfinished").exists()
+
+    def test_a_video_without_expressions(self, tmp_path: Path) -> None:
+        write_compact(
+            tmp_path / "r" / "v.parquet",
+            VideoResult(video_id="v", unit="expression", size=(4, 6), frame_names=("0",), tracks={}),
+        )
+        told = conversion.export(tmp_path / "r", "png", tmp_path / "o", progress=False)
+        assert not told.problems and (tmp_path / "o" / "v").is_dir()
 
 
 class TestObjects:

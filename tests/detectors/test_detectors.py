@@ -15,7 +15,7 @@ import torch
 from tests.detectors import tiny_models
 from vng import detectors
 from vng.detectors import Detections, DetectorSettings
-from vng.detectors.boxes import best, from_centres, overlaps, to_pixels
+from vng.detectors.boxes import best, best_detections, from_centres, overlaps, to_pixels
 from vng.detectors.grounding_dino import caption_text, joined
 from vng.errors import DataError, UsageError
 
@@ -152,9 +152,11 @@ class TestBoxes:
 
     def test_best(self) -> None:
         boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 29, 29], [0, 0, 1, 1]], np.float32)
-        kept = best(boxes, np.array([0.5, 0.9, 0.3, np.nan]), DetectorSettings(least_score=0.2, overlap=0.7))
+        settings = DetectorSettings(least_score=0.2, overlap=0.7)
+        kept = best_detections(boxes, np.array([0.5, 0.9, 0.3, np.nan]), settings)
+        assert best(boxes, np.array([0.5, 0.9, 0.3, np.nan]), settings).tolist() == [1, 2]
         assert kept.scores.tolist() == pytest.approx([0.9, 0.3]) and kept.boxes[1].tolist() == [20, 20, 29, 29]
-        nothing = best(boxes[:0], np.zeros(0), DetectorSettings())
+        nothing = best_detections(boxes[:0], np.zeros(0), DetectorSettings())
         assert len(nothing) == 0 and nothing.boxes.shape == (0, 4)
 
     def test_overlaps(self) -> None:

@@ -75,29 +75,21 @@ def grounding_dino(folder: Path, kind: str = "GroundingDino", seed: int = 0) -> 
     return folder
 
 
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = {**SMALL, "image_size": 32, "patch_size": 8}
+
+
+def text_settings(tokenizer: Any, size: int, **more: int) -> dict[str, int]:
+    """A small text encoder for the vocabulary of `clip_tokenizer`."""
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    return {"vocab_size": size, **SMALL, **ids, **more}
+
+
 def owlv2(folder: Path) -> Path:
     """An OWLv2 of 4 x 4 patches whose boxes are the grid of the patches."""
     torch.manual_seed(1)
     tokenizer, size = clip_tokenizer()
-    text = {
-        "vocab_size": size,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
-    config = t.Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)
+    config = t.Owlv2Config(text_config=text_settings(tokenizer, size), vision_config=VISION, projection_dim=16)
     model = t.Owlv2ForObjectDetection(config)
     torch.nn.init.zeros_(model.box_head.dense2.weight)
     torch.nn.init.zeros_(model.box_head.dense2.bias)
@@ -111,31 +103,13 @@ def siglip(folder: Path, kind: str = "siglip") -> Path:
     """A SigLIP (of which SigLIP 2 at one size is an instance) or a CLIP."""
     torch.manual_seed(2)
     tokenizer, size = clip_tokenizer()
-    text = {
-        "vocab_size": size,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 16 if kind == "siglip" else 77,
-        "projection_size": 16,
-        "pad_token_id": 1,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
+    length = 16 if kind == "siglip" else 77
+    text = text_settings(tokenizer, size, max_position_embeddings=length, projection_size=16) | {"pad_token_id": 1}
     if kind == "siglip":
-        t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+        t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=VISION)).save_pretrained(folder)
         images = t.SiglipImageProcessorPil(size={"height": 32, "width": 32})
     else:
-        config = t.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+        config = t.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
         t.CLIPModel(config).save_pretrained(folder)
         images = t.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     images.save_pretrained(folder)
@@ -151,13 +125,10 @@ def sam3(folder: Path) -> Path:
     vit |= {"num_attention_heads": 2, "image_size": 56, "patch_size": 14, "window_size": 2, "global_attn_indexes": [1]}
     vision = {"model_type": "sam3_vision_model", "backbone_config": {**vit, "pretrain_image_size": 28}}
     vision |= {"backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_size": 32}
-    text = {"vocab_size": size, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-    text |= {"num_attention_heads": 2, "projection_dim": 16, "eos_token_id": tokenizer.eos_token_id}
-    text |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     small = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 24, "num_layers": 1}
     config = t.Sam3Config(
         vision_config=vision,
-        text_config=text,
+        text_config=text_settings(tokenizer, size, projection_dim=16),
         geometry_encoder_config=small,
         detr_encoder_config=small,
         detr_decoder_config={**small, "num_queries": 6},

@@ -167,7 +167,8 @@ class TestErrors:
             ({"frames": "many"}, "frames='many'"),
             ({"presence": "2"}, "presence=2"),
             ({"weights.place": "-1"}, "place=-1"),
-            ({"weights.colour": "1"}, "unknown weight 'colour'; choose one of: clause"),
+            ({"weights.colour": "1"}, "unknown setting of --zero-shot weights 'colour'; choose one of: clause"),
+            ({"weights": "1"}, "--zero-shot: weights='1'"),
             ({"speed": "1"}, "unknown setting of --zero-shot 'speed'; choose one of: frames"),
         ],
     )

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vng.segmenters.box_points import parted_by_colour, points_of_box
+from vng.points import PointPrompts
+from vng.segmenters.box_points import boxed, parted_by_colour, points_around, points_inside
 
 H, W = 60, 90
 
@@ -30,11 +31,30 @@ def test_points_lie_on_a_crescent() -> None:
     image, mask = crescent()
     box = box_of(mask)
     assert not mask[int(box[1] + box[3]) // 2, int(box[0] + box[2]) // 2 + 8]
-    points = points_of_box(image, box)
-    assert len(points.positive) == 5 and all(mask[int(y), int(x)] for x, y in points.positive)
-    assert len(points.negative) == 8 and not any(mask[int(y), int(x)] for x, y in points.negative)
-    again = points_of_box(image, box)
-    assert (again.positive == points.positive).all()
+    inside, around = points_inside(image, box), points_around(box, H, W)
+    assert len(inside) == 3 and all(mask[int(y), int(x)] for x, y in inside)
+    assert len(around) == 8 and not any(mask[int(y), int(x)] for x, y in around)
+    assert (points_inside(image, box) == inside).all()
+
+
+def test_the_middle_of_a_ball_is_on_it() -> None:
+    mask = cv2.circle(np.zeros((H, W), np.uint8), (40, 30), 12, 1, -1).astype(bool)
+    image = np.where(mask[..., None], np.uint8(200), np.full((H, W, 3), 60, np.uint8))
+    assert points_inside(image, box_of(mask)).tolist() == [[40, 30]]
+
+
+@pytest.mark.parametrize("takes_boxes", [True, False])
+def test_prompts(takes_boxes: bool) -> None:
+    image, mask = crescent()
+
+    class Engine:
+        def __init__(self) -> None:
+            self.takes_boxes = takes_boxes
+
+    own = PointPrompts(np.array([[30, 30]]), np.array([[1, 1]]))
+    prompt = boxed(own, box_of(mask), Engine(), image)  # type: ignore[arg-type]
+    assert prompt.positive.tolist() == [[30, 30]] and (prompt.box is None) != takes_boxes
+    assert len(prompt.negative) == (1 if takes_boxes else 9)
 
 
 def test_parting() -> None:
@@ -46,7 +66,6 @@ def test_parting() -> None:
 @pytest.mark.parametrize("box", [[0, 0, W - 1, H - 1], [5, 5, 5, 5], [0, 0, 3, 2], [W - 2, H - 2, W - 1, H - 1]])
 def test_any_box(box: list[float]) -> None:
     for image in (crescent()[0], np.full((H, W, 3), 7, np.uint8)):
-        points = points_of_box(image, np.array(box, np.float32))
-        assert 1 <= len(points.positive) <= 5 and np.isfinite(points.positive).all()
-        inside = (points.negative >= 0).all() and (points.negative <= [W - 1, H - 1]).all()
-        assert inside
+        inside, around = points_inside(image, np.array(box, np.float32)), points_around(np.array(box, np.float32), H, W)
+        assert 1 <= len(inside) <= 3 and np.isfinite(inside).all()
+        assert (around >= 0).all() and (around <= [W - 1, H - 1]).all()

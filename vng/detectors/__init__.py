@@ -1,6 +1,6 @@
 """Detectors: an image and phrases in, boxes with scores for each phrase out. They work on single frames.
 
-A new engine is one file with a subclass of `Detector`, one line in `ENGINES`, and its checkpoints in `CHECKPOINTS`.
+A new engine is one file with a subclass of `Detector`, one line in `ENGINES`, and its usual checkpoint in `CHECKPOINTS`.
 Shapes: D detections, H x W pixels.
 """
 
@@ -21,12 +21,17 @@ ENGINES = {
     "owlv2": "vng.detectors.owlv2:Owlv2Detector",
     "sam3": "vng.detectors.sam3:Sam3Detector",
 }
+CHECKPOINTS = {  # of engines that are given none; licences and sizes: `vng/grounding/zero_shot_presets.py`
+    "grounding-dino": "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det",
+    "owlv2": "google/owlv2-base-patch16-ensemble",
+    "sam3": "facebook/sam3",
+}
 DEFAULT = "grounding-dino"
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What an engine found for one phrase in one image, the best first.
+    """The things that an engine found for one phrase in one image, the best first.
 
     Attributes:
         boxes: float32 [D, 4], (x0, y0, x1, y1): centres of the first and last pixels, as in `PointPrompts`.
@@ -44,7 +49,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What a detector keeps; raises UsageError for a value out of range."""
+    """Settings of every detector; raises UsageError for a value out of range."""
 
     least_score: float = 0.1  # of a detection; absent things are told by the whole of their scores, later
     most: int = 20  # detections of a phrase

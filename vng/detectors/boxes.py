@@ -27,24 +27,26 @@ def from_centres(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * scale
 
 
-def best(
-    boxes: np.ndarray, scores: np.ndarray, settings: DetectorSettings, masks: np.ndarray | None = None
-) -> Detections:
-    """The detections that a detector keeps, the best first: high scores, no box twice.
+def best(boxes: np.ndarray, scores: np.ndarray, settings: DetectorSettings) -> np.ndarray:
+    """Indices int [D'] of the detections that a detector keeps, the best first: high scores, no box twice.
 
     Args:
         boxes: float32 [D, 4] of pixels.
         scores: float32 [D].
-        settings: what is kept.
-        masks: bool [D, H, W], or None.
+        settings: least score, most detections, and overlap from which two boxes are one.
     """
     scores = np.nan_to_num(np.asarray(scores, np.float32))
     sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1], 1)
     kept = cv2.dnn.NMSBoxes(
         sizes.astype(float).tolist(), scores.tolist(), settings.least_score, settings.overlap, top_k=settings.most
     )
-    order = np.asarray(kept, int).reshape(-1)
-    return Detections(boxes[order], scores[order], None if masks is None else masks[order])
+    return np.asarray(kept, int).reshape(-1)
+
+
+def best_detections(boxes: np.ndarray, scores: np.ndarray, settings: DetectorSettings) -> Detections:
+    """As `best`, the detections themselves; for engines without masks."""
+    order = best(boxes, scores, settings)
+    return Detections(boxes[order], np.asarray(scores, np.float32)[order])
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -18,16 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vng.detectors import Detections, Detector, DetectorSettings
-from vng.detectors.boxes import best, from_centres, to_pixels
-from vng.detectors.loading import load_processor, load_published, on_device
+from vng.detectors import CHECKPOINTS, Detections, Detector, DetectorSettings
+from vng.detectors.boxes import best_detections, from_centres, to_pixels
 from vng.models.loading import device_named, fingerprint
+from vng.models.published import load_processor, load_published, on_device
 
 CLASSES = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
-CHECKPOINT = "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det"
 
 
 class GroundingDinoDetector(Detector):
@@ -44,7 +43,7 @@ class GroundingDinoDetector(Detector):
     presence = 0.25
 
     def __init__(self, checkpoint: str | Path | None = None, settings: DetectorSettings | None = None) -> None:
-        checkpoint = checkpoint or CHECKPOINT
+        checkpoint = checkpoint or CHECKPOINTS["grounding-dino"]
         self.settings = settings or DetectorSettings()
         self.device = device_named(self.settings.device)
         model, config = load_published(checkpoint, CLASSES, "a checkpoint of Grounding DINO")
@@ -98,7 +97,7 @@ class GroundingDinoDetector(Detector):
                 result[text] = _nothing()
                 continue
             scores = probabilities[:, own].mean(1).cpu().numpy()
-            result[text] = best(boxes, scores, self.settings)
+            result[text] = best_detections(boxes, scores, self.settings)
         return result
 
 

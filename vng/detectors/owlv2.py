@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vng.detectors import Detections, Detector, DetectorSettings
-from vng.detectors.boxes import best, from_centres, to_pixels
-from vng.detectors.loading import load_processor, load_published, on_device
+from vng.detectors import CHECKPOINTS, Detections, Detector, DetectorSettings
+from vng.detectors.boxes import best_detections, from_centres, to_pixels
 from vng.models.loading import device_named, fingerprint
+from vng.models.published import load_processor, load_published, on_device
 
 CLASSES = {"owlv2": "Owlv2ForObjectDetection", "owlvit": "OwlViTForObjectDetection"}
-CHECKPOINT = "google/owlv2-base-patch16-ensemble"
 TEMPLATE = "a photo of a {}"  # as in the paper, Sec. 3
 MOST_TOKENS = 16  # of a query
 
@@ -30,7 +29,7 @@ class Owlv2Detector(Detector):
     presence = 0.15
 
     def __init__(self, checkpoint: str | Path | None = None, settings: DetectorSettings | None = None) -> None:
-        checkpoint = checkpoint or CHECKPOINT
+        checkpoint = checkpoint or CHECKPOINTS["owlv2"]
         self.settings = settings or DetectorSettings()
         self.device = device_named(self.settings.device)
         model, config = load_published(checkpoint, CLASSES, "a checkpoint of OWLv2")
@@ -62,5 +61,5 @@ class Owlv2Detector(Detector):
         inside = ((edges[:, :2] + edges[:, 2:]) / 2 < [width, height]).all(1)  # not in what the image is padded with
         boxes = to_pixels(edges, height, width)
         scores = output.logits[0].float().sigmoid().cpu().numpy() * inside[:, None]
-        found = {query: best(boxes, scores[:, i], self.settings) for i, query in enumerate(queries)}
+        found = {query: best_detections(boxes, scores[:, i], self.settings) for i, query in enumerate(queries)}
         return [found[phrase] for phrase in phrases]

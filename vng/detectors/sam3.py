@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from vng.detectors import Detections, Detector, DetectorSettings
+from vng.detectors import CHECKPOINTS, Detections, Detector, DetectorSettings
 from vng.detectors.boxes import best, to_pixels
-from vng.detectors.loading import load_published, load_tokenizer, on_device
 from vng.models.loading import device_named, fingerprint
+from vng.models.published import load_published, load_tokenizer, on_device
 from vng.segmenters.sam import FAMILIES, SquareFit, normalisation
 
 CLASSES = {"sam3": "Sam3Model", "sam3_video": "Sam3Model"}
-CHECKPOINT = "facebook/sam3"
 MOST_TOKENS = 32  # of a phrase
 
 
@@ -31,7 +30,7 @@ class Sam3Detector(Detector):
     presence = 0.4
 
     def __init__(self, checkpoint: str | Path | None = None, settings: DetectorSettings | None = None) -> None:
-        checkpoint = checkpoint or CHECKPOINT
+        checkpoint = checkpoint or CHECKPOINTS["sam3"]
         self.settings = settings or DetectorSettings()
         self.device = device_named(self.settings.device)
         model, _ = load_published(checkpoint, CLASSES, "a checkpoint of SAM 3")
@@ -61,9 +60,8 @@ class Sam3Detector(Detector):
         scores = (output.pred_logits[0].sigmoid() * output.presence_logits[0].sigmoid()).float().cpu().numpy()
         edges = output.pred_boxes[0].float().cpu().numpy() * np.array([fit.width, fit.height] * 2, np.float32)
         boxes = to_pixels(edges, fit.height, fit.width)
-        kept = best(boxes, scores, self.settings, np.arange(len(scores)))
-        assert kept.masks is not None  # the numbers of the queries
-        logits = output.pred_masks[0][torch.from_numpy(kept.masks).to(self.device)].float()
+        kept = best(boxes, scores, self.settings)
+        logits = output.pred_masks[0][torch.from_numpy(kept).to(self.device)].float()
         low = SquareFit(fit.height, fit.width, fit.side, fit.side, fit.side, int(output.pred_masks.shape[-1]))
         masks = (low.to_image(logits) > 0).cpu().numpy() if len(kept) else np.zeros((0, fit.height, fit.width), bool)
-        return Detections(kept.boxes, kept.scores, masks)
+        return Detections(boxes[kept], scores[kept], masks)

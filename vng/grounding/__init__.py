@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from vng.frames import Frames, as_frames
+from vng.narratives import nouns_in
+
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-
-    from vng.frames import Frames
     from vng.grounding.result import GroundingResult
 
 Narrative = tuple[str, Sequence[tuple[int, int]]]  # a description and [start, end) of its nouns
 
 
 class Grounder(Protocol):
-    """The interface of a grounder: `NarrativeGrounder` (trained) and `ZeroShotGrounder`."""
+    """The interface of a grounder: `NarrativeGrounder` (trained) and `ZeroShotGrounder`.
+
+    A subclass has `ground_all` and the methods below it; a call and `ground` follow from that.
+    """
+
+    nouns: str  # the spaCy pipeline that finds nouns if none is marked
 
     def __call__(
         self,
@@ -31,8 +37,13 @@ class Grounder(Protocol):
             video: a video file, a folder of frames, or uint8 [T, H, W, 3].
             narrative: the text.
             on_frames: called with the number of frames done since the last call.
+
+        Raises:
+            UsageError: unpaired brackets; no noun is marked, and none is found or there is no pipeline to find them.
+            DataError: the video cannot be read; the narrative is too long for a network.
         """
-        ...
+        description, spans = nouns_in(narrative, self.nouns)
+        return self.ground(as_frames(video), description, spans, on_frames)
 
     def ground(
         self,
@@ -42,7 +53,7 @@ class Grounder(Protocol):
         on_frames: Callable[[int], object] | None = None,
     ) -> GroundingResult:
         """Ground noun spans of a description."""
-        ...
+        return self.ground_all(frames, [(description, spans)], on_frames)[0]
 
     def ground_all(
         self, frames: Frames, narratives: Sequence[Narrative], on_frames: Callable[[int], object] | None = None

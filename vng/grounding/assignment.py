@@ -99,9 +99,3 @@ def _neighbours(chosen: list[int | None], allowed: np.ndarray) -> list[list[int 
                     moved[holder] = free
                     found.append(list(moved))
     return found
-
-
-def choose_alone(scores: np.ndarray, allowed: np.ndarray) -> list[int | None]:
-    """The best track of each thing, whatever the others take: what joint assignment is measured against."""
-    masked = np.where(allowed, scores, -np.inf)
-    return [int(row.argmax()) if row.size and np.isfinite(row.max()) else None for row in masked]

@@ -18,7 +18,7 @@ from vng.grounding.phrases import Phrase
 from vng.masks import RLE, area, encode, intersections
 from vng.points import PointPrompts
 from vng.segmenters import Segmenter
-from vng.segmenters.box_points import points_of_box
+from vng.segmenters.box_points import boxed
 
 SAME_BOX = 0.7  # IoU of boxes that are one candidate
 SAME_MASK = 0.85  # IoU of masks that are one candidate
@@ -29,7 +29,7 @@ MARGIN = 0.1  # of a box's sides, by which a mask may reach over it
 
 @dataclass(frozen=True, kw_only=True)
 class NounTexts:
-    """What is asked for one noun: indices of texts; None where a text would repeat a shorter one."""
+    """The texts of one noun, as indices; None where a text would repeat a shorter one."""
 
     noun: int
     phrase: int | None
@@ -190,12 +190,13 @@ def segment_boxes(segmenter: Segmenter, image: np.ndarray, boxes: np.ndarray) ->
     Engines that take no boxes get points (`vng/segmenters/box_points.py`). They are asked for one thing at a time, as
     they would take one thing's points as another's negatives.
     """
+    nothing = PointPrompts(np.empty((0, 2)), np.empty((0, 2)))
+    prompts = [boxed(nothing, box, segmenter, image) for box in boxes]
     if segmenter.takes_boxes:
-        empty = np.empty((0, 2))
-        masks = segmenter(image, [PointPrompts(empty, empty, box=box) for box in boxes]) > 0.5
+        masks = segmenter(image, prompts) > 0.5
     else:
         encoded = segmenter.encoded(image)
-        masks = np.concatenate([encoded([points_of_box(image, box)]) for box in boxes]) > 0.5
+        masks = np.concatenate([encoded([prompt]) for prompt in prompts]) > 0.5
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         across, down = MARGIN * (x1 - x0 + 1), MARGIN * (y1 - y0 + 1)
         inside = np.zeros(mask.shape, bool)

@@ -13,16 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from vng.compact_results import LAYOUTS, Layout, TrackResult, VideoResult, compact_path, write_compact
 from vng.dataset import Video, VngDataset, as_dataset
-from vng.errors import DataError, DataErrors, Problem, one_of
+from vng.errors import DataErrors, one_of
 from vng.frames import inside
 from vng.grounding import Grounder
 from vng.grounding.result import GroundingResult, write_mask_pngs
 from vng.manifest import check_folder, check_same, claimed_folder, to_json, versions, write_atomic
-from vng.processes import Processes, current_processes
+from vng.processes import current_processes
 
 MANIFEST = "predictions.json"
 
@@ -75,29 +73,16 @@ def predict(
     with ExitStack() as stack:
         processes.on_main(lambda: stack.enter_context(claimed_folder(out)))
         processes.on_main(begin)
-        total, problems = _predict_videos(grounder, dataset, out, layout, processes, progress)
-        total = processes.sum(total)
+        counts: list[int] = []
+
+        def work(index: int) -> None:
+            counts.append(_predict_video(grounder, dataset[index], out, layout))
+
+        problems = processes.each(len(dataset), work, "predict", progress)
+        total = processes.sum(sum(counts))
     if problems:
         raise DataErrors(problems)
     return total
-
-
-def _predict_videos(
-    grounder: Grounder, dataset: VngDataset, out: Path, layout: Layout, processes: Processes, progress: bool
-) -> tuple[int, list[Problem]]:
-    """Predict the videos that this process takes: (number of their expressions, problems)."""
-    total, problems = 0, list[Problem]()
-    with tqdm(total=len(dataset), desc="predict", unit="video", disable=not progress or not processes.is_main) as bar:
-        for index in processes.shared(len(dataset)):
-            bar.update(index - bar.n)
-            try:
-                total += _predict_video(grounder, dataset[index], out, layout)
-            except DataError as error:
-                problems.append(error.problem)
-            except DataErrors as errors:
-                problems += errors.problems
-        bar.update(len(dataset) - bar.n)
-    return total, problems
 
 
 def _predict_video(grounder: Grounder, video: Video, out: Path, layout: Layout) -> int:

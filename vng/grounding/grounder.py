@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vng.errors import DataError, UsageError, one_of
 from vng.frames import Frames, as_frames
+from vng.grounding import Grounder
 from vng.grounding.ground_then_propagate import Grounded, GroundThenPropagate, PropagationSettings
 from vng.grounding.result import GroundedPart, GroundingResult
 from vng.grounding.windows import QueryRecord, Window, WindowSettings
@@ -45,7 +46,7 @@ class ComputeSettings:
         one_of(self.dtype, DTYPES, "dtype")
 
 
-class NarrativeGrounder:
+class NarrativeGrounder(Grounder):
     """A trained grounder, ready for videos and narratives.
 
     grounder = NarrativeGrounder.from_pretrained("out/oops-vng")
@@ -157,26 +158,6 @@ class NarrativeGrounder:
             "propagation": None if self.propagation is None else self.propagation.manifest_settings(),
         }
 
-    def __call__(
-        self,
-        video: str | Path | np.ndarray | Frames,
-        narrative: str,
-        on_frames: Callable[[int], object] | None = None,
-    ) -> GroundingResult:
-        """Ground the nouns of a narrative.
-
-        Args:
-            video: a video file, a folder of frames, or uint8 [T, H, W, 3].
-            narrative: text with its nouns in [brackets]; without brackets, spaCy finds the nouns.
-            on_frames: called with numbers of processed frames, in total `passes` times those of the video.
-
-        Raises:
-            UsageError: unpaired brackets; no noun is marked, and none is found or there is no pipeline to find them.
-            DataError: the video cannot be read; the narrative is too long for the text encoder.
-        """
-        description, spans = nouns_in(narrative, self.nouns)
-        return self.ground(as_frames(video), description, spans, on_frames)
-
     def stream(self, video: str | Path | np.ndarray | Frames, narrative: str) -> Iterator[GroundedPart]:
         """As a call, but yields masks as soon as they are available; for arguments and errors see the call.
 
@@ -198,19 +179,6 @@ class NarrativeGrounder:
                     cut = slice(window.fresh, window.stop)
                     rles = tuple(row[cut] for row in result.rles)
                     yield GroundedPart(window.fresh, rles, result.frame_scores[:, cut], final=True)
-
-    def ground(
-        self,
-        frames: Frames,
-        description: str,
-        spans: Sequence[tuple[int, int]],
-        on_frames: Callable[[int], object] | None = None,
-    ) -> GroundingResult:
-        """Ground noun spans of a description; each frame passes the network once for all nouns.
-
-        For `on_frames` see the call.
-        """
-        return self.ground_all(frames, [(description, spans)], on_frames)[0]
 
     def ground_all(
         self,

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from vng.detectors.loading import load_image_processor, load_published, load_tokenizer, on_device
 from vng.models.loading import device_named, fingerprint
+from vng.models.published import load_image_processor, load_published, load_tokenizer, on_device
 
 CLASSES = {"siglip": "SiglipModel", "siglip2": "Siglip2Model", "clip": "CLIPModel", "metaclip_2": "MetaClip2Model"}
-CHECKPOINT = "google/siglip2-base-patch16-224"
 MOST_TOKENS = 64  # as in SigLIP's training
 AROUND = 0.15  # of a crop's sides, shown around a thing
 FADED = 0.75  # share of grey over what is not the thing
@@ -29,15 +28,14 @@ class ImageText:
     """An image-text model.
 
     Args:
-        checkpoint: a folder or hub id; None: SigLIP 2 base.
+        checkpoint: a folder or hub id.
         device: None: a GPU if there is one.
 
     Raises:
-        UsageError: an unavailable device. DataError: see `vng.detectors.loading.load_published`.
+        UsageError: an unavailable device. DataError: see `vng.models.published.load_published`.
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, device: str | None = None) -> None:
-        checkpoint = checkpoint or CHECKPOINT
+    def __init__(self, checkpoint: str | Path, device: str | None = None) -> None:
         self.device = device_named(device)
         model, config = load_published(checkpoint, CLASSES, "a checkpoint of SigLIP 2, SigLIP or CLIP")
         self.fingerprint = fingerprint(model)

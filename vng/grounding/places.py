@@ -59,7 +59,7 @@ _RELATION_BEFORE = {
 
 @dataclass(frozen=True)
 class Place:
-    """What is told of a noun's place: alone, or by another noun of the narrative (its number)."""
+    """One place or way that is told of a noun: alone, or by another noun of the narrative (its number)."""
 
     kind: str
     other: int | None = None

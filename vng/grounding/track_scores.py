@@ -43,8 +43,8 @@ class ScoreWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NarrativeScores:
-    """The scores of a narrative's nouns for all tracks.
+class TrackScores:
+    """The scores of all tracks for the nouns of a narrative.
 
     Attributes:
         parts: name -> float64 [N, K] in [0, 1]; NaN where a score does not apply to a noun.
@@ -69,7 +69,7 @@ def score_tracks(
     geometry: Geometry,
     looks: np.ndarray | None,
     weights: ScoreWeights,
-) -> NarrativeScores:
+) -> TrackScores:
     """The scores of one narrative.
 
     Args:
@@ -112,7 +112,7 @@ def score_tracks(
         for place in own
         if place.other is not None and weights.relation
     ]
-    return NarrativeScores(parts=parts, total=total, gain=gain, named=named, relations=tuple(relations))
+    return TrackScores(parts=parts, total=total, gain=gain, named=named, relations=tuple(relations))
 
 
 def rivals_of(queries: Queries, n: int, means: np.ndarray) -> list[int]:

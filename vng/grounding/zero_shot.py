@@ -11,7 +11,7 @@ video, but for masks as RLE. Shapes: N nouns, K tracks, T frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,27 @@ import numpy as np
 
 from vng import detectors, propagators, segmenters
 from vng.detectors import Detector, DetectorSettings
-from vng.engines import setting_names
+from vng.engines import checked_settings, setting_names
 from vng.errors import DataError, UsageError, one_of
-from vng.frames import Frames, as_frames
-from vng.grounding import Narrative
+from vng.frames import Frames
+from vng.grounding import Grounder, Narrative
 from vng.grounding.assignment import assign
 from vng.grounding.candidates import Candidate, Queries, choose_frames, find_candidates, queries_of
 from vng.grounding.image_text import ImageText
 from vng.grounding.phrases import Phrase, Pipeline, find_pipeline, phrases_of
 from vng.grounding.places import Geometry, places_of
 from vng.grounding.result import GroundingResult
-from vng.grounding.track_scores import NarrativeScores, ScoreWeights, looks_of, score_tracks
+from vng.grounding.track_scores import ScoreWeights, TrackScores, looks_of, score_tracks
 from vng.grounding.tracks import Track, find_tracks
 from vng.grounding.zero_shot_presets import DEFAULT_PRESET, PRESETS
 from vng.masks import area, empty
-from vng.narratives import DEFAULT_PIPELINE, nouns_in
+from vng.narratives import DEFAULT_PIPELINE
 from vng.propagators import Propagator
 from vng.segmenters import Segmenter
 
 MOST_TRACKS = 40  # in all, of a video
 LISTED = 3  # tracks listed in a noun's details
+WEIGHT = "weights."  # begins the name of a weight on the command line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,11 @@ def settings_of(values: Mapping[str, str]) -> ZeroShotSettings:
     Raises:
         UsageError: an unknown name, or an invalid value.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    tree: dict[str, Any] = {"weights": {}}
-    for name, value in values.items():
-        group, dot, own = name.partition(".")
-        kind, key = (ScoreWeights, own) if dot and group == "weights" else (ZeroShotSettings, name)
-        names = [field.name for field in fields(kind) if field.name != "weights"]
-        one_of(key, names, "weight" if kind is ScoreWeights else "setting of --zero-shot")
-        (tree["weights"] if kind is ScoreWeights else tree)[key] = value
-    try:
-        return TypeAdapter(ZeroShotSettings).validate_python(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--zero-shot: {place}={first['input']!r}: {first['msg']}") from error
+    weights = {name.removeprefix(WEIGHT): value for name, value in values.items() if name.startswith(WEIGHT)}
+    own = {name: value for name, value in values.items() if not name.startswith(WEIGHT)}
+    checked: dict[str, Any] = {"weights": checked_settings(ScoreWeights, "--zero-shot weights", weights)}
+    settings: ZeroShotSettings = checked_settings(ZeroShotSettings, "--zero-shot", checked | own)
+    return settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +82,13 @@ class Evidence:
     queries: Queries
     candidates: Mapping[int, Sequence[Candidate]]  # frame -> what was found in it
     tracks: tuple[Track, ...]
-    scores: NarrativeScores
+    scores: TrackScores
     entities: np.ndarray  # float64 [E, K], gains of things
     presence: float
     chosen: tuple[int | None, ...]  # the track of each noun
 
 
-class ZeroShotGrounder:
+class ZeroShotGrounder(Grounder):
     """A grounder that needs no training; see `vng.grounding.Grounder` for the calls.
 
     Args:
@@ -182,31 +173,6 @@ class ZeroShotGrounder:
     def _presence(self) -> float:
         return self.detector.presence if self.settings.presence is None else self.settings.presence
 
-    def __call__(
-        self,
-        video: str | Path | np.ndarray | Frames,
-        narrative: str,
-        on_frames: Callable[[int], object] | None = None,
-    ) -> GroundingResult:
-        """See `Grounder`.
-
-        Raises:
-            UsageError: unpaired brackets; no noun is marked, and none is found or there is no pipeline to find them.
-            DataError: the video cannot be read.
-        """
-        description, spans = nouns_in(narrative, self.nouns)
-        return self.ground(as_frames(video), description, spans, on_frames)
-
-    def ground(
-        self,
-        frames: Frames,
-        description: str,
-        spans: Sequence[tuple[int, int]],
-        on_frames: Callable[[int], object] | None = None,
-    ) -> GroundingResult:
-        """See `Grounder`."""
-        return self.ground_all(frames, [(description, spans)], on_frames)[0]
-
     def ground_all(
         self, frames: Frames, narratives: Sequence[Narrative], on_frames: Callable[[int], object] | None = None
     ) -> list[GroundingResult]:
@@ -267,7 +233,7 @@ class ZeroShotGrounder:
         queries: Queries,
         candidates: Mapping[int, Sequence[Candidate]],
         tracks: Sequence[Track],
-        scores: NarrativeScores,
+        scores: TrackScores,
     ) -> Evidence:
         """Nouns of one entity are one thing, whose scores are the means of theirs."""
         numbers = np.array([phrase.entity for phrase in phrases])

@@ -1,12 +1,15 @@
 """The published checkpoints that a grounder without training uses, by preset, with their licences and sizes.
 
-None of them could be downloaded where this was written: names, licences and sizes are those of their pages.
+None of them could be downloaded where this was written: licences and sizes, rounded, are those of their pages and papers as
+far as these could be found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from vng.detectors import CHECKPOINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +54,7 @@ class Preset:
 PRESETS = {
     # for a CPU or a small GPU
     "small": Preset(
-        detectors={
-            "grounding-dino": "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det",
-            "owlv2": "google/owlv2-base-patch16-ensemble",
-            "sam3": "facebook/sam3",
-        },
+        detectors=CHECKPOINTS,
         segmenter="sam2",
         segmenter_checkpoint="facebook/sam2.1-hiera-tiny",
         propagator="sam2",
@@ -64,9 +63,9 @@ PRESETS = {
     ),
     "large": Preset(
         detectors={
+            **CHECKPOINTS,
             "grounding-dino": "openmmlab-community/mm_grounding_dino_large_all",
             "owlv2": "google/owlv2-large-patch14-ensemble",
-            "sam3": "facebook/sam3",
         },
         segmenter="sam2",
         segmenter_checkpoint="facebook/sam2.1-hiera-large",

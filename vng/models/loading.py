@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -20,6 +21,7 @@ M = TypeVar("M", bound=PreTrainedModel)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = {"embedded": "segmenters", "stcn": "propagators"}  # name -> folder of the package that has the weights
+GATED = "ask for access on its page, then log in with `hf auth login`"
 _OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
 
 
@@ -36,13 +38,16 @@ def find_model(name: str | Path) -> str | Path:
     return path if str(name).startswith("~") else name
 
 
-def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path or hub id", **changes: Any) -> M:
+def load_strictly(
+    kind: type[M], path: str | Path, cure: str = "check the path or hub id", surplus: bool = False, **changes: Any
+) -> M:
     """A trained model of a class from a run folder or the hub, every weight of it.
 
     Args:
         kind: the model's class.
         path: the run folder, the hub id, or the name of shipped weights ("embedded", "stcn").
         cure: the advice in the error if nothing loads.
+        surplus: whether weights that the class does not know are left out, as some on the hub have; else an error.
         changes: fields of its configuration to change, such as weights of losses.
 
     Raises:
@@ -68,7 +73,8 @@ def load_strictly(kind: type[M], path: str | Path, cure: str = "check the path o
     sizes = [
         f"{name} {list(actual)} instead of {list(expected)}" for name, actual, expected in report["mismatched_keys"]
     ]
-    names = {"missing": sorted(report["missing_keys"]), "unknown": sorted(report["unexpected_keys"])}
+    names = {"missing": sorted(report["missing_keys"])}
+    names |= {} if surplus else {"unknown": sorted(report["unexpected_keys"])}
     if reason := misfits(names | {"of another size": sorted(sizes)}):
         raise DataError(folder, field="weights", reason=reason, cure=f"these are not the weights of a {kind.__name__}")
     broken = [n for n, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
@@ -89,7 +95,10 @@ def device_named(name: str | None) -> torch.device:
 
 
 def load_or_raise(path: str | Path, load: Callable[[], T], cure: str) -> T:
-    """The result of `load`; any error of transformers, safetensors or the hub's client is raised as a DataError."""
+    """The result of `load`; any error of transformers, safetensors or the hub's client is raised as a DataError.
+
+    A gated checkpoint, and one that the installed transformers does not know, have cures of their own.
+    """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     # Weights that do not fit raise our error; transformers would print a table of them as well.
     logging.set_verbosity_error()
@@ -97,14 +106,28 @@ def load_or_raise(path: str | Path, load: Callable[[], T], cure: str) -> T:
     try:
         return load()
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0][:100]
-        raise DataError(
-            path, reason=f"no model loads from here ({type(error).__name__}: {first})", cure=cure
-        ) from error
+        raise DataError(path, **_unloadable(error, cure)) from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _unloadable(error: BaseException, cure: str) -> dict[str, str]:
+    """Reason and cure for an error of loading, by it and the errors that it came from."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    words = " ".join(f"{type(part).__name__} {part}" for part in chain)
+    if "GatedRepo" in words or "gated repo" in words:
+        return {"reason": "this checkpoint is gated", "cure": GATED}
+    if "does not recognize this architecture" in words:
+        reason = f"transformers {transformers.__version__} does not know this kind of model"
+        return {"reason": reason, "cure": "install a newer transformers"}
+    first = (str(error).splitlines() or [""])[0][:100]
+    return {"reason": f"no model loads from here ({type(error).__name__}: {first})", "cure": cure}
 
 
 def fingerprint(model: PreTrainedModel) -> str:

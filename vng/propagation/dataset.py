@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vng.compact_results import LAYOUTS, Layout, TrackResult, VideoResult, compact_path, write_compact
 from vng.dataset import Video, VideoObject, VngDataset, reference_frame
@@ -126,22 +125,17 @@ def _propagate_videos(
     result = DatasetPropagation()
     runs = list(benchmark.runs(out))
     result.totals |= {"videos": len(dataset), "runs": len(runs)}
-    hidden = not progress or not processes.is_main
-    with limited_threads(threads), tqdm(total=len(dataset), desc="propagate", unit="video", disable=hidden) as bar:
-        for index in processes.shared(len(dataset)):
-            bar.update(index - bar.n)
-            if all(_target(folder, dataset.video_ids[index], layout).exists() for folder, _, _ in runs):
-                continue
-            try:
-                video = dataset[index]
-                for folder, count, seed in runs:
-                    made = _propagate_video(engine, video, folder, benchmark, count, seed, layout, result.notes)
-                    result.totals["made"] += made
-            except DataError as error:
-                result.problems.append(error.problem)
-            except DataErrors as errors:
-                result.problems += errors.problems
-        bar.update(len(dataset) - bar.n)
+
+    def work(index: int) -> None:
+        if all(_target(folder, dataset.video_ids[index], layout).exists() for folder, _, _ in runs):
+            return
+        video = dataset[index]
+        for folder, count, seed in runs:
+            made = _propagate_video(engine, video, folder, benchmark, count, seed, layout, result.notes)
+            result.totals["made"] += made
+
+    with limited_threads(threads):
+        result.problems += processes.each(len(dataset), work, "propagate", progress)
     processes.wait()
     return result
 

@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from vng.errors import DataError, UsageError, one_of
 from vng.models.fit import Fit
-from vng.models.loading import device_named, fingerprint, load_or_raise, load_strictly
+from vng.models.loading import device_named, fingerprint
+from vng.models.published import load_published
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
 from vng.segmenters import Segmenter
 from vng.segmenters.sam_decoder import TwoWay
@@ -359,17 +359,9 @@ def load_sam(
     checkpoint: str | Path, families: Mapping[str, SamFamily] = FAMILIES, named: str = "SAM, SAM 2 or SAM 3"
 ) -> tuple[SamFamily, PreTrainedModel]:
     """The family and model, float32, of a checkpoint of one of `families`; raises errors as `SamSegmenter` does."""
-    folder = Path(checkpoint)
-    if folder.exists() and not (folder / "config.json").exists():
-        raise DataError(checkpoint, reason="no model here (no config.json)", cure="name a folder with a model")
-    config: Any = load_or_raise(checkpoint, lambda: AutoConfig.from_pretrained(str(checkpoint)), CURE)
-    if config.model_type not in families:
-        reason = f"a {config.model_type!r} model; expected one of {', '.join(sorted(families))}"
-        raise DataError(
-            checkpoint, record="config.json", field="model_type", reason=reason, cure=f"name a checkpoint of {named}"
-        )
-    family = families[config.model_type]
-    return family, load_strictly(getattr(transformers, family.model), checkpoint, CURE).float()
+    classes = {name: family.model for name, family in families.items()}
+    model, config = load_published(checkpoint, classes, f"a checkpoint of {named}", cure=CURE, surplus=False)
+    return families[config.model_type], model
 
 
 def normalisation(checkpoint: str | Path, family: SamFamily, device: torch.device) -> tuple[Tensor, Tensor]:
