@@ -1,6 +1,6 @@
 """Conversion at scale: processes, objects, memory, kills, storage.
 
-`python -m benchmarks.conversion [processes objects memory kills storage] [--segmenter NAME] [--json FILE]`
+`python -m benchmarks.conversion [processes objects memory kills storage] [--segmenter NAME] [--videos N] [--json FILE]`
 
 * processes: the same videos by one process and by two (torchrun); whole commands are timed, output files compared.
 * objects: videos with 20 objects with points against videos with one, in one process, engines loaded beforehand.
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def measure_processes(folder: Path, segmenter: str) -> dict[str, float]:
+def measure_processes(folder: Path, segmenter: str, videos: int = 24) -> dict[str, float]:
     """Seconds of one process and of two."""
-    write_world(folder / "w", 24, 1, "hard", progress=True)
+    write_world(folder / "w", videos, 1, "hard", progress=True)
     one = run(command(folder / "w", folder / "one", segmenter))
     two = run(command(folder / "w", folder / "two", segmenter, 2))
     same = files_of(folder / "one") == files_of(folder / "two")
@@ -250,12 +251,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", default=list(FIGURES), help=f"any of {', '.join(FIGURES)} [all]")
     parser.add_argument("--segmenter", default=DEFAULT)
+    parser.add_argument("--videos", type=int, default=24, help="of the figure `processes`")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     figures: dict[str, float] = {}
     for name in arguments.figures:
         with tempfile.TemporaryDirectory() as folder:
-            figures |= FIGURES[name](Path(folder), arguments.segmenter)
+            measure = partial(measure_processes, videos=arguments.videos) if name == "processes" else FIGURES[name]
+            figures |= measure(Path(folder), arguments.segmenter)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 

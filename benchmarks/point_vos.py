@@ -2,11 +2,12 @@
 
 The models are trained on DAVIS 2016's training clips and tested on `davis_val`. Table 9: the same network and number
 of steps under four supervisions, three seeds. Figure 2: training with 1, 2, 5 and 10 points per object and frame,
-testing with 1, 2, 5, 10 points or the true mask in the first frame. Every run is `vng train configs/toy-point-vos.yaml`
-with overrides; finished parts are not repeated. With `--static N` every run starts, as in the paper, from a model
-trained for N steps on masks of still images, here of the procedural world.
+testing with 1, 2, 5, 10 points or the true mask in the first frame, several seeds. Every run is `vng train
+configs/toy-point-vos.yaml` with overrides; finished parts are not repeated. With `--static N` every run starts, as in
+the paper, from a model trained for N steps on masks of still images, here of the procedural world; with `--start RUN`
+from a model at hand, such as the first stage of the embedded Point-STCN (ImageNet, then still images that move).
 
-`python -m benchmarks.point_vos [--out DIR] [--steps N] [--static N] [--seeds 0 1 2] [--only table|figure]
+`python -m benchmarks.point_vos [--out DIR] [--steps N] [--static N] [--start RUN] [--seeds 0 1 2] [--only table|figure]
 [--json FILE]`
 """
 
@@ -33,6 +34,7 @@ TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
 ENGINE = "classical"
 COUNTS = (1, 2, 5, 10)
 POINTS = 10  # per object, in the table
+SHORT_SIDE = 120  # of a frame in the network's input
 STILLS = 80  # procedural videos whose frames are the static images
 
 
@@ -82,18 +84,25 @@ class Schedule:
 
     steps: int
     static: int = 0  # steps on still images beforehand; 0: from scratch
+    start: Path | None = None  # or a trained model
 
     @property
     def name(self) -> str:
         """The schedule in names of folders and keys of results."""
-        return f"{self.steps}" + (f"-after-{self.static}" if self.static else "")
+        after = self.start.name if self.start is not None else self.static
+        return f"{self.steps}" + (f"-after-{after}" if after else "")
+
+    def overrides(self, out: Path, seed: int) -> list[str]:
+        """Overrides of a recipe that starts there."""
+        if self.start is not None:
+            return [f"model.init={self.start}", "optimizer.lr=3.0e-4", "optimizer.lr_backbone=1.0e-4"]
+        return [f"model.init={train_static(out, seed, self.static)}"] if self.static else []
 
 
 def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedule: Schedule) -> Path:
     """Train a model unless its run is finished; returns the folder of the run."""
     folder = out / "runs" / name.lower().replace(", ", "-").replace(" ", "-") / f"seed-{seed}-steps-{schedule.name}"
     if not (folder / "config.json").exists():
-        start = [f"model.init={train_static(out, seed, schedule.static)}"] if schedule.static else []
         run(
             "train",
             find_config(Path("toy-point-vos.yaml")),
@@ -102,7 +111,7 @@ def train(out: Path, name: str, data: Path, supervision: str, seed: int, schedul
             f"supervision={supervision}",
             f"seed={seed}",
             f"optimizer.steps={schedule.steps}",
-            *start,
+            *schedule.overrides(out, seed),
             "--quiet",
         )
     return folder
@@ -134,7 +143,7 @@ def train_static(out: Path, seed: int, steps: int) -> Path:
 
 def score(model: Path, start: str, count: int, seed: int, root: Path) -> dict[str, float]:
     """Mean J&F of each clip, starting from the true first mask or from `count` positive points."""
-    settings = StcnSettings(segmenter=ENGINE)
+    settings = StcnSettings(segmenter=ENGINE, short_side=SHORT_SIDE, points="model" if start == "points" else None)
     engine = load("stcn", checkpoint=str(model), settings=settings)
     if start == "pseudo":
         engine.model.config.takes_points = False  # type: ignore[attr-defined]
@@ -161,37 +170,44 @@ def table(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: S
     return {f"table_9_{title}": float(np.mean(values)) for title, values in by_row.items()}
 
 
-def figure(out: Path, schedule: Schedule, seed: int, root: Path, scores: Scores) -> dict[str, float]:
-    """Train, score, print and plot the curves of Figure 2."""
+def figure(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: Scores) -> dict[str, float]:
+    """Train, score, print and plot the curves of Figure 2: means over seeds, and their standard deviations."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    curves: dict[int, list[float]] = {}
-    for trained_on in COUNTS:
-        model = train(out, f"points {trained_on}", out / f"points-{trained_on}-all", "points", seed, schedule)
-        curves[trained_on] = [
-            scores.get(
-                f"figure/{trained_on}/{count or 'mask'}/{seed}/{schedule.name}",
-                partial(score, model, "points" if count else "mask", count, seed, root),
+    values: dict[int, list[list[float]]] = {trained_on: [] for trained_on in COUNTS}
+    for seed in seeds:
+        for trained_on in COUNTS:
+            model = train(out, f"points {trained_on}", out / f"points-{trained_on}-all", "points", seed, schedule)
+            values[trained_on].append(
+                [
+                    scores.get(
+                        f"figure/{trained_on}/{count or 'mask'}/{seed}/{schedule.name}",
+                        partial(score, model, "points" if count else "mask", count, seed, root),
+                    )
+                    for count in (*COUNTS, 0)
+                ]
             )
-            for count in (*COUNTS, 0)
-        ]
+    curves = {trained_on: np.mean(rows, axis=0).tolist() for trained_on, rows in values.items()}
+    spreads = {n: np.std(rows, axis=0, ddof=1 if len(rows) > 1 else 0).tolist() for n, rows in values.items()}
     names = [*map(str, COUNTS), "mask"]
-    print(f"\nFigure 2, toy: {schedule.name} steps each, seed {seed}")
+    print(f"\nFigure 2, toy: {schedule.name} steps each, seeds {seeds}")
     print(f"{'trained on':14}" + "".join(f"{name:>8}" for name in names))
     plot, axes = plt.subplots(figsize=(6, 4))
-    for trained_on, values in curves.items():
-        print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in values))
-        axes.plot(names, values, marker="o", label=f"{trained_on} points to train on")
+    for trained_on, means in curves.items():
+        print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in means))
+        print(f"{'':14}" + "".join(f"{f'({v:.1f})':>8}" for v in spreads[trained_on]))
+        label = f"{trained_on} points to train on"
+        axes.errorbar(names, means, spreads[trained_on], marker="o", capsize=3, label=label)
     axes.set(xlabel="points in the first frame", ylabel="J&F, davis_val, %", title="Figure 2 of Point-VOS, toy")
     axes.grid(alpha=0.3)
     axes.legend()
     plot.tight_layout()
     plot.savefig(out / "figure-2.png", dpi=120)
     print(out / "figure-2.png")
-    pairs = ((n, name, v) for n, values in curves.items() for name, v in zip(names, values, strict=True))
+    pairs = ((n, name, v) for n, means in curves.items() for name, v in zip(names, means, strict=True))
     return {f"figure_2_{n}_{name}": v for n, name, v in pairs}
 
 
@@ -203,6 +219,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--static", type=int, default=0, help="steps on still images beforehand [0: from scratch]")
+    parser.add_argument("--start", type=Path, help="a trained model that all runs start from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", choices=("table", "figure"))
     parser.add_argument("--json", type=Path)
@@ -210,12 +227,13 @@ def main() -> None:
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     make_data(out, arguments.train_root)
-    schedule = Schedule(arguments.steps, arguments.static)
+    start = None if arguments.start is None else arguments.start.resolve()
+    schedule = Schedule(arguments.steps, arguments.static, start)
     scores, figures = Scores(out / "scores.json"), {}
     if arguments.only != "figure":
         figures |= table(out, schedule, arguments.seeds, arguments.root, scores)
     if arguments.only != "table":
-        figures |= figure(out, schedule, arguments.seeds[0], arguments.root, scores)
+        figures |= figure(out, schedule, arguments.seeds, arguments.root, scores)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures))
 

@@ -84,8 +84,7 @@ class Engine(StcnPropagator):
 
     def __init__(self, model: Stcn, settings: StcnSettings) -> None:
         self.settings = settings
-        model = model.to(getattr(torch, settings.dtype)).to(device_named(settings.device))
-        self.model = model.fused()
+        self.model = model.to(device_named(settings.device)).fused(getattr(torch, settings.dtype))
 
 
 def ours(engine: StcnPropagator, objects: int) -> Run:

@@ -23,7 +23,7 @@ from conversion.options import BuildOptions, Engines
 from conversion.spool import Spool, SpoolWriter, is_intact, make_spool
 from vng.dataset import FRAME_INDEX, Video
 from vng.dataset_writer import DatasetWriter
-from vng.errors import PROBLEMS_FILE, DataError, Problem, printable, read_problems
+from vng.errors import PROBLEMS_FILE, DataError, Problem, read_problems
 from vng.frames import evenly_spaced
 from vng.manifest import content_hash
 from vng.processes import Processes, current_processes, limited_threads
@@ -146,26 +146,18 @@ def _convert(conversion: Conversion, writer: DatasetWriter, processes: Processes
     with Spool(spool_path) as spool:
         if processes.is_main:
             writer.write(0, [], spool.problems())
-        count = 1 + sum(1 for _ in conversion.videos(spool))
-        assigned = range(1 + processes.index, count, processes.count)
-        suffix = f" ({processes.index + 1} of {processes.count})" if processes.count > 1 else ""
-        bar = tqdm(
-            total=len(assigned),
-            desc=f"convert{suffix}",
-            unit="video",
-            disable=not (options.progress and processes.is_main),
-        )
-        for index, name in enumerate(conversion.videos(spool), 1):
-            if index in assigned:
-                if not writer.done(index):
-                    bar.set_postfix_str(printable(name[:30]), refresh=False)
-                    rows, problems = _rows(conversion, spool, name, writer.out)
-                    writer.write(index, rows, problems, _decisions(conversion, spool, name, problems))
-                bar.update()
-        bar.close()
+        names = list(conversion.videos(spool))
+
+        def work(place: int) -> None:
+            if not writer.done(place + 1):
+                rows, problems = _rows(conversion, spool, names[place], writer.out)
+                writer.write(place + 1, rows, problems, _decisions(conversion, spool, names[place], problems))
+
+        # Faulty data of a video is among its rows' problems; an error here concerns all of them.
+        processes.each(len(names), work, "convert", options.progress, keep_going=False)
     masks = "" if conversion.engines is None else f"; masks by {options.segmenter}"
     description = f"Made by `vng convert {conversion.kind}`{masks}."
-    writer.finish(count, conversion.title, description)
+    writer.finish(1 + len(names), conversion.title, description)
 
 
 def _rows(conversion: Conversion, spool: Spool, name: str, out: Path) -> tuple[list[dict[str, Any]], list[Problem]]:

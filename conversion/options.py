@@ -112,8 +112,7 @@ def load_engines(options: BuildOptions) -> Engines:
     Raises:
         UsageError: an unknown engine or setting. DataError: weights that do not exist or do not fit.
     """
-    # Assigns each process of a launcher its accelerator before weights are loaded onto it.
-    current_processes()
+    current_processes()  # connects the processes of a launcher before weights are loaded
     segmenter_options: dict[str, Any] = {} if options.checkpoint is None else {"checkpoint": options.checkpoint}
     segmenter_options |= {"settings": dict(options.settings)} if options.settings else {}
     weights = options.propagator_checkpoint

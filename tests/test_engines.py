@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from conversion.synthetic.scene import PRESETS
 from conversion.synthetic.world import make_world
 from vng import propagators, segmenters
+from vng.engines import make_engine
 from vng.errors import UsageError
 from vng.frames import ArrayFrames
 from vng.masks import decode
@@ -164,3 +168,39 @@ def test_unknown_engines_name_the_known() -> None:
         propagators.load("x")
     with pytest.raises(UsageError, match="segmenter 'classical' takes no 'checkpoint'"):
         segmenters.load("classical", checkpoint="x")
+
+
+class TestDevice:
+    """A device goes to where an engine takes it."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        device: str | None = None
+        size: int = 3
+
+    class WithSettings:
+        def __init__(self, settings: TestDevice.Settings | None = None) -> None:
+            self.settings = settings
+
+    class WithDevice:
+        def __init__(self, device: str | None = None) -> None:
+            self.device = device
+
+    TABLE = {name: f"tests.test_engines:{name}" for name in ("WithSettings", "WithDevice")}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    def _found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = sys.modules[__name__]
+        for name in self.TABLE:
+            monkeypatch.setattr(module, name, getattr(TestDevice, name), raising=False)
+        monkeypatch.setattr(module, "Settings", TestDevice.Settings, raising=False)
+
+    def test_the_engine_or_its_settings(self) -> None:
+        assert make_engine(self.TABLE, "engine", "WithDevice", {"device": "cuda:1"}).device == "cuda:1"
+        made = make_engine(self.TABLE, "engine", "WithSettings", {"device": "cuda:1", "settings": {"size": "5"}})
+        assert made.settings == TestDevice.Settings("cuda:1", 5)
+        own = {"device": "cuda:1", "settings": {"device": "cpu"}}
+        assert make_engine(self.TABLE, "engine", "WithSettings", own).settings == TestDevice.Settings("cpu")
+
+    def test_an_engine_of_the_cpu(self) -> None:
+        assert segmenters.load("classical", device="cuda:7").__class__.__name__ == "ClassicalSegmenter"

@@ -1,4 +1,4 @@
-"""How the threads of this process wait."""
+"""How the threads of this process wait, how processes share work, and which device each takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import time
 import pytest
 
 from vng import processes
-from vng.processes import SPINS, SPINS_BESIDE_OTHERS, WAITING, Processes
+from vng.errors import DataError
+from vng.models.loading import device_named
+from vng.processes import SPINS, SPINS_BESIDE_OTHERS, WAITING, Processes, current_processes
 
 SHOW = "import sys, os, vng; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
 
@@ -69,3 +71,47 @@ class TestSharedWork:
         counters[name] += 2  # another process took two
         assert list(first) == [3]
         assert list(Processes(0, 2).shared(3)) == [0, 1, 2]  # work that is shared later begins anew
+
+
+class TestDevices:
+    """What processes of a launcher take on a machine with GPUs."""
+
+    @pytest.mark.parametrize(("trains", "on_cpu"), [(False, True), (True, False)])
+    def test_only_training_connects_over_the_gpus(
+        self, monkeypatch: pytest.MonkeyPatch, trains: bool, on_cpu: bool
+    ) -> None:
+        asked = []
+
+        class State:
+            process_index, num_processes = 1, 3
+
+            def __init__(self, cpu: bool, timeout: object) -> None:
+                asked.append(cpu)
+
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        monkeypatch.setattr("accelerate.PartialState", State)
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+        assert current_processes(trains=trains) == Processes(1, 3)
+        assert asked == [on_cpu]
+
+    @pytest.mark.parametrize(
+        ("asked", "rank", "taken"), [(None, 4, "cuda:1"), ("cuda", 2, "cuda:2"), ("cpu", 1, "cpu")]
+    )
+    def test_each_takes_its_own(
+        self, monkeypatch: pytest.MonkeyPatch, asked: str | None, rank: int, taken: str
+    ) -> None:
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+        monkeypatch.setattr("torch.empty", lambda *_, **__: None)  # there is no such device here
+        assert str(device_named(asked)) == taken
+
+
+def test_faulty_data_stops_one_item_or_all() -> None:
+    def work(index: int) -> None:
+        if index == 1:
+            raise DataError("file", reason="is broken")
+
+    assert [problem.reason for problem in Processes().each(3, work, "test", progress=False)] == ["is broken"]
+    with pytest.raises(DataError, match="is broken"):
+        Processes().each(3, work, "test", progress=False, keep_going=False)

@@ -14,7 +14,8 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
     """Make the engine `name` of a table with options.
 
     The option `settings` may be a mapping of strings, as on a command line: it is validated and converted to the
-    engine's settings.
+    engine's settings. `device` goes to the engine, or to its settings if these do not name one; an engine that has
+    neither works on the CPU.
 
     Raises:
         UsageError: an unknown name, option or setting, or an invalid value.
@@ -23,6 +24,7 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
 
     module, _, attribute = table[one_of(name, table, kind)].partition(":")
     engine = getattr(import_module(module), attribute)
+    options = _with_device(engine, dict(options))
     unknown = sorted(set(options) - set(inspect.signature(engine).parameters))
     if unknown:
         raise UsageError(f"{kind} {name!r} takes no {unknown[0]!r}; leave it out, or choose another {kind}")
@@ -32,10 +34,18 @@ def make_engine(table: Mapping[str, str], kind: str, name: str, options: Mapping
     return engine(**options)
 
 
-def setting_names(table: Mapping[str, str], name: str) -> list[str]:
-    """Names of the settings of an engine; imports its module."""
-    module, _, attribute = table[name].partition(":")
-    return [field.name for field in fields(_settings_kind(getattr(import_module(module), attribute)))]
+def _with_device(engine: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with `device` where the engine takes it."""
+    import inspect
+
+    if "device" not in options or "device" in inspect.signature(engine).parameters:
+        return options
+    device, settings = options.pop("device"), options.get("settings") or {}
+    if device is None or not isinstance(settings, Mapping):
+        return options
+    if "device" in (field.name for field in fields(_settings_kind(engine))):
+        options["settings"] = {"device": device, **settings}
+    return options
 
 
 def _settings_kind(engine: Any) -> Any:

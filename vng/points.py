@@ -160,14 +160,34 @@ def sample_in_mask(mask: np.ndarray, count: int, min_distance: float, rng: np.ra
     """
     rows, columns = np.nonzero(mask)
     order = rng.permutation(len(rows))
-    candidates = np.stack([columns, rows], axis=1).astype(np.float32)[order]
-    chosen: list[np.ndarray] = []
-    while len(candidates) and len(chosen) < count:
-        point = candidates[0]
-        chosen.append(point)
-        distance = np.hypot(*(candidates - point).T)
-        candidates = candidates[(distance >= min_distance) & (distance > 0)]
+    rows, columns = rows[order], columns[order]
+    free, place = np.ones(mask.shape, bool), 0
+    chosen: list[tuple[int, int]] = []
+    while len(chosen) < count and (place := _next_free(free, rows, columns, place)) < len(rows):
+        chosen.append((columns[place], rows[place]))
+        take_surroundings(free, int(columns[place]), int(rows[place]), min_distance)
     return np.asarray(chosen, np.float32).reshape(-1, 2)
+
+
+def take_surroundings(free: np.ndarray, x: int, y: int, distance: float) -> None:
+    """Clear a pixel, and all that are nearer to it than `distance`, in a map bool [H, W], in place."""
+    reach = int(np.ceil(distance))
+    top, left = max(0, y - reach), max(0, x - reach)
+    near = free[top : y + reach + 1, left : x + reach + 1]
+    down, across = (np.arange(n, dtype=np.float32) for n in near.shape)
+    near &= np.hypot(across - (x - left), (down - (y - top))[:, None]) >= distance
+    free[y, x] = False
+
+
+def _next_free(free: np.ndarray, rows: np.ndarray, columns: np.ndarray, place: int) -> int:
+    """The first place from `place` on whose pixel is free; the number of pixels if there is none."""
+    size = 256
+    while place < len(rows):
+        hits = np.flatnonzero(free[rows[place : place + size], columns[place : place + size]])
+        if len(hits):
+            return place + int(hits[0])
+        place, size = place + size, 2 * size
+    return len(rows)
 
 
 def read_at(mask: np.ndarray, xy: np.ndarray) -> np.ndarray:

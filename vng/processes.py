@@ -1,7 +1,6 @@
 """This process among those started by `torchrun` or `accelerate launch`, and its number of threads.
 
-Work without gradients is distributed by index (conversion: process i of n takes items i, i + n, i + 2n, ...), or each
-process takes the next item when it has finished one (predictions: `Processes.shared`).
+Work without gradients is shared: each process takes the next item when it has finished one (`Processes.shared`).
 """
 
 from __future__ import annotations
@@ -87,10 +86,18 @@ class Processes:
         while (index := store.add(name, 1) - 1) < count:
             yield index
 
-    def each(self, count: int, work: Callable[[int], object], title: str, progress: bool = True) -> list[Problem]:
+    def each(
+        self,
+        count: int,
+        work: Callable[[int], object],
+        title: str,
+        progress: bool = True,
+        *,
+        keep_going: bool = True,
+    ) -> list[Problem]:
         """Call `work` for the numbers 0 .. count - 1 that this process takes (`shared`); a bar shows how many are taken.
 
-        Faulty data stops only the number that it belongs to.
+        With `keep_going`, faulty data stops only the number that it belongs to.
 
         Returns:
             The problems of DataError and DataErrors that `work` raised.
@@ -103,10 +110,10 @@ class Processes:
                 bar.update(index - bar.n)
                 try:
                     work(index)
-                except DataError as error:
-                    problems.append(error.problem)
-                except DataErrors as errors:
-                    problems += errors.problems
+                except (DataError, DataErrors) as error:
+                    if not keep_going:
+                        raise
+                    problems += [error.problem] if isinstance(error, DataError) else error.problems
             bar.update(count - bar.n)
         return problems
 
@@ -118,15 +125,21 @@ class Processes:
             PartialState().wait_for_everyone()
 
 
-def current_processes() -> Processes:
-    """This process among those of a launcher; without a launcher it is the only one, and torch is not imported."""
+def current_processes(trains: bool = False) -> Processes:
+    """This process among those of a launcher; without a launcher it is the only one, and torch is not imported.
+
+    Args:
+        trains: the processes exchange gradients, over the connection that is best for their accelerators. Others
+            exchange a few numbers only, over gloo: so they may be more than the GPUs, and work on a CPU takes no GPU's
+            memory (`vng.models.loading.device_named` gives each its own device).
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()
     import torch
     from accelerate import PartialState
 
     # Without cpu=True, processes of torchrun on a machine without an accelerator are not connected.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
+    state = PartialState(cpu=not (trains and torch.accelerator.is_available()), timeout=_PATIENCE)
     return Processes(state.process_index, state.num_processes)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vng.errors import UsageError
-from vng.points import POINT_DISTANCE, POINT_FRAMES, point_distance, sample_in_mask
+from vng.points import POINT_DISTANCE, POINT_FRAMES, point_distance, sample_in_mask, take_surroundings
 
 FOREGROUND, BACKGROUND, UNCERTAIN = "foreground", "background", "uncertain"
 # Per object and frame, in the order in which they are drawn. A person sees foreground, background, uncertain, too.
@@ -81,11 +81,9 @@ def draw_apart(
         distance: pixels, Euclidean.
         rng: the source of randomness.
     """
-    shape = next(iter(regions.values())).shape
-    rows, columns = np.indices(shape)
-    free, chosen = np.ones(shape, bool), []
+    free, chosen = np.ones(next(iter(regions.values())).shape, bool), []
     for kind, count in counts.items():
         for x, y in sample_in_mask(regions[kind] & free, count, distance, rng):
-            free &= np.hypot(columns - x, rows - y) >= distance
+            take_surroundings(free, int(x), int(y), distance)
             chosen.append((np.array([x, y]), kind))
     return chosen

@@ -71,6 +71,44 @@ SHAPES: dict[str, np.ndarray] = {
 }
 
 
+def _wheel(x: float = 0.0, y: float = 0.0, radius: float = 1.0, spokes: int = 8) -> list[np.ndarray]:
+    """A rim and its spokes."""
+    rim = np.concatenate([_regular(40), _regular(40)[:1]])
+    lines = [rim, *(np.array([[0, 0], end]) for end in _regular(spokes))]
+    return [line * radius + (x, y) for line in lines]
+
+
+# Things of thin parts by noun: lines, float [V, 2] each, drawn `STROKE` wide.
+STROKE = 0.11  # share of the thing's radius
+THIN_SHAPES: dict[str, list[np.ndarray]] = {
+    "wheel": _wheel(),
+    "bicycle": [
+        *(line for x in (-0.72, 0.72) for line in _wheel(x, 0.35, 0.55, 5)),
+        np.array([(-0.72, 0.35), (-0.3, -0.4), (0.5, -0.4), (0.0, 0.35), (-0.72, 0.35)]),
+        np.array([(-0.38, -0.62), (0.0, 0.35)]),
+        np.array([(0.72, 0.35), (0.45, -0.7), (0.7, -0.75)]),
+    ],
+    "chair": [
+        np.array([(-0.6, -1.1), (-0.6, 1.0)]),
+        np.array([(0.6, 0.1), (0.6, 1.0)]),
+        np.array([(-0.6, 0.1), (0.6, 0.1), (0.85, 0.3), (-0.35, 0.3), (-0.6, 0.1)]),
+        np.array([(-0.35, 0.3), (-0.35, 1.1)]),
+        np.array([(0.85, 0.3), (0.85, 1.1)]),
+        np.array([(-0.6, -1.1), (-0.3, -0.95), (-0.3, 0.3)]),
+        np.array([(-0.6, -0.6), (-0.3, -0.45)]),
+    ],
+    "ladder": [
+        *(np.array([(x, -1.3), (x, 1.3)]) for x in (-0.4, 0.4)),
+        *(np.array([(-0.4, y), (0.4, y)]) for y in np.linspace(-1.0, 1.0, 6)),
+    ],
+    "rake": [
+        np.array([(0, -1.3), (0, 0.5)]),
+        np.array([(-0.6, 0.5), (0.6, 0.5)]),
+        *(np.array([(x, 0.5), (x, 1.1)]) for x in np.linspace(-0.6, 0.6, 5)),
+    ],
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings:
     """Settings of the procedural world; see `PRESETS`."""
@@ -78,6 +116,7 @@ class WorldSettings:
     height: int = 240
     width: int = 416
     frames: int = 24
+    nouns: tuple[str, ...] = tuple(sorted(SHAPES))  # of `SHAPES` and `THIN_SHAPES`
     objects: tuple[int, int] = (3, 6)  # fewest and most
     radius: tuple[float, float] = (0.08, 0.17)  # of an object, as a share of the height
     same_noun: float = 0.8  # chance that an object repeats a noun of the video
@@ -153,6 +192,10 @@ PRESETS = {
         cues=(("colour", 6.0), ("pattern", 2.0), ("place", 1.0), ("relation", 1.0)),
     ),
     # The look of "easy", but things cross, pass behind pillars, leave and return.
+    # Thin things (frames, wheels, legs) beside solid ones, larger and closer together than in "hard".
+    "thin": WorldSettings(
+        nouns=(*sorted(THIN_SHAPES), "ball", "box", "star"), objects=(3, 7), radius=(0.11, 0.26), paths=2
+    ),
     "occlusions": replace(_EASY, frames=24, pillars=2, pillar_width=(0.12, 0.22), paths=1, leave=0.4, speed=0.6),
 }
 
@@ -206,7 +249,7 @@ def _camera_path(settings: WorldSettings, rng: np.random.Generator) -> np.ndarra
 
 
 def _make_thing(settings: WorldSettings, rng: np.random.Generator, others: list[Thing], camera: np.ndarray) -> Thing:
-    noun = str(rng.choice(sorted(SHAPES)))
+    noun = str(rng.choice(settings.nouns))
     colour = None
     if others and rng.random() < settings.same_noun:
         twin = others[int(rng.integers(len(others)))]
@@ -334,10 +377,16 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 def _silhouette(thing: Thing, t: int, offset: np.ndarray, s: WorldSettings) -> np.ndarray:
     """Anti-aliased outline, uint8 [H, W]."""
     cos, sin = np.cos(thing.angle[t]), np.sin(thing.angle[t])
-    outline = SHAPES[thing.noun] @ np.array([[cos, sin], [-sin, cos]]) * thing.radius + thing.centre[t] - offset
+    turn = np.array([[cos, sin], [-sin, cos]])
     alpha = np.zeros((s.height, s.width), np.uint8)
-    fixed = np.rint(np.clip(outline, -4000, 4000) * 16).astype(np.int32)
-    cv2.fillPoly(alpha, [fixed], 255, cv2.LINE_AA, shift=4)
+    thin = THIN_SHAPES.get(thing.noun)
+    outlines = [SHAPES[thing.noun]] if thin is None else thin
+    placed = [outline @ turn * thing.radius + thing.centre[t] - offset for outline in outlines]
+    fixed = [np.rint(np.clip(outline, -4000, 4000) * 16).astype(np.int32) for outline in placed]
+    if thin is None:
+        cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
+    else:
+        cv2.polylines(alpha, fixed, False, 255, max(1, round(STROKE * thing.radius)), cv2.LINE_AA, shift=4)
     return alpha
 
 

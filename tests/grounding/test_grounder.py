@@ -143,8 +143,9 @@ class TestWindows:
             record = QueryRecord()
             for window in WindowSettings(3 + overlap, overlap).of(6):
                 cut, flip = slice(window.start, window.stop), -1 if window.start else 1
-                record.add(window, logits[:, cut, ::flip], masks[:, cut, ::flip], overlap)
-            told = [record.masks(number, 0, 0) for number in range(len(record))]
+                own = torch.from_numpy(masks[:, cut, ::flip].copy())
+                record.add(window, logits[:, cut, ::flip], own, overlap)
+            told = [record.masks(number, 0, 0).numpy() for number in range(len(record))]
             assert bool(np.array_equal(np.concatenate(told), masks[0, :, 0])) == same
             assert bool((record.scores()[0, :, 0] > 0.5).all()) == same
             record.close()
@@ -156,7 +157,12 @@ class TestWindows:
             record = QueryRecord()
             for window in WindowSettings(24).of(length):
                 count = window.stop - window.start
-                record.add(window, np.zeros((3, count, Q), np.float32), np.ones((3, count, Q, 40, 60), np.float16), 0)
+                record.add(
+                    window,
+                    np.zeros((3, count, Q), np.float32),
+                    torch.ones((3, count, Q, 40, 60), dtype=torch.float16),
+                    0,
+                )
             assert len(record.masks(0, 2, 4)) == 24
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()

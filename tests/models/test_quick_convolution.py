@@ -41,7 +41,7 @@ def test_winograd(monkeypatch: pytest.MonkeyPatch, most: int, size: tuple[int, i
 @torch.no_grad()
 def test_packed_with_its_rectifier() -> None:
     conv = nn.Conv2d(5, 7, 3, stride=2, padding=1)
-    fast = quick.PackedConv2d(conv, rectifies=True)
+    fast = quick.PackedConv2d(conv, nn.ReLU())
     for size in ((2, 5, 9, 14), (3, 5, 6, 4)):
         x = torch.randn(size)
         assert torch.allclose(fast(x), F.relu(conv(x)), atol=1e-6)

@@ -36,8 +36,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_tiny_video(name: str, folder: Path) -> Path:
     """A model that looks back at two memories and three object pointers."""
     parts = sam2_parts() if name == "sam2" else sam3_parts()
     width = 128  # memories have 64 channels in transformers, half or less of what is tracked
@@ -63,9 +62,13 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if "norm" not in key:
                 parameter.normal_(0, 1.0 if "embed" in key else 0.1)
         model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(50)  # it is always there
-    folder = tmp_path_factory.mktemp("sam2_video")
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_video(name, tmp_path_factory.mktemp("sam2_video"))
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ class TestEmbedded:
         segmenter(image, self.prompts()[:1])
         once = len(looks)
         segmenter(image, self.prompts())
-        assert len(looks) == 2 * once == 6
+        assert len(looks) == 2 * once == 4
 
     def test_same_again(self, rng: np.random.Generator) -> None:
         image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.helpers import ROOT, make_video
 from tests.models.clicknet.test_modeling_clicknet import TINY as TINY_CLICKNET
+from tests.models.clicknet.test_modeling_clicknet import TINY_BACKBONE
 from tests.training.clicks.test_dynamite import TINY as TINY_DYNAMITE
 from tests.training.stcn.test_clips import moving_boxes
 from tests.training.stcn.test_task import TINY_STCN
@@ -43,7 +44,7 @@ def recipe(task: str, root: Path) -> dict[str, Any]:
     elif task == "clicks":
         sizes = TINY_CLICKNET | {"embedding_heads": 1, "embedding_dim": 3, "basis_dim": 2}
         data = {"size": [32, 64], "prompts": 2, "path": str(root / "videos")}
-        tree = {"task": "clicks", "data": data, "model": {"sizes": sizes}}
+        tree = {"task": "clicks", "data": data, "model": {"backbone": TINY_BACKBONE, "sizes": sizes}}
     elif task == "dynamite":
         tree = yaml.safe_load(TINY_DYNAMITE.format(out="", data=root / "videos"))
         tree["model"]["sizes"]["freeze_batch_norm"] = True

@@ -9,11 +9,19 @@ from typing import Any
 from vng.cli.options import Option, add_options, command, path
 from vng.errors import DataError, UsageError
 
-NAME, SUMMARY = "import", "convert the authors' checkpoint of ReferFormer, DynaMITe or STCN to a model folder"
+NAME, SUMMARY = (
+    "import",
+    "convert a published checkpoint (ReferFormer, DynaMITe, STCN, EfficientNet-Lite0) to a model folder",
+)
 
 DEFAULT_TOKENIZER = "FacebookAI/roberta-base"  # used to train the authors' ReferFormer
 OPTIONS = (
-    Option(name="model", choices=("referformer", "dynamite", "stcn"), required=True, help="network of the checkpoint"),
+    Option(
+        name="model",
+        choices=("referformer", "dynamite", "stcn", "efficientnet-lite"),
+        required=True,
+        help="network of the checkpoint",
+    ),
     Option(
         name="tokenizer",
         metavar="ID",
@@ -36,7 +44,8 @@ def add(commands: Any) -> None:
         run,
         SUMMARY,
         "vng import ytvos_r50.pth --model referformer --out out/referformer\n"
-        "  vng import stcn.pth --model stcn --out out/stcn",
+        "  vng import stcn.pth --model stcn --out out/stcn\n"
+        "  vng import efficientnet-lite0-57934424.pth --model efficientnet-lite --out data/efficientnet-lite0",
     )
     parser.add_argument("checkpoint", type=path, help="the authors' .pth; nothing in it is executed")
     add_options(parser, OPTIONS)
@@ -80,4 +89,5 @@ def _model_only(arguments: argparse.Namespace) -> list[Any]:
     """A model without a processor."""
     from importlib import import_module
 
-    return [import_module(f"vng.models.{arguments.model}.import_checkpoint").from_file(arguments.checkpoint)]
+    module = f"vng.models.{arguments.model.replace('-', '_')}.import_checkpoint"
+    return [import_module(module).from_file(arguments.checkpoint)]

@@ -216,7 +216,7 @@ def _predict_dataset(arguments: argparse.Namespace) -> None:
     from vng import VngDataset, predict
     from vng.processes import current_processes
 
-    processes = current_processes()  # assigns each process its accelerator before weights are loaded onto it
+    processes = current_processes()  # connects the processes of a launcher before weights are loaded
     grounder = _grounder(arguments)
     dataset = VngDataset(arguments.dataset, arguments.split)
     layout: Any = arguments.format or "compact"

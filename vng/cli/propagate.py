@@ -179,12 +179,10 @@ def _engine(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from vng.processes import current_processes
     from vng.propagators import load
 
-    # Assigns each process of a launcher its accelerator, before weights are loaded onto it.
-    current_processes()
+    current_processes()  # connects the processes of a launcher before weights are loaded
     settings = dict(arguments.propagator_set)
-    settings |= {} if arguments.device is None else {"device": arguments.device}
     values = {"checkpoint": arguments.propagator_checkpoint, "settings": settings or None}
     options = {key: value for key, value in values.items() if value is not None}
-    engine = load(arguments.propagator, **options)
+    engine = load(arguments.propagator, device=arguments.device, **options)
     weights = getattr(engine, "fingerprint", None)
     return engine, {"propagator": arguments.propagator, **options} | ({"weights": weights} if weights else {})

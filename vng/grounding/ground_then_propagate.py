@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vng.engines import setting_names
 from vng.errors import UsageError, one_of
 from vng.frames import Frames
 from vng.label_maps import exclusive
@@ -83,10 +82,7 @@ class GroundThenPropagate:
 
     def __init__(self, settings: PropagationSettings, device: str | None = None) -> None:
         self.settings = settings
-        options: dict[str, Any] = dict(settings.options)
-        if device is not None and "device" in setting_names(ENGINES, settings.propagator):
-            options.setdefault("device", device)
-        arguments = {"checkpoint": settings.checkpoint, "settings": options or None}
+        arguments = {"checkpoint": settings.checkpoint, "settings": dict(settings.options) or None, "device": device}
         self.engine: Propagator = load(settings.propagator, **{k: v for k, v in arguments.items() if v is not None})
         self.passes = 2 if settings.direction == "both" else 1
 

@@ -28,6 +28,7 @@ from vng.models.loading import device_named, fingerprint
 from vng.models.referformer.loading import load_model, load_processor
 from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.referformer.processing_referformer import ReferFormerProcessor
+from vng.models.transfer import ahead, masks_to_host
 from vng.narratives import DEFAULT_PIPELINE, nouns_in
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -243,24 +244,28 @@ class _Video:
         self._grounder, self._with_maps = grounder, several or grounder.shares_features
         self._overlap: Tensor | None = None  # pixels of the frames shared with the next window
         self._latest: tuple[Window, _Clip] | None = None
+        self._resized = ahead(self._read, grounder.windows.of(len(frames)), grounder.device, depth=1)
 
     def clip(self, window: Window) -> _Clip:
         """The frames of a window; windows are asked for in order."""
         if self._latest is None or self._latest[0] != window:
             self._latest = None  # before the next one is made
-            self._latest = window, self._made(window)
+            self._latest = window, self._made(window, next(self._resized))
         return self._latest[1]
 
-    def _made(self, window: Window) -> _Clip:
+    def _read(self, window: Window) -> np.ndarray:
+        return self._grounder.processor.resized(self.frames[i] for i in range(window.fresh, window.stop))
+
+    def _made(self, window: Window, resized_frames: np.ndarray) -> _Clip:
         g = self._grounder
-        pixels = g.processor.frames(self.frames[i] for i in range(window.fresh, window.stop))
+        pixels = g.processor.normalised(resized_frames, g.device)
         if window.fresh > window.start and self._overlap is not None:
             pixels = torch.cat([self._overlap, pixels])
         self._overlap = pixels[-g.windows.overlap :] if g.windows.overlap else None
         resized = (int(pixels.shape[2]), int(pixels.shape[3]))
         # Group norm requires more than one cell, so such a frame is repeated, which gives the same result.
         clip = pixels.repeat(2, 1, 1, 1) if len(pixels) == 1 and max(resized) <= ONE_CELL else pixels
-        batch = {name: value.to(g.device) for name, value in g.processor.pad([clip]).items()}
+        batch = g.processor.pad([clip])
         maps = None
         if self._with_maps:
             with g.precision():
@@ -323,8 +328,8 @@ class _Run:
             for t in range(window.fresh, window.stop):
                 self.maps.add(t, [m[t - window.start] for m in clip.maps])
         self.resized = clip.resized
-        scores, drawn = (part[0, :, : clip.count].cpu().numpy() for part in (logits.float(), masks.half()))
-        self.record.add(window, scores, drawn, g.windows.overlap)
+        scores = logits[0, :, : clip.count].float().cpu().numpy()
+        self.record.add(window, scores, masks[0, :, : clip.count].half(), g.windows.overlap)
 
     def part(self, window: Window, final: bool) -> GroundedPart:
         """The latest window, with the best queries so far."""
@@ -360,11 +365,11 @@ class _Run:
 
     def _finish(self, number: int, noun: int, query: int) -> tuple[list[RLE], np.ndarray]:
         """Full-size masks of a noun's query in a window, and the mean probability of their pixels, float64 [t]."""
-        logits = torch.from_numpy(self.record.masks(number, noun, query)).float()
+        logits = self.record.masks(number, noun, query).float()
         inside = logits > 0
         certainty = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         rles: list[RLE] = []
         for piece in logits.split(AT_ONCE):
             full = self.grounder.processor.upsample(piece, self.resized, self.frames.size)
-            rles += [encode(mask) for mask in (full > 0).numpy()]
-        return rles, certainty.double().numpy()
+            rles += [encode(mask) for mask in masks_to_host(full > 0)]
+        return rles, certainty.double().cpu().numpy()

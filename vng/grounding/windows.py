@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from vng.errors import UsageError
+
+ON_DEVICE = 2 << 30  # bytes of masks that stay on a GPU for a video and a narrative
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,18 @@ class Window:
 
 
 class QueryRecord:
-    """Predictions of all queries for a video, window by window; memory holds masks of overlapping frames only."""
+    """Predictions of all queries for a video, window by window.
 
-    def __init__(self) -> None:
+    Masks of a CPU are kept in a file, so that memory holds those of overlapping frames only. Masks of another device
+    stay there up to `on_device` bytes, so that only those of the chosen query ever leave it; the rest go to the file.
+    """
+
+    def __init__(self, on_device: int = ON_DEVICE) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as this record
         self._logits: list[np.ndarray] = []  # [N, t, Q] per window
-        self._places: list[tuple[int, tuple[int, ...]]] = []  # offset of a window's masks in the file, their shape
+        self._left = on_device
+        self._places: list[tuple[Tensor | int, tuple[int, ...]]] = []  # a window's masks, or their offset; their shape
+        self._device = torch.device("cpu")
         self._tail: np.ndarray | None = None  # bool [N, t, Q, h, w], masks of the last frames
 
     def __len__(self) -> int:
@@ -67,8 +77,9 @@ class QueryRecord:
     def close(self) -> None:
         """Close and delete the temporary file."""
         self._file.close()
+        self._places = []
 
-    def add(self, window: Window, logits: np.ndarray, masks: np.ndarray, overlap: int) -> None:
+    def add(self, window: Window, logits: np.ndarray, masks: Tensor, overlap: int) -> None:
         """Add the predictions of a window.
 
         Args:
@@ -77,14 +88,20 @@ class QueryRecord:
         """
         again = window.fresh - window.start
         if again and self._tail is not None:
-            order = same_queries(self._tail[:, -again:], masks[:, :again] > 0)
+            order = same_queries(self._tail[:, -again:], (masks[:, :again] > 0).cpu().numpy())
             logits = np.take_along_axis(logits, order[:, None], 2)
-            masks = np.take_along_axis(masks, order[:, None, :, None, None], 2)
-        self._tail = masks[:, -overlap:] > 0 if overlap else None
+            index = torch.from_numpy(order).to(masks.device)[:, None, :, None, None]
+            masks = torch.take_along_dim(masks, index, 2)
+        self._tail = (masks[:, -overlap:] > 0).cpu().numpy() if overlap else None
         self._logits.append(logits[:, again:])
-        kept = np.ascontiguousarray(masks[:, again:].transpose(0, 2, 1, 3, 4))  # contiguous in the order of reading
-        self._places.append((self._file.seek(0, 2), kept.shape))
-        self._file.write(kept.tobytes())
+        kept = masks[:, again:].transpose(1, 2).contiguous()  # contiguous in the order of reading
+        self._device, size = kept.device, kept.numel() * kept.element_size()
+        if self._device.type != "cpu" and size <= self._left:
+            self._left -= size
+            self._places.append((kept, tuple(kept.shape)))
+            return
+        self._places.append((self._file.seek(0, 2), tuple(kept.shape)))
+        self._file.write(kept.cpu().numpy().tobytes())
 
     def scores(self) -> np.ndarray:
         """Float64 [N, T, Q] in [0, 1] of all frames so far."""
@@ -94,12 +111,15 @@ class QueryRecord:
         """The query of each noun with the best mean class score so far, int64 [N] (ReferFormer's inference)."""
         return self.scores().mean(1).argmax(-1)
 
-    def masks(self, number: int, noun: int, query: int) -> np.ndarray:
-        """Mask logits float16 [t, h, w] of a noun's query in a window."""
+    def masks(self, number: int, noun: int, query: int) -> Tensor:
+        """Mask logits float16 [t, h, w] of a noun's query in a window, on the device that they came from."""
         begin, (_, queries, *shape) = self._places[number]
+        if isinstance(begin, Tensor):
+            return begin[noun, query]
         size = int(np.prod(shape)) * np.dtype(np.float16).itemsize
         self._file.seek(begin + (noun * queries + query) * size)
-        return np.frombuffer(bytearray(self._file.read(size)), np.float16).reshape(shape)
+        values = torch.frombuffer(bytearray(self._file.read(size)), dtype=torch.float16)
+        return values.view(shape).to(self._device)
 
 
 def same_queries(before: np.ndarray, after: np.ndarray) -> np.ndarray:

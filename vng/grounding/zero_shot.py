@@ -19,7 +19,7 @@ import numpy as np
 
 from vng import detectors, propagators, segmenters
 from vng.detectors import Detector, DetectorSettings
-from vng.engines import checked_settings, setting_names
+from vng.engines import checked_settings
 from vng.errors import DataError, UsageError, one_of
 from vng.frames import Frames
 from vng.grounding import Grounder, Narrative
@@ -279,18 +279,14 @@ def _segmenter(engine: str | Segmenter, checkpoint: str | Path | None, device: s
     if not isinstance(engine, str):
         return engine
     options: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
-    if device is not None and engine in segmenters.NEEDS_CHECKPOINT:
-        options["device"] = device
-    return segmenters.load(engine, **options)
+    return segmenters.load(engine, device=device, **options)
 
 
 def _propagator(engine: str | Propagator, checkpoint: str | Path | None, device: str | None) -> Propagator:
     if not isinstance(engine, str):
         return engine
     options: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
-    if device is not None and "device" in setting_names(propagators.ENGINES, engine):
-        options["settings"] = {"device": device}
-    return propagators.load(engine, **options)
+    return propagators.load(engine, device=device, **options)
 
 
 def _result(frames: Frames, description: str, spans: Sequence[tuple[int, int]], evidence: Evidence) -> GroundingResult:

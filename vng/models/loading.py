@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,9 +85,15 @@ def load_strictly(
 
 
 def device_named(name: str | None) -> torch.device:
-    """The device of this name (None: a GPU if there is one); raises UsageError if it is not available."""
+    """The device of this name; raises UsageError if it is not available.
+
+    None: a GPU if there is one. Among the processes of a launcher, "cuda" is each process's own GPU in turn.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and (count := torch.cuda.device_count()):
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % count}"
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:80]

@@ -70,6 +70,8 @@ class PixelDropout(nn.Dropout):
         """[...] -> [...]."""
         if not self.training or not self.p:
             return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
         keep, factor = kept(x, self.p)
         return x * keep * factor
 
@@ -122,8 +124,9 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, weight, out_weight = ctx.saved_tensors
         grad_x, sums = torch.empty_like(x), [torch.zeros((), device=x.device, dtype=x.dtype)] * 4
-        flat = (t.reshape(-1, t.shape[-1]).split(CHUNK) for t in (grad, x, hidden, grad_x))
-        # A part at a time, so that the wide gradient never exists as a whole.
+        rows = CHUNK if x.device.type == "cpu" else max(1, x.shape[:-1].numel())
+        flat = (t.reshape(-1, t.shape[-1]).split(rows) for t in (grad, x, hidden, grad_x))
+        # On a CPU a part at a time, so that the wide gradient never exists as a whole.
         for grad_part, x_part, hidden_part, grad_x_part in zip(*flat, strict=True):
             inner, *outer = _linear_backward(grad_part, hidden_part, out_weight, ctx.scale)
             inner = torch.ops.aten.threshold_backward(inner, hidden_part, 0)

@@ -21,6 +21,7 @@ POINTS = tuple(
     Fraction(p, 8) for p in (0, 5, -5, 10, -10)
 )  # interpolation points, and infinity; these keep the rounding error small
 LEAST_CHANNELS, LEAST_TILES = 256, 48  # below these the transforms cost more than they save
+MOST_SIZES = 4  # of inputs for which weights stay packed
 MOST_TILES = 160  # at a time, so that intermediate results stay in the cache
 
 
@@ -31,26 +32,30 @@ def is_available() -> bool:
 
 
 class PackedConv2d(nn.Module):
-    """A convolution, optionally followed by ReLU; its weights are packed for the size of its input."""
+    """A convolution, optionally followed by ReLU or ReLU6; its weights are packed for the latest sizes of its input."""
 
-    def __init__(self, conv: nn.Conv2d, rectifies: bool = False) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
         self.stride, self.padding, self.dilation = (list(x) for x in (conv.stride, conv.padding, conv.dilation))
-        self.groups, self.after = conv.groups, "relu" if rectifies else "none"
-        self._packed: tuple[list[int], Tensor] | None = None
+        self.groups = conv.groups
+        self.after, self.limits = _fused_activation(activation) or ("none", [])
+        self._packed: dict[tuple[int, ...], Tensor] = {}  # by the size of the input, latest last
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W'], channels last."""
-        shape = list(x.shape)
-        if self._packed is None or self._packed[0] != shape:
+        shape = tuple(x.shape)
+        packed = self._packed.pop(shape, None)
+        if packed is None:
             reorder = torch.ops.mkldnn._reorder_convolution_weight
-            packed = reorder(self.weight, self.padding, self.stride, self.dilation, self.groups, shape)
-            self._packed = shape, packed
+            packed = reorder(self.weight, self.padding, self.stride, self.dilation, self.groups, list(shape))
+            if len(self._packed) >= MOST_SIZES:
+                del self._packed[next(iter(self._packed))]
+        self._packed[shape] = packed
         x = x.contiguous(memory_format=torch.channels_last)
         sizes = (self.padding, self.stride, self.dilation, self.groups)
         run = torch.ops.mkldnn._convolution_pointwise
-        output: Tensor = run(x, self._packed[1], self.bias, *sizes, self.after, [], "")
+        output: Tensor = run(x, packed, self.bias, *sizes, self.after, self.limits, "")
         return output
 
 
@@ -169,25 +174,38 @@ def _coefficients(roots: list[Fraction]) -> Tensor:
 def quicken(model: nn.Module) -> None:
     """Replace a model's convolutions by fast ones, in place: for inference on a CPU in float32, not training or saving.
 
-    A ReLU is merged into the convolution before it where both are attributes `convolution` and `activation` of a module
-    with nothing between them (`transformers`' ResNet after `fold_norms`).
+    A ReLU or ReLU6 is merged into the convolution before it where nothing is between them after `fold_norms`: both are
+    attributes `convolution` and `activation` of a module, or follow each other in an `nn.Sequential`.
     """
     for module in list(model.modules()):
-        rectifies = isinstance(getattr(module, "normalization", None), nn.Identity) and isinstance(
-            getattr(module, "activation", None), nn.ReLU
-        )
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Conv2d):
                 continue
-            merged = rectifies and name == "convolution"
-            setattr(module, name, _fast_convolution(child, merged))
-            if merged:
-                module.activation = nn.Identity()
+            after = _activation_after(module, name)
+            activation = None if after is None else getattr(module, after)
+            setattr(module, name, _fast_convolution(child, activation))
+            if after is not None:
+                setattr(module, after, nn.Identity())
 
 
-def _fast_convolution(conv: nn.Conv2d, rectifies: bool) -> PackedConv2d:
+def _fused_activation(activation: nn.Module | None) -> tuple[str, list[float]] | None:
+    """oneDNN's name of an activation, and its parameters; None for one that is not merged."""
+    if isinstance(activation, nn.ReLU6):
+        return "hardtanh", [0.0, 6.0]
+    return ("relu", []) if type(activation) is nn.ReLU else None
+
+
+def _activation_after(module: nn.Module, name: str) -> str | None:
+    """The name of the activation that follows the convolution `name` of a module directly; None if none does."""
+    ours = ("0", "1", "2") if isinstance(module, nn.Sequential) else ("convolution", "normalization", "activation")
+    between, after = ours[1:]
+    found = name == ours[0] and isinstance(getattr(module, between, None), nn.Identity)
+    return after if found and _fused_activation(getattr(module, after, None)) else None
+
+
+def _fast_convolution(conv: nn.Conv2d, activation: nn.Module | None) -> PackedConv2d:
     sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     plain = sizes == ((TAPS, TAPS), (1, 1), (1, 1), (1, 1), 1)
-    if plain and not rectifies and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS:
+    if plain and activation is None and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS:
         return WinogradConv2d(conv)
-    return PackedConv2d(conv, rectifies)
+    return PackedConv2d(conv, activation)

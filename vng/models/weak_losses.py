@@ -22,7 +22,7 @@ def read_at(maps: Tensor, xy: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         float [R, P].
     """
-    grid = (2 * xy + 1) / xy.new_tensor([size[1], size[0]]) - 1
+    grid = torch.stack([(2 * xy[..., axis] + 1) / size[1 - axis] - 1 for axis in (0, 1)], -1)
     return F.grid_sample(maps[:, None], grid[:, None].to(maps.dtype), padding_mode="border", align_corners=False)[
         :, 0, 0
     ]

@@ -22,6 +22,7 @@ from torch import Tensor
 from vng.errors import UsageError
 from vng.frames import Frames
 from vng.models.loading import device_named, fingerprint
+from vng.models.transfer import ahead
 from vng.points import PointPrompts
 from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
 from vng.segmenters.sam import NEGATIVE, POSITIVE, VIDEO_FAMILIES, SquareFit, load_sam, normalisation
@@ -88,8 +89,9 @@ class Sam2Propagator(Propagator):
     ) -> Iterator[tuple[int, np.ndarray]]:
         fit = self._fit(*frames.size)
         session = self._session(reverse=order.step < 0)
-        for t in order:
-            image, prompt = frames[t], prompts.get(t)
+        read = ahead(lambda t: (t, frames[t]), order, self.model.device)
+        for t, image in read:
+            prompt = prompts.get(t)
             with torch.inference_mode(), self._precision():
                 hints = {} if prompt is None else self._hints(prompt, fit, session.entered)
                 probabilities = torch.zeros(count, *frames.size)

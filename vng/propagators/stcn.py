@@ -8,10 +8,12 @@ Shapes: K objects, H x W pixels of the video, rows x columns pixels of the netwo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +26,17 @@ from vng.models.loading import device_named, fingerprint, load_strictly, same_we
 from vng.models.stcn.memory import Memory
 from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
 from vng.models.stcn.processing_stcn import View, point_map
+from vng.models.transfer import ahead
 from vng.points import PointPrompts
 from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
 from vng.segmenters import load as load_segmenter
 
+T = TypeVar("T")
 THRESHOLD = 0.5
 READERS = ("model", "segmenter")
+TOGETHER = 4  # frames whose keys are computed at a time off the CPU: they depend on no memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ class StcnSettings:
     segmenter: str = DEFAULT_SEGMENTER  # turns points into masks if the reader is a segmenter
     segmenter_checkpoint: str | None = None  # weights of the segmenter: a folder, a hub id, or the authors' .pth
     device: str | None = None  # None: a GPU if there is one
-    dtype: str = "float32"
+    dtype: str = "float32"  # on a GPU, torch lets convolutions in float32 use TF32 (torch.backends.cudnn.allow_tf32)
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("top_k", 1), ("budget", 1), ("short_side", 0)):
@@ -100,8 +105,8 @@ class StcnPropagator(Propagator):
         self.fingerprint = fingerprint(model)
         # The trained weights, before conversion and fusing, to compare with backbones of other networks.
         self.backbone = deepcopy(model.key_encoder)
-        model = model.to(getattr(torch, self.settings.dtype))
-        self.model: Stcn = model.to(device_named(self.settings.device)).fused()
+        nn.Module.to(model.float(), device_named(self.settings.device))
+        self.model: Stcn = model.fused(getattr(torch, self.settings.dtype))
 
     def __call__(
         self, frames: Frames, prompts: Mapping[int, FramePrompts], maps: MapsOf | None = None
@@ -144,12 +149,30 @@ class StcnPropagator(Propagator):
         maps: MapsOf | None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         session = _Session(self.model, self.settings, view, len(first.prompted))
-        for time, t in enumerate(order):
-            image, prompt = frames[t], prompts.get(t)
+        for time, (t, image, pixels, features) in enumerate(self._encoded(frames, order, view, maps)):
+            prompt = prompts.get(t)
             with torch.inference_mode():
                 hints = first if time == 0 else (None if prompt is None else self._hints(image, prompt, view))
-                probabilities = session.step(image, hints, time, t == order[-1], None if maps is None else (maps, t))
+                probabilities = session.step(pixels, features, hints, time, t == order[-1])
             yield t, as_drawn(view.restore(probabilities), () if prompt is None else prompt.masks)
+
+    def _encoded(
+        self, frames: Frames, order: Sequence[int], view: View, maps: MapsOf | None
+    ) -> Iterator[tuple[int, np.ndarray, Tensor, KeyFeatures]]:
+        """(frame, image, pixels [1, 3, rows, columns], features) in an order; off the CPU several frames at a time."""
+        device = self.model.device
+
+        def read(t: int) -> tuple[int, np.ndarray, Tensor]:
+            return t, (image := frames[t]), view.image(image, device)
+
+        together = 1 if device.type == "cpu" or maps is not None else TOGETHER
+        for batch in _batched(ahead(read, order, device, 2 * together), together):
+            with torch.inference_mode():
+                pixels = self.model.normalise(torch.cat([own for *_, own in batch]), self.model.dtype)
+                shared = None if maps is None else maps.get(batch[0][0], pixels)
+                features = self.model.encode_key(pixels, shared).by_frame(len(batch))
+            for i, (t, image, _) in enumerate(batch):
+                yield t, image, pixels[i : i + 1], features[i]
 
     def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
         """Prompts as inputs of the network."""
@@ -176,8 +199,8 @@ class StcnPropagator(Propagator):
         return _Hints(
             torch.from_numpy(maps).to(model.device, model.dtype),
             torch.from_numpy(negatives).to(model.device, model.dtype),
-            torch.tensor(prompted, device=model.device),
-            torch.tensor([i in points_of for i in range(k)], device=model.device),
+            np.array(prompted, bool),
+            np.array([i in points_of for i in range(k)], bool),
         )
 
     @property
@@ -188,7 +211,13 @@ class StcnPropagator(Propagator):
     @cached_property
     def _segmenter(self) -> Segmenter:
         checkpoint = self.settings.segmenter_checkpoint
-        return load_segmenter(self.settings.segmenter, **({} if checkpoint is None else {"checkpoint": checkpoint}))
+        options = {} if checkpoint is None else {"checkpoint": checkpoint}
+        return load_segmenter(self.settings.segmenter, device=str(self.model.device), **options)
+
+
+def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -197,8 +226,8 @@ class _Hints:
 
     maps: Tensor  # [K, rows, columns], masks or point maps
     negatives: Tensor  # [K, rows, columns]
-    prompted: Tensor  # bool [K], objects with a mask or a positive point
-    pointed: Tensor  # bool [K], objects with points, including negative ones only
+    prompted: np.ndarray  # bool [K], objects with a mask or a positive point
+    pointed: np.ndarray  # bool [K], objects with points, including negative ones only
 
 
 class _Session:
@@ -210,33 +239,32 @@ class _Session:
         self.order: list[int] = []  # objects in the order of their first prompts, as in memory
         self.remembered = 0  # time of the last frame stored permanently
 
-    def step(
-        self,
-        image: np.ndarray,
-        hints: _Hints | None,
-        time: int,
-        final: bool,
-        shared: tuple[MapsOf, int] | None = None,
-    ) -> np.ndarray:
-        """One frame -> probabilities float32 [K, rows, columns], zero for objects without a prompt so far.
-
-        `shared`: maps that another network may have computed, and the index of this frame.
-        """
-        pixels = self.model.normalise(self.view.image(image).to(self.model.device), self.model.dtype)
-        features = self.model.encode_key(pixels, None if shared is None else shared[0].get(shared[1], pixels))
+    def step(self, pixels: Tensor, features: KeyFeatures, hints: _Hints | None, time: int, final: bool) -> np.ndarray:
+        """One frame -> probabilities float32 [K, rows, columns], zero for objects without a prompt so far."""
         probabilities = torch.zeros(self.count, *self.view.padded, device=self.model.device)
         if self.order:
-            probabilities[self.order] = self._decoded(self.memory.read(features.key[0])[None], features)
-        if hints is not None and (bool(hints.prompted.any()) or bool(self._corrected(hints).any())):
+            self._put(probabilities, self._decoded(self.memory.read(features.key[0])[None], features))
+        if hints is not None and (hints.prompted.any() or self._corrected(hints).any()):
             probabilities = self._prompted(pixels, features, probabilities, hints, time)
             self.remembered = time
         elif not final and self.order:
             lasting = time - self.remembered >= (self.settings.every or self.model.config.memory_every)
             if lasting or self.settings.last:
-                value = self._value(pixels, features, probabilities[self.order].to(self.model.dtype))
+                value = self._value(pixels, features, self._entered(probabilities).to(self.model.dtype))
                 self.memory.add(features.key[0], value, time, lasting)
                 self.remembered = time if lasting else self.remembered
         return probabilities.cpu().numpy()
+
+    def _entered(self, maps: Tensor) -> Tensor:
+        """The maps [K, ...] of the objects in memory, in the order of memory."""
+        return maps if self.order == list(range(self.count)) else maps[self.order]
+
+    def _put(self, maps: Tensor, values: Tensor) -> None:
+        """Write maps of the objects in memory into maps [K, ...] of all."""
+        if self.order == list(range(self.count)):
+            maps.copy_(values)
+        else:
+            maps[self.order] = values
 
     def _decoded(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """Probabilities [objects in memory, rows, columns]; at most one object per pixel is above 0.5."""
@@ -251,42 +279,43 @@ class _Session:
         self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, time: int
     ) -> Tensor:
         """A frame with prompts: they replace the prediction, and are stored in memory permanently."""
-        new = [k for k in range(self.count) if bool(hints.prompted[k]) and k not in self.order]
+        new = [k for k in range(self.count) if hints.prompted[k] and k not in self.order]
         self.order += new
         if new:
             self.memory.enter(len(new), time)
-        drawn = hints.prompted & ~hints.pointed
+        drawn = np.flatnonzero(hints.prompted & ~hints.pointed).tolist()
         taken = (hints.maps[drawn] > THRESHOLD).any(0)
         probabilities = torch.where(taken, 0.0, probabilities)  # pixels of given masks belong to no other object
         probabilities[drawn] = hints.maps[drawn].float()
         corrected = self._corrected(hints)
-        pointed = bool(corrected.any())
+        pointed = corrected.any()
         if pointed:
             probabilities = self._read_points(pixels, features, probabilities, hints, corrected, time)
-        probabilities[self.order] = self.model.aggregate(probabilities[self.order][None]).softmax(1)[0, 1:]
+        self._put(probabilities, self.model.aggregate(self._entered(probabilities)[None]).softmax(1)[0, 1:])
         if self.model.config.reads_reference or not pointed:
-            value = self._value(pixels, features, probabilities[self.order].to(self.model.dtype))
+            value = self._value(pixels, features, self._entered(probabilities).to(self.model.dtype))
             self.memory.add(features.key[0], value, time, kept=True)
         return probabilities
 
-    def _corrected(self, hints: _Hints) -> Tensor:
+    def _corrected(self, hints: _Hints) -> np.ndarray:
         """Bool [K]: objects whose points are used; negative points alone only correct tracked objects."""
-        entered = torch.tensor([k in self.order for k in range(self.count)], device=hints.prompted.device)
+        entered = np.array([k in self.order for k in range(self.count)], bool)
         return hints.pointed & (hints.prompted | entered)
 
     def _read_points(
-        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, which: Tensor, time: int
+        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, which: np.ndarray, time: int
     ) -> Tensor:
         """Store points in memory as point maps, and read the masks of their own frame from that memory.
 
         Points of a tracked object correct its prediction: positives are added, negatives removed.
         """
+        chosen = torch.from_numpy(which).to(probabilities.device)[:, None, None]
         corrected = torch.maximum(hints.maps, probabilities.to(hints.maps.dtype) * (1 - hints.negatives))
-        masks = torch.where(which[:, None, None], corrected, probabilities.to(hints.maps.dtype))[self.order]
-        others = (masks.sum(0) - masks).maximum(hints.negatives[self.order])
+        masks = self._entered(torch.where(chosen, corrected, probabilities.to(hints.maps.dtype)))
+        others = (masks.sum(0) - masks).maximum(self._entered(hints.negatives))
         value = self._value(pixels, features, masks, others)
         self.memory.add(features.key[0], value, time, kept=True)
         read = torch.zeros_like(probabilities)
         own = self.model.read(features.key.flatten(2), value.flatten(2)[None], features.key)
-        read[self.order] = self._decoded(own, features)
-        return torch.where(which[:, None, None], read, probabilities)
+        self._put(read, self._decoded(own, features))
+        return torch.where(chosen, read, probabilities)

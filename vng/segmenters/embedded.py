@@ -1,7 +1,9 @@
 """The default segmenter: ClickNet with small weights that ship with the package.
 
-The image is scaled to about 240 x 432 pixels and encoded once; each object takes one pass of a light head; see
-`vng.models.clicknet`. Training data and scores: `vng/segmenters/weights/embedded/README.md`.
+The image is scaled to about 240 x 432 pixels, or to 336 x 600 where every object has `FINE_CLICKS` or more, and encoded
+once; each object takes one pass of a light head; see `vng.models.clicknet`. With few clicks the network has to tell what
+the thing is, which it does best at the size of its training; with many, the outline is what is left to find.
+Training data and scores: `vng/segmenters/weights/embedded/README.md`.
 Shapes: H x W image, K objects, N of them with positives.
 """
 
@@ -25,8 +27,10 @@ from vng.points import OTHERS, PointPrompts
 from vng.segmenters import Segmenter
 
 WORK_AREA = 240 * 432  # approximate number of pixels of the network's input, as in its training
+FINE_AREA = 336 * 600  # the same where every object has many clicks
+FINE_CLICKS = 3  # positive ones
 MOST_GROWTH = 2.0  # maximum factor by which smaller images are enlarged
-ENLARGED = 1.4  # scale of the additional encoding of the enlarged image
+ENLARGED = 1.4  # scale of the additional encoding of the enlarged image; at the fine size there is none
 
 
 @dataclass(frozen=True)
@@ -65,26 +69,31 @@ class EmbeddedSegmenter(Segmenter):
 
     def encoded(self, image: np.ndarray) -> Callable[[Sequence[PointPrompts]], np.ndarray]:
         """See `Segmenter.encoded`."""
-        view = View.of(*image.shape[:2])
-        large = image.shape[0] * image.shape[1] >= WORK_AREA / 2  # smaller images gain little from a second encoding
+        height, width = image.shape[:2]
+        large = height * width >= WORK_AREA / 2  # smaller images gain little from a second encoding
 
         @cache
-        def scene() -> Any:
-            return self.model.encode(view.apply(image), mirrored=large, enlarged=ENLARGED if large else 1.0)
+        def look(fine: bool) -> tuple[View, Any]:
+            view = View.of(height, width, FINE_AREA if fine else WORK_AREA)
+            return view, self.model.encode(view.apply(image), enlarged=ENLARGED if large and not fine else 1.0)
 
-        return lambda prompts: self._segmented(scene, view, prompts)
+        return lambda prompts: self._segmented(look, (height, width), prompts)
 
     @torch.inference_mode()
-    def _segmented(self, scene: Callable[[], Any], view: View, prompts: Sequence[PointPrompts]) -> np.ndarray:
-        result = np.empty((len(prompts), view.height, view.width), np.float32)
+    def _segmented(
+        self, look: Callable[[bool], tuple[View, Any]], size: tuple[int, int], prompts: Sequence[PointPrompts]
+    ) -> np.ndarray:
+        result = np.empty((len(prompts), *size), np.float32)
         for k, prompt in enumerate(prompts):
             if not len(prompt.positive):
                 result[k] = 0
         prompted = [k for k, prompt in enumerate(prompts) if len(prompt.positive)]
         if not prompted:
             return result
+        fine = all(len(prompts[k].positive) >= FINE_CLICKS and not prompts[k].trace for k in prompted)
+        view, scene = look(fine)
         clicks = to_clicks([view.move(prompts[k]) for k in prompted])
-        logits, _ = self.model.decode(scene(), clicks, self.settings.negatives_of_others == "points")
+        logits, _ = self.model.decode(scene, clicks, self.settings.negatives_of_others == "points")
         for k, probability in zip(prompted, logits.float().sigmoid().numpy(), strict=True):
             view.restore(probability, result[k])
         return result
@@ -94,9 +103,9 @@ class View(Fit):
     """The mapping from an image to the network's input: scaled, then padded by repeating the last pixels."""
 
     @staticmethod
-    def of(height: int, width: int) -> View:
-        """The view of an image of height x width pixels."""
-        scale = min(MOST_GROWTH, (WORK_AREA / (height * width)) ** 0.5)
+    def of(height: int, width: int, area: int = WORK_AREA) -> View:
+        """The view of an image of height x width pixels in about `area` pixels."""
+        scale = min(MOST_GROWTH, (area / (height * width)) ** 0.5)
         if 0.95 < scale < 1.05:
             scale = 1.0
         return View(height, width, *Fit.scaled_size(height, width, scale))

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin
 from torch import nn
 
 from vng.errors import UsageError
@@ -45,6 +45,7 @@ def start_run(recipe: R) -> tuple[R, Accelerator]:
         mixed_precision=recipe.precision,
         gradient_accumulation_plugin=passes,
         step_scheduler_with_optimizer=False,
+        dataloader_config=DataLoaderConfiguration(non_blocking=not cpu),
     )
     return recipe, accelerator
 

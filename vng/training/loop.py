@@ -86,7 +86,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
     """The groups of trained parameters: backbone, text encoder and the rest, each with its own rate.
 
-    Frozen parameters are left out. A rate of 0 freezes a group, so that its gradient does not count when gradients are
+    A model whose backbone has another name has `pretrained_parts`, the beginnings of its parameters' names. Frozen
+    parameters are left out. A rate of 0 freezes a group, so that its gradient does not count when gradients are
     clipped.
     """
     rates = {
@@ -98,6 +99,8 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
     for name, parameter in model.named_parameters():
         prefix = name.split(".", 1)[0]
         group = prefix if prefix in rates else "rest"
+        if name.startswith(getattr(model, "pretrained_parts", ())):
+            group = "backbone"
         if not rates[group]:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
@@ -128,7 +131,7 @@ def train(
         logger.info("%s: already trained", recipe.out)
         return _read_log(recipe.out)[-1]["loss"]
     with ExitStack() as stack:
-        current_processes().on_main(lambda: stack.enter_context(claimed_folder(recipe.out)))
+        current_processes(trains=True).on_main(lambda: stack.enter_context(claimed_folder(recipe.out)))
         return _train(recipe, build, settings, progress, opened)
 
 
@@ -260,6 +263,7 @@ def _loader(accelerator: Accelerator, task: Task, recipe: Recipe, start: int) ->
         collate_fn=task.collate,
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
     )
     return accelerator.prepare_data_loader(loader)
 

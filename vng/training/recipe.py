@@ -201,7 +201,14 @@ class OptimizerSettings(Settings):
 
     def rate_of(self, part: str) -> float:
         """The learning rate of a part of the model ("backbone", "text_encoder"); 0: the part is frozen."""
-        return float(getattr(self, {"backbone": "lr_backbone", "text_encoder": "lr_text"}[part], self.lr))
+        rate = getattr(self, {"backbone": "lr_backbone", "text_encoder": "lr_text"}[part], None)
+        return self.lr if rate is None else float(rate)
+
+
+class PretrainedOptimizerSettings(OptimizerSettings):
+    """The optimizer of a model whose backbone may be pre-trained, with the rate of that."""
+
+    lr_backbone: float | None = Field(None, ge=0)  # None: that of the rest; 0 freezes it
 
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]  # "~" is the user's home folder

@@ -15,7 +15,7 @@ from tests.conversion.narrated_video import QUICK
 from tests.helpers import Cli
 from vng.dataset import VngDataset
 from vng.errors import read_problems
-from vng.masks import area
+from vng.masks import area, decode, depth
 from vng.points import NEGATIVE, POSITIVE, point_distance
 
 
@@ -46,6 +46,18 @@ class TestProceduralWorld:
         assert 0.65 < np.mean([trace_share_inside(w) for w in worlds]) < 0.9
         labels = [p.label for w in worlds for r in w.points for p in r.points]
         assert {POSITIVE, NEGATIVE, -1} == set(labels)
+
+    def test_thin_things_are_thin(self) -> None:
+        """Frames, wheels, legs: most of their pixels are within a few pixels of their border."""
+        small = replace(PRESETS["thin"], height=120, width=208, frames=1)
+        objects = [o for i in range(8) for o in make_world(i, 3, small).record.objects]
+        widths: dict[str, list[float]] = {}
+        for item in objects:
+            if (rle := item.segmentations[0]) is not None and area(rle) > 60:
+                widths.setdefault(item.name.lower().split()[0], []).append(float(depth(mask := decode(rle))[mask].mean()))
+        assert {"bicycle", "chair"} <= set(widths)
+        thin = {name: np.mean(values) for name, values in widths.items() if name not in ("ball", "box", "star")}
+        assert max(thin.values()) < 2.5 < min(np.mean(widths[name]) for name in ("ball", "box") if name in widths)
 
     def test_no_pixel_has_two_verdicts(self, world: Path) -> None:
         """Point-VOS, App. B: the 20 candidates of a frame are mutually at least d apart, of whatever kind."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import Cli
-from tests.models.clicknet.test_modeling_clicknet import NO_POINTS, TINY, points
+from tests.models.clicknet.test_modeling_clicknet import NO_POINTS, TINY, TINY_BACKBONE, points
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError
@@ -124,10 +124,13 @@ class TestTraining:
         assert ended.status == 2 and "data.weigh: input should be" in ended.err
         ended = cli("train", "embedded", "model.sizes.depth=3", f"out={tmp_path}")
         assert ended.status == 2 and "unknown sizes ['depth']" in ended.err
+        ended = cli("train", "embedded", "model.sizes.backbone=x", f"out={tmp_path}")
+        assert ended.status == 2 and "sizes.backbone: write model.backbone" in ended.err
 
     def train(self, cli: Callable[..., Cli], dataset: Path, out: Path, *more: str) -> Cli:
         sizes = json.dumps(TINY | {"embedding_heads": 1, "embedding_dim": 3, "basis_dim": 2})
-        few = ["data.size=[32, 64]", "data.prompts=2", f"model.sizes={sizes}", "save_every=2"]
+        model = [f"model.backbone={json.dumps(TINY_BACKBONE)}", f"model.sizes={sizes}"]
+        few = ["data.size=[32, 64]", "data.prompts=2", *model, "save_every=2"]
         steps = ["optimizer.steps=6", "optimizer.batch_size=2", "log_every=1", f"data.path={dataset}", f"out={out}"]
         return cli("train", "embedded", *few, *steps, "--quiet", *more)
 

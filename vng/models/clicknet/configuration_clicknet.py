@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
+
+from vng.models.backbones import backbone_config
+
+STAGES = [f"stage{k}" for k in range(1, 6)]  # strides 2, 4, 8, 16, 32
 
 
 class ClickNetConfig(PretrainedConfig):
     """Sizes of ClickNet; the defaults are the shipped weights'.
 
     Args:
-        widths: channels of the encoder at stride 2, 4, 8, 16, 32.
-        depths: residual blocks at these strides.
+        backbone: any backbone whose maps have stride 2, 4, 8, 16, 32; None: EfficientNet-Lite0.
+        frozen_norms: the backbone's batch norm keeps its statistics from the start (pre-trained ones).
         pyramid_dim: channels of the head's image maps, at every stride.
         head_widths: channels of the head at stride 4, 8, 16, 32.
         embedding_heads: number of independent embeddings whose distances to the clicks are evidence.
@@ -28,8 +32,8 @@ class ClickNetConfig(PretrainedConfig):
 
     def __init__(
         self,
-        widths: Sequence[int] = (32, 64, 96, 128, 160),
-        depths: Sequence[int] = (0, 2, 3, 3, 2),
+        backbone: dict[str, Any] | PretrainedConfig | None = None,
+        frozen_norms: bool = True,
         pyramid_dim: int = 64,
         head_widths: Sequence[int] = (16, 32, 48, 64),
         embedding_heads: int = 2,
@@ -42,9 +46,15 @@ class ClickNetConfig(PretrainedConfig):
         norm_batches: int = 1_000_000_000,
         **kwargs: Any,
     ) -> None:
-        self.widths, self.depths, self.pyramid_dim = list(widths), list(depths), pyramid_dim
+        self.backbone = backbone_config(backbone or {"model_type": "efficientnet-lite", "out_features": STAGES})
+        self.frozen_norms, self.pyramid_dim = frozen_norms, pyramid_dim
         self.head_widths, self.refine_dim, self.basis_dim = list(head_widths), refine_dim, basis_dim
         self.embedding_heads, self.embedding_dim = embedding_heads, embedding_dim
         self.jaccard_weight, self.vote_weight, self.outline_weight = jaccard_weight, vote_weight, outline_weight
         self.norm_batches = norm_batches
         super().__init__(**kwargs)
+
+    @property
+    def sub_configs(self) -> dict[str, Any]:
+        """Nested configurations, for `transformers`."""
+        return {"backbone": AutoConfig}

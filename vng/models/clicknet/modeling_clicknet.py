@@ -12,20 +12,23 @@ Shapes: B images, K objects an image, N = B * K objects, P points, H x W pixels,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoBackbone, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from vng.models import quick_convolution
 from vng.models.clicknet import evidence
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.evidence import CELL, Ground
 from vng.models.layout import channels_last, fold_norms
+from vng.models.transfer import normalised
 
 STRIDE = 32  # images are padded to multiples of this
 PLAIN_MAPS = 14  # evidence maps that are distances
@@ -35,8 +38,7 @@ OUTLINE_WEIGHT = 3.0  # of a cell with an outline, relative to one without
 FACTS = 6  # numbers that describe an object's prompt
 MOST_COUNTED = 30.0  # clicks; larger counts are clamped to this, the most in training
 FARTHEST = 8.0  # squared distances of embeddings are clamped to this
-ENLARGED_WEIGHT = 0.4  # of the features of an enlarged image
-MEAN, SPREAD = (0.45, 0.45, 0.42), 0.25
+ENLARGED_WEIGHT = 0.5  # of the features of an enlarged image
 
 
 @dataclass
@@ -121,32 +123,22 @@ class ResidualBlock(nn.Module):
         return F.relu_(y)
 
 
-class ImageEncoder(nn.Module):
-    """[B, 3, H, W] -> maps at stride 2 (encoder's own width) and 4, 8, 16, 32 (pyramid_dim channels)."""
+class Pyramid(nn.Module):
+    """The backbone's maps at stride 4, 8, 16, 32 -> as many maps of `dim` channels, each with what deeper ones know."""
 
-    def __init__(self, config: ClickNetConfig) -> None:
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
         super().__init__()
-        stages, inputs = [], 3
-        for width, depth in zip(config.widths, config.depths, strict=True):
-            stages.append(nn.Sequential(conv(inputs, width, stride=2), *(ResidualBlock(width) for _ in range(depth))))
-            inputs = width
-        self.stages = nn.ModuleList(stages)
-        dim = config.pyramid_dim
-        self.lateral = nn.ModuleList(conv(width, dim, 1) for width in config.widths[1:])
-        self.merge = nn.ModuleList(conv(dim, dim) for _ in config.widths[1:])
+        self.lateral = nn.ModuleList(conv(width, dim, 1) for width in widths)
+        self.merge = nn.ModuleList(conv(dim, dim) for _ in widths)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features, x = [], pixels
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         maps: list[Tensor] = []
         for level in reversed(range(len(self.lateral))):
-            x = self.lateral[level](features[level + 1])
+            x = self.lateral[level](features[level])
             if maps:
                 x = x + F.interpolate(maps[0], scale_factor=2.0, mode="nearest")
             maps.insert(0, self.merge[level](x))
-        return features[0], maps
+        return maps
 
 
 class ClickHead(nn.Module):
@@ -224,11 +216,15 @@ class ClickNet(ClickNetPreTrainedModel):
     def __init__(self, config: ClickNetConfig) -> None:
         super().__init__(config)
         dim = config.pyramid_dim
-        self.encoder = ImageEncoder(config)
+        self.backbone = AutoBackbone.from_config(config.backbone)
+        finest, *widths = self.backbone.channels
+        if len(widths) != len(config.head_widths):
+            raise ValueError(f"backbone: expected {len(config.head_widths) + 1} maps (strides 2 to 32)")
+        self.pyramid = Pyramid(widths, dim)
         self.inject = nn.ModuleList(nn.Conv2d(dim, width, 1) for width in config.head_widths)
         self.embed = nn.Conv2d(dim, config.embedding_heads * config.embedding_dim, 1)
         self.detail = normed(dim, config.refine_dim)
-        self.fine_detail = nn.Conv2d(4 * config.widths[0], config.refine_dim, 1)
+        self.fine_detail = nn.Conv2d(4 * finest, config.refine_dim, 1)
         self.raw_detail = nn.Conv2d(3 * CELL * CELL, config.refine_dim, 1)
         self.mix = nn.Conv2d(config.refine_dim, (9 + config.basis_dim) * CELL * CELL, 1)
         self.outline = nn.Conv2d(config.refine_dim, 1, 1)
@@ -241,23 +237,24 @@ class ClickNet(ClickNetPreTrainedModel):
         The number of batches is saved with them, so that a resumed run freezes them where an uninterrupted one does.
         """
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if self.config.frozen_norms:
+            frozen = {module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)}
+            for module in frozen:
+                module.eval()
+            norms = [module for module in norms if module not in frozen]
         if norms[0].num_batches_tracked is not None and int(norms[0].num_batches_tracked) >= self.config.norm_batches:
             for module in norms:
                 module.eval()
 
-    def encode(self, images: Tensor, mirrored: bool = False, enlarged: float = 1.0) -> Scene:
-        """The part that all objects share; mirrored and enlarged images add no cost per object.
+    def encode(self, images: Tensor, enlarged: float = 1.0) -> Scene:
+        """The part that all objects share; an enlarged image adds no cost per object.
 
         Args:
             images: uint8 [B, 3, H, W], H and W multiples of `STRIDE`.
-            mirrored: take the mean of the features of the image and of its mirror image.
             enlarged: mix in the features of the image enlarged by this factor, if it is more than 1.
         """
-        mean = torch.tensor(MEAN, device=images.device)[:, None, None]
-        pixels = ((images.float() / 255 - mean) / SPREAD).to(self.dtype, memory_format=torch.channels_last)
+        pixels = normalised(images).to(self.dtype, memory_format=torch.channels_last)
         features = self._look(pixels)
-        if mirrored:
-            features = [(x + y) / 2 for x, y in zip(features, self._unmirror(self._look(pixels.flip(-1))), strict=True)]
         if enlarged > 1:
             features = self._mixed_in(features, pixels, enlarged)
         outline, mixed, embedding, *injected = features
@@ -272,7 +269,8 @@ class ClickNet(ClickNetPreTrainedModel):
 
     def _look(self, pixels: Tensor) -> list[Tensor]:
         """Outline [B, h, w], mix [B, 9 + basis_dim, CELL, CELL, h, w], embedding, and injected map of each level."""
-        fine, maps = self.encoder(pixels)
+        fine, *deeper = self.backbone(pixels).feature_maps
+        maps = self.pyramid(deeper)
         b, _, h, w = maps[0].shape
         fine_features = self.fine_detail(F.pixel_unshuffle(fine, 2)) + self.raw_detail(F.pixel_unshuffle(pixels, CELL))
         detail = F.relu(self.detail(maps[0]) + fine_features)
@@ -292,14 +290,6 @@ class ClickNet(ClickNetPreTrainedModel):
 
         rest = [mean(x, y) for x, y in zip(rest, large, strict=True)]
         return [mean(outline[:, None], large_outline[:, None])[:, 0], mixed, *rest]
-
-    @staticmethod
-    def _unmirror(features: list[Tensor]) -> list[Tensor]:
-        """Features of a mirror image, mirrored back: neighbours and pixels of a cell are swapped too."""
-        outline, mixed, *rest = (x.flip(-1) for x in features)
-        mixed = mixed.flip(3)
-        around = mixed[:, :9].unflatten(1, (3, 3)).flip(2).flatten(1, 2)
-        return [outline, torch.cat([around, mixed[:, 9:]], 1), *rest]
 
     def decode(self, scene: Scene, clicks: Clicks, others: bool = False) -> tuple[Tensor, Tensor]:
         """Logits [N, H, W] of N = B * K objects, and the embeddings' vote [N, h / 2, w / 2], positive inside.
@@ -389,7 +379,10 @@ class ClickNet(ClickNetPreTrainedModel):
     def fused(self) -> ClickNet:
         """This model with normalisation folded into the convolutions: for inference, not for training or saving."""
         fold_norms(self.eval())
-        return channels_last(self)
+        channels_last(self)
+        if self.device.type == "cpu" and self.dtype == torch.float32 and quick_convolution.is_available():
+            quick_convolution.quicken(self)
+        return self
 
     def forward(
         self,

@@ -89,10 +89,9 @@ class Prompts:
                 times[b, q], owners[b, q], traced[b, q] = query.time, query.owner, isinstance(query, Trace)
         return Prompts(*(torch.from_numpy(array).to(device) for array in (points, times, owners, traced)))
 
-    def of_image(self, b: int) -> Prompts:
-        """The prompts of one image, without fillers."""
-        own = self.points[b, :, 0, 0] >= 0
-        return Prompts(*(values[b : b + 1, own] for values in (self.points, self.times, self.owners, self.traced)))
+    def of_image(self, b: int, count: int) -> Prompts:
+        """The first `count` prompts of one image; fillers of a batch come last."""
+        return Prompts(*(values[b : b + 1, :count] for values in (self.points, self.times, self.owners, self.traced)))
 
     def with_fillers(self, count: int) -> Prompts:
         """These prompts and `count` fillers."""

@@ -7,11 +7,13 @@ objects and its background.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from transformers.models.mask2former.modeling_mask2former import dice_loss, sample_point, sigmoid_cross_entropy_loss
 
+from vng.models.transfer import to_device
 from vng.points import BACKGROUND
 
 
@@ -27,22 +29,28 @@ class Targets:
         b, k, h, w = self.masks.shape
         assert self.valid.shape == (b, k) and self.pixel_mask.shape == (b, h, w)
 
+    @cached_property
+    def counts(self) -> list[int]:
+        """The number of objects of each image, known to the host after one transfer."""
+        return self.valid.sum(1).tolist()
+
     @property
     def count(self) -> int:
         """The number M of masks."""
-        return int(self.valid.sum()) + len(self.valid)
+        return sum(self.counts) + len(self.valid)
 
     def of_image(self, b: int) -> Targets:
         """The truth of one image, without padding objects."""
-        return Targets(
-            self.masks[b : b + 1, self.valid[b]], self.valid[b : b + 1, self.valid[b]], self.pixel_mask[b : b + 1]
-        )
+        count = self.counts[b]
+        own = Targets(self.masks[b : b + 1, :count], self.valid[b : b + 1, :count], self.pixel_mask[b : b + 1])
+        own.__dict__["counts"] = [count]
+        return own
 
     def flat(self) -> Tensor:
         """float [M, H, W]; the background is all that is neither object nor padding."""
         parts = []
-        for masks, valid, inside in zip(self.masks, self.valid, self.pixel_mask, strict=True):
-            own = masks[valid]
+        for masks, count, inside in zip(self.masks, self.counts, self.pixel_mask, strict=True):
+            own = masks[:count]
             parts += [own, (inside & ~own.any(0))[None]]
         return torch.cat(parts).float()
 
@@ -72,8 +80,8 @@ def mask_losses(
     """
     merged = torch.cat(
         [
-            torch.stack([logits[own == k].amax(0) for k in [*range(int(valid.sum())), BACKGROUND]])
-            for logits, own, valid in zip(mask_logits, owners, targets.valid, strict=True)
+            largest_by_owner(logits, own, count)
+            for logits, own, count in zip(mask_logits, owners, targets.counts, strict=True)
         ]
     )[:, None].float()
     truth = targets.flat()[:, None]
@@ -87,15 +95,28 @@ def mask_losses(
     }
 
 
+def largest_by_owner(logits: Tensor, owners: Tensor, count: int) -> Tensor:
+    """The maximum of each object's maps, then of the background's: [Q, h, w], int64 [Q] -> [count + 1, h, w].
+
+    Minus infinity without queries. No index depends on values, so a device is not waited for.
+    """
+    place = torch.where(owners == BACKGROUND, count, owners)
+    merged = logits.new_full((count + 1, *logits.shape[1:]), -torch.inf)
+    return merged.scatter_reduce(0, place[:, None, None].expand_as(logits), logits, "amax")
+
+
 def uncertain_points(
     logits: Tensor, points: int, oversampling: float, importance: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Random points (x, y) in [0, 1]^2, mostly where logits [M, 1, h, w] are nearest to zero: float [M, points, 2]."""
+    """Random points (x, y) in [0, 1]^2, mostly where logits [M, 1, h, w] are nearest to zero: float [M, points, 2].
+
+    They are drawn on the CPU, so that a seed gives the same points on every device.
+    """
     number = int(points * oversampling)
-    candidates = torch.rand(len(logits), number, 2, generator=generator, device=logits.device)
+    candidates = to_device(torch.rand(len(logits), number, 2, generator=generator), logits.device)
     uncertainty = -sample_point(logits, candidates, align_corners=False)[:, 0].abs()
     count = int(importance * points)
     chosen = uncertainty.topk(count, 1).indices
     points_kept = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-    rest = torch.rand(len(logits), points - count, 2, generator=generator, device=logits.device)
+    rest = to_device(torch.rand(len(logits), points - count, 2, generator=generator), logits.device)
     return torch.cat([points_kept, rest], 1)

@@ -19,6 +19,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ from vng.models.dynamite.clicks import Dice, Prompts, corrective_clicks
 from vng.models.dynamite.configuration_dynamite import DynamiteConfig
 from vng.models.dynamite.losses_dynamite import Targets, mask_losses
 from vng.models.pixels import PixelLinear, pixel_linear, read_levels
+from vng.models.transfer import masks_to_host
 from vng.points import BACKGROUND, Click
 
 LEVELS = 3  # maps at strides 32, 16 and 8
@@ -534,12 +536,13 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
     def _one_by_one(self, image: EncodedImage, prompts: Prompts, targets: Targets, seeds: Tensor) -> DynamiteOutput:
         """The loss of images that do not depend on each other: their masks' losses, averaged over all masks."""
         sums: dict[str, Tensor] = {}
-        for b, seed in enumerate(seeds.tolist()):
-            encoded, own, truth = image.of_image(b), prompts.of_image(b), targets.of_image(b)
+        asked = (prompts.points[:, :, 0, 0] >= 0).sum(1)
+        for b, (seed, count) in enumerate(torch.stack([seeds, asked], 1).tolist()):
+            encoded, own, truth = image.of_image(b), prompts.of_image(b, count), targets.of_image(b)
             if self.training:
                 own = self._corrected(encoded, own, truth, random.Random(seed))
             output = self.transformer(encoded, own, auxiliary=True)
-            generator = torch.Generator(image.pixels.device).manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
             loss, terms = self._loss(output, truth, generator)
             for name, value in {"loss": loss, **terms}.items():
                 sums[name] = sums.get(name, 0) + value * truth.count
@@ -550,17 +553,27 @@ class DynamiteModel(Mask2FormerPreTrainedModel):
     @torch.no_grad()
     def _corrected(self, image: EncodedImage, prompts: Prompts, targets: Targets, draw: random.Random) -> Prompts:
         """The prompts after a random number of corrective rounds."""
-        truth, padding = targets.masks.cpu().numpy(), ~targets.pixel_mask.cpu().numpy()
-        counts = targets.valid.sum(1).tolist()
-        for _ in range(draw.randint(0, self.config.most_rounds)):
+        rounds = draw.randint(0, self.config.most_rounds)
+        if not rounds:
+            return prompts
+        drawn = masks_to_host(torch.cat([targets.masks, ~targets.pixel_mask[:, None]], 1))
+        truth, padding = drawn[:, :-1], drawn[:, -1]
+        times = prompts.next_times()
+        for _ in range(rounds):
             output = self.transformer(image, prompts)
+            assert output.mask_logits is not None and output.owners is not None
+            labels = torch.stack(
+                [
+                    instance_logits(logits, own, count, image.size).argmax(0).to(torch.uint8)
+                    for logits, own, count in zip(output.mask_logits, output.owners, targets.counts, strict=True)
+                ]
+            )
             clicks: list[list[Click]] = []
-            for b, (count, time) in enumerate(zip(counts, prompts.next_times(), strict=True)):
-                assert output.mask_logits is not None and output.owners is not None
-                logits = instance_logits(output.mask_logits[b], output.owners[b], count, image.size)
-                predicted = torch.stack([logits.argmax(0) == k for k in range(count)]).cpu().numpy()
+            for b, (count, predicted) in enumerate(zip(targets.counts, labels.cpu().numpy(), strict=True)):
+                masks = predicted == np.arange(count)[:, None, None]
                 dice = Dice(draw.randrange(2**31))
-                clicks.append(corrective_clicks(predicted, truth[b, :count], padding[b], time, dice))
+                clicks.append(corrective_clicks(masks, truth[b, :count], padding[b], times[b], dice))
+                times[b] += len(clicks[-1])
             prompts = prompts.with_clicks(clicks)
         return prompts
 
@@ -608,8 +621,10 @@ def instance_logits(
     inner = inner or size
     wanted = wanted or inner
     result = mask_logits.new_full((count + 1, *wanted), -torch.inf, dtype=torch.float32)
+    of_queries = owners.tolist()
     for row, owner in zip(result, [*range(count), BACKGROUND], strict=True):
-        for own in mask_logits[owners == owner].split(AT_ONCE):
+        queries = [q for q, own in enumerate(of_queries) if own == owner]
+        for own in mask_logits[queries].split(AT_ONCE):
             full = F.interpolate(own[None].float(), size=size, mode="bilinear", align_corners=False)
             full = full[..., : inner[0], : inner[1]]
             if inner != wanted:
@@ -632,7 +647,7 @@ def _each(pixels: Tensor, weights: list[Tensor]) -> Tensor:
 
 def _unit(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Pixels (y, x) -> shares of the image; negative stays negative."""
-    return points / torch.tensor(size, dtype=points.dtype, device=points.device)
+    return torch.stack([points[..., axis] / side for axis, side in enumerate(size)], -1)
 
 
 def _average(x: Tensor, prompts: Prompts) -> Tensor:

@@ -11,10 +11,13 @@ pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vng.models.transfer import to_device
 from vng.models.weak_losses import UNKNOWN, huberised, read_at
 
 DRAWN, NOISY, POINTS = 0, 1, 2  # kinds of evidence
@@ -35,6 +38,15 @@ class Evidence:
         shapes, (m, t, p) = (tuple(self.kind.shape), tuple(self.xy.shape)), self.verdicts.shape
         if shapes != ((m,), (m, t, p, 2)):
             raise ValueError(f"evidence: kinds and points of shapes {shapes} for verdicts {[m, t, p]}")
+
+    @cached_property
+    def rows(self) -> dict[int, Tensor]:
+        """The nouns of each weak kind, int64 [M'] each; their number is known to the host after one transfer."""
+        kinds = self.kind.tolist()
+        chosen = {kind: [m for m, own in enumerate(kinds) if own == kind] for kind in (NOISY, POINTS)}
+        return {
+            kind: to_device(torch.tensor(rows, dtype=torch.long), self.kind.device) for kind, rows in chosen.items()
+        }
 
     @property
     def by_points(self) -> Tensor:
@@ -61,21 +73,22 @@ def weak_mask_terms(
     Returns:
         entropy, dice: float [M, K].
     """
-    noisy, points = evidence.kind == NOISY, evidence.by_points
-    if bool(noisy.any()):
-        signed = masks[noisy] * (2 * truth[noisy].round() - 1)[:, None]
-        robust = (huberised(F.logsigmoid(signed), HUBER).mean((-1, -2)) * per_clip[noisy][:, None]).sum(-1)
-        entropy = entropy.index_put((noisy,), robust)
-    if bool(points.any()):
-        of_points = _point_terms(masks[points], evidence, points)
-        entropy, dice = (old.index_put((points,), new) for old, new in zip((entropy, dice), of_points, strict=True))
+    noisy, points = evidence.rows[NOISY], evidence.rows[POINTS]
+    if len(noisy):
+        signed = masks.index_select(0, noisy) * (2 * truth.index_select(0, noisy).round() - 1)[:, None]
+        shares = per_clip.index_select(0, noisy)[:, None]
+        robust = (huberised(F.logsigmoid(signed), HUBER).mean((-1, -2)) * shares).sum(-1)
+        entropy = entropy.index_copy(0, noisy, robust)
+    if len(points):
+        of_points = _point_terms(masks.index_select(0, points), evidence, points)
+        entropy, dice = (old.index_copy(0, points, new) for old, new in zip((entropy, dice), of_points, strict=True))
     return entropy, dice
 
 
 def _point_terms(masks: Tensor, evidence: Evidence, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy (mean over the points of a clip) and dice loss (smoothed by one point), each [M', K]."""
     m, k, t = masks.shape[:3]
-    xy, verdicts = evidence.xy[chosen], evidence.verdicts[chosen]  # [M', T, P, ...]
+    xy, verdicts = (x.index_select(0, chosen) for x in (evidence.xy, evidence.verdicts))  # [M', T, P, ...]
     positions = xy[:, None].expand(-1, k, -1, -1, -1).flatten(0, 2)
     logits = read_at(masks.flatten(0, 2), positions, evidence.size).view(m, k, t, -1)
     annotated, truth = (verdicts != UNKNOWN).float()[:, None], (verdicts == POSITIVE).float()[:, None].expand_as(logits)

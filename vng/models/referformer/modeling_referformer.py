@@ -33,6 +33,7 @@ from vng.models.pixels import PixelDropout, PixelLinear, feed_forward, pixel_lin
 from vng.models.referformer.configuration_referformer import ReferFormerConfig
 from vng.models.referformer.losses_points import Evidence
 from vng.models.referformer.losses_referformer import Prediction, losses, make_targets
+from vng.models.transfer import to_device
 
 
 @dataclass
@@ -690,13 +691,12 @@ class ReferFormerForVNG(PreTrainedModel):
         result = ReferFormerOutput(logits=logits, boxes=boxes, masks=masks, reference_points=reference)
         if target_masks is not None:
             assert target_annotated is not None
-            evidence = None
+            weak = None
             if target_kind is not None:
                 assert target_xy is not None and target_verdicts is not None
-                counts, size = target_annotated.any(-1), tuple(target_masks.shape[-2:])
-                evidence = Evidence(target_kind[counts], target_xy[counts], target_verdicts[counts], size)  # type: ignore[arg-type]
+                weak = (target_kind, target_xy, target_verdicts)
             result.loss, result.loss_terms, result.loss_count = self._loss(
-                outputs, scene, target_masks, target_annotated, target_weight, evidence
+                outputs, scene, target_masks, target_annotated, target_weight, weak
             )
         return result
 
@@ -707,14 +707,23 @@ class ReferFormerForVNG(PreTrainedModel):
         masks: Tensor,
         annotated: Tensor,
         weight: Tensor | None,
-        evidence: Evidence | None = None,
+        weak: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         counts = annotated.any(-1)  # [B, N]
-        sizes = scene.sizes[:, None].expand(-1, counts.shape[1], -1)[counts]
+        rows = counts.flatten().nonzero()[:, 0]  # known to the host, so that nothing below has to wait for the device
+
+        def valid(x: Tensor) -> Tensor:
+            """[B, N, ...] -> [M, ...], the valid nouns."""
+            return x.flatten(0, 1).index_select(0, rows)
+
+        evidence = None
+        if weak is not None:
+            kind, xy, verdicts = map(valid, weak)
+            evidence = Evidence(kind=kind, xy=xy, verdicts=verdicts, size=(int(masks.shape[-2]), int(masks.shape[-1])))
+        sizes = valid(scene.sizes[:, None].expand(-1, counts.shape[1], -1))
         weights = torch.ones_like(counts, dtype=torch.float32) if weight is None else weight
-        targets = make_targets(
-            masks[counts], annotated[counts], sizes, weights[counts], evidence, self.config.mask_targets == "averaged"
-        )
+        averaged = self.config.mask_targets == "averaged"
+        targets = make_targets(valid(masks), valid(annotated), sizes, valid(weights), evidence, averaged)
         names = {
             "class": "class_weight",
             "box": "box_weight",
@@ -726,7 +735,7 @@ class ReferFormerForVNG(PreTrainedModel):
         total = outputs[-1][0].sum() * 0.0
         terms: dict[str, Tensor] = {}
         for logits, boxes, mask_logits, _ in outputs:
-            layer = Prediction(logits[counts].float(), boxes[counts].float(), mask_logits[counts].float())
+            layer = Prediction(*(valid(x).float() for x in (logits, boxes, mask_logits)))
             terms = losses(layer, targets, factors)
             total = total + sum(factors[name] * value for name, value in terms.items())
         return total, {name: value.detach() for name, value in terms.items()}, targets.count
@@ -801,7 +810,7 @@ def _encoder_reference(shapes: list[tuple[int, int]], ratios: Tensor) -> Tensor:
 
 def level_arguments(shapes: list[tuple[int, int]], device: torch.device) -> dict:
     """Arguments of deformable attention for the levels: (height, width) and first index of each."""
-    spatial = torch.tensor(shapes, device=device)
+    spatial = to_device(torch.tensor(shapes), device)
     start = torch.cat([spatial.new_zeros(1), spatial.prod(1).cumsum(0)[:-1]])
     return {"spatial_shapes": spatial, "spatial_shapes_list": shapes, "level_start_index": start}
 

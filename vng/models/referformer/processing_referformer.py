@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from vng.errors import DataError, UsageError
+from vng.models.transfer import normalised, to_device
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDE = 32
 MOST_SIDE = 1 << 13  # pixels
 
@@ -54,6 +54,10 @@ class ReferFormerProcessor(ProcessorMixin):
 
     def frames(self, frames: Iterable[np.ndarray]) -> Tensor:
         """RGB uint8 frames [H, W, 3] -> float [T, 3, H', W'], normalised, not yet padded."""
+        return self.normalised(self.resized(frames))
+
+    def resized(self, frames: Iterable[np.ndarray]) -> np.ndarray:
+        """RGB uint8 frames [H, W, 3] -> uint8 [T, H', W', 3]."""
         resized = []
         for frame in frames:
             height, width = self.target_size(*frame.shape[:2])
@@ -64,13 +68,12 @@ class ReferFormerProcessor(ProcessorMixin):
                     interpolation=cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_LINEAR,
                 )
             resized.append(frame)
-        return self.normalised(np.stack(resized))
+        return np.stack(resized)
 
     @staticmethod
-    def normalised(frames: np.ndarray) -> Tensor:
-        """RGB uint8 [T, H, W, 3] -> float [T, 3, H, W]."""
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-        return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    def normalised(frames: np.ndarray, device: torch.device | None = None) -> Tensor:
+        """RGB uint8 [T, H, W, 3] -> float [T, 3, H, W] on a device, to which the bytes travel."""
+        return normalised(to_device(torch.from_numpy(frames), device or torch.device("cpu")).permute(0, 3, 1, 2))
 
     def text(self, narratives: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Tensor]:
         """Tokenise B narratives and locate N noun spans each, in the raw text.
@@ -101,7 +104,7 @@ class ReferFormerProcessor(ProcessorMixin):
         height = -(-max(c.shape[2] for c in clips) // STRIDE) * STRIDE
         width = -(-max(c.shape[3] for c in clips) // STRIDE) * STRIDE
         values = [F.pad(c, (0, width - c.shape[3], 0, height - c.shape[2])) for c in clips]
-        masks = torch.zeros(len(clips), clips[0].shape[0], height, width, dtype=torch.bool)
+        masks = torch.zeros(len(clips), clips[0].shape[0], height, width, dtype=torch.bool, device=clips[0].device)
         for mask, clip in zip(masks, clips, strict=True):
             mask[:, : clip.shape[2], : clip.shape[3]] = True
         return {"pixel_values": torch.stack(values), "pixel_mask": masks}

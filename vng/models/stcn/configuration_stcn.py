@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from vng.models.backbones import backbone_config
+
 KEY_BACKBONE = {
     "model_type": "resnet",
     "depths": [3, 4, 6],
@@ -36,6 +38,7 @@ class StcnConfig(PretrainedConfig):
             upsampled to it. -1, the last map, is the paper's.
         norm_batches: training batches after which batch norm keeps its statistics; 0: from the start (pre-trained
             ones).
+        frozen_key_norms: the key backbone's batch norm keeps its statistics from the start.
         point_radius: points enter as discs of this radius, pixels; 0: as single pixels (Point-VOS, App. D).
         short_side: pixels to which the short side of a frame is scaled; 0 keeps frames as they are.
         memory_every: by default every frame whose number is a multiple of this is remembered.
@@ -56,6 +59,7 @@ class StcnConfig(PretrainedConfig):
         decoder_dims: Sequence[int] = (512, 256, 256),
         key_level: int = -1,
         norm_batches: int = 0,
+        frozen_key_norms: bool = False,
         point_radius: float = 0.0,
         short_side: int = 0,
         memory_every: int = 5,
@@ -65,8 +69,8 @@ class StcnConfig(PretrainedConfig):
         reads_reference: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.key_backbone = _backbone(key_backbone or KEY_BACKBONE)
-        self.value_backbone = _backbone(value_backbone or VALUE_BACKBONE)
+        self.key_backbone = backbone_config(key_backbone or KEY_BACKBONE)
+        self.value_backbone = backbone_config(value_backbone or VALUE_BACKBONE)
         least: dict[str, tuple[float, int]] = {
             "key_dim": (key_dim, 1),
             "value_dim": (value_dim, 1),
@@ -82,6 +86,7 @@ class StcnConfig(PretrainedConfig):
         self.key_dim, self.value_dim, self.thin_dim = key_dim, value_dim, thin_dim
         self.decoder_dims, self.key_level = list(decoder_dims), key_level
         self.norm_batches, self.point_radius, self.short_side = norm_batches, point_radius, short_side
+        self.frozen_key_norms = frozen_key_norms
         self.memory_every, self.points_by = memory_every, points_by
         self.takes_points, self.takes_negatives, self.reads_reference = takes_points, takes_negatives, reads_reference
         super().__init__(**kwargs)
@@ -90,10 +95,3 @@ class StcnConfig(PretrainedConfig):
     def sub_configs(self) -> dict[str, Any]:
         """Nested configurations, for `transformers`."""
         return {"key_backbone": AutoConfig, "value_backbone": AutoConfig}
-
-
-def _backbone(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
-    if isinstance(value, PretrainedConfig):
-        return value
-    value = dict(value)
-    return AutoConfig.for_model(value.pop("model_type"), **value)

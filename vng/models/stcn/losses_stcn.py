@@ -5,6 +5,7 @@ Shapes: B clips, T frames, K objects, P points an object, H x W pixels. Logits h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,30 +35,34 @@ class Bootstrapping:
         return self.top + (1 - self.top) * (self.end - step) / (self.end - self.start)
 
 
-def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, share: float) -> Tensor:
+def bootstrapped_cross_entropy(
+    logits: Tensor, target: Tensor, share: float, counts: Sequence[int] | None = None
+) -> Tensor:
     """Mean cross-entropy of the hardest pixels, clip by clip.
 
     Args:
         logits: float [B, K + 1, H, W].
         target: long [B, H, W], classes; IGNORED pixels do not count.
         share: of a clip's annotated pixels, in (0, 1].
+        counts: annotated pixels of each clip, if the host knows them already; None: the device is asked.
 
     Returns:
         float [B]; 0 for a clip without annotated pixels.
     """
     pixels = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED).flatten(1)
     annotated = (target != IGNORED).flatten(1)
-    return _hardest(pixels, annotated, share)
+    return _hardest(pixels, annotated, share, counts)
 
 
-def _hardest(pixels: Tensor, annotated: Tensor, share: float) -> Tensor:
+def _hardest(pixels: Tensor, annotated: Tensor, share: float, counts: Sequence[int] | None = None) -> Tensor:
     if share >= 1:
         return (pixels * annotated).sum(1) / annotated.sum(1).clamp(min=1)
+    counts = annotated.sum(1).tolist() if counts is None else counts
     losses = []
-    for values, counted in zip(pixels, annotated, strict=True):
-        count = int(int(counted.sum()) * share)
-        hardest = values[counted].topk(count, sorted=False).values if count else values[counted]
-        losses.append(hardest.mean() if len(hardest) else values.sum() * 0)
+    # Unannotated pixels come last, so that those that count need not be gathered.
+    for values, total in zip(pixels.masked_fill(~annotated, -1), counts, strict=True):
+        hardest = values.topk(int(total * share) or total, sorted=False).values
+        losses.append(hardest.mean() if total else values.sum() * 0)
     return torch.stack(losses)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vng.models import quick_convolution
 
-ROWS_AT_ONCE = 128  # cells of a query compared with all of memory at a time
+ROWS_AT_ONCE = 128  # cells of a query compared with all of memory at a time on a CPU, for its cache
+MOST_SIMILARITIES = 1 << 27  # at a time on other devices, 512 MiB in float32
 BLOCK = 64  # cells of memory in a block; the largest similarity of each block is computed first
 
 
@@ -39,6 +40,7 @@ class Memory:
         self._kept = torch.empty(0, dtype=torch.bool)  # may not be dropped
         self._use = torch.empty(0)  # sum of the weights it was read with
         self._filled = 0
+        self._never_dropped = 0  # number of cells that may not be dropped
         self._newest = 0  # time of the frame that was added last
         self._last: tuple[Tensor, Tensor] | None = None  # the frame remembered until the next
 
@@ -79,6 +81,7 @@ class Memory:
         self._key[place], self._value[place] = keys, values
         self._born[place], self._kept[place], self._use[place] = time, kept, 0
         self._newest = time
+        self._never_dropped += len(keys) if kept else 0
 
     def _fresh(self, count: int) -> int:
         """The number of `count` new cells that enlarge the memory; others replace cells that may be dropped.
@@ -87,7 +90,7 @@ class Memory:
         """
         if self.budget is None:
             return count
-        limit = max(self.budget, int(self._kept[: self._filled].sum()) + count)
+        limit = max(self.budget, self._never_dropped + count)
         return max(0, min(count, limit - self._filled))
 
     def _reserve(self, keys: Tensor, values: Tensor, fresh: int) -> None:
@@ -131,11 +134,12 @@ class Memory:
         if self._last is not None:
             keys, values = [*keys, self._last[0]], [*values, self._last[1]]
         born = F.pad(self._born[: self._filled], (0, len(self) - self._filled), value=torch.iinfo(torch.long).max)
-        compare = _comparison(keys, min(ROWS_AT_ONCE, len(cells)))
+        rows = ROWS_AT_ONCE if cells.device.type == "cpu" else max(1, MOST_SIMILARITIES // len(self))
+        compare = _comparison(keys, min(rows, len(cells)))
         out = cells.new_empty(len(cells), values[0].shape[1])
         width, times = out.shape[1] // self.objects, sorted(set(self._entered))
-        for start in range(0, len(cells), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
+        for start in range(0, len(cells), rows):
+            part = slice(start, start + rows)
             similarity = compare(cells[part])
             for time in times:
                 if time != times[0]:
@@ -150,9 +154,9 @@ class Memory:
         return out.T.reshape(self.objects, width, h, w)
 
     def _count(self, index: Tensor, weight: Tensor) -> None:
-        if self.budget is not None:
-            lasting = index < self._filled
-            self._use.index_add_(0, index[lasting], weight[lasting].to(self._use.dtype))
+        if self.budget is not None and self._filled:
+            counted = (weight * (index < self._filled)).flatten().to(self._use.dtype)
+            self._use.index_add_(0, index.flatten().clamp(max=self._filled - 1), counted)
 
 
 def _comparison(keys: list[Tensor], rows: int) -> Callable[[Tensor], Tensor]:

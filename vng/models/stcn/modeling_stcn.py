@@ -19,8 +19,8 @@ from vng.errors import UsageError
 from vng.models import quick_convolution
 from vng.models.layout import channels_last, fold_norms
 from vng.models.stcn.configuration_stcn import StcnConfig
+from vng.models.transfer import normalised
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EPSILON = 1e-7
 
 
@@ -245,6 +245,11 @@ class Stcn(PreTrainedModel):
     def _freeze_norms(self) -> None:
         """Freeze the statistics of batch norm after `norm_batches` batches."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if self.config.frozen_key_norms:
+            frozen = {m for m in self.key_encoder.modules() if isinstance(m, nn.BatchNorm2d)}
+            for module in frozen:
+                module.eval()
+            norms = [module for module in norms if module not in frozen]
         if norms and int(norms[0].num_batches_tracked) >= self.config.norm_batches:  # type: ignore[arg-type]
             for module in norms:
                 module.eval()
@@ -252,8 +257,7 @@ class Stcn(PreTrainedModel):
     @staticmethod
     def normalise(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Pixels in 0..255 -> input of the encoders; any leading axes."""
-        mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
-        return ((pixels.float() / 255 - mean) / std).to(dtype)
+        return normalised(pixels).to(dtype)
 
     def encode_key(self, pixels: Tensor, maps: list[Tensor] | None = None) -> KeyFeatures:
         """Frames [B, 3, H, W], normalised, sides multiples of 16; `maps`: the key encoder's, if computed already."""
@@ -306,9 +310,14 @@ class Stcn(PreTrainedModel):
         background = (1 - probabilities).prod(1, keepdim=True)
         return torch.cat([background, probabilities], 1).clamp(EPSILON, 1 - EPSILON).logit()
 
-    def fused(self) -> Stcn:
-        """This model with normalisation folded into convolutions (fast ones on a CPU): not for training or saving."""
+    def fused(self, dtype: torch.dtype | None = None) -> Stcn:
+        """This model with normalisation folded into convolutions (fast ones on a CPU): not for training or saving.
+
+        Norms are folded before the cast to `dtype`: after it, they cost keys in bfloat16 as much again as the cast.
+        """
         fold_norms(self.eval())
+        if dtype is not None:
+            nn.Module.to(self, dtype)
         self.decoder.compress.take_apart(self.config.value_dim)
         self.value_encoder.fuser.block1.take_apart(self.value_encoder.backbone.channels[-1])
         channels_last(self)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vng.models.fit import Fit
-from vng.models.stcn.modeling_stcn import MEAN
+from vng.models.transfer import pixel_statistics, to_device
 
 MULTIPLE = 16  # sides the network takes
 
@@ -46,11 +46,14 @@ class View(Fit):
         widths = [(top, rows - self.rows - top), (left, columns - self.columns - left)]
         return np.pad(array, widths + [(0, 0)] * (array.ndim - 2), constant_values=value)
 
-    def image(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] -> float32 [1, 3, rows, columns] in 0..255, padded with the mean colour."""
-        padded = self._pad(self.scale(image).astype(np.float32), np.nan)
-        padded = np.where(np.isnan(padded), np.float32(255 * np.array(MEAN)), padded)
-        return torch.from_numpy(padded).permute(2, 0, 1)[None]
+    def image(self, image: np.ndarray, device: torch.device | None = None) -> Tensor:
+        """uint8 [H, W, 3] -> float32 [1, 3, rows, columns] in 0..255, padded with the mean colour, on a device."""
+        scaled = np.require(self.scale(image), requirements=["C", "W"])  # torch takes no read-only arrays
+        pixels = to_device(torch.from_numpy(scaled), device or torch.device("cpu")).permute(2, 0, 1)
+        (top, left), (rows, columns) = self._corner, self.padded
+        canvas = (255 * pixel_statistics(pixels.device)[0]).expand(3, rows, columns).clone()
+        canvas[:, top : top + self.rows, left : left + self.columns] = pixels
+        return canvas[None]
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """[H, W] in [0, 1] -> float32 [rows, columns]."""

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import MixtureSettings, OptimizerSettings, Recipe, Settings, known_sizes
+from vng.training.recipe import (
+    MixtureSettings,
+    OptimizerSettings,
+    PretrainedOptimizerSettings,
+    Recipe,
+    Settings,
+    known_sizes,
+)
 
 
 class SceneSettings(MixtureSettings):
@@ -44,7 +51,8 @@ class ClickDataSettings(SceneSettings):
 class ClickModelSettings(Settings):
     """Initial weights, or sizes, of the click segmenter."""
 
-    init: str | None = None  # a trained model to start from; `sizes` is then unused
+    init: str | None = None  # a trained model to start from; the fields below are then unused
+    backbone: str | dict[str, Any] | None = None  # hub id or folder with weights, or a configuration; None: Lite0's
     sizes: dict[str, Any] = Field(default_factory=dict)  # of ClickNetConfig
 
     @field_validator("sizes")
@@ -52,6 +60,8 @@ class ClickModelSettings(Settings):
     def _known_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
         from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 
+        if "backbone" in value:
+            raise ValueError("sizes.backbone: write model.backbone")
         return known_sizes(value, ClickNetConfig)
 
 
@@ -60,6 +70,7 @@ class ClicksRecipe(Recipe):
 
     task: Literal["clicks"] = "clicks"
     data: ClickDataSettings
+    optimizer: PretrainedOptimizerSettings
     model: ClickModelSettings = ClickModelSettings()
 
 

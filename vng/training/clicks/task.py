@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,14 +20,16 @@ from torch.utils.data import Dataset
 from vng.dataset import Video, VngDataset
 from vng.errors import DataError
 from vng.masks import RLE, area, decode
-from vng.models.clicknet.configuration_clicknet import ClickNetConfig
+from vng.models.backbones import published_config, start_from
+from vng.models.clicknet.configuration_clicknet import STAGES, ClickNetConfig
 from vng.models.clicknet.modeling_clicknet import ClickNet
 from vng.models.clicknet.processing_clicknet import to_clicks
+from vng.models.efficientnet_lite.configuration_efficientnet_lite import EfficientNetLiteConfig
 from vng.models.layout import channels_last
 from vng.models.loading import load_strictly
 from vng.points import PointPrompts
 from vng.training.clicks.prompts import Wish, piece_of, region_of, simulate_prompt
-from vng.training.clicks.recipe import ClickDataSettings, ClicksRecipe
+from vng.training.clicks.recipe import ClickDataSettings, ClickModelSettings, ClicksRecipe
 from vng.training.clicks.scenes import LEAST_AREA, ObjectScene, beside, moved, recoloured
 from vng.training.loop import Task
 from vng.training.video_cache import VideoCache, as_it_is
@@ -193,13 +196,26 @@ def collate(samples: Sequence[ClickSample]) -> dict[str, Tensor]:
     }
 
 
+def _new(settings: ClickModelSettings) -> ClickNet:
+    """A new network over a pre-trained or fresh backbone."""
+    source = settings.backbone
+    config: Any = source
+    if isinstance(source, str):
+        config = published_config(source)
+        config = config.with_maps(STAGES) if isinstance(config, EfficientNetLiteConfig) else config
+    model = ClickNet(ClickNetConfig(backbone=config, **settings.sizes))
+    if isinstance(source, str):
+        start_from(model.backbone, source)
+    return model
+
+
 def build_clicks(recipe: ClicksRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a recipe."""
     datasets = [source.open(opened) for source in recipe.data.sources]
     if recipe.model.init is not None:
         model = load_strictly(ClickNet, recipe.model.init)
     else:
-        model = ClickNet(ClickNetConfig(**recipe.model.sizes))
+        model = _new(recipe.model)
     model = channels_last(model)  # convolutions on CPUs are twice as fast
 
     def save(trained: nn.Module, folder: Path) -> None:

@@ -6,7 +6,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from vng.training.recipe import SUPERVISIONS, MixtureSettings, Recipe, Settings, known_sizes
+from vng.training.recipe import (
+    SUPERVISIONS,
+    MixtureSettings,
+    PretrainedOptimizerSettings,
+    Recipe,
+    Settings,
+    known_sizes,
+)
 
 
 class VosDataSettings(MixtureSettings):
@@ -92,5 +99,6 @@ class StcnRecipe(Recipe):
     task: Literal["stcn"] = "stcn"
     supervision: SUPERVISIONS = "masks"
     data: VosDataSettings
+    optimizer: PretrainedOptimizerSettings
     model: StcnModelSettings = StcnModelSettings()
     loss: StcnLossSettings = StcnLossSettings()

@@ -16,17 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 from transformers.utils import ModelOutput
 
 from vng.dataset import VngDataset
-from vng.errors import DataError
+from vng.models.backbones import published_config, start_from
 from vng.models.batch_norm import takes_statistics
-from vng.models.checkpoints import misfits
+from vng.models.efficientnet_lite.configuration_efficientnet_lite import EfficientNetLiteConfig
 from vng.models.layout import channels_last
-from vng.models.loading import load_or_raise, load_strictly
+from vng.models.loading import load_strictly
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.stcn.losses_stcn import (
+    IGNORED,
     Bootstrapping,
     bootstrapped_cross_entropy,
     huberised_cross_entropy,
@@ -36,8 +37,6 @@ from vng.models.stcn.modeling_stcn import Stcn
 from vng.training.loop import Task
 from vng.training.stcn.clips import VosClipSampler, collate
 from vng.training.stcn.recipe import StcnLossSettings, StcnModelSettings, StcnRecipe
-
-CURE = "check the backbone's name, or the network"
 
 
 @dataclass
@@ -50,6 +49,8 @@ class TrainingOutput(ModelOutput):
 
 class TrainedStcn(nn.Module):
     """STCN with its losses; the annotations of the clips determine which losses apply."""
+
+    pretrained_parts = ("model.key_encoder.",)
 
     def __init__(self, model: Stcn, settings: StcnLossSettings) -> None:
         super().__init__()
@@ -79,13 +80,14 @@ class TrainedStcn(nn.Module):
             progress: float [B], share of the training before this step.
         """
         weight = self.settings.reference
+        facts = _Facts.of(labels, robust, progress)
         logits = self.model(pixel_values, prompts, valid, others=others, read_reference=weight > 0).logits.float()
         first = pixel_values.shape[1] - logits.shape[1]
         terms: dict[str, Tensor] = {}
         total = logits.new_zeros(())
         for t in range(logits.shape[1]):
             frame = first + t
-            masks = self._mask_loss(logits[:, t], labels[:, frame], robust, float(progress[0]))
+            masks = self._mask_loss(logits[:, t], labels[:, frame], robust, facts, frame)
             points = point_cross_entropy(logits[:, t], xy[:, frame], verdicts[:, frame])
             name = "reference" if frame == 0 else ""
             for kind, values in (("masks", masks), ("points", points)):
@@ -94,16 +96,35 @@ class TrainedStcn(nn.Module):
             total = total + (weight if frame == 0 else 1.0) * (masks + points).mean()
         return TrainingOutput(total, terms)
 
-    def _mask_loss(self, logits: Tensor, labels: Tensor, robust: Tensor, progress: float) -> Tensor:
+    def _mask_loss(self, logits: Tensor, labels: Tensor, robust: Tensor, facts: _Facts, frame: int) -> Tensor:
         """float [B]: Huberised for noisy labels, bootstrapped for drawn ones."""
-        if bool(robust.all()):
+        if all(facts.robust):
             return huberised_cross_entropy(logits, labels, self.settings.huber)
         start, end = self.settings.bootstrap
-        share = Bootstrapping(start, end, self.settings.bootstrap_top).share(progress)
-        drawn = bootstrapped_cross_entropy(logits, labels, share)
-        if not bool(robust.any()):
+        share = Bootstrapping(start, end, self.settings.bootstrap_top).share(facts.progress)
+        drawn = bootstrapped_cross_entropy(logits, labels, share, facts.annotated[frame])
+        if not any(facts.robust):
             return drawn
         return torch.where(robust, huberised_cross_entropy(logits, labels, self.settings.huber), drawn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What the host has to know of a batch, in one transfer."""
+
+    progress: float
+    robust: list[bool]  # of each clip
+    annotated: list[list[int]]  # pixels of each frame and clip
+
+    @staticmethod
+    def of(labels: Tensor, robust: Tensor, progress: Tensor) -> _Facts:
+        counts = (labels != IGNORED).sum((2, 3)).double()  # [B, T]
+        rows = torch.cat([progress[:, None], robust[:, None], counts], 1).tolist()
+        return _Facts(
+            progress=rows[0][0],
+            robust=[bool(row[1]) for row in rows],
+            annotated=[[int(row[2 + t]) for row in rows] for t in range(labels.shape[1])],
+        )
 
 
 def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
@@ -138,7 +159,7 @@ def _model(settings: StcnModelSettings) -> Stcn:
     model = Stcn(StcnConfig(_configuration(key, 3), _configuration(value, 5), **settings.sizes))
     for encoder, source in ((model.key_encoder, key), (model.value_encoder.backbone, value)):
         if isinstance(source, str):
-            _start_from(encoder, source)
+            start_from(encoder, source)
     return model
 
 
@@ -146,24 +167,9 @@ def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedCon
     """A backbone's configuration: the given one, or that of a pre-trained backbone, cut off after stride 16."""
     if isinstance(source, dict):
         return source
-    whole: Any = load_or_raise(source, lambda: AutoConfig.from_pretrained(source), CURE)
+    whole = published_config(source)
+    if isinstance(whole, EfficientNetLiteConfig):
+        return whole.with_maps(["stage2", "stage3", "stage4"], channels)
     changes = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
     unchanged = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
     return type(whole)(**{**unchanged, **changes, "out_features": ["stage1", "stage2", "stage3"]})
-
-
-def _start_from(encoder: PreTrainedModel, source: str) -> None:
-    """Load pre-trained weights into an encoder; further input channels start orthogonal, as in the authors' program."""
-    config = type(encoder.config)(**{**encoder.config.to_dict(), "num_channels": 3})
-    result: Any = load_or_raise(
-        source, lambda: type(encoder).from_pretrained(source, config=config, output_loading_info=True), CURE
-    )
-    loaded, report = result
-    if missing := misfits({"missing": sorted(report["missing_keys"])}):
-        raise DataError(source, field="weights", reason=missing, cure="choose another backbone")
-    state = loaded.float().state_dict()
-    for name, target in encoder.state_dict().items():
-        if state[name].shape != target.shape:
-            new_channels = torch.empty(target.shape[0], target.shape[1] - state[name].shape[1], *target.shape[2:])
-            state[name] = torch.cat([state[name], nn.init.orthogonal_(new_channels)], 1)
-    encoder.load_state_dict(state)
