@@ -27,7 +27,7 @@ from vng.points import PointPrompts, sample_in_mask
 VIDEOS, SEED = 3, 21
 SETTINGS = {
     "embedded": ["embedded", "optimizer.lr=5e-4", "data.size=[96, 160]", "data.scale=[1.0, 1.0]"],
-    "stcn": ["embedded-stcn", "optimizer.lr=1e-4", "data.size=[96, 160]", "supervision=masks"],
+    "stcn": ["embedded-stcn-final", "optimizer.lr=1e-4", "data.size=[96, 160]", "supervision=masks"],
 }
 
 

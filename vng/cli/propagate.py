@@ -181,8 +181,10 @@ def _engine(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
     current_processes()  # connects the processes of a launcher before weights are loaded
     settings = dict(arguments.propagator_set)
+    # As a setting: an engine of the CPU refuses a device that was asked for by name.
+    settings |= {} if arguments.device is None else {"device": arguments.device}
     values = {"checkpoint": arguments.propagator_checkpoint, "settings": settings or None}
     options = {key: value for key, value in values.items() if value is not None}
-    engine = load(arguments.propagator, device=arguments.device, **options)
+    engine = load(arguments.propagator, **options)
     weights = getattr(engine, "fingerprint", None)
     return engine, {"propagator": arguments.propagator, **options} | ({"weights": weights} if weights else {})

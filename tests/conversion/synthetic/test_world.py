@@ -54,7 +54,9 @@ class TestProceduralWorld:
         widths: dict[str, list[float]] = {}
         for item in objects:
             if (rle := item.segmentations[0]) is not None and area(rle) > 60:
-                widths.setdefault(item.name.lower().split()[0], []).append(float(depth(mask := decode(rle))[mask].mean()))
+                widths.setdefault(item.name.lower().split()[0], []).append(
+                    float(depth(mask := decode(rle))[mask].mean())
+                )
         assert {"bicycle", "chair"} <= set(widths)
         thin = {name: np.mean(values) for name, values in widths.items() if name not in ("ball", "box", "star")}
         assert max(thin.values()) < 2.5 < min(np.mean(widths[name]) for name in ("ball", "box") if name in widths)

@@ -203,7 +203,9 @@ def _new(settings: ClickModelSettings) -> ClickNet:
     if isinstance(source, str):
         config = published_config(source)
         config = config.with_maps(STAGES) if isinstance(config, EfficientNetLiteConfig) else config
-    model = ClickNet(ClickNetConfig(backbone=config, **settings.sizes))
+    # Statistics of a backbone that starts from random numbers have to be learned.
+    norms = {"frozen_norms": isinstance(source, str)}
+    model = ClickNet(ClickNetConfig(backbone=config, **norms | settings.sizes))
     if isinstance(source, str):
         start_from(model.backbone, source)
     return model
