@@ -153,6 +153,13 @@ def test_click_segmenter_trains() -> None:
     both(model, batch)
 
 
+def same_masks(wanted: list, found: list, tolerance: float) -> None:
+    """The same frames in the same order, with the same probabilities."""
+    for (t, ours), (s, theirs) in zip(wanted, found, strict=True):
+        assert t == s
+        np.testing.assert_allclose(theirs, ours, atol=tolerance)
+
+
 def video(frames: int, height: int, width: int) -> ArrayFrames:
     return ArrayFrames(np.random.default_rng(0).integers(0, 255, (frames, height, width, 3), dtype=np.uint8))
 
@@ -175,9 +182,7 @@ def test_stcn_propagates(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, prompt:
     wanted = list(engine(frames, prompts))
     with pretending():
         found = list(there(frames, prompts))
-    for (t, ours), (s, theirs) in zip(wanted, found, strict=True):
-        assert t == s
-        np.testing.assert_allclose(theirs, ours, atol=2e-5)
+    same_masks(wanted, found, 2e-5)
     # One copy of the probabilities a frame.
     assert waits() <= len(frames) + 2, pretend_device.table()
 
@@ -246,9 +251,7 @@ def test_sam2_propagates(tmp_path: Any) -> None:
     wanted = list(engine(frames, prompts))
     with pretending():
         found = list(there(frames, prompts))
-    for (t, ours), (s, theirs) in zip(wanted, found, strict=True):
-        assert t == s
-        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    same_masks(wanted, found, 1e-4)
 
 
 def _noting(sizes: list[tuple[torch.dtype, int]]) -> Any:

@@ -16,8 +16,8 @@ from vng.models.loading import load_or_raise
 CURE = "check the backbone's name, or the network"
 
 
-def backbone_config(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
-    """A backbone's configuration from its settings, which name the `model_type`."""
+def named_config(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
+    """A part's configuration from its settings, which name the `model_type`."""
     if isinstance(value, PretrainedConfig):
         return value
     value = dict(value)

@@ -18,6 +18,24 @@ def share_batch_norms(model: nn.Module) -> None:
             module.__class__ = SharedBatchNorm2d
 
 
+def freeze_norms(model: nn.Module, after: int, part: nn.Module | None = None) -> None:
+    """Let batch norms in training mode keep their statistics: those of small batches are noise.
+
+    The number of batches is saved with them, so that a resumed run freezes them where an uninterrupted one does.
+
+    Args:
+        model: changed in place; called again before each training batch.
+        after: training batches after which all are frozen.
+        part: one whose norms are frozen from the start (pre-trained ones).
+    """
+    frozen = set() if part is None else {m for m in part.modules() if isinstance(m, nn.BatchNorm2d)}
+    others = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in frozen]
+    counted = others[0].num_batches_tracked if others else None
+    settled = others if counted is not None and int(counted) >= after else []
+    for module in (*frozen, *settled):
+        module.eval()
+
+
 def takes_statistics(model: nn.Module) -> bool:
     """Whether a model in training mode has a batch norm that is not frozen: its output depends on the whole batch."""
     return any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())

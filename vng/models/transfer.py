@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for pixels in [0, 1]
 
@@ -27,7 +27,9 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def ahead(work: Callable[[I], O], items: Iterable[I], device: torch.device, depth: int = 2) -> Iterator[O]:
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device, depth: int = 2
+) -> Iterator[Result]:
     """`work` of each item, in order; for a device other than the CPU a thread is up to `depth` items ahead.
 
     An error of `work` is raised where its item is due.
@@ -35,7 +37,7 @@ def ahead(work: Callable[[I], O], items: Iterable[I], device: torch.device, dept
     if device.type == "cpu":
         yield from map(work, items)
         return
-    waiting: deque[Future[O]] = deque()
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         try:
             for item in items:

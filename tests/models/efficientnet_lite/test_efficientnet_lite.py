@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoBackbone, AutoConfig
 
+from tests.models.dynamite.test_modeling_dynamite import tiny_config as tiny_dynamite
+from tests.models.referformer.test_modeling_referformer import tiny_config as tiny_grounder
 from vng.cli.app import main
-from vng.errors import DataError
-from vng.models.backbones import backbone_config, start_from
+from vng.errors import DataError, UsageError
+from vng.models.backbones import named_config, start_from
+from vng.models.dynamite.modeling_dynamite import DynamiteModel
 from vng.models.efficientnet_lite import EfficientNetLiteBackbone, EfficientNetLiteConfig
 from vng.models.efficientnet_lite.import_checkpoint import from_reference
 from vng.models.layout import fold_norms
+from vng.models.referformer.modeling_referformer import ReferFormerForVNG
 from vng.models.transfer import normalised
+from vng.training.clicks.recipe import ClickModelSettings
+from vng.training.clicks.task import _new
 
 B, H, W = 2, 64, 96
 TINY = {"embedding_size": 4, "hidden_sizes": [3, 5, 6, 7, 8, 9], "depths": [1, 2, 1, 1, 1, 1], "expansion": 2}
@@ -23,7 +32,7 @@ TINY = {"embedding_size": 4, "hidden_sizes": [3, 5, 6, 7, 8, 9], "depths": [1, 2
 
 def tiny(**changes: object) -> EfficientNetLiteBackbone:
     torch.manual_seed(0)
-    config = EfficientNetLiteConfig(**{**TINY, "out_features": ["stage1", "stage3", "stage5"], **changes})  # type: ignore[arg-type]
+    config = EfficientNetLiteConfig(**{**TINY, "out_features": ["stem", "stage2", "stage4"], **changes})  # type: ignore[arg-type]
     return EfficientNetLiteBackbone(config).eval()
 
 
@@ -42,13 +51,13 @@ def test_maps() -> None:
     maps = model(torch.randn(B, 3, H, W)).feature_maps
     assert [tuple(m.shape) for m in maps] == [(B, 3, H // 2, W // 2), (B, 6, H // 8, W // 8), (B, 9, H // 32, W // 32)]
     assert model.channels == [3, 6, 9]
-    shallow = tiny(out_features=["stage2"])
+    shallow = tiny(out_features=["stage1"])
     assert len(shallow.groups) == 2, "groups that no map needs are left out"
     assert tiny(num_channels=5)(torch.randn(1, 5, H, W)).feature_maps[0].shape[1] == 3
 
 
 def test_lite0_has_its_published_sizes() -> None:
-    config = backbone_config({"model_type": "efficientnet-lite", "out_features": ["stage4"]})
+    config = named_config({"model_type": "efficientnet-lite", "out_features": ["stage3"]})
     model = AutoBackbone.from_config(config)
     assert model.channels == [112]
     assert sum(p.numel() for p in model.parameters()) == 700_768
@@ -98,7 +107,7 @@ def reference_names(model: EfficientNetLiteBackbone) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def lite0() -> EfficientNetLiteBackbone:
     torch.manual_seed(1)
-    config = EfficientNetLiteConfig(out_features=[f"stage{k}" for k in range(1, 6)])
+    config = EfficientNetLiteConfig(out_features=["stem", "stage1", "stage2", "stage3", "stage4"])
     return with_statistics(EfficientNetLiteBackbone(config).eval())
 
 
@@ -124,7 +133,7 @@ def test_the_command_writes_a_folder_that_training_starts_from(lite0: EfficientN
     torch.save(reference_names(lite0), tmp_path / "lite0.pth")
     out = tmp_path / "lite0"
     assert main(["import", str(tmp_path / "lite0.pth"), "--model", "efficientnet-lite", "--out", str(out)]) == 0
-    config = AutoConfig.from_pretrained(out).with_maps(["stage2", "stage4"], 5)
+    config = AutoConfig.from_pretrained(out).with_maps(["stage1", "stage3"], 5)
     encoder = EfficientNetLiteBackbone(config)
     start_from(encoder, str(out))
     assert encoder.stem.convolution.weight.shape[1] == 5
@@ -133,3 +142,24 @@ def test_the_command_writes_a_folder_that_training_starts_from(lite0: EfficientN
     )
     with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         start_from(encoder, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("kind", ["grounder", "dynamite"])
+def test_it_is_a_backbone_of_the_other_networks(kind: str, tmp_path: Path) -> None:
+    """Their four stages are at strides 4 to 32; a saved model loads in a process that has imported nothing else."""
+    backbone = {"model_type": "efficientnet-lite", **TINY, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    if kind == "grounder":
+        model: Any = ReferFormerForVNG(tiny_grounder(backbone_config=backbone))
+    else:
+        model = DynamiteModel(tiny_dynamite(backbone_config=backbone))
+    maps = model.backbone(torch.randn(1, 3, H, W)).feature_maps
+    assert [H // m.shape[-2] for m in maps] == [4, 8, 16, 32]
+    model.save_pretrained(tmp_path)
+    name = type(model).__module__, type(model).__name__
+    code = f"from {name[0]} import {name[1]} as M; M.from_pretrained(r'{tmp_path}')"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_backbone_without_the_maps_of_the_click_segmenter() -> None:
+    with pytest.raises(UsageError, match=r"model\.backbone: backbone: expected 5 maps"):
+        _new(ClickModelSettings(backbone={"model_type": "resnet", "out_features": ["stage1", "stage2"]}))

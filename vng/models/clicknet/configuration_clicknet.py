@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from vng.models.backbones import backbone_config
+from vng.models.backbones import named_config
 
-STAGES = [f"stage{k}" for k in range(1, 6)]  # strides 2, 4, 8, 16, 32
+STAGES = ["stem", "stage1", "stage2", "stage3", "stage4"]  # strides 2, 4, 8, 16, 32
 
 
 class ClickNetConfig(PretrainedConfig):
@@ -46,7 +46,7 @@ class ClickNetConfig(PretrainedConfig):
         norm_batches: int = 1_000_000_000,
         **kwargs: Any,
     ) -> None:
-        self.backbone = backbone_config(backbone or {"model_type": "efficientnet-lite", "out_features": STAGES})
+        self.backbone = named_config(backbone or {"model_type": "efficientnet-lite", "out_features": STAGES})
         self.frozen_norms, self.pyramid_dim = frozen_norms, pyramid_dim
         self.head_widths, self.refine_dim, self.basis_dim = list(head_widths), refine_dim, basis_dim
         self.embedding_heads, self.embedding_dim = embedding_heads, embedding_dim

@@ -24,6 +24,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from vng.models import quick_convolution
+from vng.models.batch_norm import freeze_norms
 from vng.models.clicknet import evidence
 from vng.models.clicknet.configuration_clicknet import ClickNetConfig
 from vng.models.clicknet.evidence import CELL, Ground
@@ -219,7 +220,9 @@ class ClickNet(ClickNetPreTrainedModel):
         self.backbone = AutoBackbone.from_config(config.backbone)
         finest, *widths = self.backbone.channels
         if len(widths) != len(config.head_widths):
-            raise ValueError(f"backbone: expected {len(config.head_widths) + 1} maps (strides 2 to 32)")
+            raise ValueError(
+                f"backbone: expected {len(config.head_widths) + 1} maps (strides 2 to 32), got {len(widths) + 1}"
+            )
         self.pyramid = Pyramid(widths, dim)
         self.inject = nn.ModuleList(nn.Conv2d(dim, width, 1) for width in config.head_widths)
         self.embed = nn.Conv2d(dim, config.embedding_heads * config.embedding_dim, 1)
@@ -230,21 +233,6 @@ class ClickNet(ClickNetPreTrainedModel):
         self.outline = nn.Conv2d(config.refine_dim, 1, 1)
         self.head = ClickHead(config)
         self.post_init()
-
-    def _freeze_norms(self) -> None:
-        """Freeze the statistics of batch norm after `norm_batches` batches: those of small batches are noise.
-
-        The number of batches is saved with them, so that a resumed run freezes them where an uninterrupted one does.
-        """
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        if self.config.frozen_norms:
-            frozen = {module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)}
-            for module in frozen:
-                module.eval()
-            norms = [module for module in norms if module not in frozen]
-        if norms[0].num_batches_tracked is not None and int(norms[0].num_batches_tracked) >= self.config.norm_batches:
-            for module in norms:
-                module.eval()
 
     def encode(self, images: Tensor, enlarged: float = 1.0) -> Scene:
         """The part that all objects share; an enlarged image adds no cost per object.
@@ -406,7 +394,7 @@ class ClickNet(ClickNetPreTrainedModel):
             targets: bool [B, K, H, W]. outlines: bool [B, H, W], the outlines of all objects.
         """
         if self.training:
-            self._freeze_norms()
+            freeze_norms(self, self.config.norm_batches, self.backbone if self.config.frozen_norms else None)
         b, k = trace.shape
         points = (positive, positive_valid, positive_core, negative, negative_valid, trace)
         scene = self.encode(pixel_values)

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from vng.models.backbones import named_config
+
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 ENCODINGS = ("spatio_temporal", "spatial", "temporal", "none")
 
@@ -63,10 +65,7 @@ class DynamiteConfig(PretrainedConfig):
             raise ValueError(f"click_encoding {click_encoding!r} is none of {', '.join(ENCODINGS)}")
         if backbone_config is None:
             backbone_config = {"model_type": "resnet", "out_features": STAGES}
-        if isinstance(backbone_config, dict):
-            backbone_config = dict(backbone_config)
-            backbone_config = AutoConfig.for_model(backbone_config.pop("model_type"), **backbone_config)
-        self.backbone_config = backbone_config
+        self.backbone_config = named_config(backbone_config)
         self.hidden_size, self.attention_heads = hidden_size, attention_heads
         self.pixel_decoder_layers, self.pixel_decoder_feedforward = pixel_decoder_layers, pixel_decoder_feedforward
         self.refine_mask_features = refine_mask_features

@@ -10,7 +10,15 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the groups of blocks, after a stem of stride 2
 KERNELS = (3, 3, 5, 3, 5, 5, 3)
-STAGE_OF = (1, 2, 3, 4, 4, 5, 5)  # stage k has stride 2 ** k
+STAGE_OF = (
+    0,
+    1,
+    2,
+    3,
+    3,
+    4,
+    4,
+)  # 0: the stem, stride 2; stage k has stride 2 ** (k + 1), as a ResNet's in `transformers`
 
 
 class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
@@ -22,7 +30,8 @@ class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
         hidden_sizes, depths: output channels and blocks of the groups of blocks, up to seven; shorter lists end the
             network there.
         expansion: hidden channels of a block, relative to its input's (the first group has none).
-        out_features, out_indices: maps that are returned, of "stage1" (stride 2) to "stage5" (stride 32).
+        out_features, out_indices: maps that are returned: "stem" (stride 2, with the first group), "stage1" (4) to
+            "stage4" (32).
     """
 
     model_type = "efficientnet-lite"

@@ -48,7 +48,7 @@ def from_reference(state_dict: Mapping[str, Tensor]) -> EfficientNetLiteBackbone
     Raises:
         DataError: weights that are missing, unknown or of another size, with their names; nothing is loaded then.
     """
-    config = EfficientNetLiteConfig(out_features=[f"stage{k}" for k in range(1, 6)])
+    config = EfficientNetLiteConfig(out_features=["stem", *(f"stage{k}" for k in range(1, 5))])
     model, blocks = EfficientNetLiteBackbone(config), _names(config)
     origin = {_rename(key, blocks): key for key in state_dict if not key.startswith(CLASSIFIER)}
     state = {name: state_dict[key] for name, key in origin.items()}

@@ -87,9 +87,9 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         super().__init__(config)
         self.stem = ConvLayer(config.num_channels, config.embedding_size, 3, 2)
         last = max(self._stage(name) for name in config.out_features)
-        groups, inputs, self.num_features = [], config.embedding_size, [config.embedding_size]
+        groups, inputs = [], config.embedding_size
         for index, (outputs, depth) in enumerate(zip(config.hidden_sizes, config.depths, strict=True)):
-            if STAGE_OF[index] > max(last, 1):
+            if STAGE_OF[index] > last:
                 break
             blocks = []
             for i in range(depth):
@@ -98,9 +98,8 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
                 inputs = outputs
             groups.append(nn.Sequential(*blocks))
         self.groups = nn.ModuleList(groups)
-        stages = len(config.stage_names) - 1
         of_stage = {STAGE_OF[i]: size for i, size in enumerate(config.hidden_sizes)}  # a stage ends with its last group
-        self.num_features += [of_stage[k] for k in range(1, stages + 1)]
+        self.num_features = list(of_stage.values())
         self.post_init()
 
     @staticmethod
@@ -120,9 +119,8 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:  # type: ignore[override]
         """[B, C, H, W] -> `feature_maps`, finest first."""
-        x = self.stem(pixel_values)
-        maps = {"stem": x}
+        x, maps = self.stem(pixel_values), {}
         for index, group in enumerate(self.groups):
             x = group(x)
-            maps[f"stage{STAGE_OF[index]}"] = x
+            maps[self.config.stage_names[STAGE_OF[index]]] = x
         return BackboneOutput(feature_maps=cast(Any, tuple(maps[name] for name in self.out_features)))

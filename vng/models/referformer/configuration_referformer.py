@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from vng.models.backbones import named_config
+
 CONDITIONINGS = ("noun", "sentence")
 MASK_TARGETS = ("sampled", "averaged")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -97,8 +99,8 @@ class ReferFormerConfig(PretrainedConfig):
                 "type_vocab_size": 1,
                 "layer_norm_eps": 1e-5,
             }
-        self.backbone_config = _as_config(backbone_config)
-        self.text_config = _as_config(text_config)
+        self.backbone_config = named_config(backbone_config)
+        self.text_config = named_config(text_config)
         self.d_model, self.encoder_layers, self.decoder_layers = d_model, encoder_layers, decoder_layers
         self.attention_heads, self.feedforward_dim, self.num_points = attention_heads, feedforward_dim, num_points
         self.num_feature_levels, self.num_queries, self.mask_dim = num_feature_levels, num_queries, mask_dim
@@ -114,10 +116,3 @@ class ReferFormerConfig(PretrainedConfig):
     def sub_configs(self) -> dict[str, Any]:
         """Nested configurations, for `transformers`."""
         return {"backbone_config": AutoConfig, "text_config": AutoConfig}
-
-
-def _as_config(value: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
-    if isinstance(value, dict):
-        value = dict(value)
-        return AutoConfig.for_model(value.pop("model_type"), **value)
-    return value

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from vng.models.backbones import backbone_config
+from vng.models.backbones import named_config
 
 KEY_BACKBONE = {
     "model_type": "resnet",
@@ -69,8 +69,8 @@ class StcnConfig(PretrainedConfig):
         reads_reference: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.key_backbone = backbone_config(key_backbone or KEY_BACKBONE)
-        self.value_backbone = backbone_config(value_backbone or VALUE_BACKBONE)
+        self.key_backbone = named_config(key_backbone or KEY_BACKBONE)
+        self.value_backbone = named_config(value_backbone or VALUE_BACKBONE)
         least: dict[str, tuple[float, int]] = {
             "key_dim": (key_dim, 1),
             "value_dim": (value_dim, 1),

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from vng.errors import UsageError
 from vng.models import quick_convolution
+from vng.models.batch_norm import freeze_norms
 from vng.models.layout import channels_last, fold_norms
 from vng.models.stcn.configuration_stcn import StcnConfig
 from vng.models.transfer import normalised
@@ -243,16 +244,7 @@ class Stcn(PreTrainedModel):
         return self
 
     def _freeze_norms(self) -> None:
-        """Freeze the statistics of batch norm after `norm_batches` batches."""
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        if self.config.frozen_key_norms:
-            frozen = {m for m in self.key_encoder.modules() if isinstance(m, nn.BatchNorm2d)}
-            for module in frozen:
-                module.eval()
-            norms = [module for module in norms if module not in frozen]
-        if norms and int(norms[0].num_batches_tracked) >= self.config.norm_batches:  # type: ignore[arg-type]
-            for module in norms:
-                module.eval()
+        freeze_norms(self, self.config.norm_batches, self.key_encoder if self.config.frozen_key_norms else None)
 
     @staticmethod
     def normalise(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vng.dataset import Video, VngDataset
-from vng.errors import DataError
+from vng.errors import DataError, UsageError
 from vng.masks import RLE, area, decode
 from vng.models.backbones import published_config, start_from
 from vng.models.clicknet.configuration_clicknet import STAGES, ClickNetConfig
@@ -205,7 +205,10 @@ def _new(settings: ClickModelSettings) -> ClickNet:
         config = config.with_maps(STAGES) if isinstance(config, EfficientNetLiteConfig) else config
     # Statistics of a backbone that starts from random numbers have to be learned.
     norms = {"frozen_norms": isinstance(source, str)}
-    model = ClickNet(ClickNetConfig(backbone=config, **norms | settings.sizes))
+    try:
+        model = ClickNet(ClickNetConfig(backbone=config, **norms | settings.sizes))
+    except ValueError as error:
+        raise UsageError(f"model.backbone: {error}") from error
     if isinstance(source, str):
         start_from(model.backbone, source)
     return model

@@ -110,7 +110,7 @@ class TrainedStcn(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
-    """What the host has to know of a batch, in one transfer."""
+    """Numbers of a batch that the host needs, brought in one transfer."""
 
     progress: float
     robust: list[bool]  # of each clip
@@ -169,7 +169,7 @@ def _configuration(source: str | dict[str, Any], channels: int) -> PretrainedCon
         return source
     whole = published_config(source)
     if isinstance(whole, EfficientNetLiteConfig):
-        return whole.with_maps(["stage2", "stage3", "stage4"], channels)
+        return whole.with_maps(["stage1", "stage2", "stage3"], channels)
     changes = {"depths": whole.depths[:3], "hidden_sizes": whole.hidden_sizes[:3], "num_channels": channels}
     unchanged = {name: value for name, value in whole.to_dict().items() if name not in ("stage_names", "out_indices")}
     return type(whole)(**{**unchanged, **changes, "out_features": ["stage1", "stage2", "stage3"]})
