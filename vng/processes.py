@@ -168,14 +168,16 @@ def _others_running() -> int:
     return min(looks)
 
 
-def leave_processes() -> None:
-    """Close the connections to the other processes; to be called last in a process.
+def leave_processes() -> bool:
+    """Close the connections to the other processes, to be called last in a process; whether there were any.
 
     The C++ library sometimes aborts a process that ends while threads of gloo are still running.
     """
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return False
+    distributed.destroy_process_group()
+    return True
 
 
 @contextlib.contextmanager

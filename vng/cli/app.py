@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
@@ -119,8 +120,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def entry_point() -> None:
     """The console script `vng`."""
+    connected = False
     try:
         status = main()
     finally:
-        leave_processes()
+        connected = leave_processes()
+    if connected:  # a thread of gloo may outlive its group, and would abort the process as it ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
