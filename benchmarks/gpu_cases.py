@@ -39,6 +39,7 @@ from conversion.formats.vidln import write_vidln
 from conversion.kinds import make_conversion
 from conversion.synthetic.scene import PRESETS
 from conversion.synthetic.world import World, make_world
+from vng.config_files import apply_setting, load_tree
 from vng.dataset import Video, VngDataset
 from vng.dataset_writer import write_dataset
 from vng.frames import ArrayFrames, encode_jpeg
@@ -53,7 +54,7 @@ from vng.propagators import FramePrompts
 from vng.propagators.stcn import StcnSettings
 from vng.training.launch import native_convolutions
 from vng.training.loop import Task, make_optimizer
-from vng.training.recipe import OptimizerSettings, apply_setting, load_tree
+from vng.training.recipe import OptimizerSettings
 from vng.training.tasks import build, recipe_of
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # a second, bfloat16 without sparsity, by name of device

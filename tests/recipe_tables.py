@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vng.training.recipe import shipped_configs
+from vng.config_files import shipped_configs
 
 
 @dataclass(frozen=True)

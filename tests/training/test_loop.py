@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +20,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.helpers import Cli, make_video
+from vng.config_files import shipped_configs
 from vng.dataset_writer import write_dataset
 from vng.models.referformer.processing_referformer import train_tokenizer
 from vng.training.launch import native_convolutions
-from vng.training.recipe import shipped_configs
 
 
 def train_arguments(dataset: Path, out: Path, *more: str) -> list[object]:
@@ -231,3 +232,51 @@ def test_convolutions_that_break_are_computed_without_onednn() -> None:
     with native_convolutions(faulty):
         assert not torch.backends.mkldnn.enabled
     assert torch.backends.mkldnn.enabled == before
+
+
+class TestTrackers:
+    """Accelerate's trackers, beside the run's own log."""
+
+    def test_losses_and_settings_reach_a_tracker(
+        self, dataset: Path, tmp_path: Path, cli: Callable[..., Cli], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from accelerate import tracking
+
+        told: dict[str, Any] = {"logs": []}
+
+        class Told(tracking.GeneralTracker):
+            name = "tensorboard"
+            requires_logging_directory = True
+
+            def __init__(self, run_name: str, logging_dir: str, **_: Any) -> None:
+                super().__init__()
+                told["folder"] = str(logging_dir)
+
+            tracker = None
+
+            def store_init_configuration(self, values: dict[str, Any]) -> None:
+                told["settings"] = values
+
+            def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
+                told["logs"].append((step, values))
+
+            def finish(self) -> None:
+                told["finished"] = True
+
+        monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Told)
+        monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.TENSORBOARD])
+        out = tmp_path / "run"
+        words = ["optimizer.steps=4", "log_every=2", "save_every=4", "log_with=[tensorboard]"]
+        ended = cli("train", "tiny", f"data.path={dataset}", f"out={out}", "--quiet", *words)
+        assert ended.status == 0, ended.err
+        assert [step for step, _ in told["logs"]] == [2, 4] and told["finished"]
+        assert {"loss", "mask", "lr"} <= set(told["logs"][0][1]) and told["settings"]["optimizer.steps"] == 4
+        assert told["folder"].startswith(str(out))
+        kept = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+        assert kept == [values["loss"] for _, values in told["logs"]]
+
+    def test_unknown_and_missing_ones(self, dataset: Path, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        for name, told in (("magic", "unknown tracker (log_with) 'magic'"), ("clearml", "clearml is not installed")):
+            ended = cli("train", "tiny", f"data.path={dataset}", f"out={tmp_path / name}", f"log_with=[{name}]")
+            assert ended.status != 0 and told in ended.err
+            assert not (tmp_path / name / "training.json").exists()

@@ -20,10 +20,10 @@ from tests.models.clicknet.test_modeling_clicknet import TINY_BACKBONE
 from tests.training.clicks.test_dynamite import TINY as TINY_DYNAMITE
 from tests.training.stcn.test_clips import moving_boxes
 from tests.training.stcn.test_task import TINY_STCN
+from vng.config_files import shipped_configs
 from vng.dataset_writer import write_dataset
 from vng.errors import UsageError
 from vng.training.launch import check_launch
-from vng.training.recipe import shipped_configs
 from vng.training.tasks import load_recipe, train_recipe
 
 TASKS = ("grounding", "clicks", "dynamite", "stcn")

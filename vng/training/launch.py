@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin
 from torch import nn
 
-from vng.errors import UsageError
+from vng.errors import UsageError, one_of
 from vng.manifest import read_manifest
 from vng.training.recipe import Recipe
 
@@ -45,9 +45,23 @@ def start_run(recipe: R) -> tuple[R, Accelerator]:
         mixed_precision=recipe.precision,
         gradient_accumulation_plugin=passes,
         step_scheduler_with_optimizer=False,
+        log_with=check_trackers(recipe.log_with) or None,
+        project_dir=recipe.out,
         dataloader_config=DataLoaderConfiguration(non_blocking=not cpu),
     )
     return recipe, accelerator
+
+
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """The trackers of a recipe; raises UsageError for one that Accelerate does not know, or that is not installed."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    ready = [str(name) for name in get_available_trackers()]
+    for name in names:
+        one_of(name, LOGGER_TYPE_TO_CLASS, "tracker (log_with)")
+        if name not in ready:
+            raise UsageError(f"log_with: {name} is not installed; pip install {name}, or leave it out")
+    return list(names)
 
 
 def check_launch(precision: str, cpu: bool) -> None:

@@ -160,12 +160,16 @@ def _train(
     start = _resume(accelerator, recipe)
     if accelerator.is_main_process:
         _tell(recipe, accelerator, task, start)
+    if recipe.log_with:
+        accelerator.init_trackers("vng", config=flat_settings(settings))
     with native_convolutions(task.model):
         loss = _run_steps(accelerator, model, optimizer, task, recipe, start, progress)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _finish(accelerator.unwrap_model(model), task, recipe)
     accelerator.wait_for_everyone()
+    if recipe.log_with:
+        accelerator.end_training()
     return loss
 
 
@@ -198,7 +202,7 @@ def _check_run(recipe: Recipe, opened: Mapping[Path, VngDataset]) -> dict[str, A
     if recipe.evaluate is not None:
         named = {**named, "dataset_manifest.evaluate": recipe.evaluate.dataset}
     check_datasets(path for path in named.values() if path not in opened)
-    ignored = {"out", "workers", "keep_checkpoints"} | ({"evaluate"} if recipe.evaluate is None else set())
+    ignored = {"out", "workers", "keep_checkpoints", "log_with"} | ({"evaluate"} if recipe.evaluate is None else set())
     settings = json.loads(recipe.model_dump_json(exclude=ignored))
     for name, path in named.items():  # hashes: a rebuilt dataset counts as another one
         manifest = path / "manifest.json"
@@ -327,7 +331,21 @@ def _log(
     if accelerator.is_main_process:
         with (recipe.out / LOG).open("a") as file:
             file.write(json.dumps(record) + "\n")
+    if recipe.log_with:
+        figures = {name: value for name, value in record.items() if name not in ("step", "score")}
+        accelerator.log({**figures, **{f"score/{name}": value for name, value in scores.items()}}, step=step)
     return record["loss"]
+
+
+def flat_settings(settings: Mapping[str, Any], above: str = "") -> dict[str, int | float | str]:
+    """Settings by dotted name, as trackers of experiments take them: numbers and texts."""
+    flat: dict[str, int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{above}{name}.")
+        else:
+            flat[above + name] = value if isinstance(value, (int, float, str)) else json.dumps(value)
+    return flat
 
 
 def _read_log(out: Path) -> list[dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,14 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from vng.errors import DataError, UsageError
-from vng.text_files import beyond_limits, read_text
+from vng.config_files import load_tree
+from vng.errors import UsageError
 
 if TYPE_CHECKING:
     from vng.dataset import VngDataset
-
-MOST_CHARACTERS = 1 << 15  # of a recipe; nested brackets take time that grows with the square
-logger = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -49,14 +44,6 @@ def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
     return check_settings(kind, load_tree(path, overrides), str(path))
 
 
-def load_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A recipe merged into its `base`, with overrides, not checked yet; raises as `load_settings`."""
-    tree = _load_tree(find_config(path))
-    for override in overrides:
-        _apply(tree, override)
-    return tree
-
-
 def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:
     """Settings from a plain tree; raises UsageError, which lists every mistake."""
     try:
@@ -64,95 +51,6 @@ def check_settings(kind: type[S], tree: dict[str, Any], source: str) -> S:
     except ValidationError as error:
         problems = [_explain(item, kind) for item in error.errors()]
         raise UsageError(f"{source}: " + "; ".join(problems)) from error
-
-
-def find_config(path: Path) -> Path:
-    """The path itself if it is a file, else the shipped recipe of that name (with or without .yaml and `configs/`)."""
-    if path.is_file():
-        return path
-    relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    for name in (relative, relative.with_name(relative.name + ".yaml")):
-        if (shipped_configs() / name).is_file():
-            return shipped_configs() / name
-    names = sorted(str(p.relative_to(shipped_configs())) for p in shipped_configs().rglob("*.yaml"))
-    raise UsageError(f"{path}: no such recipe; shipped ones: {', '.join(names)}")
-
-
-def shipped_configs() -> Path:
-    """The folder of shipped recipes: `configs/` beside the package in a checkout, else `share/vng/configs`."""
-    import sys
-
-    checkout = Path(__file__).resolve().parents[2] / "configs"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "vng" / "configs"
-
-
-def _load_tree(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The recipe merged into its `base`: a recipe beside it, or else a shipped one."""
-    children = (*children, path.resolve())
-    text = read_text(path)
-    if len(text) > MOST_CHARACTERS:
-        reason = f"{len(text):,} characters, a recipe has at most {MOST_CHARACTERS:,}"
-        raise DataError(path, reason=reason, cure="check that this is a recipe")
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}" if mark else ""
-        reason = "broken YAML" if isinstance(error, yaml.YAMLError) else f"broken YAML: {beyond_limits(error)}"
-        raise DataError(path, record=place, reason=reason, cure="fix the recipe") from error
-    if not isinstance(tree, dict):
-        raise DataError(path, reason="a recipe is a mapping of settings", cure="see configs/")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise DataError(
-            path, field="base", reason=f"expected the name of a recipe, got {base!r}", cure="fix the recipe"
-        )
-    beside = path.parent / base
-    parent = beside if beside.is_file() else find_config(Path(base))
-    if parent.resolve() in children:
-        raise DataError(path, field="base", reason=f"{base} is based on this recipe", cure="name another base")
-    return _merge(_load_tree(parent, children), tree)
-
-
-_INSTEAD = {"path": "sources", "sources": "path"}  # of data: either replaces the other one of the `base`
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, other in _INSTEAD.items():
-        if above.get(name):
-            merged.pop(other, None)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UsageError(f"override {override!r}: write key=value, for example optimizer.steps=100")
-    try:
-        value = yaml.safe_load(text) if text else ""
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"override {override!r}: the value is broken YAML; quote it") from error
-    apply_setting(tree, key, value)
-
-
-def apply_setting(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set `a.b.c` of plain settings; raises UsageError where `a` or `a.b` is a value."""
-    *parents, last = key.split(".")
-    node = tree
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise UsageError(f"override {key!r}: {parent} is a value, not a group of settings")
-    logger.info("override %s: %r -> %r", key, node.get(last), value)
-    node[last] = value
-    if last in _INSTEAD and value:
-        node.pop(_INSTEAD[last], None)
 
 
 def _explain(item: Any, kind: type[Settings]) -> str:
@@ -174,9 +72,9 @@ def _fields_at(kind: Any, path: Sequence[Any]) -> list[str]:
     return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
 
 
-def known_sizes(value: dict[str, Any], config: type) -> dict[str, Any]:
-    """The sizes, all of which the model's configuration must have; raises ValueError otherwise."""
-    names = set(inspect.signature(config).parameters) - {"kwargs"}
+def known_sizes(value: dict[str, Any], *configs: type) -> dict[str, Any]:
+    """The sizes, all of which one of the model's configurations must have; raises ValueError otherwise."""
+    names = {name for config in configs for name in inspect.signature(config).parameters} - {"kwargs"}
     unknown = sorted(set(value) - names)
     if unknown:
         raise ValueError(f"unknown sizes {unknown}, known ones: {sorted(names)}")
@@ -295,6 +193,7 @@ class Recipe(Settings):
     log_every: PositiveInt = 10
     save_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = 1
+    log_with: tuple[str, ...] = ()  # trackers of Accelerate beside log.jsonl: tensorboard, wandb, trackio, ...
     evaluate: EvaluateSettings | None = None
 
     @field_validator("precision", mode="before")

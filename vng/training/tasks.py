@@ -8,10 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vng.config_files import apply_setting, load_tree
 from vng.errors import UsageError, one_of
+from vng.training.abs.recipe import AbsRecipe
 from vng.training.clicks.recipe import ClicksRecipe, DynamiteRecipe
 from vng.training.grounding.recipe import GroundingRecipe
-from vng.training.recipe import Recipe, apply_setting, check_settings, load_tree
+from vng.training.recipe import Recipe, check_settings
 from vng.training.stcn.recipe import StcnRecipe
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ TASKS = {
     "clicks": TaskKind(ClicksRecipe, "vng.training.clicks.task:build_clicks"),
     "dynamite": TaskKind(DynamiteRecipe, "vng.training.clicks.dynamite:build_dynamite"),
     "stcn": TaskKind(StcnRecipe, "vng.training.stcn.task:build_stcn"),
+    "abs": TaskKind(AbsRecipe, "vng.training.abs.task:build_abs"),
 }
 
 

@@ -16,10 +16,10 @@ from conversion.synthetic.scene import PRESETS
 from tests.helpers import Cli, make_video
 from tests.recipe_tables import RecipeFolder
 from vng.cli.app import build_parser
+from vng.config_files import load_tree
 from vng.dataset_writer import write_dataset
 from vng.training.grounding.recipe import GroundingRecipe
 from vng.training.loop import learning_rate
-from vng.training.recipe import load_tree
 from vng.training.tasks import load_recipe
 
 FOLDER = RecipeFolder("table-10", run="kinetics-uvo")

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers import TINY_MODEL, Cli, make_video
 from tests.training.stcn.test_clips import moving_boxes
+from vng.config_files import shipped_configs
 from vng.dataset_writer import write_dataset
 from vng.models.stcn.modeling_stcn import Stcn
-from vng.training.recipe import shipped_configs
 
 RESNET = {"model_type": "resnet", "embedding_size": 6, "layer_type": "basic"}
 TINY_STCN = {
