@@ -25,9 +25,9 @@ from tqdm import tqdm
 from benchmarks.commands import Scores, run
 from benchmarks.davis import DEFAULT_ROOT, clips
 from benchmarks.propagators import score_clip
+from vng.config_files import find_config
 from vng.propagators import load
 from vng.propagators.stcn import StcnSettings
-from vng.training.recipe import find_config
 
 TRAIN_ROOT = DEFAULT_ROOT.parent / "davis_train"
 # makes the pseudo-masks; it has no weights, so it has not been trained on masks either
@@ -71,7 +71,7 @@ def make_data(out: Path, root: Path) -> None:
     for count in COUNTS:
         conversions[f"points-{count}-all"] = (*davis, "--simulate", count, "--point-frames", "all")
     conversions[f"points-{POINTS}"] = (*davis, "--simulate", POINTS, "--point-frames", 10)
-    pseudo = ("convert", "points", "--points", out / f"points-{POINTS}", "--segmenter", ENGINE, "--held-out", 0)
+    pseudo = ("convert", "points", "--source", out / f"points-{POINTS}", "--segmenter", ENGINE, "--held-out", 0)
     conversions[f"pseudo-{POINTS}"] = (*pseudo, "--quiet")
     for name, arguments in conversions.items():
         if not (out / name / "data").exists():
@@ -199,7 +199,7 @@ def figure(out: Path, schedule: Schedule, seeds: list[int], root: Path, scores: 
     for trained_on, means in curves.items():
         print(f"{trained_on:>2} points     " + "".join(f"{v:8.1f}" for v in means))
         print(f"{'':14}" + "".join(f"{f'({v:.1f})':>8}" for v in spreads[trained_on]))
-        label = f"{trained_on} points to train on"
+        label = f"{trained_on} point{'s' * (trained_on > 1)} to train on"
         axes.errorbar(names, means, spreads[trained_on], marker="o", capsize=3, label=label)
     axes.set(xlabel="points in the first frame", ylabel="J&F, davis_val, %", title="Figure 2 of Point-VOS, toy")
     axes.grid(alpha=0.3)

@@ -144,7 +144,7 @@ SIMULATION_OPTIONS = (
     ),
     Option(
         name="sampling",
-        choices=("random", "farthest"),
+        choices=("random", "farthest", "centre", "human"),
         group=_POINTS_GROUP,
         help="how points are drawn: random, or farthest-point sampling from the middle of the region [random]",
     ),

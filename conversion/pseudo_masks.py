@@ -70,16 +70,20 @@ def make_pseudo_masks(
     Args:
         frames: the video's frames. objects: its objects with their points.
         segmenter: points -> masks in one frame. engine: its name, for the objects' `source`.
-        propagator: carries masks to frames without points; None leaves these null.
+        propagator: carries masks to frames without points; None leaves these null. One that `reads_points` gets these
+            instead of masks, and the segmenter is not used.
         segment: points -> masks in their frames; None: each frame by itself, as `segment_points`.
 
     Raises:
         DataError: a point outside its frame, with object and frame.
     """
     held = [_held_out(item, settings) for item in objects]
-    rles = (segment or segment_points)(frames, objects, segmenter, held)
-    if propagator is not None:
-        rles = _propagate(frames, rles, propagator)
+    if propagator is not None and propagator.reads_points:
+        rles = _from_points(frames, objects, held, propagator)
+    else:
+        rles = (segment or segment_points)(frames, objects, segmenter, held)
+        if propagator is not None:
+            rles = _propagate(frames, rles, propagator)
     claims = conflicts(rles)
     return tuple(
         _finish(item, out, row, conflict, engine)
@@ -208,6 +212,35 @@ def _propagate(frames: Frames, rles: list[list[RLE | None]], propagator: Propaga
     for t, objects, probabilities in both_ways(propagator, frames, prompts):
         for k, probability in zip(objects, probabilities, strict=True):
             if result[k][t] is None:
+                result[k][t] = encode(probability > THRESHOLD)
+    return result
+
+
+def _from_points(
+    frames: Frames, objects: Sequence[PointedObject], held: Sequence[np.ndarray], propagator: Propagator
+) -> list[list[RLE | None]]:
+    """Masks [K][T] of an engine that reads points; drawn masks stay, an object without a prompt stays null."""
+    _check_inside(frames, objects)
+    result: list[list[RLE | None]] = [[item.masks.get(t) for t in range(len(frames))] for item in objects]
+    prompts: dict[int, FramePrompts] = {}
+    pointed = [item.points[~out] for item, out in zip(objects, held, strict=True)]
+    for t in range(len(frames)):
+        drawn = [None if (rle := item.masks.get(t)) is None else decode(rle) for item in objects]
+        here = [points.in_frame(t) for points in pointed]
+        asked = [
+            PointPrompts(points.of(POSITIVE).xy, points.of(NEGATIVE).xy, item.trace)
+            if mask is None and (points.label != AMBIGUOUS).any()
+            else None
+            for item, mask, points in zip(objects, drawn, here, strict=True)
+        ]
+        if any(x is not None for x in (*drawn, *asked)):
+            prompts[t] = FramePrompts(tuple(drawn), tuple(asked))
+    started = [
+        any(p.points[k] is not None or p.masks[k] is not None for p in prompts.values()) for k in range(len(objects))
+    ]
+    for t, known, probabilities in both_ways(propagator, frames, prompts) if prompts else ():
+        for k, probability in zip(known, probabilities, strict=True):
+            if started[k] and result[k][t] is None:
                 result[k][t] = encode(probability > THRESHOLD)
     return result
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vng.auto_classes import register
 from vng.processes import bound_spinning
 
 __version__ = "0.2.0"
 bound_spinning()
+register()
 
 if TYPE_CHECKING:
     from vng import detectors, propagators, segmenters

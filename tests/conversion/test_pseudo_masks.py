@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from tests.training.stcn.test_clips import moving_boxes, two_boxes
 from vng.dataset import VngDataset
 from vng.dataset_writer import write_dataset
 from vng.errors import DataError
-from vng.frames import ArrayFrames
-from vng.masks import area, decode
+from vng.frames import ArrayFrames, Frames
+from vng.masks import area, decode, encode
 from vng.points import NEGATIVE, POSITIVE, Points
+from vng.propagators import FramePrompts, Propagator
 
 
 class TestPseudoMasks:
@@ -89,3 +90,48 @@ def test_an_object_without_points_is_noted(tmp_path: Path, cli: Callable[..., Cl
 def test_no_dataset_here(tmp_path: Path, cli: Callable[..., Cli]) -> None:
     ended = convert(cli, tmp_path / "nowhere", tmp_path / "pseudo")
     assert ended.status == 1 and "no such dataset folder" in ended.err and not (tmp_path / "pseudo").exists()
+
+
+class TestEnginesThatReadPoints:
+    """Propagators that get points instead of masks made of them."""
+
+    class Reader(Propagator):
+        reads_points = True
+
+        def __init__(self) -> None:
+            self.prompts: dict[int, FramePrompts] = {}
+
+        def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
+            self.prompts = dict(prompts)
+            for t in range(len(frames)):
+                yield t, np.ones((len(next(iter(prompts.values()))), *frames.size), np.float32)
+
+    def test_points_reach_the_engine_and_drawn_masks_stay(self) -> None:
+        engine = self.Reader()
+        drawn = encode(box(0, 0, 5, 5))
+        objects = [
+            PointedObject("a", "ball", Points([0, 0, 1], [(3, 3), (20, 9), (9, 9)], [POSITIVE, NEGATIVE, -1])),
+            PointedObject("b", "box", Points.none(), masks={0: drawn}),
+            PointedObject("c", "cup", Points.none()),
+        ]
+        frames = ArrayFrames(np.zeros((T, H, W, 3), np.uint8))
+
+        def never(image: np.ndarray, prompts: list) -> np.ndarray:
+            raise AssertionError("the segmenter was asked")
+
+        settings = PseudoMaskSettings(held_out=0.0)
+        a, b, c = make_pseudo_masks(frames, objects, never, settings, "toy", propagator=engine)  # type: ignore[arg-type]
+        assert sorted(engine.prompts) == [0]  # an ambiguous point is no prompt
+        asked = engine.prompts[0]
+        assert asked.points[0] is not None and asked.points[0].negative.tolist() == [[20, 9]]
+        assert asked.masks[1] is not None and asked.points[1] is None
+        assert b.segmentations[0] == drawn and b.segmentations[1] is not None and a.segmentations[2] is not None
+        assert c.segmentations == (None,) * T
+
+    def test_from_the_command(self, tmp_path: Path, cli: Callable[..., Cli]) -> None:
+        write_dataset(tmp_path / "points", [moving_boxes(masks=False)], "test")
+        words = ["--propagator", "proposals", "--held-out", "0"]
+        ended = convert(cli, tmp_path / "points", tmp_path / "pseudo", *words)
+        assert ended.status == 0, ended.err
+        (video,) = VngDataset(tmp_path / "pseudo")
+        assert all(rle is not None for item in video.objects for rle in item.segmentations)

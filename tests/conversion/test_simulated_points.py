@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.simulated_points import SimulationSettings, farthest_in_mask, simulate_points
+from conversion.simulated_points import SimulationSettings, clicks_in_mask, farthest_in_mask, simulate_points
 from tests.conversion.formats.test_davis import H, W, labels, write_clip
 from tests.helpers import Cli
 from vng.dataset import Video, VideoObject, VngDataset
 from vng.errors import UsageError
-from vng.masks import RLE, decode, encode
+from vng.masks import RLE, decode, depth, encode
 from vng.points import NEGATIVE, POSITIVE, read_at
 
 HIGH, WIDE = 48, 64  # a tenth of 480 rows: distances are a tenth of those given
@@ -215,3 +215,31 @@ class TestDavisPoints:
         write_clip(tmp_path / "davis", "two", [labels(1)])
         ended = cli("convert", "davis", "--root", tmp_path / "davis", "--out", tmp_path / "out", *option)
         assert ended.status == 2 and f"{option[0]} requires --simulate" in ended.err
+
+
+class TestClicks:
+    """Where ClickVOS lets people click."""
+
+    def test_the_middle_of_the_object(self) -> None:
+        video = a_video((block(5, 10, 16, 41),))
+        settings = SimulationSettings(positives=1, negatives=2, sampling="centre")
+        points = simulate_points(video, no_void(video), settings).objects[0].points
+        (xy,) = points.of(POSITIVE).xy
+        assert xy[1] == 10 and 15 <= xy[0] <= 35 and len(points.of(NEGATIVE)) == 2
+
+    def test_people_click_deeper_than_chance_and_not_always_in_the_middle(self) -> None:
+        mask, rng = block(4, 6, 40, 58), np.random.default_rng(0)
+        inner = depth(mask)
+        human = [
+            inner[int(y), int(x)] for x, y in np.concatenate([clicks_in_mask(mask, 1, 0, rng) for _ in range(300)])
+        ]
+        chance = inner[mask].mean()
+        assert chance * 1.15 < np.mean(human) < inner.max() * 0.9 and len(set(human)) > 10
+
+    def test_several_keep_their_distance_and_none_fit_in_nothing(self) -> None:
+        rng = np.random.default_rng(1)
+        xy = clicks_in_mask(block(4, 6, 40, 58), 5, 9, rng)
+        apart = np.hypot(*(xy[:, None] - xy).transpose(2, 0, 1))
+        assert len(xy) == 5 and apart[~np.eye(5, dtype=bool)].min() >= 9
+        assert clicks_in_mask(np.zeros((5, 6), bool), 3, 0, rng).shape == (0, 2)
+        assert len(clicks_in_mask(block(4, 6, 6, 8), 9, 30, rng)) == 1

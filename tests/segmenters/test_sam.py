@@ -25,6 +25,8 @@ from transformers import (
     Sam3TrackerVideoConfig,
     Sam3TrackerVideoModel,
     SamConfig,
+    SamHQConfig,
+    SamHQModel,
     SamModel,
     SamProcessor,
 )
@@ -37,7 +39,7 @@ from vng.segmenters.sam import Ask, SamSegmenter, SamSettings, SquareFit, _agree
 
 H, W = 37, 53
 NONE = np.empty((0, 2))
-FAMILIES = ("sam", "sam2", "sam3")
+FAMILIES = ("sam", "sam_hq", "sam2", "sam3")
 DECODER = {"hidden_size": 16, "mlp_dim": 24, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
 PLAIN = {**DECODER, "dynamic_multimask_via_stability": False}  # else "single" may give what "iou" gives
 PROMPTS = {"hidden_size": 16, "mask_input_channels": 16}
@@ -59,6 +61,11 @@ def sam_parts() -> dict[str, Any]:
     vision |= {"image_size": 64, "patch_size": 16, "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 8}
     prompts = {**PROMPTS, "image_size": 64, "patch_size": 16}
     return {"vision_config": vision, "prompt_encoder_config": prompts, "mask_decoder_config": DECODER}
+
+
+def sam_hq_parts() -> dict[str, Any]:
+    parts = sam_parts()
+    return {**parts, "mask_decoder_config": {**DECODER, "vit_dim": 16}}
 
 
 def sam2_parts() -> dict[str, Any]:
@@ -90,6 +97,7 @@ def sam3_parts() -> dict[str, Any]:
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "sam": lambda: SamModel(SamConfig(**sam_parts())),
+    "sam_hq": lambda: SamHQModel(SamHQConfig(**sam_hq_parts())),
     "sam2": lambda: Sam2Model(Sam2Config(**sam2_parts())),
     "sam3": lambda: Sam3TrackerModel(Sam3TrackerConfig(**sam3_parts())),
     "sam2_video": lambda: Sam2VideoModel(Sam2VideoConfig(**sam2_parts(), **VIDEO, image_size=64)),
@@ -104,7 +112,8 @@ def save_tiny(name: str, folder: Path) -> Path:
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if "norm" not in key:
-                parameter.normal_(0, 0.1 if key.startswith("vision") else 1.0 if "embed" in key else 0.5)
+                fine = any(part in key for part in ("compress", "encoder_conv", "mask_conv", "hq_"))  # HQ-SAM's own
+                parameter.normal_(0, 0.1 if key.startswith("vision") or fine else 1.0 if "embed" in key else 0.5)
     model.save_pretrained(folder)
     return folder
 
@@ -301,9 +310,10 @@ class TestChoice:
         fit = engine._fit(H, W)
         ask = engine._asks(fit, [prompt])[0]
         assert ask is not None
-        levels = engine._encode(image, fit)
+        levels, early = engine._encode(image, fit), engine.family.early_map
         answer = engine.model(
-            image_embeddings=levels if len(levels) > 1 else levels[0],
+            image_embeddings=levels if len(levels) > 1 and not early else levels[0],
+            **({"intermediate_embeddings": [levels[1].permute(0, 2, 3, 1)]} if early else {}),
             input_points=torch.from_numpy(ask.points)[None, None],
             input_labels=torch.from_numpy(ask.labels)[None, None],
             multimask_output=True,
@@ -565,3 +575,30 @@ class TestPointPrompts:
         assert medoids(groups, 3).tolist() == [[0, 0], [20, 20], [50, 50]]
         assert medoids(groups, 15) is groups and medoids(NONE, 4) is NONE
         assert len(medoids(np.ones((9, 2)), 4)) == 1
+
+
+class TestDecoder:
+    """Passes over one image, as SAM-PT makes them."""
+
+    def test_feedback_is_what_refinement_feeds_back(self, checkpoint: Path, image: np.ndarray) -> None:
+        prompts = [PointPrompts([[9, 8], [30, 20]], [[44, 5]]), PointPrompts([[20, 30]], [[3, 3]])]
+        decode = segmenter(checkpoint).decoder(image)
+        first = decode(prompts, None)
+        assert first.logits.shape == (2, H, W) and first.scores.shape == (2,) and len(first.feedback) == 2
+        plain = segmenter(checkpoint, choice="single")(image, prompts)
+        np.testing.assert_allclose(1 / (1 + np.exp(-first.logits)), plain, atol=2e-5)
+        again = decode(prompts, first.feedback)
+        refined = segmenter(checkpoint, choice="single", refinements=1, refine_with_box=False)(image, prompts)
+        np.testing.assert_allclose(1 / (1 + np.exp(-again.logits)), refined, atol=5e-5)
+
+    def test_a_pass_without_positives(self, checkpoint: Path, image: np.ndarray) -> None:
+        found = segmenter(checkpoint).decoder(image)([PointPrompts(NONE, [[5, 5]])], None)
+        assert np.isfinite(found.logits).all() and found.feedback[0] is not None
+
+
+def test_an_engine_without_feedback_repeats_its_masks(image: np.ndarray) -> None:
+    engine = segmenters.load("classical")
+    prompts = [PointPrompts([[20, 20]], [[2, 2]])]
+    first = engine.decoder(image)(prompts, None)
+    assert not engine.takes_feedback and first.feedback == (None,) and first.scores.tolist() == [1]
+    assert ((first.logits > 0) == (engine(image, prompts) > 0.5)).all()

@@ -36,7 +36,7 @@ ENGINE = (
         name="propagator",
         default=DEFAULT_PROPAGATOR,
         metavar="NAME",
-        help=f"{', '.join(PROPAGATORS)} [{DEFAULT_PROPAGATOR}]",
+        help=f"{', '.join(PROPAGATORS)}, or a YAML file such as engines/sam-pt/default.yaml [{DEFAULT_PROPAGATOR}]",
     ),
     Option(name="propagator_checkpoint", metavar="ID", help="weights of the propagator: a folder or hub id"),
     Option(
@@ -53,7 +53,12 @@ ENGINE = (
 
 PROMPTS = (
     Option(name="video", type=path, help="a video file or a folder of frames"),
-    Option(name="points", type=path, metavar="FILE", help="with --video: points of the objects, .json or .csv"),
+    Option(
+        name="points",
+        type=path,
+        metavar="FILE",
+        help="with --video: points of the objects, .json, .csv, or .txt as in SAM-PT's demo",
+    ),
     Option(
         name="masks",
         type=path,
@@ -176,6 +181,7 @@ def _propagate_dataset(arguments: argparse.Namespace) -> None:
 
 def _engine(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The engine, and its settings for the manifest."""
+    from vng.engines import read_engine
     from vng.processes import current_processes
     from vng.propagators import load
 
@@ -185,6 +191,7 @@ def _engine(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     settings |= {} if arguments.device is None else {"device": arguments.device}
     values = {"checkpoint": arguments.propagator_checkpoint, "settings": settings or None}
     options = {key: value for key, value in values.items() if value is not None}
-    engine = load(arguments.propagator, **options)
+    name, options = read_engine("propagator", arguments.propagator, options)
+    engine = load(name, **options)
     weights = getattr(engine, "fingerprint", None)
-    return engine, {"propagator": arguments.propagator, **options} | ({"weights": weights} if weights else {})
+    return engine, {"propagator": name, **options} | ({"weights": weights} if weights else {})

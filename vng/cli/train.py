@@ -32,7 +32,8 @@ NEXT = {
     "grounding": "vng predict --model {run} --dataset TEST --out RESULTS, or --video CLIP --narrative 'A [noun] ...'",
     "clicks": "vng convert points --source DATA --segmenter embedded --segmenter-checkpoint {run} --out OUT",
     "dynamite": "vng convert points --source DATA --segmenter dynamite --segmenter-checkpoint {run} --out OUT",
-    "stcn": "vng propagate --video CLIP --points POINTS --propagator stcn --checkpoint {run} --out OUT",
+    "stcn": "vng propagate --video CLIP --points POINTS --propagator stcn --propagator-checkpoint {run} --out OUT",
+    "abs": "vng propagate --video CLIP --points POINTS --propagator abs --propagator-checkpoint {run} --out OUT",
 }
 
 

@@ -21,13 +21,14 @@ T = TypeVar("T")
 M = TypeVar("M", bound=PreTrainedModel)
 
 PACKAGE = Path(__file__).resolve().parents[1]
-SHIPPED = {"embedded": "segmenters", "stcn": "propagators"}  # name -> folder of the package that has the weights
+# name -> folder of the package that has the weights
+SHIPPED = {"embedded": "segmenters", "stcn": "propagators", "abs": "propagators"}
 GATED = "ask for access on its page, then log in with `hf auth login`"
 _OF_NO_EFFECT = ("_name_or_path", "transformers_version", "dtype", "architectures")
 
 
 def shipped_weights(name: str) -> Path:
-    """The folder of weights that are shipped in the package: "embedded" (ClickNet) or "stcn"."""
+    """The folder of weights that are shipped in the package: "embedded" (ClickNet), "stcn" or "abs"."""
     return PACKAGE / SHIPPED[name] / "weights" / name
 
 
@@ -46,7 +47,7 @@ def load_strictly(
 
     Args:
         kind: the model's class.
-        path: the run folder, the hub id, or the name of shipped weights ("embedded", "stcn").
+        path: the run folder, the hub id, or the name of shipped weights ("embedded", "stcn", "abs").
         cure: the advice in the error if nothing loads.
         surplus: whether weights that the class does not know are left out, as some on the hub have; else an error.
         changes: fields of its configuration to change, such as weights of losses.

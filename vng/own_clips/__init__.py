@@ -15,6 +15,8 @@ One video's points may also stand in a .json file without `video` (`points.json`
     {"objects": {"parrot": [{"frame": 0, "x": 120, "y": 80, "label": "positive"}, ...], ...}}
     object,frame,x,y,label
 
+Point files of SAM-PT's demo (.txt) are read as well: `sam_pt_points`.
+
 docs/own-clips.md explains the format by examples. All mistakes of a file are told at once.
 """
 

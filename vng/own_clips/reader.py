@@ -24,6 +24,7 @@ from vng.own_clips.records import (
     FrameText,
     OwnClip,
 )
+from vng.own_clips.sam_pt_points import read_sam_pt_points
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE
 from vng.text_files import RepeatedKeys, load_json, parse_json, read_text
 
@@ -89,7 +90,7 @@ def _values(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Any]]:
 
 
 def read_clip(path: Path, problems: list[Problem] | None = None) -> OwnClip:
-    """The one clip of a file of points: .json (`video` is not needed), .jsonl with one line, or .csv.
+    """The one clip of a file of points: .json (`video` is not needed), .jsonl with one line, .csv, or SAM-PT's .txt.
 
     Args:
         path: the file.
@@ -102,6 +103,8 @@ def read_clip(path: Path, problems: list[Problem] | None = None) -> OwnClip:
     clip: OwnClip | None
     if path.suffix.lower() == ".csv":
         clip = parser.table(read_text(path))
+    elif path.suffix.lower() == ".txt":
+        return read_sam_pt_points(path, problems)
     elif path.suffix.lower() == ".jsonl":
         clips = list(read_own_clips(path))
         if len(clips) != 1:

@@ -17,7 +17,7 @@ from vng.own_clips import ClipObject, ClipPoint, LocatedObject, OwnClip, locate,
 from vng.points import AMBIGUOUS, NEGATIVE, POSITIVE, PointPrompts, Points
 from vng.propagators import FramePrompts
 
-SUFFIXES = (".json", ".jsonl", ".csv")
+SUFFIXES = (".json", ".jsonl", ".csv", ".txt")
 SEE_HELP = "`vng propagate --help` shows the layout"
 
 
@@ -37,7 +37,7 @@ class Prompts:
 
 
 def read_points(path: Path, frames: Frames) -> Prompts:
-    """Points and masks of a .json, .jsonl or .csv file; for the layout see `vng.own_clips`.
+    """Points and masks of a .json, .jsonl, .csv or SAM-PT .txt file; for the layout see `vng.own_clips`.
 
     Raises:
         DataError: there is no such file, or it has another layout. DataErrors: all invalid points, by object and frame.
@@ -46,7 +46,7 @@ def read_points(path: Path, frames: Frames) -> Prompts:
     if path.is_dir() or suffix == ".png":
         raise DataError(path, reason="expected a file of points, got masks", cure="give them with --masks")
     if suffix not in SUFFIXES:
-        kinds = "a .json, .jsonl or .csv file"
+        kinds = "a .json, .jsonl, .csv or SAM-PT .txt file"
         raise DataError(path, reason=f"expected {kinds}, got {suffix or 'no suffix'!r}", cure=SEE_HELP)
     problems: list[Problem] = []
     return prompts_of_clip(read_clip(path, problems), frames, problems)

@@ -26,6 +26,9 @@ ENGINES = {
     "sam2": "vng.propagators.sam2:Sam2Propagator",
     "edgetam": "vng.propagators.edgetam:EdgeTamPropagator",
     "sam3_tracker": "vng.propagators.sam3_tracker:Sam3TrackerPropagator",
+    "sam_pt": "vng.propagators.sam_pt:SamPtPropagator",
+    "abs": "vng.propagators.abs:AbsPropagator",
+    "proposals": "vng.propagators.proposals:ProposalPropagator",
 }
 DEFAULT = "stcn"
 NEEDS_CHECKPOINT = ("sam2", "edgetam", "sam3_tracker")  # raise UsageError without one
@@ -54,6 +57,8 @@ class Propagator(Protocol):
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """Prompts by frame index -> (frame index, probabilities float32 [K, H, W]), each frame once, in any order."""
         ...
+
+    reads_points: bool = False  # whether the engine makes more of points than of masks that a segmenter makes from them
 
     def reads_maps_of(self, backbone: nn.Module) -> bool:
         """Whether the engine can use the feature maps of another network's backbone."""

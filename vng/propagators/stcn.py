@@ -99,9 +99,12 @@ class StcnPropagator(Propagator):
         DataError: there is no checkpoint, or its weights do not fit (listed by name).
     """
 
+    network: type[Stcn] = Stcn
+    shipped = "stcn"  # name of the shipped weights
+
     def __init__(self, checkpoint: str | None = None, settings: StcnSettings | None = None) -> None:
         self.settings = settings or StcnSettings()
-        model = load_strictly(Stcn, shipped_weights("stcn") if checkpoint is None else checkpoint)
+        model = load_strictly(self.network, shipped_weights(self.shipped) if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         # The trained weights, before conversion and fusing, to compare with backbones of other networks.
         self.backbone = deepcopy(model.key_encoder)
@@ -133,6 +136,10 @@ class StcnPropagator(Propagator):
         """See `Propagator`."""
         return _SharingStcn(self, MapsOf(maps, length))
 
+    def _session(self, view: View, count: int) -> Session:
+        """A pass over a video with `count` objects."""
+        return Session(self.model, self.settings, view, count)
+
     def _view(self, frames: Frames, maps: MapsOf | None) -> View:
         if maps is not None:
             return View(*frames.size, maps.kept.rows, maps.kept.columns, maps.multiple, centred=False)
@@ -144,11 +151,11 @@ class StcnPropagator(Propagator):
         frames: Frames,
         order: Sequence[int],
         prompts: Mapping[int, FramePrompts],
-        first: _Hints,
+        first: Hints,
         view: View,
         maps: MapsOf | None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        session = _Session(self.model, self.settings, view, len(first.prompted))
+        session = self._session(view, len(first.prompted))
         for time, (t, image, pixels, features) in enumerate(self._encoded(frames, order, view, maps)):
             prompt = prompts.get(t)
             with torch.inference_mode():
@@ -174,7 +181,7 @@ class StcnPropagator(Propagator):
             for i, (t, image, _) in enumerate(batch):
                 yield t, image, pixels[i : i + 1], features[i]
 
-    def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> _Hints:
+    def _hints(self, image: np.ndarray, prompt: FramePrompts, view: View) -> Hints:
         """Prompts as inputs of the network."""
         config, k = self.model.config, len(prompt)
         masks: list[np.ndarray | None] = list(prompt.masks or [None] * k)
@@ -196,7 +203,7 @@ class StcnPropagator(Propagator):
                 negatives[i] = point_map(view.points(own.negative), view.padded, config.point_radius)
         prompted = [i in pointed or mask is not None for i, mask in enumerate(masks)]
         model = self.model
-        return _Hints(
+        return Hints(
             torch.from_numpy(maps).to(model.device, model.dtype),
             torch.from_numpy(negatives).to(model.device, model.dtype),
             np.array(prompted, bool),
@@ -221,7 +228,7 @@ def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
 
 
 @dataclass(frozen=True)
-class _Hints:
+class Hints:
     """Prompts of K objects in one frame, as tensors."""
 
     maps: Tensor  # [K, rows, columns], masks or point maps
@@ -230,8 +237,10 @@ class _Hints:
     pointed: np.ndarray  # bool [K], objects with points, including negative ones only
 
 
-class _Session:
+class Session:
     """One pass over a video in one direction."""
+
+    keeps_predictions = True  # whether the mask that points gave stays in memory for good
 
     def __init__(self, model: Stcn, settings: StcnSettings, view: View, count: int) -> None:
         self.model, self.settings, self.view, self.count = model, settings, view, count
@@ -239,8 +248,12 @@ class _Session:
         self.order: list[int] = []  # objects in the order of their first prompts, as in memory
         self.remembered = 0  # time of the last frame stored permanently
 
-    def step(self, pixels: Tensor, features: KeyFeatures, hints: _Hints | None, time: int, final: bool) -> np.ndarray:
+    def step(self, pixels: Tensor, features: KeyFeatures, hints: Hints | None, time: int, final: bool) -> np.ndarray:
         """One frame -> probabilities float32 [K, rows, columns], zero for objects without a prompt so far."""
+        return self.advance(pixels, features, hints, time, final).cpu().numpy()
+
+    def advance(self, pixels: Tensor, features: KeyFeatures, hints: Hints | None, time: int, final: bool) -> Tensor:
+        """As `step`, on the device."""
         probabilities = torch.zeros(self.count, *self.view.padded, device=self.model.device)
         if self.order:
             self._put(probabilities, self._decoded(self.memory.read(features.key[0])[None], features))
@@ -253,7 +266,7 @@ class _Session:
                 value = self._value(pixels, features, self._entered(probabilities).to(self.model.dtype))
                 self.memory.add(features.key[0], value, time, lasting)
                 self.remembered = time if lasting else self.remembered
-        return probabilities.cpu().numpy()
+        return probabilities
 
     def _entered(self, maps: Tensor) -> Tensor:
         """The maps [K, ...] of the objects in memory, in the order of memory."""
@@ -276,7 +289,7 @@ class _Session:
         return self.model.encode_value(pixels, features.deep, masks[None], others)[0]
 
     def _prompted(
-        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, time: int
+        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: Hints, time: int
     ) -> Tensor:
         """A frame with prompts: they replace the prediction, and are stored in memory permanently."""
         new = [k for k in range(self.count) if hints.prompted[k] and k not in self.order]
@@ -291,19 +304,20 @@ class _Session:
         pointed = corrected.any()
         if pointed:
             probabilities = self._read_points(pixels, features, probabilities, hints, corrected, time)
-        self._put(probabilities, self.model.aggregate(self._entered(probabilities)[None]).softmax(1)[0, 1:])
+        if drawn:  # what points gave is disjoint already
+            self._put(probabilities, self.model.aggregate(self._entered(probabilities)[None]).softmax(1)[0, 1:])
         if self.model.config.reads_reference or not pointed:
             value = self._value(pixels, features, self._entered(probabilities).to(self.model.dtype))
-            self.memory.add(features.key[0], value, time, kept=True)
+            self.memory.add(features.key[0], value, time, kept=self.keeps_predictions or not pointed)
         return probabilities
 
-    def _corrected(self, hints: _Hints) -> np.ndarray:
+    def _corrected(self, hints: Hints) -> np.ndarray:
         """Bool [K]: objects whose points are used; negative points alone only correct tracked objects."""
         entered = np.array([k in self.order for k in range(self.count)], bool)
         return hints.pointed & (hints.prompted | entered)
 
     def _read_points(
-        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: _Hints, which: np.ndarray, time: int
+        self, pixels: Tensor, features: KeyFeatures, probabilities: Tensor, hints: Hints, which: np.ndarray, time: int
     ) -> Tensor:
         """Store points in memory as point maps, and read the masks of their own frame from that memory.
 

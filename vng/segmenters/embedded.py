@@ -10,6 +10,7 @@ Shapes: H x W image, K objects, N of them with positives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -57,11 +58,20 @@ class EmbeddedSegmenter(Segmenter):
     takes_boxes = False
 
     def __init__(self, checkpoint: str | None = None, settings: EmbeddedSettings | None = None) -> None:
+        self._take(load_strictly(ClickNet, shipped_weights("embedded") if checkpoint is None else checkpoint), settings)
+
+    @classmethod
+    def of_model(cls, model: ClickNet, settings: EmbeddedSettings | None = None) -> EmbeddedSegmenter:
+        """The engine of a loaded model, which stays as it is."""
+        engine = cls.__new__(cls)
+        engine._take(deepcopy(model), settings)
+        return engine
+
+    def _take(self, model: ClickNet, settings: EmbeddedSettings | None) -> None:
         self.settings = settings or EmbeddedSettings()
-        model = load_strictly(ClickNet, shipped_weights("embedded") if checkpoint is None else checkpoint)
         self.fingerprint = fingerprint(model)
         # The shipped weights are in half precision, in which CPUs are seven times slower.
-        self.model = model.float().fused()
+        self.model = model.cpu().float().fused()
 
     def __call__(self, image: np.ndarray, prompts: Sequence[PointPrompts]) -> np.ndarray:
         """image uint8 [H, W, 3], K prompts -> float32 [K, H, W]; an object without positives gets zeros."""

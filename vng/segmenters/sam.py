@@ -1,4 +1,4 @@
-"""SAM, SAM 2 (and 2.1) and the tracker of SAM 3 as segmenters, through `transformers`.
+"""SAM, HQ-SAM, SAM 2 (and 2.1) and the tracker of SAM 3 as segmenters, through `transformers`.
 
 The image is encoded once; the objects are decoded in chunks. Three things are implemented here, not in `transformers`:
 
@@ -37,7 +37,7 @@ from vng.models.fit import Fit
 from vng.models.loading import device_named, fingerprint
 from vng.models.published import load_published
 from vng.points import OTHERS, PointPrompts, medoids, trim_trace
-from vng.segmenters import Segmenter
+from vng.segmenters import Decoded, Decoder, Segmenter
 from vng.segmenters.sam_decoder import TwoWay
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -10  # labels of the prompt encoders
@@ -56,6 +56,7 @@ class SamFamily:
     std: tuple[float, ...]
     keeps_aspect: bool  # whether images are padded to the square, not stretched
     session: str = ""  # class in transformers that holds a video's state; "" for models of images
+    early_map: bool = False  # whether the decoder reads the first map inside the image encoder too (HQ-SAM)
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -65,6 +66,7 @@ _SAM3 = SamFamily("Sam3TrackerModel", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), keeps_as
 # By `model_type` in a checkpoint's config.json; video models include the weights of the image model.
 FAMILIES = {
     "sam": _SAM,
+    "sam_hq": replace(_SAM, model="SamHQModel", early_map=True),
     "sam2": _SAM2,
     "sam2_video": _SAM2,
     "sam3_tracker": _SAM3,
@@ -120,6 +122,7 @@ class SamSegmenter(Segmenter):
     """
 
     takes_boxes = True
+    takes_feedback = True
 
     def __init__(
         self,
@@ -148,6 +151,36 @@ class SamSegmenter(Segmenter):
         fit = self._fit(*image.shape[:2])
         levels = cache(lambda: self._encode(image, fit))
         return lambda prompts: self._segmented(levels, fit, prompts)
+
+    def decoder(self, image: np.ndarray) -> Decoder:
+        """See `Segmenter.decoder`: one mask a pass; the feedback is the decoder's low-resolution logits."""
+        fit = self._fit(*image.shape[:2])
+        levels = cache(lambda: self._encode(image, fit))
+        return lambda prompts, feedback: self._passed(levels(), fit, prompts, feedback)
+
+    @torch.no_grad()
+    def _passed(
+        self, levels: list[Tensor], fit: SquareFit, prompts: Sequence[PointPrompts], feedback: Sequence[Any] | None
+    ) -> Decoded:
+        if levels is not self._decoded:
+            self._two_way.new_image()
+            self._decoded = levels
+        logits, scores, low = [], [], []
+        for k, prompt in enumerate(prompts):
+            points = np.concatenate([prompt.positive, prompt.negative])
+            ask = Ask(
+                fit.to_square(points),
+                np.repeat([POSITIVE, NEGATIVE], [len(prompt.positive), len(prompt.negative)]),
+                None if prompt.box is None else fit.to_square(prompt.box.reshape(2, 2)).reshape(4),
+                None if feedback is None or feedback[k] is None else feedback[k].clamp(-MOST, MOST),
+            )
+            mask, score = self._decode_scored(levels, [ask], several=False)
+            logits.append(fit.to_image(mask)[0].cpu().numpy())
+            scores.append(float(score[0]))
+            low.append(mask[0])
+        return Decoded(
+            logits=np.stack(logits).astype(np.float32), scores=np.array(scores, np.float32), feedback=tuple(low)
+        )
 
     @torch.no_grad()
     def _segmented(
@@ -186,6 +219,8 @@ class SamSegmenter(Segmenter):
         pixels = fit.pixels(image, self._mean, self._std)
         with self._precision():
             levels = self.model.get_image_embeddings(pixels)
+        if self.family.early_map:
+            levels = [levels[0], levels[1][0].permute(0, 3, 1, 2)]
         return [level.float() for level in (levels if isinstance(levels, list) else [levels])]
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -238,6 +273,10 @@ class SamSegmenter(Segmenter):
 
     def _decode(self, levels: list[Tensor], asks: Sequence[Ask], several: bool) -> Tensor:
         """The chosen mask of each object, logits float32 [K, h, w]; all `asks` or none have a box, likewise masks."""
+        return self._decode_scored(levels, asks, several)[0]
+
+    def _decode_scored(self, levels: list[Tensor], asks: Sequence[Ask], several: bool) -> tuple[Tensor, Tensor]:
+        """As `_decode`, and the predicted IoU [K] of the chosen masks."""
         count = max(1, *(len(ask.points) for ask in asks))
         points = np.zeros((len(asks), 1, count, 2), np.float32)
         labels = np.full((len(asks), 1, count), IGNORED)
@@ -252,10 +291,12 @@ class SamSegmenter(Segmenter):
             inputs["input_masks"] = torch.stack(masks)[:, None]
         # Objects form the batch, so that each may have its own mask prompt. `expand` copies nothing.
         expanded = [level.expand(len(asks), -1, -1, -1) for level in levels]
+        more = {"intermediate_embeddings": [expanded.pop().permute(0, 2, 3, 1)]} if self.family.early_map else {}
         self._two_way.shares = not masks
         output = self.model(
             image_embeddings=expanded if len(expanded) > 1 else expanded[0],
             multimask_output=several,
+            **more,
             **{name: value.to(self.device) for name, value in inputs.items()},
         )
         self._two_way.shares = False
@@ -263,7 +304,8 @@ class SamSegmenter(Segmenter):
         if self.settings.choice == "agreement" and several:
             right = torch.stack([_agreement(m, ask, self._side) for m, ask in zip(logits, asks, strict=True)])
             iou = iou.masked_fill(right < right.amax(1, keepdim=True), -torch.inf)
-        return logits[torch.arange(len(asks), device=logits.device), iou.argmax(1)]
+        chosen = torch.arange(len(asks), device=logits.device), iou.argmax(1)
+        return logits[chosen], output.iou_scores[:, 0].float()[chosen]
 
     def _refine(self, levels: list[Tensor], asks: Sequence[Ask], logits: Tensor, fit: SquareFit) -> Tensor:
         """Feed logits [K, h, w] back; masks narrower than two pixels of the square are left unchanged (SAM-PT)."""

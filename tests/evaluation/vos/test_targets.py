@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.evaluation.vos.moving_discs import TWO, T, make, predict, score
 from vng.dataset import VideoObject
 from vng.errors import DataError, DataErrors
-from vng.evaluation.vos.scores import object_numbers
+from vng.evaluation.vos.runs import Run
+from vng.evaluation.vos.scores import ObjectScore, VosScores, object_numbers
+from vng.evaluation.vos.tables import as_json, course, table
+from vng.evaluation.vos.targets import Protocol
+from vng.masks import area
 
 
 class TestObjectNumbers:
@@ -60,3 +65,26 @@ class TestObjectNumbers:
         with pytest.raises(DataErrors, match=r"objects\.json") as raised:
             score(video, tmp_path)
         assert words in str(raised.value) and len(raised.value.problems) == 1
+
+
+class TestClick:
+    """ClickVOS: the first frame is predicted too."""
+
+    def test_counts_from_the_first_frame_to_the_last(self, tmp_path: Path) -> None:
+        video = make("v", TWO)
+        predict(video, tmp_path)
+        found = score(video, tmp_path, "click")
+        assert found.summary().jf == 1.0
+        for item in found.objects:
+            masks = video.object_by_id[item.object_id].segmentations
+            first = next(t for t, rle in enumerate(masks) if rle is not None and area(rle))
+            assert item.frames[0] == video.frame_names[first] and item.frames[-1] == video.frame_names[-1]
+
+    def test_the_course_of_j_in_parts(self) -> None:
+        j = [0.2] * 5 + [0.6] * 5
+        names = tuple(map(str, range(10)))
+        item = ObjectScore("v", "1", "", names, tuple(j), tuple(j))
+        scores = VosScores(Run(Path("r")), Protocol("click"), (item,))
+        assert course(scores, 2) == pytest.approx([0.2, 0.6])
+        assert all(np.isnan(v) for v in course(scores, 11))
+        assert "in tenths: 20.00 20.00" in table([scores]) and len(as_json([scores])["runs"][0]["J-course"]) == 10

@@ -105,7 +105,8 @@ _ALL = (
     Entry(
         name="vos",
         summary=(
-            "video object segmentation: DAVIS 2016 and 2017, with and without first masks, YouTube-VOS, Point-VOS"
+            "video object segmentation: DAVIS 2016 and 2017, with and without first masks, YouTube-VOS, Point-VOS, "
+            "ClickVOS"
         ),
         example=(
             "vng evaluate vos --dataset data/davis-val --results RESULTS --protocol davis --json scores.json\n"
@@ -116,7 +117,7 @@ _ALL = (
         options=(
             Option(
                 name="protocol",
-                choices=("davis", "davis-2016", "davis-unsupervised", "youtube-vos", "point-vos"),
+                choices=("davis", "davis-2016", "davis-unsupervised", "youtube-vos", "point-vos", "click"),
                 default="davis",
                 help="which objects and frames count: docs/protocols.md [davis]",
             ),

@@ -20,6 +20,7 @@ from vng.evaluation.vos.scores import ObjectScore, Summary, VosScores
 from vng.text_files import parse_json, read_text
 
 POINT_COUNTS = (1, 2, 5, 10)  # of the Point-VOS benchmark (2402.05917, Tab. 3)
+COURSE_PARTS = 10  # equal parts of a video, over which the course of J is told
 MOST_SEQUENCES = 40  # rows of the printed table; files hold all
 HEADER = ("J&F", "J", "recall", "decay", "F", "recall", "decay")
 
@@ -136,6 +137,8 @@ def _run_json(scores: VosScores, seen: Collection[str] | None) -> dict[str, Any]
             "seen": _summary_json(overall.seen),
             "unseen": _summary_json(overall.unseen),
         }
+    if scores.protocol.name == "click":
+        tree["J-course"] = [none_if_nan(value) for value in course(scores)]
     tree["sequences"] = {video: _summary_json(scores.summary(rows)) for video, rows in scores.sequences.items()}
     tree["objects"] = [_object_json(scores, score, seen) for score in scores.objects]
     return tree
@@ -169,6 +172,16 @@ def _object_json(scores: VosScores, score: ObjectScore, seen: Collection[str] | 
     del tree["objects"]
     tree["frames"] = {name: [j, f] for name, j, f in zip(score.frames, score.j, score.f, strict=True)}
     return tree
+
+
+def course(scores: VosScores, parts: int = COURSE_PARTS) -> list[float]:
+    """Mean J over objects in equal parts of their frames, first to last: how masks heal, or decay. NaN for no frame."""
+    rows = []
+    for score in scores.objects:
+        j = np.array(score.j, float)
+        if len(j) >= parts:
+            rows.append([part.mean() for part in np.array_split(j, parts)])
+    return [float(v) for v in np.mean(rows, axis=0)] if rows else [float("nan")] * parts
 
 
 def csv_rows(scores: Sequence[VosScores], seen: Collection[str] | None = None) -> list[dict[str, Any]]:
@@ -240,6 +253,8 @@ def _one_run(scores: VosScores, seen: Collection[str] | None) -> list[str]:
     if len(sequences) > MOST_SEQUENCES:
         shown = sorted(sequences, key=lambda row: row[1].jf)[:MOST_SEQUENCES]
     lines += _rows([*rows, *shown])
+    if scores.protocol.name == "click":
+        lines.append("J over the course of a video, in tenths: " + " ".join(percent(v) for v in course(scores)))
     if len(shown) < len(sequences):
         lines.append(f"(the {len(shown)} lowest of {len(sequences)} sequences; --csv and --json hold all)")
     return lines

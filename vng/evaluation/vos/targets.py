@@ -225,10 +225,23 @@ def _point_vos(video: Video, protocol: Protocol) -> Targets:
     return _to_targets(video, items)
 
 
+def _click(video: Video, _protocol: Protocol) -> Targets:
+    """ClickVOS: every object, from the frame it first appears in, which is predicted too; the last one counts."""
+    items: list[Target | LeftOut] = []
+    for item in video.objects:
+        first = next((t for t in range(len(item.segmentations)) if _visible(item.segmentations, t)), None)
+        if first is None:
+            items.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
+            continue
+        items.append(_target(item, range(first, len(video.frame_names))))
+    return _to_targets(video, items)
+
+
 PROTOCOLS: dict[str, Callable[[Video, Protocol], Targets]] = {
     "davis": _davis,
     "davis-unsupervised": _davis_unsupervised,
     "davis-2016": _davis_2016,
     "youtube-vos": _youtube_vos,
     "point-vos": _point_vos,
+    "click": _click,
 }

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoBackbone, AutoModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 from transformers.utils import ModelOutput
 
@@ -308,7 +309,7 @@ class FeedForward(nn.Module):
         return self.norm(x + self.dropout(wide))
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(GradientCheckpointingLayer):
     """Deformable self-attention over all levels of one frame."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
@@ -324,7 +325,7 @@ class EncoderLayer(nn.Module):
         return self.feedforward(self.norm1(x + self.dropout(attended)))
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(GradientCheckpointingLayer):
     """Queries of one noun attend to each other; queries of all nouns attend to the same memory."""
 
     def __init__(self, config: ReferFormerConfig) -> None:
@@ -358,6 +359,7 @@ class ReferFormerForVNG(PreTrainedModel):
     main_input_name = "pixel_values"
     _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: ReferFormerConfig) -> None:
         super().__init__(config)
@@ -668,8 +670,9 @@ class ReferFormerForVNG(PreTrainedModel):
         target_kind: Tensor | None = None,
         target_xy: Tensor | None = None,
         target_verdicts: Tensor | None = None,
-        **_: object,
-    ) -> ReferFormerOutput:
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> ReferFormerOutput | tuple[Any, ...]:
         """Ground all nouns of B narratives in B clips.
 
         Args:
@@ -682,7 +685,17 @@ class ReferFormerForVNG(PreTrainedModel):
             target_weight: float [B, N], weight of each noun's object in the loss; None: 1.
             target_kind, target_xy, target_verdicts: int64 [B, N], float [B, N, T, P, 2], int64 [B, N, T, P], the kind
                 of annotation and its points (`losses_points.Evidence`); None: drawn masks.
+            labels: bool [B, N, T, H, W], the short form of `target_masks` where every frame of every noun is annotated.
+            return_dict: False: a tuple in place of the output class.
+
+        Raises:
+            ValueError: `labels` and `target_masks` are given both.
         """
+        if labels is not None:
+            if target_masks is not None:
+                raise ValueError("give labels, or target_masks and target_annotated, not both")
+            target_masks = labels.bool()
+            target_annotated = torch.ones_like(target_masks[..., 0, 0])
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, :, 0], dtype=torch.bool)
         scene = self.encode(pixel_values, pixel_mask, input_ids, attention_mask)
@@ -698,7 +711,7 @@ class ReferFormerForVNG(PreTrainedModel):
             result.loss, result.loss_terms, result.loss_count = self._loss(
                 outputs, scene, target_masks, target_annotated, target_weight, weak
             )
-        return result
+        return result if self.config.use_return_dict and return_dict is not False else result.to_tuple()
 
     def _loss(
         self,

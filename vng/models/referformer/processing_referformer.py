@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from vng.errors import DataError, UsageError
 from vng.models.transfer import normalised, to_device
+from vng.narratives import parse_marked
 
 STRIDE = 32
 MOST_SIDE = 1 << 13  # pixels
@@ -41,6 +42,79 @@ class ReferFormerProcessor(ProcessorMixin):
                 raise UsageError(f"processor: {name} must be 0 to {MOST_SIDE} pixels, got {side!r:.40}")
         self.short_side, self.long_side = short_side, long_side
         super().__init__(tokenizer, **kwargs)
+
+    def __call__(
+        self,
+        videos: Any = None,
+        text: str | Sequence[str] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Everything that the model takes, for one clip or a batch: `model(**processor(videos=..., text=...))`.
+
+        Args:
+            videos: a clip, or a list of clips of one length: uint8 arrays or tensors [T, H, W, 3] or [T, 3, H, W], or
+                lists of frames (arrays or PIL images).
+            text: a narrative with marked nouns, "A [man] feeds a [dog].", or one for each clip.
+            return_tensors: "pt" alone.
+
+        Returns:
+            pixel_values, pixel_mask, input_ids, attention_mask, noun_tokens; only those of what was given.
+
+        Raises:
+            UsageError: nothing was given, numbers differ, a narrative without a marked noun, another kind of tensor.
+        """
+        if return_tensors != "pt":
+            raise UsageError(f"return_tensors={return_tensors!r}: this processor gives PyTorch tensors, 'pt'")
+        if videos is None and text is None:
+            raise UsageError("processor: give videos=, text=, or both")
+        data: dict[str, Tensor] = {}
+        clips = None if videos is None else [as_clip(video) for video in as_batch(videos)]
+        texts = [text] if isinstance(text, str) else None if text is None else list(text)
+        if clips is not None and texts is not None and len(clips) != len(texts):
+            raise UsageError(f"processor: {len(clips)} videos and {len(texts)} texts; give one text for each video")
+        if clips is not None:
+            if len({len(clip) for clip in clips}) > 1:
+                raise UsageError(f"processor: clips of {[len(clip) for clip in clips]} frames; a batch has one length")
+            data |= self.pad([self.frames(clip) for clip in clips])
+        if texts is not None:
+            parsed = [parse_marked(narrative) for narrative in texts]
+            bare = next((narrative for narrative, (_, spans) in zip(texts, parsed, strict=True) if not spans), None)
+            if bare is not None:
+                raise UsageError(
+                    f"processor: no marked noun in {bare[:40]!r}; write [noun], or use vng.NarrativeGrounder"
+                )
+            data |= self.text([plain for plain, _ in parsed], [spans for _, spans in parsed])
+        return BatchFeature(data)
+
+    def post_process_grounding(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]], threshold: float = 0.5
+    ) -> list[dict[str, Tensor]]:
+        """Masks of each noun from the model's outputs, at the size of each video.
+
+        The query of a noun is the one with the highest mean score over the frames.
+
+        Args:
+            outputs: of the model, for B videos.
+            target_sizes: (height, width) of each video.
+            threshold: probability above which a pixel belongs to the noun's object.
+
+        Returns:
+            For each video `masks`, bool [N, T, H, W], and `scores`, float [N]; N includes padded nouns.
+
+        Raises:
+            UsageError: another number of sizes than of videos.
+        """
+        if len(target_sizes) != len(outputs.logits):
+            raise UsageError(f"{len(target_sizes)} target_sizes for {len(outputs.logits)} videos")
+        scores = outputs.logits.float().sigmoid().mean(2)  # [B, N, Q]
+        best = scores.argmax(-1)
+        results = []
+        for b, (height, width) in enumerate(target_sizes):
+            index = best[b][:, None, None, None, None].expand(-1, outputs.masks.shape[2], 1, *outputs.masks.shape[-2:])
+            logits = outputs.masks[b].gather(2, index)[:, :, 0]  # [N, T, h, w]
+            full = self.upsample(logits, self.target_size(height, width), (height, width))
+            results.append({"masks": full.sigmoid() > threshold, "scores": scores[b].gather(1, best[b][:, None])[:, 0]})
+        return results
 
     def target_size(
         self, height: int, width: int, short_side: int | None = None, long_side: int | None = None
@@ -124,6 +198,28 @@ class ReferFormerProcessor(ProcessorMixin):
         if resized != original:
             full = F.interpolate(full, size=original, mode="bilinear", align_corners=False)
         return full.view(*masks.shape[:-2], *original)
+
+
+def as_batch(videos: Any) -> list[Any]:
+    """One clip, or several, as a list of clips: an array of four dimensions or a list of images is one clip."""
+    if hasattr(videos, "ndim"):
+        return list(videos) if videos.ndim == 5 else [videos]
+    videos = list(videos)
+    first = videos[0] if videos else None
+    is_frame = first is not None and (getattr(first, "ndim", 0) == 3 or hasattr(first, "convert"))
+    return [videos] if is_frame else videos
+
+
+def as_clip(video: Any) -> np.ndarray:
+    """A clip as uint8 [T, H, W, 3]; raises UsageError for anything else."""
+    if not hasattr(video, "ndim"):
+        video = np.stack([np.asarray(frame.convert("RGB") if hasattr(frame, "convert") else frame) for frame in video])
+    array = np.asarray(video)
+    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or not len(array):
+        raise UsageError(f"a clip is uint8 [T, H, W, 3] or [T, 3, H, W], got {array.dtype} {list(array.shape)}")
+    return np.ascontiguousarray(array)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:

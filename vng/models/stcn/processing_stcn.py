@@ -41,7 +41,8 @@ class View(Fit):
             return 0, 0
         return (self.padded[0] - self.rows) // 2, (self.padded[1] - self.columns) // 2
 
-    def _pad(self, array: np.ndarray, value: float) -> np.ndarray:
+    def pad(self, array: np.ndarray, value: float) -> np.ndarray:
+        """A scaled array [h, w, ...] -> [rows, columns, ...], filled with a value."""
         (top, left), (rows, columns) = self._corner, self.padded
         widths = [(top, rows - self.rows - top), (left, columns - self.columns - left)]
         return np.pad(array, widths + [(0, 0)] * (array.ndim - 2), constant_values=value)
@@ -57,7 +58,7 @@ class View(Fit):
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """[H, W] in [0, 1] -> float32 [rows, columns]."""
-        return self._pad(self.scale(mask.astype(np.float32)), 0.0)
+        return self.pad(self.scale(mask.astype(np.float32)), 0.0)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Pixels of the frame [P, 2] -> pixels of the network's input; pixel centres are integers."""

@@ -8,7 +8,7 @@ Shapes: B clips, T frames, K objects, P points an object, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,10 +79,18 @@ class TrainedStcn(nn.Module):
             robust: bool [B], clips with noisy labels.
             progress: float [B], share of the training before this step.
         """
+        reads = self.settings.reference > 0
+        logits = self.model(pixel_values, prompts, valid, others=others, read_reference=reads).logits
+        return self.losses(logits, labels, xy, verdicts, robust, progress)
+
+    def losses(
+        self, logits: Tensor, labels: Tensor, xy: Tensor, verdicts: Tensor, robust: Tensor, progress: Tensor
+    ) -> TrainingOutput:
+        """The losses of logits [B, T', K + 1, H, W], of the last T' frames; the others as of `forward`."""
         weight = self.settings.reference
         facts = _Facts.of(labels, robust, progress)
-        logits = self.model(pixel_values, prompts, valid, others=others, read_reference=weight > 0).logits.float()
-        first = pixel_values.shape[1] - logits.shape[1]
+        logits = logits.float()
+        first = labels.shape[1] - logits.shape[1]
         terms: dict[str, Tensor] = {}
         total = logits.new_zeros(())
         for t in range(logits.shape[1]):
@@ -129,8 +137,26 @@ class _Facts:
 
 def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
     """Model, samples and saver of a recipe."""
+    return vos_task(recipe, opened, _model(recipe.model), TrainedStcn, collate)
+
+
+def vos_task(
+    recipe: StcnRecipe,
+    opened: Mapping[Path, VngDataset],
+    model: Stcn,
+    trained: type[TrainedStcn],
+    batch: Callable[..., dict[str, Tensor]],
+) -> Task:
+    """The task of STCN, or of a network on top of it.
+
+    Args:
+        recipe: its clips and supervisions.
+        opened: datasets by path, see `vng.training.tasks.train_recipe`.
+        model: the network to train; its configuration learns what kinds of prompts it sees.
+        trained: the network with its losses.
+        batch: clips -> arguments of `trained`, with `objects` as in `collate`.
+    """
     datasets = [source.open(opened) for source in recipe.data.sources]
-    model = _model(recipe.model)
     supervisions = {source.supervision or recipe.supervision for source in recipe.data.sources}
     model.config.takes_points = bool(supervisions & {"points", "hybrid"})
     model.config.takes_negatives = model.config.takes_points and recipe.data.negatives > 0
@@ -142,13 +168,13 @@ def build_stcn(recipe: StcnRecipe, opened: Mapping[Path, VngDataset]) -> Task:
 
     samples(1).check()
 
-    def save(trained: nn.Module, folder: Path) -> None:
-        assert isinstance(trained, TrainedStcn)
-        trained.model.save_pretrained(folder)
+    def save(whole: nn.Module, folder: Path) -> None:
+        assert isinstance(whole, TrainedStcn)
+        whole.model.save_pretrained(folder)
 
     # Padding objects count in the statistics of batch norm, so their number must not depend on the batch.
     least = recipe.data.objects if takes_statistics(model.train()) else 1
-    return Task(TrainedStcn(channels_last(model), recipe.loss), samples, partial(collate, objects=least), save)
+    return Task(trained(channels_last(model), recipe.loss), samples, partial(batch, objects=least), save)
 
 
 def _model(settings: StcnModelSettings) -> Stcn:

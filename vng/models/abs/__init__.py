@@ -1,0 +1,1 @@
+"""ABS (Attention Before Segmentation), the network of ClickVOS."""

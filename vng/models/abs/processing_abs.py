@@ -1,0 +1,39 @@
+"""Optical flow as an input of ABS: dense inverse search (OpenCV's DIS), or any function of two images.
+
+Shapes: H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import cv2
+import numpy as np
+
+# Two images uint8 [H, W, 3] -> flow float32 [H, W, 2] from the first to the second, pixels.
+FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@cache
+def _dis() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+
+def dis_flow(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Dense inverse search (Kroeger et al., ECCV 2016)."""
+    before, after = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (image, other))
+    return _dis().calc(before, after, None)  # type: ignore[call-overload]
+
+
+def flow_map(image: np.ndarray, other: np.ndarray, flow: FlowFunction = dis_flow) -> np.ndarray:
+    """Flow as the network takes it: float32 [3, H, W], x, y and length.
+
+    The median motion is taken away, as most of it is the camera's, and the rest is scaled to its 95th percentile: the
+    distance in time of two frames then matters little.
+    """
+    motion = flow(image, other)
+    motion = motion - np.median(motion, (0, 1))
+    length = np.hypot(motion[..., 0], motion[..., 1])
+    scale = max(float(np.percentile(length, 95)), 1.0)
+    return np.clip(np.stack([motion[..., 0], motion[..., 1], length]) / scale, -3, 3).astype(np.float32)
