@@ -26,6 +26,7 @@ COMMANDS = (
     "annotate",
     "export",
     "inspect",
+    "doctor",
     "compare",
     "train",
     "import_checkpoint",
