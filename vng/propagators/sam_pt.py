@@ -202,7 +202,7 @@ class SamPtPropagator(Propagator):
         asked = {i: ask for i, k in enumerate(objects) if (ask := self._ask(queries, xy, visible, k, rng)) is not None}
         if not asked:
             return logits, scores
-        result = self._passes(self.segmenter.decoder(image), list(asked.values()))
+        result = self.passes(self.segmenter.decoder(image), list(asked.values()))
         for row, i in enumerate(asked):
             scores[i] = result.scores[row]
             if result.scores[row] >= self.settings.least_score:
@@ -226,7 +226,7 @@ class SamPtPropagator(Propagator):
             return None
         return PointPrompts(positive, negative), bool((own & ~queries.positive).any())
 
-    def _passes(self, decode: Decoder, asked: list[tuple[PointPrompts, bool]]) -> Decoded:
+    def passes(self, decode: Decoder, asked: list[tuple[PointPrompts, bool]]) -> Decoded:
         """Positives alone, then all points, then refinements; of engines without feedback the last pass is all."""
         prompts = [prompt for prompt, _ in asked]
         if not self.segmenter.takes_feedback:
