@@ -57,7 +57,7 @@ class TestSettings:
     def test_tasks(self) -> None:
         assert isinstance(load_recipe(Path("tiny"), ["task=grounding"]), GroundingRecipe)
         with pytest.raises(
-            UsageError, match="unknown task 'magic'; choose one of: abs, clicks, dynamite, grounding, stcn"
+            UsageError, match="unknown task 'magic'; choose one of: abs, clicks, dynamite, grounding, instances, stcn"
         ):
             load_recipe(Path("tiny"), ["task=magic"])
 

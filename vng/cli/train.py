@@ -33,6 +33,8 @@ NEXT = {
     "clicks": "vng convert points --source DATA --segmenter embedded --segmenter-checkpoint {run} --out OUT",
     "dynamite": "vng convert points --source DATA --segmenter dynamite --segmenter-checkpoint {run} --out OUT",
     "stcn": "vng propagate --video CLIP --points POINTS --propagator stcn --propagator-checkpoint {run} --out OUT",
+    "instances": "vng convert points --source DATA --propagator proposals --propagator-checkpoint {run} "
+    "--propagator-set source=mask2former --propagator-set confidence=score --out OUT",
     "abs": "vng propagate --video CLIP --points POINTS --propagator abs --propagator-checkpoint {run} --out OUT",
 }
 

@@ -93,6 +93,8 @@ class ProposalPropagator(Propagator):
         if self.settings.source in ("grid", "mask2former", "detector"):
             options.setdefault("device", self.settings.device)
         self.source = source if source is not None else load_source(self.settings.source, **options)
+        if (weights := getattr(self.source, "fingerprint", None)) is not None:
+            self.fingerprint = weights  # results depend on them
         s = self.settings
         self._weights = MatcherWeights(points=s.points, others=s.others, confidence=s.weight)
 

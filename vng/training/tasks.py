@@ -13,6 +13,7 @@ from vng.errors import UsageError, one_of
 from vng.training.abs.recipe import AbsRecipe
 from vng.training.clicks.recipe import ClicksRecipe, DynamiteRecipe
 from vng.training.grounding.recipe import GroundingRecipe
+from vng.training.instances.recipe import InstancesRecipe
 from vng.training.recipe import Recipe, check_settings
 from vng.training.stcn.recipe import StcnRecipe
 
@@ -34,6 +35,7 @@ TASKS = {
     "clicks": TaskKind(ClicksRecipe, "vng.training.clicks.task:build_clicks"),
     "dynamite": TaskKind(DynamiteRecipe, "vng.training.clicks.dynamite:build_dynamite"),
     "stcn": TaskKind(StcnRecipe, "vng.training.stcn.task:build_stcn"),
+    "instances": TaskKind(InstancesRecipe, "vng.training.instances.task:build_instances"),
     "abs": TaskKind(AbsRecipe, "vng.training.abs.task:build_abs"),
 }
 
