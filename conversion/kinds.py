@@ -236,6 +236,7 @@ def _vis(name: str, summary: str, file: str, row_frames: str) -> Kind:
             _NULL_MEANS,
         ),
         fixed={"kind": name},
+        simulates=True,
     )
 
 

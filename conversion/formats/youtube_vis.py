@@ -25,6 +25,7 @@ from conversion.formats.json_stream import iterate_json_sections
 from conversion.formats.jsonio import read_rles
 from conversion.formats.official_vng import OVIS_LEAK, UNIQUE, check_size, official_id
 from conversion.options import BuildOptions
+from conversion.simulated_points import SimulationSettings, simulate_points, simulation_settings
 from conversion.spool import Item, Spool, SpoolWriter
 from conversion.wanted import Wanted
 from vng.dataset import Video, VideoObject
@@ -117,8 +118,11 @@ def vis_conversion(
     frames: Path | None = None,
     row_frames: str = "",
     null_means: str = "unknown",
+    simulation: SimulationSettings | None = None,
 ) -> Conversion:
-    """A file in YouTube-VIS layout -> a VNG dataset with its true masks; `kind` is one of SETS.
+    """A file in YouTube-VIS layout -> a VNG dataset with its true masks, or points simulated from them.
+
+    `kind` is one of SETS.
 
     Without `frames`, the rows have no images, and only the frames that the file lists.
     """
@@ -143,9 +147,12 @@ def vis_conversion(
             raise DataError(
                 file, record=video, field=ANNOTATIONS, reason="no object of this video can be used", cure=WITHHELD
             )
-        return [_video(entry, name, split, objects, frames, row_frames == "all")]
+        made = _video(entry, name, split, objects, frames, row_frames == "all")
+        return [made if simulation is None else simulate_points(made, (None,) * len(made.frame_names), simulation)]
 
-    more = {"row_frames": row_frames, "null_means": settings.null_means}
+    more: dict[str, Any] = {"row_frames": row_frames, "null_means": settings.null_means}
+    if simulation is not None:
+        more = simulation_settings(simulation, more)
     return Conversion(
         kind=kind,
         title=name,

@@ -110,6 +110,15 @@ class TestOvis:
         assert video.frames is None and (video.dataset, video.split, video.width) == ("mine", "val", W)
         assert not ovis.problems
 
+    def test_points_simulated_from_the_masks(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
+        words = ("--simulate", 1, "--negatives", 1, "--point-frames", "all")
+        assert ovis.convert(cli, "youtube-vis", *words).status == 0
+        parrot, person = ovis.videos[0].objects
+        assert all(rle is None for rle in parrot.segmentations)
+        assert parrot.points.frame.tolist() == [0, 0, 2, 2] and parrot.points.label.tolist() == [1, 0, 1, 0]
+        assert person.points.of(1).frame.tolist() == [1]  # absent in the last frame: a negative alone
+        assert person.points.of(0).frame.tolist() == [1, 2]
+
     def test_bad_objects_do_not_lose_good_ones(self, ovis: VisFile, cli: Callable[..., Cli]) -> None:
         good = [rle(0, 0, 2, 2), None, None]
         ovis.annotate(1, 4, good)  # this id is there
