@@ -28,6 +28,7 @@ VIDEOS, SEED = 3, 21
 SETTINGS = {
     "embedded": ["embedded", "optimizer.lr=5e-4", "data.size=[96, 160]", "data.scale=[1.0, 1.0]"],
     "stcn": ["embedded-stcn-final", "optimizer.lr=1e-4", "data.size=[96, 160]", "supervision=masks"],
+    "abs": ["embedded-abs", "optimizer.lr=3e-4", "data.size=[96, 160]", "data.frames=3", "loss.bootstrap=[1.0, 1.0]"],
 }
 
 
@@ -58,7 +59,7 @@ def mean_j(name: str, clips: Path, checkpoint: Path | None) -> float:
         if name == "embedded":
             scores += _segmented(video, checkpoint)
         else:
-            scores += _propagated(video, checkpoint)
+            scores += _propagated(name, video, checkpoint)
     return float(np.mean(scores))
 
 
@@ -75,13 +76,12 @@ def _segmented(video, checkpoint: Path | None) -> list[float]:  # type: ignore[n
     return scores
 
 
-def _propagated(video, checkpoint: Path | None) -> list[float]:  # type: ignore[no-untyped-def]
-    from vng.propagators import FramePrompts
-    from vng.propagators.stcn import StcnPropagator
+def _propagated(name: str, video, checkpoint: Path | None) -> list[float]:  # type: ignore[no-untyped-def]
+    from vng.propagators import FramePrompts, load
 
     first = tuple(decode(o.segmentations[0]) for o in video.objects)
     prompts = {0: FramePrompts(masks=first)}
-    engine, scores = StcnPropagator(None if checkpoint is None else str(checkpoint)), []
+    engine, scores = load(name, **({} if checkpoint is None else {"checkpoint": str(checkpoint)})), []
     for t, probabilities in engine(video.opened_frames(), prompts):
         for item, mask in zip(video.objects, exclusive(probabilities), strict=True):
             if t and item.segmentations[t]:

@@ -107,11 +107,11 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
     for title, own in results.items():
         counts = sorted(map(int, own["JF"]))
-        left.plot(range(len(counts)), [100 * own["JF"][str(c)] for c in counts], marker="o", label=title)
-        left.set_xticks(range(len(counts)), [str(c) for c in counts])
+        left.plot(counts, [100 * own["JF"][str(c)] for c in counts], marker="o", label=title)
         right.plot(np.arange(PARTS) + 0.5, [100 * v for v in own["course"]], label=title)
     left.set(xlabel="points an object in the first frame", ylabel="J&F, %", title="Points in, masklets out")
     right.set(xlabel="tenth of the video", ylabel="J, %", title="From the least number of points, over the video")
+    left.set_xticks(COUNTS)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
@@ -148,12 +148,12 @@ def main() -> None:
     print(f"{'':32}" + "".join(f"{c:>7}" for c in counts) + f"{'first':>8}{'last':>7}{'ms':>7}{'MiB':>7}")
     for title in arguments.engines:
         own = results[title]
-        cells = "".join(f"{100 * own['JF'][c]:7.1f}" for c in counts)
+        cells = "".join(f"{100 * own['JF'][c]:7.1f}" if c in own["JF"] else f"{'':7}" for c in counts)
         ends = f"{100 * own['course'][0]:8.1f}{100 * own['course'][-1]:7.1f}"
         print(f"{title:32}{cells}{ends}{own['ms']:7.0f}{own['peak']:7.0f}")
     plot({title: results[title] for title in arguments.engines}, arguments.out / "point-to-masklet.png")
     if arguments.json:
-        flat = {f"{t}_{c}": results[t]["JF"][c] for t in arguments.engines for c in counts}
+        flat = {f"{t}_{c}": results[t]["JF"][c] for t in arguments.engines for c in counts if c in results[t]["JF"]}
         arguments.json.write_text(json.dumps(flat))
 
 

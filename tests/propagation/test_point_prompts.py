@@ -134,7 +134,7 @@ class TestPointFiles:
             ("p.csv", "object,frame,x,y\na,0,1\n", "line 2: expected 4 columns"),
             ("p.csv", "object,frame,x,y\n,0,1,1\n", "object: an object needs a name"),
             ("p.csv", "object,frame,x,y\na,,1,1\n", "frame: this field is missing"),
-            ("p.txt", "", "expected a .json, .jsonl or .csv file, got '.txt'"),
+            ("p.xml", "", "expected a .json, .jsonl, .csv or SAM-PT .txt file, got '.xml'"),
             ("p.png", "", "expected a file of points, got masks; give them with --masks"),
         ],
     )

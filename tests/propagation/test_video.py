@@ -256,7 +256,7 @@ class TestAVideo:
     def test_wrong_engines(self, tmp_path: Path, clip: Path, cli: Callable[..., Cli]) -> None:
         mask = write_mask(tmp_path / "m.png", box(5, 4, 12, 13))
         for more, message in (
-            (["--propagator", "magic"], "unknown propagator 'magic'; choose one of: edgetam, flow"),
+            (["--propagator", "magic"], "unknown propagator 'magic'; choose one of: abs, edgetam, flow"),
             (["--propagator-checkpoint", "x"], "takes no 'checkpoint'"),
             (
                 ["--propagator-set", "speed=3"],

@@ -206,6 +206,16 @@ class TestEngine:
             assert np.isfinite(probabilities).all() and ((probabilities > 0.5).sum(0) <= 1).all()
             assert t >= 3 or not probabilities[1].any()
 
+    def test_an_object_enters_by_a_mask_while_another_is_tracked(self, tmp_path: Path) -> None:
+        late = np.zeros((48, 80), bool)
+        late[30:44, 50:70] = True
+        prompts = {
+            0: FramePrompts(masks=(None, None), points=(PointPrompts([(20, 20)], []), None)),
+            2: FramePrompts(masks=(None, late)),
+        }
+        found = dict(AbsPropagator(saved(tmp_path), StcnSettings(device="cpu"))(video(), prompts))
+        assert sorted(found) == list(range(6)) and (found[2][1] == late).all() and not found[1][1].any()
+
     def test_masks_stay_exact_and_a_single_frame_does_not_move(self, tmp_path: Path) -> None:
         mask = np.zeros((48, 80), bool)
         mask[10:30, 10:30] = True

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from benchmarks.fine_tuning import fine_tune, make_clips
 from vng.models.loading import SHIPPED, find_model
 
-STEPS = {"embedded": 40, "stcn": 20}  # the clicks of a sample are drawn, and the loss varies with them
+STEPS = {"embedded": 40, "stcn": 20, "abs": 30}  # the clicks of a sample are drawn, and the loss varies with them
 
 
 @pytest.fixture(scope="module")

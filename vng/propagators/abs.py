@@ -104,8 +104,9 @@ class _HealingSession(Session):
         self._refined, self._hints = None, hints
         probabilities = super().advance(pixels, features, hints, time, final)
         if self.order:
-            tokens = self._current(features)
-            refined = tokens if self._refined is None else self._refined
+            refined = self._current(features)
+            if self._refined is not None:  # objects that entered in this frame are not among them yet
+                refined = torch.cat([self._refined, refined[len(self._refined) :]])
             masks = self._entered(probabilities).to(refined.dtype)
             self._tokens = self._abs.object_memory(refined[None], features.enhanced, masks[None])[0]
         return probabilities

@@ -119,7 +119,7 @@ def test_wrong_recipes(masks: Path, tmp_path: Path, cli: Callable[..., Cli]) -> 
     (tmp_path / "recipe.yaml").write_text(TINY.format(out=tmp_path / "run", data=masks))
     for override, status, words in (
         ("model.sizes.magic=1", 2, "unknown sizes"),
-        ("task=magic", 2, "unknown task 'magic'; choose one of: clicks, dynamite, grounding"),
+        ("task=magic", 2, "unknown task 'magic'; choose one of: abs, clicks, dynamite, grounding"),
         ("model.backbone=none/such", 1, "none/such: neither a folder nor available from the hub"),
         (f"model.init={tmp_path}", 1, "no trained model here"),
     ):
