@@ -173,6 +173,8 @@ class TestSettings:
         ("changed", "told"),
         [
             ({"positives": 0}, "positives=0"),
+            ({"tracker": "magic"}, "unknown tracker 'magic'; choose one of: cotracker, lucas_kanade"),
+            ({"segmenter": "magic"}, "unknown segmenter 'magic'"),
             ({"positives_by": "best"}, "positives_by"),
             ({"reinit": "sometimes"}, "reinit"),
             ({"horizon": 30}, "tracker_horizon=24"),

@@ -21,9 +21,11 @@ from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
 from vng.propagators.point_filters import PatchFiltered, in_frame
 from vng.propagators.query_points import METHODS, select_points
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
+from vng.segmenters import ENGINES as SEGMENTERS
 from vng.segmenters import Decoded, Decoder, Segmenter
 from vng.segmenters import load as load_segmenter
 from vng.trackers import DEFAULT as DEFAULT_TRACKER
+from vng.trackers import ENGINES as TRACKERS
 from vng.trackers import PointTracker, both_ways
 from vng.trackers import load as load_tracker
 
@@ -59,6 +61,9 @@ class SamPtSettings:
     device: str | None = None  # None: a GPU if there is one
 
     def __post_init__(self) -> None:
+        for kind, own, table in (("tracker", self.tracker, TRACKERS), ("segmenter", self.segmenter, SEGMENTERS)):
+            if not own.endswith((".yaml", ".yml")):  # told before anything is read
+                one_of(own, table, kind)
         for name in ("positives_by", "negatives_by"):
             one_of(getattr(self, name), METHODS, name)
         if self.reinit is not None:

@@ -72,18 +72,20 @@ def _forwards(
     count = len(next(iter(prompts.values()))) if count is None else count
     current = dict(starts)
     found: dict[int, dict[int, np.ndarray]] = {}  # frame -> object -> logits float16 [H, W]
-    given = 0
+    given = first  # the next frame to give
     for t in range(first, len(frames)):
         together = [k for k, (start, _) in current.items() if start == t]
         if together:
             _window(engine, frames, t, together, current, found)
-        ends = min([start for start, _ in current.values()], default=len(frames))
-        for done in range(first + given, min(max(ends, t + 1), len(frames)) if not current else min(ends, t + 1)):
+        # frames before the next window are final; without any further window, all are
+        begins = min([start for start, _ in current.values()], default=len(frames))
+        final = min(begins, t + 1) if current else len(frames)
+        for done in range(given, final):
             logits = np.full((count, *frames.size), NOTHING, np.float32)
             for k, own in found.pop(done, {}).items():
                 logits[k] = own
             yield done, as_drawn(merged(logits), prompts[done].masks if done in prompts else ())
-            given += 1
+        given = max(given, final)
 
 
 def _window(
