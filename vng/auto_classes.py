@@ -73,7 +73,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
 
 
 class _Pending:
-    """What is still to be done, once no module of `_AFTER` is being imported: our modules need them whole."""
+    """Registrations that wait until no module of `_AFTER` is being imported: our modules need them whole."""
 
     depth = 0  # modules of `_AFTER` that are being imported
     running = False

@@ -1,4 +1,4 @@
-"""What may be wrong with a dataset or a folder of frames and masks, and how to mend it.
+"""Faults of a dataset or of a folder of frames and masks, and how to mend them.
 
 Every check gives `Problem`s: "error" for what must be mended, "note" for what should be looked at. A record that cannot be
 read is one of them; the others are checked all the same.
@@ -28,14 +28,14 @@ PROBES = 3  # frames of a video that are hashed: the first, the middle and the l
 
 @dataclass
 class Diagnosis:
-    """What was looked at, and what was found."""
+    """Numbers of the things looked at, and the problems found."""
 
     looked_at: dict[str, int] = field(default_factory=lambda: {"videos": 0, "frames": 0, "nouns": 0, "masks": 0})
     problems: list[Problem] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Problem]:
-        """What must be mended."""
+        """The problems that must be mended."""
         return [problem for problem in self.problems if problem.kind != "note"]
 
     def as_json(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vng.frames import Frames
 from vng.trackers import PointTracker
+from vng.trackers.patches import cut_patches
 
 BORDER = 0.01  # share of width and height that counts as outside the frame
 
@@ -57,10 +58,4 @@ class PatchFiltered(PointTracker):
 def _patches(image: np.ndarray, xy: np.ndarray, side: int) -> np.ndarray:
     """Colours float32 [P, n * n * 3] around points; 0 outside the frame."""
     lab = cv2.cvtColor(image[..., ::-1].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
-    steps = np.arange(-(side // 2), side // 2 + 1, dtype=np.float32)
-    shape = (len(xy), len(steps), len(steps))
-    x = np.broadcast_to((xy[:, 0, None] + steps)[:, None], shape)
-    y = np.broadcast_to((xy[:, 1, None] + steps)[:, :, None], shape)
-    across, down = (np.ascontiguousarray(v.reshape(-1, len(steps)), np.float32) for v in (x, y))
-    cut = cv2.remap(lab, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return cut.reshape(len(xy), -1)
+    return cut_patches(lab, xy, side, cv2.BORDER_CONSTANT).reshape(len(xy), -1)

@@ -68,7 +68,7 @@ class Interaction:
 
 @dataclass(kw_only=True)
 class Simulation:
-    """What came of it."""
+    """The masks in the end, their J, and the interactions."""
 
     masks: np.ndarray  # bool [T, H, W]
     j: np.ndarray  # float64 [T]

@@ -16,6 +16,7 @@ import numpy as np
 from vng.errors import UsageError
 from vng.frames import Frames
 from vng.trackers import PointTracker, check_queries
+from vng.trackers.patches import cut_patches
 
 NEIGHBOURS = 5  # visible points whose median motion a lost point takes
 CHANGED = 0.92  # correlation above which a patch replaces the remembered one, so that slow change is followed
@@ -161,14 +162,7 @@ class _Patches:
             self.keep(image, xy, which[self.likeness(image, xy[which], which) >= CHANGED])
 
     def _cut(self, image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-        """Surroundings float32 [P, side, side] of places, bilinear; beyond the border the last pixels repeat."""
-        steps = np.arange(self._side, dtype=np.float32) - self._side // 2
-        x = np.broadcast_to((xy[:, 0, None] + steps)[:, None], (len(xy), self._side, self._side))
-        y = np.broadcast_to((xy[:, 1, None] + steps)[:, :, None], x.shape)
-        flat = (len(xy) * self._side, self._side)
-        across, down = (np.ascontiguousarray(v.reshape(flat), np.float32) for v in (x, y))
-        cut = cv2.remap(image, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cut.reshape(x.shape).astype(np.float32)
+        return cut_patches(image, xy, self._side, cv2.BORDER_REPLICATE)
 
 
 def _inside(xy: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -189,14 +189,23 @@ def _davis_2016(video: Video, protocol: Protocol) -> Targets:
 
 def _youtube_vos(video: Video, _protocol: Protocol) -> Targets:
     """YouTube-VOS: every object, on the annotated frames after the one it first appears in."""
+    return _since_first(video, 1)
+
+
+def _click(video: Video, _protocol: Protocol) -> Targets:
+    """ClickVOS: every object, from the frame it first appears in, which is predicted too; the last one counts."""
+    return _since_first(video, 0)
+
+
+def _since_first(video: Video, later: int) -> Targets:
+    """Every object, on the annotated frames from `later` frames after its first appearance on."""
     items: list[Target | LeftOut] = []
     for item in video.objects:
         first = next((t for t in range(len(item.segmentations)) if _visible(item.segmentations, t)), None)
         if first is None:
             items.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
             continue
-        later = range(first + 1, len(video.frame_names))
-        items.append(_target(item, later))
+        items.append(_target(item, range(first + later, len(video.frame_names))))
     return _to_targets(video, items)
 
 
@@ -222,18 +231,6 @@ def _point_vos(video: Video, protocol: Protocol) -> Targets:
             continue
         after = [t for t in (frames[1:-1] if dense else frames) if reference is None or t > reference]
         items.append(_target(item, after))
-    return _to_targets(video, items)
-
-
-def _click(video: Video, _protocol: Protocol) -> Targets:
-    """ClickVOS: every object, from the frame it first appears in, which is predicted too; the last one counts."""
-    items: list[Target | LeftOut] = []
-    for item in video.objects:
-        first = next((t for t in range(len(item.segmentations)) if _visible(item.segmentations, t)), None)
-        if first is None:
-            items.append(LeftOut(video.video_id, item.object_id, "never annotated with a mask that has a pixel"))
-            continue
-        items.append(_target(item, range(first, len(video.frame_names))))
     return _to_targets(video, items)
 
 

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from vng.models.abs.configuration_abs import AbsConfig
-from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn
+from vng.models.stcn.modeling_stcn import KeyFeatures, Stcn, with_background
 
 FLOW_CHANNELS = 3  # x, y, length
 DISTURBANCES = 0.4  # share of training clips whose first predicted mask is spoilt before it is remembered
@@ -204,7 +204,7 @@ class ObjectMemory(nn.Module):
 
 
 class ObjectReadout(nn.Module):
-    """What an object's token says about every cell, in the form of a readout of the dense memory."""
+    """An object's token read at every cell, in the form of a readout of the dense memory."""
 
     def __init__(self, config: AbsConfig) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class Abs(Stcn):
             if self.config.uses_objects:
                 readout = readout + of_objects
             probabilities = self.decode(readout, features).sigmoid() * valid[..., None, None]
-            logits.append(self.aggregate(probabilities).masked_fill(~_with_background(valid), -1e4))
+            logits.append(self.aggregate(probabilities).masked_fill(~with_background(valid), -1e4))
             attention.append(found)
             if i + 1 < t:
                 predicted = logits[-1].softmax(1)[:, 1:]
@@ -316,7 +316,3 @@ def spoilt(masks: Tensor, share: float) -> Tensor:
     choice = torch.rand(b, 1, 1, 1, device=masks.device)
     result = torch.where(choice < share / 2, lost, masks)
     return torch.where(choice > 1 - share / 2, moved, result)
-
-
-def _with_background(valid: Tensor) -> Tensor:
-    return F.pad(valid, (1, 0), value=True)[..., None, None]

@@ -345,7 +345,7 @@ class Stcn(PreTrainedModel):
         for i in range(0 if read_reference else 1, t):
             readout = self.read(torch.cat(keys, 2), torch.cat(values, 3), frames[i].key)
             probabilities = self.decode(readout, frames[i]).sigmoid() * valid[..., None, None]
-            logits.append(self.aggregate(probabilities).masked_fill(~_with_background(valid), -1e4))
+            logits.append(self.aggregate(probabilities).masked_fill(~with_background(valid), -1e4))
             if i + 1 < t:
                 predicted = logits[-1].softmax(1)[:, 1:]
                 values.append(self.encode_value(pixels[:, i], frames[i].deep, predicted).flatten(3))
@@ -364,5 +364,6 @@ def _small(weight: Tensor) -> None:
     init.kaiming_uniform_(weight, a=5**0.5)
 
 
-def _with_background(valid: Tensor) -> Tensor:
+def with_background(valid: Tensor) -> Tensor:
+    """Valid objects bool [B, K] -> bool [B, K + 1, 1, 1], with the background first, which always is."""
     return F.pad(valid, (1, 0), value=True)[..., None, None]
