@@ -18,7 +18,7 @@ Shapes: K objects, P points, M masks per decoding, H x W image, h x w decoder's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -162,25 +162,40 @@ class SamSegmenter(Segmenter):
     def _passed(
         self, levels: list[Tensor], fit: SquareFit, prompts: Sequence[PointPrompts], feedback: Sequence[Any] | None
     ) -> Decoded:
-        if levels is not self._decoded:
-            self._two_way.new_image()
-            self._decoded = levels
-        logits, scores, low = [], [], []
+        self._of_image(levels)
+        asks = {}
         for k, prompt in enumerate(prompts):
             points = np.concatenate([prompt.positive, prompt.negative])
-            ask = Ask(
+            asks[k] = Ask(
                 fit.to_square(points),
                 np.repeat([POSITIVE, NEGATIVE], [len(prompt.positive), len(prompt.negative)]),
                 None if prompt.box is None else fit.to_square(prompt.box.reshape(2, 2)).reshape(4),
                 None if feedback is None or feedback[k] is None else feedback[k].clamp(-MOST, MOST),
             )
-            mask, score = self._decode_scored(levels, [ask], several=False)
-            logits.append(fit.to_image(mask)[0].cpu().numpy())
-            scores.append(float(score[0]))
-            low.append(mask[0])
-        return Decoded(
-            logits=np.stack(logits).astype(np.float32), scores=np.array(scores, np.float32), feedback=tuple(low)
-        )
+        logits = np.empty((len(prompts), fit.height, fit.width), np.float32)
+        scores, low = np.empty(len(prompts), np.float32), [torch.empty(0)] * len(prompts)
+        for _, chunk in self._together(asks, lambda ask: False):
+            masks, found = self._decode_scored(levels, [asks[k] for k in chunk], several=False)
+            logits[chunk], scores[chunk] = fit.to_image(masks).cpu().numpy(), found.cpu().numpy()
+            for k, mask in zip(chunk, masks, strict=True):
+                low[k] = mask
+        return Decoded(logits=logits, scores=scores, feedback=tuple(low))
+
+    def _of_image(self, levels: list[Tensor]) -> None:
+        """Forget what the decoder keeps of another image."""
+        if levels is not self._decoded:
+            self._two_way.new_image()
+            self._decoded = levels
+
+    def _together(self, asks: Mapping[int, Ask], several: Callable[[Ask], bool]) -> Iterator[tuple[bool, list[int]]]:
+        """Objects that are decoded together: alike in the number of masks, and in whether they have a box and a mask."""
+        kinds: dict[tuple[bool, ...], list[int]] = {}
+        for k, ask in asks.items():
+            kinds.setdefault((several(ask), ask.box is not None, ask.mask is not None), []).append(k)
+        size = self.settings.chunk or (2 if self.device.type == "cpu" else 32)
+        for (many, *_), members in kinds.items():
+            for start in range(0, len(members), size):
+                yield many, members[start : start + size]
 
     @torch.no_grad()
     def _segmented(
@@ -191,20 +206,11 @@ class SamSegmenter(Segmenter):
         if not asks:
             return result.numpy()
         levels = encoded()
-        if levels is not self._decoded:  # what the decoder keeps belongs to one image
-            self._two_way.new_image()
-            self._decoded = levels
-        # Decoded together: objects alike in the number of masks, and in whether they have a box and a mask.
-        kinds: dict[tuple[bool, ...], list[int]] = {}
-        for k, ask in asks.items():
-            kinds.setdefault((self._several(ask), ask.box is not None, ask.mask is not None), []).append(k)
-        size = self.settings.chunk or (2 if self.device.type == "cpu" else 32)
-        for (several, *_), members in kinds.items():
-            for start in range(0, len(members), size):
-                chunk = members[start : start + size]
-                group = [asks[k] for k in chunk]
-                logits = self._refine(levels, group, self._decode(levels, group, several), fit)
-                result[chunk] = fit.to_image(logits).sigmoid_().cpu()
+        self._of_image(levels)
+        for several, chunk in self._together(asks, self._several):
+            group = [asks[k] for k in chunk]
+            logits = self._refine(levels, group, self._decode(levels, group, several), fit)
+            result[chunk] = fit.to_image(logits).sigmoid_().cpu()
         return result.numpy()
 
     def _fit(self, height: int, width: int) -> SquareFit:
