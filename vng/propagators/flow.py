@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
 
 from vng.errors import UsageError
 from vng.frames import Frames
+from vng.frames.dense_flow import dense_flow, moved_places
 from vng.propagators import FramePrompts, Propagator, check_prompts
 from vng.segmenters import DEFAULT as DEFAULT_SEGMENTER
 from vng.segmenters import Segmenter
@@ -44,7 +44,6 @@ class FlowPropagator(Propagator):
 
     def __init__(self, settings: FlowSettings | None = None) -> None:
         self.settings = settings or FlowSettings()
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, frames: Frames, prompts: Mapping[int, FramePrompts]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Propagator`; raises UsageError for prompts that `check_prompts` refuses."""
@@ -126,12 +125,9 @@ class FlowPropagator(Propagator):
     def _warp(self, state: np.ndarray, image: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Probabilities [K, H, W] of one frame, warped to the next one in either direction of time."""
         before, after = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (image, following))
-        unset: Any = None  # OpenCV allocates the output
-        back = self._flow.calc(after, before, unset)  # from each pixel of the new frame to its source
-        forth = self._flow.calc(before, after, unset)
-        height, width = before.shape
-        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        source_x, source_y = x + back[..., 0], y + back[..., 1]
+        back = dense_flow(after, before)  # from each pixel of the new frame to its source
+        forth = dense_flow(before, after)
+        source_x, source_y = moved_places(back)
         there = cv2.remap(forth, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         off = np.hypot(*np.moveaxis(back + there, -1, 0))
         reach = self.settings.tolerance + 0.05 * np.hypot(back[..., 0], back[..., 1])

@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from vng.errors import UsageError, one_of
 from vng.frames import Frames
+from vng.frames.dense_flow import dense_flow, moved_places
 from vng.masks import RLE, decode, encode
 from vng.points import read_at
 from vng.propagators import FramePrompts, Propagator, as_drawn, check_prompts
@@ -238,7 +239,6 @@ class _Links:
     def __init__(self, overlap: float, patience: int) -> None:
         self.tracks: list[_Track] = []
         self._overlap, self._patience = overlap, patience
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._image: np.ndarray | None = None  # grey, of the frame before
         self._ids = np.empty(0, int)  # tracks that may go on
         self._masks = np.empty((0, 0, 0), bool)  # where they were last
@@ -271,10 +271,7 @@ class _Links:
             return np.empty((0, 0)), 0.0
         if proposals.embeddings is not None and self._embeddings is not None:
             return self._embeddings @ proposals.embeddings.T, -np.inf
-        back = self._flow.calc(grey, self._image, None)  # type: ignore[call-overload]
-        height, width = grey.shape
-        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        x, y = x + back[..., 0], y + back[..., 1]
+        x, y = moved_places(dense_flow(grey, self._image, "ultrafast"))
         self._masks = np.stack([cv2.remap(m.view(np.uint8), x, y, cv2.INTER_NEAREST).astype(bool) for m in self._masks])
         old, new = (m.reshape(len(m), -1)[:, ::3].astype(np.float32) for m in (self._masks, proposals.masks))
         both = old @ new.T

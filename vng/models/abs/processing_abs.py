@@ -6,24 +6,18 @@ Shapes: H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
-import cv2
 import numpy as np
+
+from vng.frames.dense_flow import dense_flow
 
 # Two images uint8 [H, W, 3] -> flow float32 [H, W, 2] from the first to the second, pixels.
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@cache
-def _dis() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
-
 def dis_flow(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Dense inverse search (Kroeger et al., ECCV 2016)."""
-    before, after = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (image, other))
-    return _dis().calc(before, after, None)  # type: ignore[call-overload]
+    """Dense inverse search, of its fast kind."""
+    return dense_flow(image, other, "fast")
 
 
 def flow_map(image: np.ndarray, other: np.ndarray, flow: FlowFunction = dis_flow) -> np.ndarray:
